@@ -1,0 +1,259 @@
+"""`fractionate.toml` → a strict, typed config. An unknown key is an error that names the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from fractionate.errors import UsageError
+from fractionate.types import Strategy
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_as_list)]
+"""A string or a list of strings."""
+
+DEFAULT_STUDENT = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
+DECOMPOSER_VARIANTS = ("D-T", "D-R")
+SOLVER_VARIANTS = ("E-T", "E-A", "E-T-direct", "E-A-direct", "S-T", "S-A", "S-T-direct", "S-A-direct")
+"""S-… are the single-stage students: they see the question only (paper §4, "single-stage")."""
+Variant = Literal["D-T", "D-R", "E-T", "E-A", "E-T-direct", "E-A-direct", "S-T", "S-A", "S-T-direct", "S-A-direct"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class DataConfig(_Section):
+    """Which questions are learnt from and which are tested on. References read `NAME[:PATH][#SPLIT][@START-END]`."""
+
+    train: Names = Field(default=[], description="data the students learn from: a reference or a list of them")
+    test: Names = Field(description="data the pairs are measured on: a reference or a list of them")
+    columns: dict[str, str] = Field(
+        default={}, description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions → your names"
+    )
+    scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
+    metric: Literal["", "exact_match", "f1"] = Field(
+        default="", description="the headline metric; the set's own if empty"
+    )
+    allow_overlap: Names = Field(
+        default=[], description="test references that may share questions with train; the report says so"
+    )
+
+
+class ModelOptions(_Section):
+    """How one model is reached and sampled, under [models.options."NAME"]."""
+
+    base_url: str = Field(default="", description="endpoint of an `openai:` model, instead of OPENAI_BASE_URL")
+    api_key_env: str = Field(default="", description="environment variable that holds the key")
+    temperature: float = Field(default=0.0, ge=0, description="sampling temperature of a first sample")
+    max_tokens: int = Field(default=0, ge=0, description="output tokens a call at most; 0 takes the strategy's own")
+    batch_size: int = Field(default=16, ge=1, description="rows a batch of a local model")
+    device: str = Field(default="", description="cpu or cuda[:N] for a local model; the best there is if empty")
+    style: Literal["", "instruct", "student"] = Field(
+        default="", description="prompt style: full instructions, or the short form students are trained on"
+    )
+    format: dict[str, str] = Field(
+        default={}, description="fields of a recorded model's rows: question, index, id, decomposition, output → yours"
+    )
+    extra_body: dict[str, Any] = Field(default={}, description="further fields of the request body, sent as they are")
+
+
+class ModelsConfig(_Section):
+    """The teacher, the solvers and decomposers to pair, and the student to train."""
+
+    teacher: str = Field(default="", description="decomposes and, to screen, solves")
+    solvers: Names = Field(
+        default=["teacher"], description='solvers: "teacher", a student such as "E-A", or a model name'
+    )
+    decomposers: Names = Field(
+        default=["none", "teacher"], description='decomposers: "none", "teacher", "gold", a student or a model name'
+    )
+    student: str = Field(default=DEFAULT_STUDENT, description="the base model that students are trained from")
+    screen_solver: str = Field(default="", description="solves to screen; the teacher if empty")
+    options: dict[str, ModelOptions] = Field(default={}, description="per-model options, by model name")
+
+
+class RunConfig(_Section):
+    """What the run does."""
+
+    name: str = Field(default="", description="the run's name; the config's file name if empty")
+    out: str = Field(default="", description="the run's folder; runs/NAME if empty")
+    store: str = Field(
+        default="", description="the SQLite file of all calls; calls.sqlite in the run's folder if empty"
+    )
+    strategies: list[Strategy] = Field(default=["single", "static"], description="strategies to measure")
+    variants: list[Variant] = Field(default=["D-R"], description="students to train; [] trains none")
+    samples: int = Field(default=2, ge=1, le=100, description="chances a question has to pass the screen")
+    sample_temperature: float = Field(default=0.7, ge=0, description="temperature of the second and later chances")
+    seed: int = Field(default=0, ge=0, description="seed of sampling, training and resampling")
+    cap: int = Field(
+        default=0, ge=0, le=50, description="subquestions a decomposition at most; 0 takes the set's default"
+    )
+    shots: int = Field(default=0, ge=0, le=1, description="worked examples in the decomposer's instruction (0 or 1)")
+
+
+class TrainConfig(_Section):
+    """How a student is trained."""
+
+    method: Literal["lora", "full"] = Field(default="lora", description="LoRA adapters, or every weight")
+    epochs: float = Field(default=1.0, gt=0, description="passes over the examples")
+    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
+    batch_size: int = Field(default=8, ge=1, description="examples a step")
+    lora_rank: int = Field(default=16, ge=1, description="rank of the LoRA matrices")
+    max_length: int = Field(
+        default=1024, ge=16, description="tokens an example at most; longer ones are left out, counted"
+    )
+    max_examples: int = Field(default=0, ge=0, description="examples a student at most, the first ones; 0 takes all")
+
+
+class BudgetConfig(_Section):
+    """Caps that a run never passes."""
+
+    usd: float | None = Field(default=None, ge=0, description="dollars of all paid calls of the run")
+    tokens: int | None = Field(default=None, ge=0, description="tokens, input and output, of all paid calls of the run")
+    decomposer_usd: float | None = Field(default=None, ge=0, description="dollars of decomposer calls")
+    solver_usd: float | None = Field(default=None, ge=0, description="dollars of solver calls")
+
+
+class LimitsConfig(_Section):
+    """How hard a server may be asked."""
+
+    concurrency: int = Field(default=64, ge=1, description="requests in flight at most")
+    requests_per_minute: float | None = Field(default=None, gt=0, description="requests a minute at most")
+    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens a minute at most")
+    timeout_s: float = Field(default=120.0, gt=0, description="seconds a call may take")
+    attempts: int = Field(default=6, ge=1, description="times a call is sent before it is given up")
+
+
+class PriceConfig(_Section):
+    """What one model costs, under [prices."NAME"]. User prices win over the dated price table."""
+
+    input_per_million: float | None = Field(default=None, ge=0, description="dollars a million input tokens")
+    cached_input_per_million: float | None = Field(
+        default=None, ge=0, description="the same for cached input; input's if absent"
+    )
+    output_per_million: float | None = Field(default=None, ge=0, description="dollars a million output tokens")
+    per_hour: float | None = Field(
+        default=None, ge=0, description="dollars an hour of the machine a local model runs on"
+    )
+
+
+class VerdictConfig(_Section):
+    """When a part counts as worth distilling."""
+
+    margin: float = Field(
+        default=2.0, ge=0, description="points (of 100) that a student's pair may lose and be non-inferior"
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of intervals and of the verdict")
+    solver: str = Field(
+        default="", description="the undistilled solver; the teacher if it solves, else the first solver"
+    )
+    strategy: str = Field(default="", description="the two-stage strategy judged; the first two-stage one if empty")
+
+
+class Config(_Section):
+    """One run, whole."""
+
+    data: DataConfig
+    models: ModelsConfig = ModelsConfig()
+    run: RunConfig = RunConfig()
+    train: TrainConfig = TrainConfig()
+    budget: BudgetConfig = BudgetConfig()
+    limits: LimitsConfig = LimitsConfig()
+    prices: dict[str, PriceConfig] = Field(default={}, description="dollars by model name")
+    verdict: VerdictConfig = VerdictConfig()
+    published: list[dict[str, Any]] = Field(
+        default=[], description="published figures to lay beside the cells: decomposer, solver, value, source"
+    )
+
+    def options(self, model: str) -> ModelOptions:
+        """Return the options given for a model name, or the defaults."""
+        return self.models.options.get(model, ModelOptions())
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a TOML config and apply `a.b=c` overrides. Raises UsageError with one line that names file and key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no config at {path}: 'fractionate init' writes one to start from") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    for override in overrides:
+        _apply_override(table, override)
+    return parse_config(table, str(path))
+
+
+def parse_config(table: dict[str, Any], where: str = "config") -> Config:
+    """Validate a config table. Raises UsageError for the first thing that is wrong."""
+    try:
+        return Config.model_validate(table)
+    except ValidationError as error:
+        raise UsageError(f"{where}: {_first_problem(error)}") from None
+
+
+def _apply_override(table: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set takes KEY=VALUE (such as run.seed=1), not {override!r}")
+    try:
+        update = tomllib.loads(f"{key} = {value}")
+    except tomllib.TOMLDecodeError:
+        try:
+            update = tomllib.loads(f"{key} = {_toml_string(value)}")
+        except tomllib.TOMLDecodeError as error:
+            raise UsageError(f"--set {override!r} cannot be read: {error}") from None
+    _merge(table, update)
+
+
+def _toml_string(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _merge(table: dict[str, Any], update: dict[str, Any]) -> None:
+    for key, value in update.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            _merge(table[key], value)
+        else:
+            table[key] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
+        return f"unknown key {name!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "")
+    if problem["type"] == "missing":
+        return f"{name!r} is missing"
+    return f"{name!r}: {problem['msg'][0].lower()}{problem['msg'][1:]} (it is {problem['input']!r})"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """Return the keys a section knows. Tables keyed by model name (options, prices) step over the name."""
+    tables: dict[tuple[str, ...], type[BaseModel]] = {("models", "options"): ModelOptions, ("prices",): PriceConfig}
+    for prefix, section in tables.items():
+        if tuple(path[: len(prefix)]) == prefix and len(path) == len(prefix) + 1:
+            return list(section.model_fields)
+    section = Config
+    for part in path:
+        annotation = section.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        section = annotation
+    return list(section.model_fields)

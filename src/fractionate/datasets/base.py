@@ -1,0 +1,46 @@
+"""What a data set is to the rest of the house: where its problems come from, how an answer is read and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fractionate.types import Answer, Problem, Score
+
+Metric = Literal["exact_match", "f1"]
+AnswerForm = Literal["number", "span", "yes-no", "choice", "text"]
+"""What an answer looks like, which decides how the instruction asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A data reference, parsed: `NAME[:PATH][#SPLIT][@START-END]`. `start` and `end` are row indices, both included."""
+
+    text: str
+    name: str
+    path: str = ""
+    split: str = ""
+    start: int | None = None
+    end: int | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The user's column names, by ours (question, answers, context, id, subquestions)."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set: its loader, its answer extractor, its scorer, its source."""
+
+    name: str
+    source: str
+    licence: str
+    metric: Metric
+    answer_form: AnswerForm
+    default_cap: int
+    load: Callable[[Reference], Iterator[Problem]]
+    """Yields every problem of the split, in order, unsliced. Raises UsageError naming file, line and reason."""
+    extract: Callable[[str], Answer | None]
+    """Reads the answer out of a model's raw output; None when there is none."""
+    score: Callable[[Answer | None, Sequence[Answer]], Score]
+    """Scores a prediction against the alternatives; None scores (0, 0)."""
+    default_split: str = "test"

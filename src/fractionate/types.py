@@ -1,0 +1,194 @@
+"""The nouns of fractionate: what passes from stage to stage.
+
+A *problem* is a question with known answers. A *decomposer* turns it into a *decomposition* (subquestions); a *solver*
+turns both into an answer. Every model call is a `Request` that comes back as a `Completion`; one problem worked through
+by one decomposer, strategy and solver is an `Attempt`; a `Cell` is all attempts of one such pair on one test set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, TypeAlias
+
+Role = Literal["decomposer", "solver"]
+ROLES: tuple[Role, Role] = ("decomposer", "solver")
+
+Strategy = Literal["single", "single-cot", "static", "stepwise", "dynamic"]
+STRATEGIES: tuple[Strategy, ...] = ("single", "single-cot", "static", "stepwise", "dynamic")
+
+Answer: TypeAlias = tuple[str, ...]
+"""One answer: its spans. Nearly always a single span; DROP has answers of several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with its known answers.
+
+    `answers` are alternatives (several annotators): reaching any one of them is right. `id` is unique within a data
+    set and stable between runs. `index` is the row's position in the file or split it came from, counted from 0.
+    """
+
+    id: str
+    question: str
+    answers: tuple[Answer, ...]
+    context: str = ""
+    dataset: str = ""
+    split: str = ""
+    index: int = 0
+    kind: str = ""
+    subquestions: tuple[str, ...] = ()
+    """The reference decomposition, where the data set has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposition:
+    """What was read out of a decomposer's output.
+
+    `status`: "ok"; "none" (the decomposer said that no decomposition is needed); "unparsed" (no subquestion could be
+    read: the strategies fall back to single stage, and the cell counts it). `dropped` counts subquestions over the cap.
+    """
+
+    subquestions: tuple[str, ...]
+    status: Literal["ok", "none", "unparsed"] = "ok"
+    raw: str = ""
+    dropped: int = 0
+
+
+class Message(NamedTuple):
+    """One chat message. `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a request is for. Recorded models look their rows up by it; it is never sent and never part of a key."""
+
+    problem: Problem
+    subquestions: tuple[str, ...] = ()
+    decomposer: str = ""
+    """The model name (grammar form) that produced the subquestions."""
+    decomposition: str = ""
+    """The decomposer's raw output, which recorded solver rows are matched by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model call. `sample` tells independent chances at the same prompt apart (each is a stored row of its own)."""
+
+    messages: tuple[Message, ...]
+    role: Role
+    max_tokens: int = 256
+    temperature: float = 0.0
+    stop: tuple[str, ...] = ()
+    sample: int = 0
+    response_format: str | None = None
+    """Canonical JSON of an OpenAI `response_format`, passed through to servers that take one."""
+    origin: Origin | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Raw usage of one or more calls; dollars are computed from it when reported. Tokens are counts.
+
+    `cached_input_tokens` are part of `input_tokens`, `reasoning_tokens` part of `output_tokens`. `compute_s` is machine
+    time in seconds (a local batch's time divided over its rows), 0 for remote models. `counted` calls had their tokens
+    counted here with a tokenizer because the provider reported none.
+    """
+
+    calls: int = 0
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    compute_s: float = 0.0
+    counted: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.compute_s + other.compute_s,
+            self.counted + other.counted,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's reply to one request.
+
+    `finish_reason`: "stop", "length", "content_filter", "refusal" or "error" (a permanent failure of this one call:
+    `text` is empty and `error` says why; it counts as a wrong answer and is shown apart). `latency_s` is wall seconds
+    from sending to the last byte, for a local batch the time of the batch.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    usage: Usage = field(default_factory=lambda: Usage(calls=1))
+    latency_s: float = 0.0
+    reasoning: str = ""
+    """A reasoning model's thoughts (`reasoning_content`, `<think>` blocks), kept apart from the answer."""
+    error: str = ""
+
+
+class Score(NamedTuple):
+    """Exact match (0 or 1) and F1 (0 to 1) of one prediction against the best of the alternatives."""
+
+    exact_match: float
+    f1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One problem worked through: what was predicted, how it scored, what it used by role."""
+
+    problem: Problem
+    prediction: Answer | None
+    """The extracted answer; None when nothing could be extracted (scored 0 and counted apart)."""
+    score: Score
+    output: str
+    decomposition: Decomposition | None = None
+    fell_back: bool = False
+    """A two-stage strategy that went single stage because there was no decomposition."""
+    decomposer_usage: Usage = field(default_factory=Usage)
+    solver_usage: Usage = field(default_factory=Usage)
+    latency_s: float = 0.0
+    """Wall seconds of the attempt's calls, one after another."""
+    failures: tuple[str, ...] = ()
+    """Calls that did not end well: finish reasons other than "stop", and errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """All attempts of one decomposer × strategy × solver on one test set, in the order of the test set.
+
+    `decomposer` and `solver` are the names of the matrix ("none", "teacher", "D-R", a model name …); `decomposer_model`
+    and `solver_model` are the model names in the grammar ("" for none), which prices are looked up by.
+    """
+
+    dataset: str
+    split: str
+    strategy: Strategy
+    decomposer: str
+    solver: str
+    metric: Literal["exact_match", "f1"]
+    attempts: tuple[Attempt, ...]
+    decomposer_model: str = ""
+    solver_model: str = ""
+
+    def values(self) -> list[float]:
+        """Return the metric of each attempt, 0 to 1, in the order of the test set."""
+        return [getattr(attempt.score, self.metric) for attempt in self.attempts]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training example of a student: the prompt's messages and the completion it learns (loss on this alone)."""
+
+    messages: tuple[Message, ...]
+    target: str
+    problem_id: str = ""
