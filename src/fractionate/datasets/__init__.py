@@ -1,0 +1,1 @@
+"""Data sets, one file each: loader, answer extractor, scorer, source."""

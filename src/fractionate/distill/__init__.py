@@ -1,0 +1,1 @@
+"""From the teacher's demonstrations to a student."""

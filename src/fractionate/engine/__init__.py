@@ -1,0 +1,1 @@
+"""The path from a request to a stored completion: store, limits, budget, faults."""

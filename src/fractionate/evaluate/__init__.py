@@ -1,0 +1,1 @@
+"""Every decomposer × solver pair: outcome, cost, tests, verdict."""

@@ -1,0 +1,1 @@
+"""Models, one file each: any OpenAI-compatible server, local weights, recorded outputs, an echo."""

@@ -1,0 +1,1 @@
+"""Instructions as text files, one a role and answer form."""

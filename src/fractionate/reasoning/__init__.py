@@ -1,0 +1,1 @@
+"""Strategies: single, static, stepwise, dynamic."""

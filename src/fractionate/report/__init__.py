@@ -1,0 +1,1 @@
+"""What a run leaves for readers: results.json, Markdown, one HTML page."""
