@@ -95,9 +95,10 @@ class RunConfig(_Section):
     samples: int = Field(default=2, ge=1, le=100, description="chances a question has to pass the screen")
     sample_temperature: float = Field(default=0.7, ge=0, description="temperature of the second and later chances")
     seed: int = Field(default=0, ge=0, description="seed of sampling, training and resampling")
-    cap: int = Field(
-        default=0, ge=0, le=50, description="subquestions a decomposition at most; 0 takes the set's default"
+    cap: Annotated[int, Field(ge=1, le=50)] | Literal["default", "none"] = Field(
+        default="default", description="subquestions a decomposition at most: a number, the data set's default, or none"
     )
+    decomposer_context: bool = Field(default=True, description="whether decomposers see the question's passage")
     shots: int = Field(default=0, ge=0, le=1, description="worked examples in the decomposer's instruction (0 or 1)")
 
 

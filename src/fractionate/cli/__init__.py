@@ -1,1 +1,110 @@
-"""The command line: one thin file a command."""
+"""The command line: one thin file a command, imported only when it is called.
+
+argparse and not a richer library: `fractionate --help` takes about the time of bare Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from fractionate.errors import FractionateError
+
+# (command, module, what it does): the help page is made from this table alone, so that no command is imported for it.
+COMMANDS = (
+    ("demo", "demo", "distill and measure on the embedded data and model: no key, no hub"),
+    ("init", "init", "write a config to start from"),
+    ("run", "run", "demonstrate, screen, train, evaluate and report, as a config says"),
+    ("demonstrate", "stages", "let the teacher decompose and solve the training questions"),
+    ("screen", "stages", "keep the demonstrations whose solution reaches the gold answer"),
+    ("train", "stages", "train the students"),
+    ("evaluate", "stages", "measure every decomposer × solver pair"),
+    ("report", "report", "write results.json, report.md and report.html from what was measured"),
+    ("score", "score", "score recorded outputs as a data set does"),
+    ("store", "store", "list, show, export or purge stored calls"),
+    ("doctor", "doctor", "say what is installed, what works and what is missing"),
+)
+_INTERRUPTED = 1
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line that names the command and the mend."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see '{self.prog} --help')\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit code: 0 success, 1 failure, 2 bad usage or config."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    modules = {name: module for name, module, _ in COMMANDS}
+    if not given or given[0] not in modules:
+        return _top_level(given, modules)
+    command = given[0]
+    module = import_module(f"fractionate.cli.{modules[command]}")
+    parser = OneLineParser(prog=f"fractionate {command}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(command=command)
+    module.add_arguments(parser)
+    try:
+        return int(module.run(parser.parse_args(given[1:])))
+    except FractionateError as error:
+        return _say(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted: what was completed is kept, and the same command resumes", _INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`fractionate … | head`): nothing to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 1)
+    except Exception as error:
+        if os.environ.get("FRACTIONATE_DEBUG"):
+            raise
+        text = f"{type(error).__name__}: {error}"
+        return _say(f"unexpected {text}: set FRACTIONATE_DEBUG=1 for the traceback and please report it", 1)
+
+
+def _say(message: str, code: int) -> int:
+    print(f"fractionate: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _top_level(given: list[str], modules: dict[str, str]) -> int:
+    if given and given[0] in ("--version", "-V"):
+        from fractionate import __version__
+
+        print(f"fractionate {__version__}")
+        return 0
+    if not given or given[0] in ("--help", "-h"):
+        print(_help_page())
+        return 0
+    import difflib
+
+    nearest = difflib.get_close_matches(given[0], modules, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "see 'fractionate --help'"
+    return _say(f"unknown command {given[0]!r}: {hint}", 2)
+
+
+def _help_page() -> str:
+    width = max(len(name) for name, _, _ in COMMANDS)
+    commands = "\n".join(f"  {name:<{width}}  {purpose}" for name, _, purpose in COMMANDS)
+    return f"""usage: fractionate COMMAND [OPTION ...]
+
+Which part of your LLM's reasoning should you distill: decomposing, solving, both or neither?
+
+commands:
+{commands}
+
+options:
+  -h, --help     this page; 'fractionate COMMAND --help' explains a command, with an example
+  -V, --version  the version
+
+example:
+  fractionate demo --smoke
+  fractionate run fractionate.toml --set run.seed=1"""

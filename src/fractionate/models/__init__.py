@@ -1,1 +1,64 @@
-"""Models, one file each: any OpenAI-compatible server, local weights, recorded outputs, an echo."""
+"""Models, one file each: any OpenAI-compatible server, local weights, recorded outputs, an echo.
+
+One grammar names them everywhere: `openai:NAME`, `http://HOST:PORT/v1#NAME`, `local:HUB_ID_OR_PATH[@ADAPTER]`,
+`recorded:PATH`, `echo:`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fractionate.errors import UsageError
+
+if TYPE_CHECKING:
+    from fractionate.config import ModelOptions
+    from fractionate.models.base import Model
+
+_CLASSES = {
+    "openai": ("fractionate.models.openai_api", "OpenAIModel"),
+    "http": ("fractionate.models.openai_api", "OpenAIModel"),
+    "https": ("fractionate.models.openai_api", "OpenAIModel"),
+    "local": ("fractionate.models.local", "LocalModel"),
+    "recorded": ("fractionate.models.recorded", "RecordedModel"),
+    "echo": ("fractionate.models.echo", "EchoModel"),
+}
+GRAMMAR = "openai:NAME, http://HOST:PORT/v1#NAME, local:HUB_ID_OR_PATH[@ADAPTER], recorded:PATH or echo:"
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a name is written in the model grammar (and not, say, "teacher" or "D-R")."""
+    return ":" in name
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError for a name outside the grammar, naming the nearest prefix."""
+    prefix, colon, rest = name.partition(":")
+    if prefix in _CLASSES and colon and (rest or prefix == "echo"):
+        return
+    nearest = difflib.get_close_matches(prefix, _CLASSES, n=1)
+    hint = f" (did you mean {nearest[0] + ':'!r}?)" if nearest and prefix not in _CLASSES else ""
+    raise UsageError(f"unknown model {name!r}{hint}: a model is named {GRAMMAR}")
+
+
+def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Model:
+    """Return the model of a name. Checks what can be checked without a call: key, extra, files.
+
+    A relative path in the name is looked for in `base` (the config's folder) first, then in the working directory.
+    Raises UsageError naming the model and the mend.
+    """
+    check_name(name)
+    module, class_name = _CLASSES[name.partition(":")[0]]
+    opened: Any = getattr(import_module(module), class_name)(_located(name, base), options)
+    opened.name = name
+    return opened  # type: ignore[no-any-return]
+
+
+def _located(name: str, base: Path | None) -> str:
+    prefix, _, path = name.partition(":")
+    if base is None or prefix not in ("recorded", "local"):
+        return name
+    found = [str(base / part) if (base / part).exists() else part for part in path.split("@")]
+    return f"{prefix}:{'@'.join(found)}"

@@ -1,0 +1,104 @@
+"""The teacher at work: decompositions of the training questions and, to screen them, its solutions.
+
+A question has up to n independent chances: sample k+1 is only asked for where sample k did not reach the gold answer
+(the paper's second chance, §3, carried on to n).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fractionate.datasets.base import Dataset
+from fractionate.errors import UsageError
+from fractionate.reasoning.decompose import decompose
+from fractionate.reasoning.program import Asker, Program, Settings, Task
+from fractionate.reasoning.static import static
+from fractionate.types import Answer, Decomposition, Problem, Score
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One chance of the teacher at one question. `prediction` and `score` are of its solution ("" where none was asked)."""
+
+    problem_id: str
+    sample: int
+    decomposition: Decomposition
+    output: str = ""
+    prediction: Answer | None = None
+    score: Score = Score(0.0, 0.0)
+    solved: bool = False
+    """Whether a solution was asked for at all: without one there is nothing to screen by."""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the teacher's solution reached the gold answer."""
+        return self.solved and self.score.exact_match == 1.0
+
+    def as_row(self, problem: Problem) -> dict[str, Any]:
+        """Return the row of demonstrations.jsonl, readable by itself."""
+        return {
+            "id": self.problem_id,
+            "question": problem.question,
+            "sample": self.sample,
+            "status": self.decomposition.status,
+            "subquestions": list(self.decomposition.subquestions),
+            "decomposition": self.decomposition.raw,
+            "dropped": self.decomposition.dropped,
+            "solved": self.solved,
+            "output": self.output,
+            "prediction": list(self.prediction) if self.prediction is not None else None,
+            "exact_match": self.score.exact_match,
+            "f1": self.score.f1,
+            "correct": self.correct,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], place: str) -> Demonstration:
+        """Read a row back. Raises UsageError naming the place of a row that lacks a field."""
+        try:
+            return cls(
+                problem_id=row["id"],
+                sample=row["sample"],
+                decomposition=Decomposition(
+                    tuple(row["subquestions"]), row["status"], row["decomposition"], row["dropped"]
+                ),
+                output=row["output"],
+                prediction=tuple(row["prediction"]) if row["prediction"] is not None else None,
+                score=Score(row["exact_match"], row["f1"]),
+                solved=row["solved"],
+            )
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"{place}: not a demonstration ({error}): run the demonstrate stage again") from None
+
+
+def demonstrate(
+    problem: Problem, dataset: Dataset, teacher: Asker, solver: Asker | None, settings: Settings, samples: int
+) -> Program[list[Demonstration]]:
+    """Give one problem its chances. Without a solver there is one chance and nothing is solved (all that D-T needs)."""
+    chances: list[Demonstration] = []
+    for sample in range(samples if solver else 1):
+        chance = replace(settings, sample=sample)
+        decomposition, _ = yield from decompose(problem, teacher, chance)
+        demonstration = Demonstration(problem.id, sample, decomposition)
+        if solver:
+            task = Task(problem, dataset.answer_form, solver, teacher, decomposition, chance)
+            solution = yield from static(task)
+            prediction = dataset.extract(solution.output)
+            demonstration = replace(
+                demonstration,
+                output=solution.output,
+                prediction=prediction,
+                score=dataset.score(prediction, problem.answers),
+                solved=True,
+            )
+        chances.append(demonstration)
+        if demonstration.correct:
+            break
+    return chances
+
+
+def flatten(chances: Iterable[list[Demonstration]]) -> list[Demonstration]:
+    """Return all demonstrations in the order of the problems, a problem's chances one after another."""
+    return [demonstration for several in chances for demonstration in several]

@@ -1,0 +1,22 @@
+"""The decomposing stage: one call that turns a question into subquestions (paper §2)."""
+
+from __future__ import annotations
+
+from fractionate.reasoning.parse import parse_decomposition
+from fractionate.reasoning.program import DECOMPOSE_TOKENS, Asker, Program, Settings, ask
+from fractionate.reasoning.prompting import decompose_messages
+from fractionate.types import Completion, Decomposition, Origin, Problem
+
+
+def decompose(problem: Problem, decomposer: Asker, settings: Settings) -> Program[tuple[Decomposition, Completion]]:
+    """Ask the decomposer and read its subquestions, capped."""
+    messages = decompose_messages(
+        problem,
+        decomposer.model.style,
+        cap=settings.cap,
+        shots=settings.shots,
+        with_context=settings.decomposer_context,
+    )
+    origin = Origin(problem, decomposer=decomposer.model.name)
+    completion = yield ask(decomposer, "decomposer", messages, origin, settings, DECOMPOSE_TOKENS)
+    return parse_decomposition(completion.text, settings.cap), completion

@@ -1,0 +1,101 @@
+"""What strategies share: they are generators that yield model calls and return a `Solution`.
+
+Written without any input or output of their own, the same program runs against a server, local weights or recorded
+rows; the engine's driver decides what is sent when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar
+
+from fractionate.datasets.base import AnswerForm
+from fractionate.engine.drive import Call
+from fractionate.models.base import Model
+from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role
+
+T = TypeVar("T")
+Program: TypeAlias = Generator[Call, Completion, T]
+
+DECOMPOSE_TOKENS = 256
+DIRECT_TOKENS = 64
+STEP_TOKENS = 96
+WORKED_TOKENS = 512
+"""Output tokens a call at most, by what is asked for; a model's own `max_tokens` option lowers them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How calls are sampled. `cap` bounds subquestions (None: no bound); `sample` > 0 is a further, independent chance."""
+
+    cap: int | None = 3
+    shots: int = 0
+    decomposer_context: bool = True
+    sample: int = 0
+    sample_temperature: float = 0.7
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A model in a role. `name` is what its prices are looked up by: for a student, its base model."""
+
+    name: str
+    model: Model
+    temperature: float = 0.0
+    max_tokens: int = 0
+
+
+@dataclass
+class Solution:
+    """What a strategy made of a problem: the final output, the calls it took by role, and the steps between."""
+
+    output: str
+    calls: list[tuple[Role, Completion]]
+    decomposition: Decomposition | None = None
+    sub_answers: list[str] = field(default_factory=list)
+    fell_back: bool = False
+
+
+def ask(
+    asker: Asker, role: Role, messages: tuple[Message, ...], origin: Origin, settings: Settings, max_tokens: int
+) -> Call:
+    """Build one call. A first sample takes the model's temperature, further ones at least the sample temperature."""
+    temperature = asker.temperature
+    if settings.sample > 0:
+        temperature = max(temperature, settings.sample_temperature)
+    request = Request(
+        messages=messages,
+        role=role,
+        max_tokens=min(max_tokens, asker.max_tokens or max_tokens),
+        temperature=temperature,
+        sample=settings.sample,
+        origin=origin,
+    )
+    return Call(asker.model, request)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem for a strategy: who solves (and, for dynamic, who asks), with which decomposition."""
+
+    problem: Problem
+    form: AnswerForm
+    solver: Asker
+    decomposer: Asker | None = None
+    decomposition: Decomposition | None = None
+    settings: Settings = field(default_factory=Settings)
+
+    def origin(self) -> Origin:
+        """Return what the solver's calls are for."""
+        decomposition = self.decomposition
+        return Origin(
+            self.problem,
+            subquestions=decomposition.subquestions if decomposition else (),
+            decomposer=self.decomposer.model.name if self.decomposer else "",
+            decomposition=decomposition.raw if decomposition else "",
+        )
+
+    def without_decomposition(self) -> Task:
+        """Return the same task in one stage."""
+        return replace(self, decomposition=None, decomposer=None)

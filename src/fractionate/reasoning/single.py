@@ -1,0 +1,24 @@
+"""Single stage: the solver answers at once, directly or with chain of thought (paper §2, and its missing baseline)."""
+
+from __future__ import annotations
+
+from fractionate.reasoning.program import DIRECT_TOKENS, WORKED_TOKENS, Program, Solution, Task, ask
+from fractionate.reasoning.prompting import single_messages
+
+
+def single(task: Task) -> Program[Solution]:
+    """Answer directly: the answer alone."""
+    return (yield from _answer(task, chain_of_thought=False))
+
+
+def single_cot(task: Task) -> Program[Solution]:
+    """Answer after thinking step by step."""
+    return (yield from _answer(task, chain_of_thought=True))
+
+
+def _answer(task: Task, *, chain_of_thought: bool) -> Program[Solution]:
+    messages = single_messages(task.problem, task.solver.model.style, task.form, chain_of_thought=chain_of_thought)
+    tokens = WORKED_TOKENS if chain_of_thought else DIRECT_TOKENS
+    origin = task.without_decomposition().origin()
+    completion = yield ask(task.solver, "solver", messages, origin, task.settings, tokens)
+    return Solution(completion.text, [("solver", completion)])

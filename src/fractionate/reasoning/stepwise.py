@@ -1,0 +1,40 @@
+"""Stepwise two-stage: one solver call a subquestion, earlier answers filled in for `#k`, then the final answer."""
+
+from __future__ import annotations
+
+from fractionate.datasets.text import extract_final
+from fractionate.reasoning.parse import fill_references
+from fractionate.reasoning.program import DIRECT_TOKENS, STEP_TOKENS, Program, Solution, Task, ask
+from fractionate.reasoning.prompting import final_messages, step_messages
+from fractionate.reasoning.single import single
+from fractionate.types import Completion, Role
+
+
+def stepwise(task: Task) -> Program[Solution]:
+    """Answer the subquestions one by one, each seeing the answers before it, then the question."""
+    decomposition = task.decomposition
+    if decomposition is None or not decomposition.subquestions:
+        solution = yield from single(task.without_decomposition())
+        solution.decomposition, solution.fell_back = decomposition, True
+        return solution
+    style = task.solver.model.style
+    answered: list[tuple[str, str]] = []
+    calls: list[tuple[Role, Completion]] = []
+    for subquestion in decomposition.subquestions:
+        filled = fill_references(subquestion, [answer for _, answer in answered])
+        messages = step_messages(task.problem, answered, filled, style)
+        completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, STEP_TOKENS)
+        calls.append(("solver", completion))
+        answered.append((filled, short_answer(completion.text)))
+    messages = final_messages(task.problem, answered, style, task.form)
+    completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, DIRECT_TOKENS)
+    calls.append(("solver", completion))
+    return Solution(completion.text, calls, decomposition, [answer for _, answer in answered])
+
+
+def short_answer(output: str) -> str:
+    """Return the sub-answer that later steps are given: the stated answer, else the first line that says anything."""
+    final = extract_final(output)
+    if final:
+        return "; ".join(final)
+    return next((line.strip() for line in output.splitlines() if line.strip()), "")
