@@ -193,9 +193,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
-    for override in overrides:
-        _apply_override(table, override)
-    return parse_config(table, str(path))
+    return parse_config(override(table, overrides), str(path))
+
+
+def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a config table with `a.b=c` overrides applied. Raises UsageError for one that is not KEY=VALUE."""
+    for one in overrides:
+        _apply_override(table, one)
+    return table
 
 
 def parse_config(table: dict[str, Any], where: str = "config") -> Config:
@@ -206,18 +211,28 @@ def parse_config(table: dict[str, Any], where: str = "config") -> Config:
         raise UsageError(f"{where}: {_first_problem(error)}") from None
 
 
-def _apply_override(table: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
+def _apply_override(table: dict[str, Any], text: str) -> None:
+    key, equals, value = _key_and_value(text)
     if not equals or not key.strip():
-        raise UsageError(f"--set takes KEY=VALUE (such as run.seed=1), not {override!r}")
+        raise UsageError(f"--set takes KEY=VALUE (such as run.seed=1), not {text!r}")
     try:
         update = tomllib.loads(f"{key} = {value}")
     except tomllib.TOMLDecodeError:
         try:
             update = tomllib.loads(f"{key} = {_toml_string(value)}")
         except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"--set {override!r} cannot be read: {error}") from None
+            raise UsageError(f"--set {text!r} cannot be read: {error}") from None
     _merge(table, update)
+
+
+def _key_and_value(text: str) -> tuple[str, str, str]:
+    """Cut at the first = outside quotes: a quoted model name in a key may hold one."""
+    quoted = False
+    for position, letter in enumerate(text):
+        quoted ^= letter == '"'
+        if letter == "=" and not quoted:
+            return text[:position], "=", text[position + 1 :]
+    return text, "", ""
 
 
 def _toml_string(value: str) -> str:

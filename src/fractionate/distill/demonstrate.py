@@ -7,7 +7,7 @@ A question has up to n independent chances: sample k+1 is only asked for where s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fractionate.datasets.base import Dataset
@@ -20,14 +20,14 @@ from fractionate.types import Answer, Decomposition, Problem, Score
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One chance of the teacher at one question. `prediction` and `score` are of its solution ("" where none was asked)."""
+    """One chance of the teacher at one question; `output`, `prediction` and `score` are its solution's."""
 
     problem_id: str
     sample: int
     decomposition: Decomposition
     output: str = ""
     prediction: Answer | None = None
-    score: Score = Score(0.0, 0.0)
+    score: Score = field(default=Score(0.0, 0.0))
     solved: bool = False
     """Whether a solution was asked for at all: without one there is nothing to screen by."""
 

@@ -24,7 +24,7 @@ class Screening:
         if not self.questions:
             return "nothing to screen"
         parts = [
-            f"{count} of {self.questions} ({100 * count / self.questions:.0f} %) after {chance} chance{'s' * (chance > 1)}"
+            f"{count} of {self.questions} ({count / self.questions:.0%}) after {chance} chance{'s' * (chance > 1)}"
             for chance, count in enumerate(self.kept_after, 1)
         ]
         return "kept " + ", ".join(parts)

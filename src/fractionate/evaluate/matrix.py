@@ -30,7 +30,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class TestSet:
-    """A test set as the user named it, with its problems, how they are read and scored, and the settings of its calls."""
+    """A test set as the user named it: its problems, how they are scored, the settings of its calls."""
 
     __test__ = False  # the name is the field's, not pytest's
 
@@ -148,5 +148,9 @@ def _attempt(problem: Problem, solution: Solution, decomposing: Completion | Non
         decomposer_usage=usage["decomposer"],
         solver_usage=usage["solver"],
         latency_s=sum(completion.latency_s for _, completion in calls),
-        failures=tuple(completion.error or completion.finish_reason for _, completion in calls if completion.finish_reason != "stop"),
+        failures=tuple(
+            completion.error or completion.finish_reason
+            for _, completion in calls
+            if completion.finish_reason != "stop"
+        ),
     )

@@ -65,7 +65,10 @@ class RecordedModel:
         path = Path(name.partition(":")[2])
         files = _files(path)
         self.identity = f"recorded:{_digest(files)}"
-        self._names = {**{ours: names for ours, names in _FIELDS.items()}, **{k: (v,) for k, v in options.format.items()}}
+        self._names = {
+            **_FIELDS,
+            **{k: (v,) for k, v in options.format.items()},
+        }
         unknown = set(options.format) - set(_FIELDS)
         if unknown:
             raise UsageError(f"{name}: format maps {', '.join(_FIELDS)}, not {sorted(unknown)[0]!r}")
@@ -191,7 +194,9 @@ def _files(path: Path) -> list[Path]:
             raise UsageError(f"recorded:{path} is a folder without .jsonl or .csv files")
         return files
     if not path.is_file():
-        raise UsageError(f"recorded:{path} is not there: name a .jsonl or .csv file of recorded outputs, or their folder")
+        raise UsageError(
+            f"recorded:{path} is not there: name a .jsonl or .csv file of recorded outputs, or their folder"
+        )
     return [path]
 
 

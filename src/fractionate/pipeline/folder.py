@@ -63,4 +63,6 @@ def read_rows(path: Path, made_by: str) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 yield f"{path}:{number}", json.loads(line)
             except json.JSONDecodeError as error:
-                raise UsageError(f"{path}:{number}: not valid JSON ({error.msg}): run fractionate {made_by} again") from None
+                raise UsageError(
+                    f"{path}:{number}: not valid JSON ({error.msg}): run fractionate {made_by} again"
+                ) from None

@@ -92,7 +92,9 @@ def _marked_items(pieces: list[str]) -> list[str]:
 
 def _unmarked_items(pieces: list[str]) -> list[str]:
     """Without markers the question marks decide: all lines up to the last question, headings left out."""
-    questions = [position for position, piece in enumerate(pieces) if piece.endswith(_ENDED[5:] + ("?",)) or "? " in piece]
+    questions = [
+        position for position, piece in enumerate(pieces) if piece.endswith(("?", *_ENDED[5:])) or "? " in piece
+    ]
     if not questions:
         return []
     lines = [piece for piece in pieces[: questions[-1] + 1] if piece and not piece.endswith(":")]

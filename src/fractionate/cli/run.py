@@ -1,0 +1,33 @@
+"""`fractionate run CONFIG`: the whole job."""
+
+from __future__ import annotations
+
+import argparse
+
+from fractionate.cli.common import add_config_arguments, open_run, print_results
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser.description = (
+        "Run a config from questions to a verdict: the teacher demonstrates, its demonstrations are screened by the\n"
+        "answers, students are trained, every decomposer × solver pair is measured, reports are written.\n"
+        "Every completed call is stored before it is used: the same command resumes, and repeats without a call."
+    )
+    parser.epilog = (
+        "example:\n"
+        "  fractionate run fractionate.toml --set run.samples=3 --out runs/three-chances\n"
+        '  fractionate run fractionate.toml --set models.teacher="http://localhost:8000/v1#my-model"'
+    )
+    add_config_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it."""
+    from fractionate.pipeline.stages import run_everything
+
+    with open_run(arguments) as opened:
+        results = run_everything(opened)
+        opened.progress.stage(opened.engine.stats.line())
+        print_results(results, opened.folder.path, as_json=arguments.json)
+    return 0

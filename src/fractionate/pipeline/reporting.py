@@ -1,0 +1,52 @@
+"""From a run's attempts to its three reports; needs no model and no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fractionate import __version__
+from fractionate.config import Config, override, parse_config
+from fractionate.errors import UsageError
+from fractionate.pipeline.attempts import read_cells
+from fractionate.pipeline.folder import RunFolder, write_text
+from fractionate.pipeline.notes import Notes
+from fractionate.pipeline.run import config_digest
+from fractionate.report.html import write_html
+from fractionate.report.markdown import write_markdown
+from fractionate.report.results import build_results, write_json
+
+
+def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]:
+    """Write results.json, report.md and report.html. Returns the results."""
+    cells = read_cells(folder.attempts)
+    if not cells:
+        raise UsageError(f"{folder.attempts} holds no attempts: run fractionate evaluate again")
+    about = {
+        "name": name,
+        "fractionate": __version__,
+        "config": config_digest(config),
+        "seed": config.run.seed,
+        "teacher": config.models.teacher,
+        "student": config.models.student,
+        "train": config.data.train,
+        "test": config.data.test,
+    }
+    results = build_results(cells, config, Notes(folder.notes).all(), about)
+    write_text(folder.config, json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    write_json(results, folder.results)
+    write_markdown(results, folder.markdown)
+    write_html(results, folder.html, cells)
+    return results
+
+
+def load_stored_config(folder: RunFolder, overrides: Sequence[str]) -> Config:
+    """Return the config that a run's folder was reported with, `a.b=c` overrides applied."""
+    try:
+        table = json.loads(folder.config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{folder.config} is not there: name the run's config file instead of its folder") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{folder.config} cannot be read ({error}): name the run's config file instead") from None
+    return parse_config(override(table, overrides), str(folder.config))

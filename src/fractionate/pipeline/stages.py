@@ -1,0 +1,180 @@
+"""The stages, each a function of a run: what it reads, what it does, what it leaves in the run's folder.
+
+Every stage may be run again: calls come from the store, students that are trained already are kept, files are written
+whole. That is why a run that was cut off anywhere is resumed by the same command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from fractionate.distill.demonstrate import Demonstration, demonstrate, flatten
+from fractionate.distill.examples import needs_solutions
+from fractionate.distill.screen import Screening, screen
+from fractionate.engine.drive import run_all
+from fractionate.errors import UsageError
+from fractionate.evaluate.matrix import run_matrix
+from fractionate.models.recorded import RecordedModel
+from fractionate.pipeline.attempts import attempt_rows
+from fractionate.pipeline.folder import read_rows, write_rows
+from fractionate.pipeline.reporting import write_report
+from fractionate.pipeline.run import STUDENTS, Run
+from fractionate.pipeline.training import check_trainer, train_students
+from fractionate.types import Cell
+
+T = TypeVar("T")
+
+
+def run_everything(run: Run) -> dict[str, Any]:
+    """Demonstrate, screen, train, evaluate and report. Returns the results (the content of results.json)."""
+    run.notes.clear()
+    check_before_spending(run)
+    if run.variants:
+        demonstrate_stage(run)
+        screen_stage(run)
+        train_stage(run)
+    evaluate_stage(run)
+    return report_stage(run)
+
+
+def check_before_spending(run: Run) -> None:
+    """Open every model and read all data, so that a missing key, extra or file is said before a call is paid for."""
+    _ = run.tests
+    if run.variants:
+        _ = run.train
+        check_trainer()
+    players = {name for pair in run.pairs for name in (pair.decomposer, pair.solver)} - {"none", "gold", *STUDENTS}
+    if run.variants:
+        players |= {"teacher"} | ({run.config.models.screen_solver} - {""})
+    for name in sorted(players):
+        run.asker(name)
+
+
+def demonstrate_stage(run: Run) -> list[Demonstration]:
+    """Let the teacher decompose (and, where a variant needs it, solve) the training questions."""
+    run.notes.begin("demonstrate")
+    config = run.config
+    problems = list(run.train.values())
+    teacher = run.asker("teacher")
+    solve = needs_solutions(run.variants or ["D-R"])
+    solver = run.asker(config.models.screen_solver or "teacher") if solve else None
+    samples = _samples(run)
+    chances = f", up to {samples} chances each" if solver else ""
+    run.progress.stage(f"demonstrate: {config.models.teacher} on {len(problems)} questions{chances}")
+    programs = (
+        demonstrate(problem, dataset, teacher, solver, run.settings(dataset), samples)
+        for problem in problems
+        for dataset in (run.dataset(problem.dataset),)
+    )
+    demonstrations = flatten(_in_loop(run, run_all(programs, run.engine)))
+    write_rows(run.folder.demonstrations, (one.as_row(run.train[one.problem_id]) for one in demonstrations))
+    unparsed = sum(one.decomposition.status == "unparsed" for one in demonstrations)
+    if unparsed:
+        run.notes.add(
+            f"{unparsed} of {len(demonstrations)} teacher decompositions could not be read; none is learnt from."
+        )
+    run.notes.save()
+    return demonstrations
+
+
+def screen_stage(run: Run) -> Screening | None:
+    """Keep the demonstrations whose solution reached the gold answer."""
+    run.notes.begin("screen")
+    demonstrations = read_demonstrations(run)
+    if not any(one.solved for one in demonstrations):
+        run.progress.stage("screen: the teacher solved nothing (no variant needs it), so nothing is screened")
+        return None
+    screening = screen(demonstrations, _samples(run))
+    kept = {(one.problem_id, one.sample) for one in screening.kept}
+    rows = (one.as_row(run.train[one.problem_id]) for one in demonstrations if (one.problem_id, one.sample) in kept)
+    write_rows(run.folder.screened, rows)
+    run.notes.add(f"Screening by the answer {screening.summary()}.")
+    run.notes.save()
+    run.progress.stage(f"screen: {screening.summary()}")
+    return screening
+
+
+def train_stage(run: Run) -> None:
+    """Train the students that are not trained yet on exactly these examples with exactly these settings."""
+    if not run.variants:
+        run.progress.stage("train: run.variants is empty, so no student is trained")
+        return
+    check_trainer()
+    run.notes.begin("train")
+    train_students(run, read_demonstrations(run))
+    run.notes.save()
+
+
+def evaluate_stage(run: Run) -> list[Cell]:
+    """Measure every pair on every test set."""
+    run.notes.begin("evaluate")
+    if not run.pairs:
+        raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
+    cells = _in_loop(run, _evaluate(run))
+    write_rows(run.folder.attempts, attempt_rows(cells))
+    run.notes.save()
+    return cells
+
+
+def report_stage(run: Run) -> dict[str, Any]:
+    """Write results.json, report.md and report.html from what was measured."""
+    return write_report(run.folder, run.config, run.name)
+
+
+def read_demonstrations(run: Run) -> list[Demonstration]:
+    """Read demonstrations.jsonl. Raises UsageError where it is missing or of other training data."""
+    demonstrations = [
+        Demonstration.from_row(row, place) for place, row in read_rows(run.folder.demonstrations, "demonstrate")
+    ]
+    strangers = [one.problem_id for one in demonstrations if one.problem_id not in run.train]
+    if strangers:
+        raise UsageError(
+            f"{run.folder.demonstrations} holds {strangers[0]}, which data.train does not: "
+            "run fractionate demonstrate again"
+        )
+    return demonstrations
+
+
+async def _evaluate(run: Run) -> list[Cell]:
+    cells: list[Cell] = []
+    for test in run.tests:
+        async for cell in run_matrix(test, run.pairs, run.asker, run.engine, run.progress.stage):
+            cells.append(cell)
+            value = sum(cell.values()) / len(cell.attempts)
+            run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.attempts)}")
+            _note_counted(run, cell)
+    return cells
+
+
+def _note_counted(run: Run, cell: Cell) -> None:
+    if any(one.decomposer_usage.counted or one.solver_usage.counted for one in cell.attempts):
+        run.notes.add("Tokens that were not reported with a reply were counted here with a tokenizer (counted_tokens).")
+
+
+def _samples(run: Run) -> int:
+    """Return the chances a question gets: those asked for, or as many as the teacher's recording holds."""
+    wanted = run.config.run.samples
+    teacher = run.asker("teacher").model
+    if not isinstance(teacher, RecordedModel):
+        return wanted
+    recorded = min((teacher.samples(problem) for problem in run.train.values()), default=wanted)
+    if 0 < recorded < wanted:
+        run.notes.add(
+            f"The teacher's recording holds {recorded} sample(s) a question: each has {recorded} of {wanted} chances."
+        )
+        return recorded
+    return wanted
+
+
+def _in_loop(run: Run, work: Coroutine[Any, Any, T]) -> T:
+    """Run a stage's calls in an event loop of its own and close the models' connections with it."""
+
+    async def whole() -> T:
+        try:
+            return await work
+        finally:
+            await run.close_models()
+
+    return asyncio.run(whole())
