@@ -1,0 +1,218 @@
+"""Dollars from raw usage, at prices that are named: the user's, a dated table's, or a machine's by the hour.
+
+Usage is stored raw and priced when it is reported, so a price can be mended without another call. A price that is not
+known is None throughout, never 0: an unknown cost must not look like a free one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from fractionate.config import PriceConfig
+from fractionate.types import Usage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from genai_prices.types import ModelPrice
+
+MILLION = 1e6
+_CHECKED = re.compile(r"\b(?:checked|verified|as of|updated)\b[^.;]*?(\d{4}-\d{2}-\d{2})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Dollars a million tokens and dollars an hour; None is not known. `table` replaces them by the call's size."""
+
+    source: str
+    input: float | None = None
+    cached: float | None = None
+    output: float | None = None
+    per_hour: float | None = None
+    table: ModelPrice | None = None
+
+
+class Pricing:
+    """The prices of one run. User prices (by exact model name) win over the genai-prices table (offline data only)."""
+
+    def __init__(self, prices: Mapping[str, PriceConfig] | None = None) -> None:
+        self._prices = dict(prices or {})
+        self._rates: dict[str, _Rates] = {}
+
+    def usd(self, model_name: str, usage: Usage) -> float | None:
+        """Return the dollars of one or more calls of a model, ≥ 0, or None where no price is known.
+
+        Cached input is priced apart from the rest of the input. No calls cost nothing, whatever the model. Where a
+        table's price depends on the size of a call, the mean size of these calls decides.
+        """
+        if usage.calls == 0 and usage.input_tokens == 0 and usage.output_tokens == 0 and usage.compute_s == 0:
+            return 0.0
+        rates = _for_size(self._of(model_name), usage)
+        cached = min(usage.cached_input_tokens, usage.input_tokens)
+        parts = (
+            _product(rates.input, (usage.input_tokens - cached) / MILLION),
+            _product(rates.input if rates.cached is None else rates.cached, cached / MILLION),
+            _product(rates.output, usage.output_tokens / MILLION),
+            _product(rates.per_hour, usage.compute_s / 3600),
+        )
+        known = [part for part in parts if part is not None]
+        return sum(known) if len(known) == len(parts) else None
+
+    def source(self, model_name: str) -> str:
+        """Return where a model's price comes from, in words, with the table's version and date."""
+        return self._of(model_name).source
+
+    def _of(self, model_name: str) -> _Rates:
+        if model_name not in self._rates:
+            self._rates[model_name] = self._look_up(model_name)
+        return self._rates[model_name]
+
+    def _look_up(self, name: str) -> _Rates:
+        given = self._given(name)
+        if given is not None:
+            return _user_rates(name, given)
+        if not name:
+            return _Rates("no model", 0.0, 0.0, 0.0, 0.0)
+        if name.startswith("local:"):
+            return _Rates(
+                f'local, at zero: give prices."{_base(name)}".per_hour to charge for the machine', 0.0, 0.0, 0.0, 0.0
+            )
+        if name.startswith("echo:"):
+            return _Rates("a fake model, at zero", 0.0, 0.0, 0.0, 0.0)
+        model, url = _table_reference(name)
+        found = _find(model, url) if model else None
+        if found is not None:
+            version, date = table_version()
+            return _Rates(f"genai-prices {version}, updated {date}: {_said(found)}", per_hour=0.0, table=found)
+        return _Rates(f'no price known: give prices."{name}".input_per_million and .output_per_million', per_hour=0.0)
+
+    def _given(self, name: str) -> PriceConfig | None:
+        """Return the user's price of exactly this name or, for an adapter, of the base model it runs on."""
+        if name in self._prices:
+            return self._prices[name]
+        return self._prices.get(_base(name)) if name.startswith("local:") else None
+
+
+def table_version() -> tuple[str, str]:
+    """Return the version of the genai-prices table and its date: the newest day it says a price was checked on."""
+    from importlib.metadata import version
+
+    return version("genai-prices"), _table_date()
+
+
+def _base(name: str) -> str:
+    return name.split("@", 1)[0]
+
+
+def _user_rates(name: str, price: PriceConfig) -> _Rates:
+    tokens_priced = price.input_per_million is not None or price.output_per_million is not None
+    local = name.startswith(("local:", "echo:"))
+    missing = 0.0 if local else None
+    said = [
+        f"${value:g} {what}"
+        for value, what in (
+            (price.input_per_million, "a million input tokens"),
+            (price.cached_input_per_million, "a million cached input tokens"),
+            (price.output_per_million, "a million output tokens"),
+            (price.per_hour, "a machine hour"),
+        )
+        if value is not None
+    ]
+    source = "user prices: " + (", ".join(said) or "none given")
+    if not local and not tokens_priced and price.per_hour is not None:
+        source += " (machine seconds are known of local models only, so this cost is unknown)"
+    return _Rates(
+        source,
+        missing if price.input_per_million is None else price.input_per_million,
+        price.cached_input_per_million,
+        missing if price.output_per_million is None else price.output_per_million,
+        price.per_hour or 0.0,
+    )
+
+
+def _product(rate: float | None, amount: float) -> float | None:
+    """Return rate × amount; an unknown rate of nothing is nothing."""
+    if amount == 0:
+        return 0.0
+    return None if rate is None else rate * amount
+
+
+def _for_size(rates: _Rates, usage: Usage) -> _Rates:
+    if rates.table is None:
+        return rates
+    size = usage.input_tokens / max(usage.calls, 1)
+    return _Rates(
+        rates.source,
+        _tier(rates.table.input_mtok, size),
+        _tier(rates.table.cache_read_mtok, size),
+        _tier(rates.table.output_mtok, size),
+        rates.per_hour,
+    )
+
+
+def _said(table: ModelPrice) -> str:
+    """Return a table's token prices in words, those of the smallest calls where they differ by size."""
+    named = (("input", table.input_mtok), ("cached input", table.cache_read_mtok), ("output", table.output_mtok))
+    return ", ".join(
+        f"${_tier(price, 0):g} a million {what} tokens" + (", more for long calls" if hasattr(price, "tiers") else "")
+        for what, price in named
+        if price is not None
+    )
+
+
+def _tier(price: object, size: float) -> float | None:
+    """Return the price of a call of `size` input tokens: crossing a tier's start prices the whole call at that tier."""
+    from genai_prices.types import TieredPrices
+
+    if price is None:
+        return None
+    if not isinstance(price, TieredPrices):
+        return float(str(price))
+    reached = [tier.price for tier in price.tiers if size > tier.start]
+    return float(reached[-1] if reached else price.base)
+
+
+def _table_reference(name: str) -> tuple[str, str]:
+    """Return (model, URL of the server) of a remote model name; the URL is "" for OpenAI's own."""
+    if name.startswith("openai:"):
+        return name.removeprefix("openai:"), ""
+    if name.startswith(("http://", "https://")):
+        url, _, model = name.partition("#")
+        return model, url
+    return "", ""
+
+
+def _find(model: str, url: str) -> ModelPrice | None:
+    """Return the table's price of a model on its date, from the data in the installed package, or None."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, None if url else "openai", url or None)
+    except LookupError:
+        return None
+    # The price of the table's own day, not of now: the same cells must give the same report tomorrow.
+    return info.get_prices(_table_noon())
+
+
+def _table_noon() -> datetime:
+    from datetime import UTC, datetime
+
+    return datetime.fromisoformat(f"{_table_date()}T12:00:00").replace(tzinfo=UTC)
+
+
+@lru_cache(maxsize=1)
+def _table_date() -> str:
+    return max(str(date) for comment in _comments() for date in _CHECKED.findall(comment))
+
+
+def _comments() -> Iterator[str]:
+    from genai_prices.data_snapshot import get_snapshot
+
+    for provider in get_snapshot().providers:
+        yield provider.price_comments or ""
+        for model in provider.models:
+            yield model.price_comments or ""

@@ -1,0 +1,154 @@
+"""The verdict in words: one sentence with its intervals, for a person who will spend money on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from fractionate.evaluate.findings import Benefit, Distill, Finding, Judgement, cheapest, part_answer
+from fractionate.evaluate.pairs import short_names
+
+_OPENING = {
+    "decomposer": "Distill the decomposer",
+    "solver": "Distill the solver",
+    "both": "Distill both parts",
+    "neither": "Distill neither part",
+    "undecided": "Undecided",
+}
+HEADLINES = {**_OPENING, "undecided": "Undecided, so far"}
+
+
+def because(judged: Sequence[Judgement], overall: Distill) -> str:
+    """Return the sentence that answers which part to distill and why."""
+    if not judged:
+        return "Undecided: nothing was measured."
+    if len(judged) == 1:
+        return f"{_OPENING[overall]}: {_reasons(judged[0])}."
+    each = "; ".join(f"on {one.dataset}: {_reasons(one)}" for one in judged)
+    if len({one.distill for one in judged}) == 1:
+        return f"{_OPENING[overall]}, as all {len(judged)} test sets say: {each}."
+    split = ", ".join(f"{one.distill} on {one.dataset}" for one in judged)
+    return f"Undecided, because the test sets disagree ({split}): {each}."
+
+
+def _reasons(judgement: Judgement) -> str:
+    clauses = [judgement.obstacle] if judgement.obstacle else _part_clauses(judgement)
+    if judgement.benefit is not None:
+        clauses.append(_benefit(judgement.benefit))
+    return "; ".join(clauses)
+
+
+def _part_clauses(judgement: Judgement) -> list[str]:
+    names = short_names(name for finding in judgement.findings for name in (finding.decomposer, finding.solver))
+    by_part = {
+        part: [one for one in judgement.findings if one.part == part] for part in ("decomposer", "solver", "pair")
+    }
+    clauses = []
+    if judgement.distill == "both" and judgement.chosen is not None:
+        clauses.append(f"{_who(judgement.chosen, names)} {_numbers(judgement.chosen)}")
+    order = ["solver", "decomposer"] if judgement.distill == "solver" else ["decomposer", "solver"]
+    clauses += [_part(part, by_part[part], names, judgement.unpriced) for part in order]
+    if judgement.pair_failed:
+        clauses.append(_failed_pair(by_part["pair"], names))
+    return clauses
+
+
+def _part(part: str, findings: Sequence[Finding], names: dict[str, str], unpriced: Sequence[str]) -> str:
+    answer = part_answer(findings)
+    if answer == "unknown":
+        return f"no student {part} was measured"
+    if answer == "yes":
+        best = cheapest(findings)
+        assert best is not None
+        return f"{_who(best, names)} {_numbers(best)}, so the {part} is worth distilling"
+    nearest = max(findings, key=lambda one: (one.worth == "undecided", one.difference))
+    if answer == "no":
+        return f"the {part} is not worth distilling ({_who(nearest, names)} {_numbers(nearest)})"
+    return f"the {part} stays open ({_who(nearest, names)} {_numbers(nearest)}{_what_decides(nearest, unpriced)})"
+
+
+def _what_decides(finding: Finding, unpriced: Sequence[str]) -> str:
+    if finding.cheaper == "unknown":
+        named = ", ".join(f'"{model}"' for model in unpriced)
+        return f"; the cost is unknown: give prices for {named}" if named else "; the cost is unknown"
+    if finding.n_to_decide is None:
+        return "; it lies so near the margin that no number of questions would decide it"
+    return f"; about {finding.n_to_decide:,} questions would decide it with 80 % power if this difference holds"
+
+
+def _failed_pair(pairs: Sequence[Finding], names: dict[str, str]) -> str:
+    if not pairs:
+        return "both students together were not measured, so only the part that saves more is named"
+    nearest = max(pairs, key=lambda one: (one.worth != "no", one.difference))
+    measured = f"{_who(nearest, names)} {_numbers(nearest)}"
+    return f"both students together did not pass ({measured}), so the part that saves more is named"
+
+
+def _who(finding: Finding, names: dict[str, str]) -> str:
+    if finding.part == "decomposer":
+        return f"{names[finding.decomposer]} in the teacher's place"
+    if finding.part == "solver":
+        return f"{names[finding.solver]} in the solver's place"
+    return f"{names[finding.decomposer]} with {names[finding.solver]}"
+
+
+def _numbers(finding: Finding) -> str:
+    interval = f"{level(finding.confidence)} interval {points(finding.ci_low)} to {points(finding.ci_high)}"
+    outcome = (
+        f"reaches {percent(finding.value)} against {percent(finding.reference_value)} undistilled on {finding.n:,} "
+        f"questions (difference {points(finding.difference)} points, {interval}, margin {finding.margin * 100:g})"
+    )
+    if finding.usd_difference is None:
+        return f"{outcome} at an unknown cost"
+    more = "more" if finding.usd_difference > 0 else "less"
+    if finding.usd_difference == 0 and finding.usd_ci_low == finding.usd_ci_high == 0:
+        return f"{outcome} and costs the same"
+    dollars = ""
+    if finding.usd_ci_low is not None and finding.usd_ci_high is not None:
+        low, high = sorted((abs(finding.usd_ci_low), abs(finding.usd_ci_high)))
+        one_sign = finding.usd_ci_low * finding.usd_ci_high >= 0
+        dollars = (
+            f" ({usd(low * 1000)} to {usd(high * 1000)})"
+            if one_sign
+            else f" (interval of the difference {usd(finding.usd_ci_low * 1000)} to {usd(finding.usd_ci_high * 1000)})"
+        )
+    return f"{outcome} and costs {usd(abs(finding.usd_difference) * 1000)}{dollars} {more} a thousand questions"
+
+
+def _benefit(benefit: Benefit) -> str:
+    baseline = "single stage" + (" with chain of thought" if benefit.baseline == "single-cot" else "")
+    measured = (
+        f"{percent(benefit.value)} against {percent(benefit.reference_value)} in {baseline}, "
+        f"difference {points(benefit.difference)} points, {level(benefit.confidence)} interval "
+        f"{points(benefit.ci_low)} to {points(benefit.ci_high)}"
+    )
+    if benefit.helps == "yes":
+        return f"decomposing itself helps here ({measured})"
+    if benefit.helps == "no":
+        return f"decomposing itself does not help here, it hurts ({measured})"
+    return f"decomposing itself does not help here as far as {benefit.n:,} questions show ({measured})"
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 as a percentage with one decimal."""
+    return f"{share * 100:.1f} %"
+
+
+def level(confidence: float) -> str:
+    """Return a confidence as a percentage with as many decimals, up to two, as it has."""
+    return f"{confidence * 100:.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def points(difference: float) -> str:
+    """Return a difference of shares in signed points of 100, with a true minus sign."""
+    text = f"{difference * 100:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def usd(dollars: float) -> str:
+    """Return dollars with three significant digits, at least two decimals and no exponent."""
+    if dollars == 0:
+        return "$0"
+    size = abs(dollars)
+    decimals = 2 if size >= 1 else min(12, max(2, 2 - math.floor(math.log10(size))))
+    return f"{'−' if dollars < 0 else ''}${size:,.{decimals}f}"
