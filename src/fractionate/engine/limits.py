@@ -1,0 +1,188 @@
+"""How many calls may be in flight, and how fast they may leave: one lane a model.
+
+Concurrency adapts as TCP does (additive increase, multiplicative decrease, slow start; Chiu and Jain 1989): it doubles
+every round trip until the server first complains, falls to half of what the server was really serving, doubles up to
+that and then creeps up by one every round trip. The requests- and tokens-a-minute limits are token buckets whose burst
+is part of the minute's allowance, so that no window of 60 s ever sees more than the limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from fractionate.config import LimitsConfig
+from fractionate.models.faults import RateHeaders
+
+START = 16
+"""Calls in flight at most before the first reply has come."""
+DECREASE, DECREASE_NEAR = 0.5, 0.85
+"""What remains of the limit after a complaint: while it was doubling, and once it creeps around what a server takes."""
+LONGEST_PAUSE_S = 120.0
+"""Seconds that a spent x-ratelimit allowance is waited for at most before a call tries again."""
+BURST_S = 2.0
+"""Seconds' worth of a rate that may leave at once."""
+
+
+class Bucket:
+    """A token bucket that never lets more than `per_minute` through in any 60 s."""
+
+    def __init__(self, per_minute: float, now: float) -> None:
+        self.burst = max(1.0, per_minute * BURST_S / 60)
+        self.per_second = max(per_minute - self.burst, per_minute / 2) / 60
+        self._level = self.burst
+        self._at = now
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Return the seconds until `amount` may leave, 0 if it may now.
+
+        An amount over the burst may leave when the bucket is full, and leaves a debt.
+        """
+        self._fill(now)
+        return max(0.0, (min(amount, self.burst) - self._level) / self.per_second)
+
+    def take(self, amount: float, now: float) -> None:
+        """Take an amount out (a negative one gives back what was not used)."""
+        self._fill(now)
+        self._level = min(self.burst, self._level - amount)
+
+    def _fill(self, now: float) -> None:
+        self._level = min(self.burst, self._level + (now - self._at) * self.per_second)
+        self._at = now
+
+
+class Lane:
+    """The way to one model: at most `limit` calls in flight, paused while the server asks for it.
+
+    `in_flight` never passes `limits.concurrency`. `on_change` is told of every new limit after a complaint.
+    """
+
+    def __init__(self, limits: LimitsConfig, on_change: Callable[[int], None] | None = None) -> None:
+        self.ceiling = limits.concurrency
+        self.limit = float(min(START, limits.concurrency))
+        self.in_flight = 0
+        self.paused_until = 0.0
+        self._threshold = float("inf")
+        self._cut_at = -1.0
+        self._on_change = on_change
+        self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped: BaseException | None = None
+        self._limits = limits
+        self._requests: Bucket | None = None
+        self._tokens: Bucket | None = None
+
+    async def enter(self, tokens: float) -> None:
+        """Wait for a place, in order of arrival. `tokens`: what the call will use at most, for the token limit."""
+        if self._stopped is not None:
+            raise self._stopped
+        if not self._waiting and self._delay(tokens) == 0.0:
+            self._take(tokens)
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((place, tokens))
+        self._wake()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self.in_flight -= 1
+        if self._waiting:
+            self._wake()
+
+    def succeeded(self, tokens_unused: float = 0.0) -> None:
+        """Note a reply: the server keeps up, more may be asked of it. Unused tokens go back to the bucket."""
+        if tokens_unused and self._tokens is not None:
+            self._tokens.take(-tokens_unused, _now())
+        if self.limit < self.ceiling and self.in_flight + 1 >= self.limit - 1:
+            self.limit = min(self.ceiling, self.limit + (1.0 if self.limit < self._threshold else 1.0 / self.limit))
+
+    def congested(self, sent_at: float) -> None:
+        """Note a complaint (429, 503, a timeout) about a call sent at `sent_at` (loop time) that still has its place.
+
+        Complaints about calls sent before the last cut are part of the same congestion. What the server was serving
+        is what is still in flight: that is where slow growth begins; the limit itself falls lower at first, so that
+        the server recovers.
+        """
+        others = float(self.in_flight - 1)
+        if sent_at <= self._cut_at:
+            self._threshold = max(1.0, min(self._threshold, others))
+        else:
+            share = DECREASE_NEAR if self.limit >= self._threshold else DECREASE
+            self._threshold = max(1.0, others)
+            self._cut_at = _now()
+            self.limit = max(1.0, min(self.limit, others + 1.0) * share)
+            if self._on_change is not None:
+                self._on_change(int(self.limit))
+
+    def pause(self, seconds: float) -> None:
+        """Let nothing leave for some seconds (Retry-After)."""
+        self.paused_until = max(self.paused_until, _now() + seconds)
+        self._wake()
+
+    def heed(self, rate: RateHeaders) -> None:
+        """Wait for the reset when the server says that nothing remains."""
+        if rate.remaining_requests == 0 and rate.reset_requests_s > 0:
+            self.pause(min(rate.reset_requests_s, LONGEST_PAUSE_S))
+        if rate.remaining_tokens == 0 and rate.reset_tokens_s > 0:
+            self.pause(min(rate.reset_tokens_s, LONGEST_PAUSE_S))
+
+    def stop(self, reason: BaseException) -> None:
+        """Turn away everyone who waits and everyone who comes."""
+        self._stopped = reason
+        while self._waiting:
+            place, _ = self._waiting.popleft()
+            if not place.done():
+                place.set_exception(reason)
+
+    def _delay(self, tokens: float) -> float:
+        """Return seconds until a call may leave by the clock's limits; infinity while there is no free place."""
+        if self.in_flight >= int(self.limit):
+            return float("inf")
+        if not (self.paused_until or self._limits.requests_per_minute or self._limits.tokens_per_minute):
+            return 0.0
+        now = _now()
+        delay = max(0.0, self.paused_until - now)
+        if self._limits.requests_per_minute:
+            self._requests = self._requests or Bucket(self._limits.requests_per_minute, now)
+            delay = max(delay, self._requests.wait_s(1, now))
+        if self._limits.tokens_per_minute:
+            self._tokens = self._tokens or Bucket(self._limits.tokens_per_minute, now)
+            delay = max(delay, self._tokens.wait_s(tokens, now))
+        return delay
+
+    def _take(self, tokens: float) -> None:
+        self.in_flight += 1
+        if self._requests is not None:
+            self._requests.take(1, _now())
+        if self._tokens is not None:
+            self._tokens.take(tokens, _now())
+
+    def _wake(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting:
+            place, tokens = self._waiting[0]
+            if place.done():  # cancelled while it waited
+                self._waiting.popleft()
+                continue
+            delay = self._delay(tokens)
+            if delay == float("inf"):
+                return
+            if delay > 0:
+                self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+                return
+            self._waiting.popleft()
+            self._take(tokens)
+            place.set_result(None)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

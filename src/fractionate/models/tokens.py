@@ -1,0 +1,73 @@
+"""Token counts where no provider has given any: an estimate, a bound that is never too low, a tokenizer if there is.
+
+The bound rests on byte-level vocabularies: every token of text covers at least one byte of it, so a text of n UTF-8
+bytes has at most n tokens. A chat template adds a few tokens a message on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from fractionate.types import Message, Request
+
+BYTES_PER_TOKEN = 4.0
+"""English prose under current vocabularies has 3.5 to 4.7 bytes a token; 4 is the providers' own rule of thumb."""
+TEMPLATE_TOKENS = 4
+"""Tokens a chat template adds to a message (role and separators), as OpenAI's cookbook counts them, rounded up."""
+TEMPLATE_BOUND = 24
+"""The same, never too low for the chat templates in use, their default system lines included."""
+
+TokenCounter = Callable[[str], int]
+"""Counts the tokens of a text."""
+
+
+def count_tokens(text: str) -> int:
+    """Return the estimated tokens of a text (at least 1 if it is not empty)."""
+    return -(-len(text.encode()) // int(BYTES_PER_TOKEN))
+
+
+def estimate_messages(messages: Iterable[Message], count: TokenCounter = count_tokens) -> int:
+    """Return the estimated input tokens of a chat: each message's text and what a template adds to it."""
+    return sum(count(message.content) + TEMPLATE_TOKENS for message in messages) + TEMPLATE_TOKENS
+
+
+def input_bound(request: Request) -> int:
+    """Return a number of input tokens that a request cannot exceed under any byte-level vocabulary."""
+    text = sum(len(message.content.encode()) + TEMPLATE_BOUND for message in request.messages)
+    return text + TEMPLATE_BOUND + len((request.response_format or "").encode())
+
+
+def counter_for(model: str) -> tuple[TokenCounter, str]:
+    """Return a token counter for a model name, and what it is ("tokenizer NAME" or "estimate, 4 bytes a token").
+
+    Local models are counted with their own tokenizer, `openai:` models with tiktoken if it is installed and holds the
+    vocabulary; everything else, and whatever cannot be loaded, with the estimate.
+    """
+    if model.startswith("openai:"):
+        exact = _tiktoken(model.removeprefix("openai:"))
+    elif model.startswith("local:"):
+        exact = _transformers(model.removeprefix("local:").partition("@")[0])
+    else:
+        exact = None
+    return exact or (count_tokens, "estimate, 4 bytes a token")
+
+
+def _tiktoken(name: str) -> tuple[TokenCounter, str] | None:
+    try:
+        import tiktoken  # type: ignore[import-not-found, unused-ignore]
+
+        encoding = tiktoken.encoding_for_model(name)
+    except Exception:
+        # Not installed, no vocabulary for this name, or no network to fetch it: the estimate stands in.
+        return None
+    return (lambda text: len(encoding.encode(text, disallowed_special=()))), f"tokenizer {encoding.name}"
+
+
+def _transformers(path: str) -> tuple[TokenCounter, str] | None:
+    try:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception:
+        return None
+    return (lambda text: len(tokenizer.encode(text, add_special_tokens=False))), f"tokenizer of {path}"
