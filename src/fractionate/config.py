@@ -248,13 +248,14 @@ def _merge(table: dict[str, Any], update: dict[str, Any]) -> None:
 
 
 def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
+    # A misspelt key also leaves the right one missing: the spelling is what to mend.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     path = [str(part) for part in problem["loc"]]
     name = ".".join(path)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
         nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
-        return f"unknown key {name!r}" + (f": did you mean {nearest[0]!r}?" if nearest else "")
+        return f"unknown key {name!r}" + (f": did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else "")
     if problem["type"] == "missing":
         return f"{name!r} is missing"
     return f"{name!r}: {problem['msg'][0].lower()}{problem['msg'][1:]} (it is {problem['input']!r})"

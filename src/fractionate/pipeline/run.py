@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from fractionate import datasets
 from fractionate.config import DECOMPOSER_VARIANTS, SOLVER_VARIANTS, Config, ModelOptions
@@ -55,6 +56,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.engine.close()
         self.store.close()
 
     async def close_models(self) -> None:
@@ -68,8 +70,12 @@ class Run:
         """The run's name: given, or the folder's."""
         return self.config.run.name or self.folder.path.name
 
-    def _on_event(self, text: str) -> None:
-        self.progress.step(text)
+    def _on_event(self, event: str, details: dict[str, Any]) -> None:
+        if event == "completed":
+            stats = self.engine.stats
+            self.progress.step(f"{sum(usage.calls for usage in stats.usage.values())} calls answered so far")
+        elif event == "retry":
+            self.progress.step(f"{details['model']}: {details['cause']}, trying again in {details['wait_s']:.1f} s")
 
     # ------------------------------------------------------------------ data
 

@@ -16,7 +16,7 @@ _LABEL = r"(?:sub[- ]?questions?|questions?|step|follow[- ]?up(?: question)?|sq|
 _MARKER = re.compile(
     rf"""^\s*(?:[*_]{{2}})?(?:
         {_LABEL}\s*\#?\s*\d+\s*[.:)\]\-–]+      # Q1:  Subquestion 2.  Step 3)
-      | {_LABEL}\s*:                            # Subquestion:
+      | {_LABEL}(?<!s)\s*:                      # Subquestion:  (the plural is a heading)
       | \(?\d{{1,2}}[.:)\]]+(?!\d)              # 1.  2)  (3)
       | [-*•–—](?=\s)                           # bullets
     )(?:[*_]{{2}})?\s*""",

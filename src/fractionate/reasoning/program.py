@@ -6,17 +6,14 @@ rows; the engine's driver decides what is sent when.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, TypeVar
 
 from fractionate.datasets.base import AnswerForm
-from fractionate.engine.drive import Call
+from fractionate.engine.drive import Call, Program
 from fractionate.models.base import Model
 from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role
 
-T = TypeVar("T")
-Program: TypeAlias = Generator[Call, Completion, T]
+__all__ = ["Asker", "Call", "Program", "Settings", "Solution", "Task", "ask"]
 
 DECOMPOSE_TOKENS = 256
 DIRECT_TOKENS = 64

