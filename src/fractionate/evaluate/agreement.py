@@ -1,0 +1,75 @@
+"""How closely a student's decompositions follow the teacher's, on the very same questions.
+
+Outcome is what counts, but it depends on the solver; agreement does not. A low agreement with an equal outcome says
+that there are several good decompositions, a high one with a bad outcome that the solver is the bottleneck.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fractionate.types import Cell, Decomposition
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Means over the questions of a test set: all in [0, 1] but the two counts of subquestions."""
+
+    dataset: str
+    split: str
+    decomposer: str
+    reference: str
+    n: int
+    exact: float
+    """Share of questions whose subquestions are the reference's, word for word."""
+    token_f1: float
+    """F1 of the bags of words of all subquestions."""
+    subquestions: float
+    reference_subquestions: float
+
+
+def measure_agreement(cells: Sequence[Cell]) -> list[Agreement]:
+    """Compare every decomposer with the teacher (or the reference decompositions where the teacher has no cell)."""
+    by_test: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in cells:
+        if cell.decomposer != "none" and cell.strategy in ("static", "stepwise"):
+            by_test.setdefault((cell.dataset, cell.split), {}).setdefault(cell.decomposer, cell)
+    found = []
+    for decomposers in by_test.values():
+        reference = decomposers.get("teacher") or decomposers.get("gold")
+        if reference is None:
+            continue
+        found += [_compare(cell, reference) for cell in decomposers.values() if cell is not reference]
+    return found
+
+
+def _compare(cell: Cell, reference: Cell) -> Agreement:
+    pairs = [
+        (_words(ours.decomposition), _words(theirs.decomposition))
+        for ours, theirs in zip(cell.attempts, reference.attempts, strict=True)
+    ]
+    n = len(pairs)
+    return Agreement(
+        cell.dataset,
+        cell.split,
+        cell.decomposer,
+        reference.decomposer,
+        n,
+        exact=sum(ours == theirs for ours, theirs in pairs) / n,
+        token_f1=sum(_f1(sum(ours, []), sum(theirs, [])) for ours, theirs in pairs) / n,
+        subquestions=sum(len(ours) for ours, _ in pairs) / n,
+        reference_subquestions=sum(len(theirs) for _, theirs in pairs) / n,
+    )
+
+
+def _words(decomposition: Decomposition | None) -> list[list[str]]:
+    return [question.lower().split() for question in decomposition.subquestions] if decomposition else []
+
+
+def _f1(ours: list[str], theirs: list[str]) -> float:
+    if not ours or not theirs:
+        return float(ours == theirs)
+    shared = (Counter(ours) & Counter(theirs)).total()
+    return 2 * shared / (len(ours) + len(theirs))

@@ -1,0 +1,129 @@
+"""What each variant trains on: the paper's table, row by row."""
+
+import pytest
+
+from fractionate.config import DECOMPOSER_VARIANTS, SOLVER_VARIANTS
+from fractionate.distill.demonstrate import Demonstration
+from fractionate.distill.examples import VARIANTS, build_examples, needs_solutions
+from fractionate.distill.screen import screen
+from fractionate.reasoning.parse import parse_decomposition
+from fractionate.types import Decomposition, Problem, Score
+
+PROBLEMS = {
+    name: Problem(name, f"Question {name}?", (("gold",), ("other",)), context="The passage.", dataset="d")
+    for name in ("a", "b", "c", "d")
+}
+FORMS = {"d": "text"}
+SUBQUESTIONS = ("Which one?", "What of #1?")
+
+
+def demonstration(name: str, sample: int, right: bool, **changes: object) -> Demonstration:
+    answer = "gold" if right else "wrong"
+    whole = {
+        "decomposition": Decomposition(SUBQUESTIONS, "ok", "raw"),
+        "output": f"1. this\n2. that\nThe answer is: {answer}",
+        "prediction": (answer,),
+        "score": Score(float(right), float(right)),
+        "solved": True,
+    }
+    return Demonstration(name, sample, **{**whole, **changes})  # type: ignore[arg-type]
+
+
+DEMONSTRATIONS = [
+    demonstration("a", 0, True),
+    demonstration("b", 0, False),
+    demonstration("b", 1, True),
+    demonstration("c", 0, False),
+    demonstration("c", 1, False),
+    demonstration("d", 0, False, prediction=None, output="1. this\nno idea"),
+    demonstration("d", 1, False, decomposition=Decomposition((), "unparsed", "chatter")),
+]
+
+
+def build(variant: str, **options: bool):  # type: ignore[no-untyped-def]
+    return build_examples(variant, PROBLEMS, FORMS, DEMONSTRATIONS, **options)  # type: ignore[arg-type]
+
+
+def test_every_variant_of_the_config_has_a_recipe() -> None:
+    assert set(VARIANTS) == {*DECOMPOSER_VARIANTS, *SOLVER_VARIANTS}
+    for name in DECOMPOSER_VARIANTS:
+        assert VARIANTS[name].role == "decomposer"
+
+
+def test_d_t_takes_every_first_demonstration() -> None:
+    examples, left_out = build("D-T")
+    assert [one.problem_id for one in examples] == ["a", "b", "c", "d"]
+    assert not left_out
+    assert examples[0].target == "1. Which one?\n2. What of #1?"
+
+
+def test_d_r_takes_one_correct_demonstration_a_question() -> None:
+    examples, left_out = build("D-R")
+    assert [one.problem_id for one in examples] == ["a", "b"]
+    assert left_out == {"did not pass the screen": 2}
+
+
+def test_a_student_is_asked_in_the_short_form() -> None:
+    (message,) = build("D-T")[0][0].messages
+    assert message.content == "The passage.\n\nQuestion a?"
+    (message,) = build("D-T", with_context=False)[0][0].messages
+    assert message.content == "Question a?"
+
+
+TARGETS = {
+    "E-T": "1. this\n2. that\nThe answer is: wrong",
+    "E-A": "1. this\n2. that\nThe answer is: gold",
+    "E-T-direct": "The answer is: wrong",
+    "E-A-direct": "The answer is: gold",
+    "S-T": "1. this\n2. that\nThe answer is: wrong",
+    "S-A": "1. this\n2. that\nThe answer is: gold",
+    "S-T-direct": "The answer is: wrong",
+    "S-A-direct": "The answer is: gold",
+}
+
+
+@pytest.mark.parametrize("variant", SOLVER_VARIANTS)
+def test_solver_variants_differ_by_target_and_by_what_they_see(variant: str) -> None:
+    examples, _ = build(variant)
+    second = next(one for one in examples if one.problem_id == "b")
+    assert second.target == TARGETS[variant]
+    sees = "Which one?" in second.messages[0].content
+    assert sees == variant.startswith("E-")
+    assert second.messages[0].content.startswith("The passage.")
+
+
+def test_a_teacher_without_answer_teaches_no_answer_of_its_own() -> None:
+    examples, left_out = build("E-T")
+    assert "d" not in [one.problem_id for one in examples]
+    assert left_out == {"the teacher stated no answer": 1}
+    assert "d" in [one.problem_id for one in build("E-A")[0]]
+
+
+def test_what_the_teacher_left_whole_is_learnt_as_such() -> None:
+    whole = demonstration("a", 0, True, decomposition=parse_decomposition("No decomposition"))
+    (example,), _ = build_examples("D-R", PROBLEMS, FORMS, [whole])  # type: ignore[arg-type]
+    assert example.target == "No decomposition"
+
+
+def test_unparsed_demonstrations_teach_nothing_and_are_counted() -> None:
+    unread = demonstration("a", 0, True, decomposition=Decomposition((), "unparsed", "chatter"))
+    for variant in ("D-T", "E-A"):
+        examples, left_out = build_examples(variant, PROBLEMS, FORMS, [unread])  # type: ignore[arg-type]
+        assert (examples, left_out) == ([], {"no subquestions could be read": 1})
+
+
+def test_only_d_t_can_do_without_solutions() -> None:
+    assert not needs_solutions(["D-T"])
+    assert needs_solutions(["D-T", "D-R"])
+
+
+def test_screening_counts_what_each_chance_brought() -> None:
+    screening = screen(DEMONSTRATIONS, 2)
+    assert screening.questions == 4
+    assert screening.kept_after == (1, 2)
+    assert "1 of 4" in screening.summary()
+
+
+def test_demonstrations_survive_their_file() -> None:
+    for one in DEMONSTRATIONS:
+        assert Demonstration.from_row(one.as_row(PROBLEMS[one.problem_id]), "here") == one
