@@ -240,7 +240,8 @@ def _benefit(test: TestSet, reference: Cell, config: Config) -> Benefit | None:
     helps: Answer = "yes" if found.low > 0 else "no" if found.high < 0 else "undecided"
     return Benefit(
         test.label, reference.strategy, best.strategy, test.name(reference), test.name(best),
-        len(mine), _mean(ours), _mean(others), found.difference, found.low, found.high, config.verdict.confidence, helps,
+        len(mine), _mean(ours), _mean(others), found.difference, found.low, found.high,
+        config.verdict.confidence, helps,
     )  # fmt: skip
 
 

@@ -23,12 +23,24 @@ def because(judged: Sequence[Judgement], overall: Distill) -> str:
     if not judged:
         return "Undecided: nothing was measured."
     if len(judged) == 1:
-        return f"{_OPENING[overall]}: {_reasons(judged[0])}."
-    each = "; ".join(f"on {one.dataset}: {_reasons(one)}" for one in judged)
+        return f"{_OPENING[overall]}{_scale(judged[0])}: {_reasons(judged[0])}."
+    each = "; ".join(f"on {one.dataset}{_scale(one)}, {_reasons(one)}" for one in judged)
     if len({one.distill for one in judged}) == 1:
         return f"{_OPENING[overall]}, as all {len(judged)} test sets say: {each}."
     split = ", ".join(f"{one.distill} on {one.dataset}" for one in judged)
     return f"Undecided, because the test sets disagree ({split}): {each}."
+
+
+def _scale(judgement: Judgement) -> str:
+    """Return what all findings of a test set share: the questions and the margin."""
+    if not judgement.findings:
+        return ""
+    fewest = min(finding.n for finding in judgement.findings)
+    return f" ({_questions(fewest)}, margin {judgement.findings[0].margin * 100:g} points)"
+
+
+def _questions(n: int) -> str:
+    return f"{n:,} question" + ("" if n == 1 else "s")
 
 
 def _reasons(judgement: Judgement) -> str:
@@ -45,7 +57,7 @@ def _part_clauses(judgement: Judgement) -> list[str]:
     }
     clauses = []
     if judgement.distill == "both" and judgement.chosen is not None:
-        clauses.append(f"{_who(judgement.chosen, names)} {_numbers(judgement.chosen)}")
+        clauses.append(_finding(judgement.chosen, by_part["pair"], names))
     order = ["solver", "decomposer"] if judgement.distill == "solver" else ["decomposer", "solver"]
     clauses += [_part(part, by_part[part], names, judgement.unpriced) for part in order]
     if judgement.pair_failed:
@@ -57,62 +69,66 @@ def _part(part: str, findings: Sequence[Finding], names: dict[str, str], unprice
     answer = part_answer(findings)
     if answer == "unknown":
         return f"no student {part} was measured"
+    nearest = cheapest(findings) or max(findings, key=lambda one: (one.worth == "undecided", one.difference))
+    measured = _finding(nearest, findings, names)
     if answer == "yes":
-        best = cheapest(findings)
-        assert best is not None
-        return f"{_who(best, names)} {_numbers(best)}, so the {part} is worth distilling"
-    nearest = max(findings, key=lambda one: (one.worth == "undecided", one.difference))
+        return f"{measured}, so the {part} is worth distilling"
     if answer == "no":
-        return f"the {part} is not worth distilling ({_who(nearest, names)} {_numbers(nearest)})"
-    return f"the {part} stays open ({_who(nearest, names)} {_numbers(nearest)}{_what_decides(nearest, unpriced)})"
+        return f"{measured}, so the {part} is not worth distilling"
+    return f"{measured}, so the {part} stays open{_what_decides(nearest, unpriced)}"
 
 
 def _what_decides(finding: Finding, unpriced: Sequence[str]) -> str:
     if finding.cheaper == "unknown":
         named = ", ".join(f'"{model}"' for model in unpriced)
-        return f"; the cost is unknown: give prices for {named}" if named else "; the cost is unknown"
+        return f" (give prices for {named})" if named else ""
     if finding.n_to_decide is None:
-        return "; it lies so near the margin that no number of questions would decide it"
-    return f"; about {finding.n_to_decide:,} questions would decide it with 80 % power if this difference holds"
+        return " and, this near the threshold, no number of questions would decide it"
+    return f" until about {_questions(finding.n_to_decide)} decide it (80 % power if this difference holds)"
 
 
 def _failed_pair(pairs: Sequence[Finding], names: dict[str, str]) -> str:
     if not pairs:
         return "both students together were not measured, so only the part that saves more is named"
     nearest = max(pairs, key=lambda one: (one.worth != "no", one.difference))
-    measured = f"{_who(nearest, names)} {_numbers(nearest)}"
-    return f"both students together did not pass ({measured}), so the part that saves more is named"
+    return f"{_finding(nearest, pairs, names)}, which does not pass, so only the part that saves more is named"
 
 
-def _who(finding: Finding, names: dict[str, str]) -> str:
+def _finding(finding: Finding, among: Sequence[Finding], names: dict[str, str]) -> str:
+    return f"{_who(finding, len(among), names)} {_outcome(finding)} {_cost(finding)}"
+
+
+def _who(finding: Finding, of: int, names: dict[str, str]) -> str:
+    chosen = f", of {of} candidates," if of > 1 else ""
     if finding.part == "decomposer":
-        return f"{names[finding.decomposer]} in the teacher's place"
+        return f"{names[finding.decomposer]}{chosen} in the teacher's place"
     if finding.part == "solver":
-        return f"{names[finding.solver]} in the solver's place"
-    return f"{names[finding.decomposer]} with {names[finding.solver]}"
+        return f"{names[finding.solver]}{chosen} in the solver's place"
+    return f"{names[finding.decomposer]} with {names[finding.solver]}{chosen}"
 
 
-def _numbers(finding: Finding) -> str:
-    interval = f"{level(finding.confidence)} interval {points(finding.ci_low)} to {points(finding.ci_high)}"
-    outcome = (
-        f"reaches {percent(finding.value)} against {percent(finding.reference_value)} undistilled on {finding.n:,} "
-        f"questions (difference {points(finding.difference)} points, {interval}, margin {finding.margin * 100:g})"
+def _outcome(finding: Finding) -> str:
+    return (
+        f"scores {percent(finding.value)} against {percent(finding.reference_value)} (difference "
+        f"{points(finding.difference)} points, {level(finding.confidence)} interval {points(finding.ci_low)} to "
+        f"{points(finding.ci_high)})"
     )
-    if finding.usd_difference is None:
-        return f"{outcome} at an unknown cost"
-    more = "more" if finding.usd_difference > 0 else "less"
-    if finding.usd_difference == 0 and finding.usd_ci_low == finding.usd_ci_high == 0:
-        return f"{outcome} and costs the same"
-    dollars = ""
-    if finding.usd_ci_low is not None and finding.usd_ci_high is not None:
-        low, high = sorted((abs(finding.usd_ci_low), abs(finding.usd_ci_high)))
-        one_sign = finding.usd_ci_low * finding.usd_ci_high >= 0
-        dollars = (
-            f" ({usd(low * 1000)} to {usd(high * 1000)})"
-            if one_sign
-            else f" (interval of the difference {usd(finding.usd_ci_low * 1000)} to {usd(finding.usd_ci_high * 1000)})"
-        )
-    return f"{outcome} and costs {usd(abs(finding.usd_difference) * 1000)}{dollars} {more} a thousand questions"
+
+
+def _cost(finding: Finding) -> str:
+    difference, low, high = finding.usd_difference, finding.usd_ci_low, finding.usd_ci_high
+    if difference is None:
+        return "at an unknown cost"
+    if difference == 0 and low == high == 0:
+        return "and costs the same"
+    more = "more" if difference > 0 else "less"
+    said = f"and costs {usd(abs(difference) * 1000)} {more} per 1,000 questions"
+    if low is None or high is None:
+        return said
+    if low * high < 0:
+        return f"{said} (interval of the difference {usd(low * 1000)} to {usd(high * 1000)})"
+    least, most = sorted((abs(low), abs(high)))
+    return f"{said} ({usd(least * 1000)} to {usd(most * 1000)})"
 
 
 def _benefit(benefit: Benefit) -> str:
@@ -126,7 +142,7 @@ def _benefit(benefit: Benefit) -> str:
         return f"decomposing itself helps here ({measured})"
     if benefit.helps == "no":
         return f"decomposing itself does not help here, it hurts ({measured})"
-    return f"decomposing itself does not help here as far as {benefit.n:,} questions show ({measured})"
+    return f"decomposing itself does not help here as far as {_questions(benefit.n)} can show ({measured})"
 
 
 def percent(share: float) -> str:

@@ -1,0 +1,179 @@
+"""results.json: everything the reports show, in one file that other programs read (schema 1)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fractionate.config import Config
+from fractionate.errors import FractionateError
+from fractionate.evaluate.comparisons import compare
+from fractionate.evaluate.cost import Pricing
+from fractionate.evaluate.pairs import TestSet, by_test_set
+from fractionate.evaluate.statistics import value_interval
+from fractionate.evaluate.verdict import decide
+from fractionate.report.published import published_rows
+from fractionate.types import ROLES, Attempt, Cell, Role, Usage
+
+SCHEMA = 1
+
+
+def build_results(
+    cells: Sequence[Cell], config: Config, notes: Sequence[str], run: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
+
+    Values, intervals and differences are shares of 1; dollars are floats, or null where a price is not known; tokens
+    are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
+    through as it is. Raises UsageError for a published row that cannot be read.
+    """
+    pricing = Pricing(config.prices)
+    measured = [_cell(test, cell, pricing, config) for test in by_test_set(cells) for cell in test.cells]
+    return {
+        "schema": SCHEMA,
+        "run": dict(run),
+        "cells": measured,
+        "comparisons": [comparison.as_dict() for comparison in compare(cells, config)],
+        "verdict": decide(cells, pricing, config).as_dict(),
+        "published": published_rows(config.published, measured),
+        "prices": _prices(cells, pricing),
+        "notes": [*notes, *_remarks(measured)],
+    }
+
+
+def to_json(results: Mapping[str, Any]) -> str:
+    """Return results as JSON text. Raises ValueError for a number that JSON does not know (NaN, infinity)."""
+    return json.dumps(results, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def write_json(results: Mapping[str, Any], path: Path) -> None:
+    """Write results.json, whole or not at all. Raises FractionateError naming the file where that fails."""
+    write_text(to_json(results), path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a UTF-8 file beside its place and move it there, so that no reader ever sees half of it."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[str, Any]:
+    values = cell.values()
+    n = len(values)
+    confidence = config.verdict.confidence
+    interval = value_interval(values, cell.metric, confidence, config.run.seed) if n else None
+    usages = {role: total_usage(cell.attempts, role) for role in ROLES}
+    dollars = _dollars(cell, usages, pricing)
+    correct = sum(attempt.score.exact_match == 1 for attempt in cell.attempts)
+    latencies = [attempt.latency_s for attempt in cell.attempts]
+    return {
+        "name": test.name(cell),
+        "test_set": test.label,
+        "dataset": cell.dataset,
+        "split": cell.split,
+        "strategy": cell.strategy,
+        "decomposer": cell.decomposer,
+        "solver": cell.solver,
+        "decomposer_model": cell.decomposer_model,
+        "solver_model": cell.solver_model,
+        "metric": cell.metric,
+        "n": n,
+        "value": math.fsum(values) / n if n else None,
+        "ci_low": interval.low if interval else None,
+        "ci_high": interval.high if interval else None,
+        "confidence": confidence,
+        "correct": correct,
+        "unextracted": sum(attempt.prediction is None for attempt in cell.attempts),
+        "fell_back": sum(attempt.fell_back for attempt in cell.attempts),
+        "unparsed": sum(_unparsed(attempt) for attempt in cell.attempts),
+        "failures": sum(len(attempt.failures) for attempt in cell.attempts),
+        "counted_tokens": sum(usage.counted for usage in usages.values()),
+        "usage": {role: _usage(usage) for role, usage in usages.items()},
+        "usd": dollars,
+        "usd_per_correct": dollars["total"] / correct if dollars["total"] is not None and correct else None,
+        "latency_p50_s": _quantile(latencies, 0.5),
+        "latency_p95_s": _quantile(latencies, 0.95),
+    }
+
+
+def total_usage(attempts: Sequence[Attempt], role: Role) -> Usage:
+    """Return the usage of one role over all attempts."""
+    total = Usage()
+    for attempt in attempts:
+        total += attempt.decomposer_usage if role == "decomposer" else attempt.solver_usage
+    return total
+
+
+def _unparsed(attempt: Attempt) -> bool:
+    return attempt.decomposition is not None and attempt.decomposition.status == "unparsed"
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "compute_s": usage.compute_s,
+        "counted": usage.counted,
+    }
+
+
+def _dollars(cell: Cell, usages: Mapping[Role, Usage], pricing: Pricing) -> dict[str, float | None]:
+    decomposer = pricing.usd(cell.decomposer_model, usages["decomposer"])
+    solver = pricing.usd(cell.solver_model, usages["solver"])
+    known = decomposer is not None and solver is not None
+    return {
+        "decomposer": decomposer,
+        "solver": solver,
+        "total": decomposer + solver if known and decomposer is not None and solver is not None else None,
+    }
+
+
+def _quantile(values: Sequence[float], share: float) -> float | None:
+    import numpy as np
+
+    return float(np.quantile(values, share)) if values else None
+
+
+def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
+    """Return each model's price source; `known` is whether its calls here could be priced."""
+    used: dict[str, Usage] = {}
+    for cell in cells:
+        for role, model in (("decomposer", cell.decomposer_model), ("solver", cell.solver_model)):
+            if model:
+                usage = total_usage(cell.attempts, "decomposer" if role == "decomposer" else "solver")
+                used[model] = used.get(model, Usage()) + usage
+    return [
+        {"model": model, "source": pricing.source(model), "known": pricing.usd(model, usage) is not None}
+        for model, usage in used.items()
+    ]
+
+
+def _remarks(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what a reader must know about the cells: counted tokens, fallbacks, unread answers, failed calls."""
+    said = (
+        ("counted_tokens", "calls reported no usage: their tokens were counted here with a tokenizer"),
+        ("fell_back", "attempts had no decomposition and went single stage"),
+        ("unparsed", "decompositions could not be read"),
+        ("unextracted", "outputs held no answer that could be read: they count as wrong"),
+        ("failures", "calls did not end well (cut off, refused or failed)"),
+    )
+    remarks = []
+    for key, text in said:
+        total = sum(cell[key] for cell in cells)
+        if total:
+            where = sum(1 for cell in cells if cell[key])
+            remarks.append(f"{total:,} {text}, in {where} of {len(cells)} cells.")
+    return remarks

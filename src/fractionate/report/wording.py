@@ -1,0 +1,59 @@
+"""How numbers and names read in the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fractionate.evaluate.pairs import short_names
+from fractionate.evaluate.wording import HEADLINES, level, percent, points, usd
+
+__all__ = ["HEADLINES", "count", "dollars", "level", "names_of", "p_value", "percent", "points", "seconds", "usd"]
+
+UNKNOWN = "unknown"
+STRATEGIES = {
+    "single": "single stage, direct",
+    "single-cot": "single stage, chain of thought",
+    "static": "static two stage",
+    "stepwise": "stepwise two stage",
+    "dynamic": "dynamic (self-ask)",
+}
+METRICS = {"exact_match": "exact match", "f1": "F1"}
+HOW_TO_READ = (
+    "A cell is one decomposer, strategy and solver on one test set. Its value is the mean of the metric over n "
+    "questions, with its interval; an output that no answer could be read from counts as wrong.",
+    "Dollars are those of answering the test set, by role, at the prices listed; they leave out the teacher's "
+    "demonstrations and training. An unknown price gives an unknown cost, never zero.",
+    "Comparisons are paired: both cells answered the same questions. p is the exact McNemar test for right/wrong, a "
+    "paired bootstrap for F1; Holm's adjustment covers every comparison of the run, so an adjusted p below 0.05 stands "
+    "among all of them.",
+    "The verdict asks of a student whether its pair is non-inferior to the undistilled pair within the margin and "
+    "cheaper, each with the stated confidence. The full rule is docs/verdict.md.",
+)
+
+
+def dollars(value: float | None) -> str:
+    """Return dollars, or "unknown"."""
+    return UNKNOWN if value is None else usd(value)
+
+
+def seconds(value: float | None) -> str:
+    """Return seconds with two significant decimals below ten, or a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
+
+
+def count(value: int) -> str:
+    """Return a whole number with thousands set apart."""
+    return f"{value:,}"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value with three decimals, or "< 0.001"."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def names_of(results: Mapping[str, Any]) -> dict[str, str]:
+    """Return the short form of every decomposer and solver of a run."""
+    return short_names(name for cell in results["cells"] for name in (cell["decomposer"], cell["solver"]))
