@@ -1,1 +1,52 @@
-"""Data sets, one file each: loader, answer extractor, scorer, source."""
+"""Data sets, one file each: loader, answer extractor, scorer, source. Looked up by name, imported when asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.reference import MODULES, parse_reference, resolve, unknown_name
+from fractionate.errors import UsageError
+from fractionate.types import Problem
+
+__all__ = ["get", "iter_problems", "load", "names", "parse_reference"]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all data sets."""
+    return tuple(MODULES)
+
+
+def get(name: str) -> Dataset:
+    """Return a data set by name. Raises UsageError that names the nearest known one."""
+    if name not in MODULES:
+        raise unknown_name(name)
+    dataset: Dataset = importlib.import_module(MODULES[name]).DATASET
+    return dataset
+
+
+def iter_problems(
+    reference: str | Reference, columns: Mapping[str, str] | None = None, base: Path | None = None
+) -> Iterator[Problem]:
+    """Yield the problems of a data reference, sliced, one by one: nothing past the slice is read.
+
+    A relative path is looked for in `base` (the working directory where None). Raises UsageError, while iterating, for
+    a row that cannot be used, naming file, line and reason.
+    """
+    parsed = parse_reference(reference, columns) if isinstance(reference, str) else reference
+    end = None if parsed.end is None else parsed.end + 1
+    return islice(get(parsed.name).load(resolve(parsed, base)), parsed.start or 0, end)
+
+
+def load(
+    reference: str | Reference, columns: Mapping[str, str] | None = None, base: Path | None = None
+) -> list[Problem]:
+    """Return the problems of a data reference as `iter_problems` yields them. An empty result is a UsageError."""
+    problems = list(iter_problems(reference, columns, base))
+    if not problems:
+        text = reference if isinstance(reference, str) else reference.text
+        raise UsageError(f"{text} holds no problems: check the file, the split and the slice")
+    return problems
