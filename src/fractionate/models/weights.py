@@ -51,7 +51,7 @@ class Weights:
 
 
 def resolve(spec: str) -> Weights:
-    """Find the weights that `HUB_ID_OR_PATH[@ADAPTER]` names. Raises UsageError for what is not there or does not fit."""
+    """Find the weights that `HUB_ID_OR_PATH[@ADAPTER]` names. Raises UsageError for what is missing or does not fit."""
     spec = spec.removeprefix("local:")
     base_name, adapter_name = split_adapter(spec)
     adapter = _adapter_folder(adapter_name) if adapter_name else None
@@ -227,7 +227,7 @@ def _convert(name: str, gguf: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         _restore_pre_tokenizer(tokenizer, gguf)
-        # transformers refuses to save a model that it marked as quantized: a plain one takes over its dequantized weights.
+        # transformers refuses to save a model it marked as quantized: a plain one takes over the dequantized weights.
         config = model.config
         del config.quantization_config
         config._name_or_path = name
