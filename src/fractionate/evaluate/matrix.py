@@ -35,6 +35,8 @@ class TestSet:
     __test__ = False  # the name is the field's, not pytest's
 
     reference: str
+    name: str
+    split: str
     problems: Sequence[Problem]
     dataset: Dataset
     metric: Metric
@@ -116,10 +118,9 @@ async def _run_cell(
         _attempt(problem, solution, one[1] if one else None, test.dataset)
         for problem, solution, one in zip(test.problems, solutions, given, strict=True)
     ]
-    first = test.problems[0]
     return Cell(
-        dataset=first.dataset,
-        split=first.split,
+        dataset=test.name,
+        split=test.split,
         strategy=pair.strategy,
         decomposer=pair.decomposer,
         solver=pair.solver,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -99,7 +100,7 @@ class Run:
         """The test sets, checked against the training questions."""
         if not self.config.data.test:
             raise UsageError("data.test is empty: name the data that the pairs are to be measured on")
-        tests = [self._test(reference) for reference in self.config.data.test]
+        tests = _told_apart([self._test(reference) for reference in self.config.data.test])
         if self.config.data.train:
             self._refuse_overlap(tests)
         return tests
@@ -120,12 +121,17 @@ class Run:
         )
 
     def _load(self, reference: str) -> Sequence[Problem]:
-        return datasets.load(reference, self.config.data.columns, self.base)
+        parsed = self._parse(reference)
+        # A relative path is looked for beside the config first, then in the working directory.
+        beside = bool(parsed.path) and (self.base / parsed.path).exists()
+        return datasets.load(parsed, base=self.base if beside else None)
 
     def _test(self, reference: str) -> TestSet:
         problems = self._load(reference)
-        dataset = self.dataset(self._parse(reference).name)
-        return TestSet(reference, problems, dataset, dataset.metric, self.settings(dataset))
+        parsed = self._parse(reference)
+        dataset = self.dataset(parsed.name)
+        split = problems[0].split or Path(parsed.path).stem
+        return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, self.settings(dataset))
 
     def _parse(self, reference: str) -> Reference:
         return datasets.parse_reference(reference, self.config.data.columns)
@@ -235,6 +241,17 @@ class Run:
         for name, _ in models.options.items():
             if name not in STUDENTS:
                 check_name(name)
+
+
+def _told_apart(tests: list[TestSet]) -> list[TestSet]:
+    """Give test sets of one data set and split (two slices, two files of one name) splits of their own."""
+    seen = Counter((test.name, test.split) for test in tests)
+    return [
+        test
+        if seen[test.name, test.split] == 1
+        else replace(test, split=test.reference.partition(":")[2] or test.reference)
+        for test in tests
+    ]
 
 
 def config_digest(config: Config) -> str:

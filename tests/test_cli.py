@@ -1,0 +1,137 @@
+"""The commands as a user meets them: help with an example, one line for every error, the exit codes of the contract."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fractionate.cli import COMMANDS, main
+
+ROWS = '{"question": "What is 1?", "answer": "1"}\n{"question": "What is 2?", "answer": "2"}\n'
+
+
+def fractionate(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
+    return subprocess.run(
+        [sys.executable, "-m", "fractionate", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**keep, **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "test.jsonl").write_text(ROWS)
+    path = tmp_path / "run.toml"
+    path.write_text(
+        '[data]\ntest = "jsonl:test.jsonl"\n[models]\nteacher = "echo:1"\nsolvers = ["echo:1"]\n[run]\nvariants = []\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("command", [name for name, _, _ in COMMANDS])
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert "example" in said
+    assert f"fractionate {command}" in said
+
+
+def test_the_help_page_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    for name, _, purpose in COMMANDS:
+        assert name in said
+        assert purpose in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rnu"], "did you mean 'run'?"),
+        (["run", "none.toml"], "fractionate init"),
+        (["run"], "CONFIG"),
+        (["run", "run.toml", "--set", "run.sead=1"], "did you mean 'run.seed'?"),
+        (["run", "run.toml", "--set", "models.teacher=opnai:x"], "did you mean 'openai:'?"),
+        (["run", "run.toml", "--set", "models.solvers=openai:gpt-4o-mini"], "OPENAI_API_KEY"),
+        (["run", "run.toml", "--set", 'models.decomposers=["D-Q"]'], "D-Q"),
+        (["run", "run.toml", "--set", "models.teacher=recorded:none.jsonl"], "none.jsonl"),
+        (["run", "run.toml", "--set", "models.solvers=local:/no/such/folder"], "/no/such/folder"),
+        (["run", "run.toml", "--set", "data.test=jsonl:none.jsonl"], "none.jsonl"),
+        (["run", "run.toml", "--set", "data.test=jsonl:empty.jsonl"], "empty.jsonl"),
+        (["run", "run.toml", "--set", "data.test=jsonl:bad.jsonl"], "bad.jsonl:2"),
+        (["run", "run.toml", "--set", "data.test=gsm9k"], "gsm8k"),
+        (["run", "run.toml", "--set", 'run.variants=["D-R"]'], "data.train"),
+        (["run", "run.toml", "--set", 'run.variants=["D-R"]', "--set", "data.train=jsonl:test.jsonl"], "allow_overlap"),
+        (["run", "run.toml", "--set", 'models.decomposers=["gold"]'], "reference decomposition"),
+        (
+            ["screen", "run.toml", "--set", 'run.variants=["D-R"]', "--set", "data.train=jsonl:train.jsonl"],
+            "demonstrate",
+        ),
+        (["report", "run.toml"], "fractionate evaluate"),
+        (["report", "."], "config file"),
+        (["score", "none.jsonl", "--dataset", "gsm8k"], "none.jsonl"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(config: Path, arguments: list[str], said: str) -> None:
+    (config.parent / "empty.jsonl").write_text("")
+    (config.parent / "bad.jsonl").write_text(ROWS.splitlines()[0] + "\n{]\n")
+    (config.parent / "train.jsonl").write_text('{"question": "What is 7?", "answer": "7"}\n')
+    done = fractionate(*arguments, cwd=config.parent)
+    assert done.returncode == 2, done.stderr
+    problem = done.stderr.strip().splitlines()[-1]
+    assert said in problem
+    assert "Traceback" not in done.stderr
+    assert [line for line in done.stderr.strip().splitlines() if not line.startswith("[")] == [problem]
+
+
+def test_a_missing_extra_names_itself(config: Path) -> None:
+    rows = "train.jsonl"
+    hidden = "import sys; sys.modules['trl'] = None; from fractionate.cli import main; sys.exit(main(sys.argv[1:]))"
+    (config.parent / "train.jsonl").write_text('{"question": "What is 7?", "answer": "7"}\n')
+    done = subprocess.run(
+        [sys.executable, "-c", hidden, "run", "run.toml", "--set", 'run.variants=["D-T"]', "--set", f"data.train={rows}"],
+        capture_output=True, text=True, cwd=config.parent, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "pip install 'fractionate[train]'" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_named(config: Path) -> None:
+    (config.parent / "taken").write_text("a file, not a folder")
+    done = fractionate("run", "run.toml", "--out", "taken", cwd=config.parent)
+    assert done.returncode == 1
+    assert "taken" in done.stderr
+
+
+def test_init_writes_a_config_that_is_read_and_never_overwrites(tmp_path: Path) -> None:
+    from fractionate.config import load_config
+
+    assert fractionate("init", "mine", cwd=tmp_path).returncode == 0
+    assert load_config(tmp_path / "mine" / "fractionate.toml").run.variants == ["D-T"]
+    again = fractionate("init", "mine", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "there already" in again.stderr
+
+
+def test_doctor_says_what_is_there() -> None:
+    done = fractionate("doctor", "--json", OPENAI_API_KEY="a-secret-value")
+    assert done.returncode == 0, done.stdout
+    assert "extra train" in done.stdout
+    assert "a-secret-value" not in done.stdout
+
+
+def test_results_as_json_are_the_file(config: Path) -> None:
+    done = fractionate("run", "run.toml", "--json", "--quiet", cwd=config.parent)
+    assert done.returncode == 0, done.stderr
+    import json
+
+    assert json.loads(done.stdout) == json.loads((config.parent / "runs/run/results.json").read_text())
