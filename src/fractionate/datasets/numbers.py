@@ -1,14 +1,15 @@
 r"""Reading a number as an exact fraction, and finding the number a reply gives as its answer (GSM8K and its like).
 
-What is read: `3.75`, `1,234.00`, `$42`, `-$5`, `−7`, `42%` (the figure, 42), `1e3`, `1/2`, `1 1/2`, `½`, `.5`, `2 million`,
-`\frac{1}{2}`, `\boxed{42}`, `**42**`, `"42"`, `18th`. What is no number stays unread rather than being cut down to one:
-`3,75`, `1.2.3`, `10:30`, `5-7` and other sums that were not worked out.
+What is read: `3.75`, `1,234.00`, `$42`, `-$5`, `−7`, `42%` (the figure, 42), `1e3`, `1/2`, `1 1/2`, `½`, `.5`, `2
+million`, `\frac{1}{2}`, `\boxed{42}`, `**42**`, `"42"`, `18th`. What is no number stays unread rather than being cut
+down to one: `3,75`, `1.2.3`, `10:30`, `5-7` and other sums that were not worked out.
 
-The answer is looked for where it is *named* (see `text`). A reply that names none may still state it: its last sentence,
-if whole, states one result. A result is what follows the last equals sign ("In total, it takes 2 + 1 = 3 bolts."), or the
-sentence's only figure ("Josh made a profit of $65,000."). A last sentence with several figures leaves it open which one is
-meant and is not read; anywhere else a number only stands in the reasoning. Of 660 recorded chain-of-thought replies of GPT-4
-230 name no answer in words, so this lower rule matters: without it GPT-4 would score .63 instead of .94.
+The answer is looked for where it is *named* (see `text`). A reply that names none may still state it: its last
+sentence, if whole, states one result. A result is what follows the last equals sign ("In total, it takes 2 + 1 = 3
+bolts."), or the sentence's only figure ("Josh made a profit of $65,000."). A last sentence with several figures leaves
+it open which one is meant and is not read; anywhere else a number only stands in the reasoning. Of 660 recorded
+chain-of-thought replies of GPT-4 230 name no answer in words, so this lower rule matters: without it GPT-4 would score
+.63 instead of .94.
 """
 
 from __future__ import annotations
@@ -46,16 +47,19 @@ _LEAD = re.compile(
 )
 _PARENTHESES = re.compile(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]")
 _OPENING_CLAUSE = re.compile(
-    r"^(?:(?:so|therefore|thus|hence|then|now|and|but|finally|lastly),?[ ])?(?:since|because|after|before|if|when|as|with|without|"
-    r"at|in|for|by|during|over|on|given|from|to|out of|of|assuming|rounded|adding|converting|dividing|multiplying)\b[^\n]*?,[ ]",
+    r"^(?:(?:so|therefore|thus|hence|then|now|and|but|finally|lastly),?[ ])?"
+    r"(?:since|because|after|before|if|when|as|with|without|"
+    r"at|in|for|by|during|over|on|given|from|to|out of|of|assuming|rounded|"
+    r"adding|converting|dividing|multiplying)\b[^\n]*?,[ ]",
     re.IGNORECASE,
 )
 _CONSEQUENCE = re.compile(
     r",[ ](?:so|therefore|thus|hence|which (?:is|means|equals|gives|makes)|or|i\.e\.)\b,?", re.IGNORECASE
 )
 _NO_RESULT = re.compile(
-    r"\b(?:can ?not|can['’]t|could not|couldn['’]t|unable|impossible|not possible|not enough|insufficient|unknown|unclear|not clear|"
-    r"not sure|unsure|uncertain|undetermined|(?:do|does|did)(?:n['’]t| not) (?:know|make sense)|depends?|error|without (?:knowing|more)|"
+    r"\b(?:can ?not|can['’]t|could not|couldn['’]t|unable|impossible|"
+    r"not possible|not enough|insufficient|unknown|unclear|not clear|not sure|unsure|uncertain|undetermined|(?:do|does|did)(?:n['’]t| not) (?:know|make sense)|depends?|"
+    r"error|without (?:knowing|more)|"
     r"need(?:s|ed)? to know|not [$€£]?\d|confus\w+|got lost|stuck)\b",
     re.IGNORECASE,
 )
@@ -167,8 +171,8 @@ def _stated_first(plain: str) -> Fraction | None:
 def stated_result(sentence: str) -> Fraction | None:
     """Read the one result a sentence states: behind its last equals sign, or its only figure.
 
-    Figures in parentheses and in an opening clause ("After 3 weeks, …") do not count; several others leave it open which
-    one is the result, and none is read.
+    Figures in parentheses and in an opening clause ("After 3 weeks, …") do not count; several others leave it open
+    which one is the result, and none is read.
     """
     plain = plain_text(sentence)
     outside = _PARENTHESES.sub(" ", plain)
@@ -199,7 +203,7 @@ def _equated(plain: str) -> Fraction | None:
 
 
 def _read_claim(claim: Claim) -> Fraction | None:
-    """Read the number a naming gives. None for a restated question, a refusal, or a heading that only holds a number."""
+    """Read the number a naming gives. None for a restated question, a refusal, or a heading that holds one."""
     if claim.alone:
         return read_number(claim.value) if "=" not in claim.value else stated_result(claim.value)
     first = _stated_first(plain_text(claim.value))

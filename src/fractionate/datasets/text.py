@@ -3,7 +3,8 @@
 A reply is read in four steps:
 
 1. Thoughts (`<think>` blocks) and everything after an end-of-text token are left out.
-2. The reply is cut where it rambles on into a new problem ("Problem: …", "Question: …"); what follows is no answer to ours.
+2. The reply is cut where it rambles on into a new problem ("Problem: …", "Question: …"); what follows is no answer to
+   ours.
 3. In what remains the answer is looked for where the model *names* it. A final naming ("Final answer: …", "#### …",
    `\\boxed{…}`) outranks a plain one ("The answer is …", "Answer: …"), and that outranks one inside a numbered
    sub-answer ("A2: … the answer is 7"). Of one rank the first counts, for a model that has answered often goes on to
@@ -62,7 +63,8 @@ _NEW_PROBLEM = re.compile(
 )
 _NAMING = re.compile(
     r"(?P<final>\bfinal(?:ly)?,?[ ]{1,2}(?:[a-z]{1,12}[ ]{1,2})?)?\banswers?\b[*_]{0,3}"
-    r"(?:[ ]{1,2}(?:to|for|of)[ ]{1,2}(?P<asked>(?:[\w'’-]{1,20}[ ]{1,2}){0,4}(?:question|problem|q|subquestion|part|step)s?"
+    r"(?:[ ]{1,2}(?:to|for|of)[ ]{1,2}(?P<asked>(?:[\w'’-]{1,20}[ ]{1,2}){0,4}"
+    r"(?:question|problem|q|subquestion|part|step)s?"
     r"(?:[ ]{0,2}\#?\d{1,3})?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus|hence),?)?"
     r"[ ]{0,2}(?P<link>\bis\b|\bare\b|\bwas\b|\bequals\b|\bcomes to\b|\b(?:would|will|should|must)[ ]be\b|[:=→])",
     re.IGNORECASE,
@@ -219,7 +221,7 @@ def braced(text: str, start: int) -> str:
 
 
 def _inside_sub_answer(part: str, position: int) -> bool:
-    """Tell whether the line of `position` is a numbered sub-answer, or answers a numbered question on the line above."""
+    """Tell whether the line of `position` is a numbered sub-answer, or the line above a numbered question."""
     reach = max(0, position - LONGEST_LINE)
     begin = part.rfind("\n", reach, position) + 1
     if begin == 0 and reach > 0:

@@ -1,0 +1,46 @@
+"""`fractionate score FILE --dataset NAME`: score recorded outputs as a data set does."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "score recorded outputs as a data set does"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser.description = (
+        "Score recorded outputs (JSONL or CSV) with a data set's own extractor and metric.\n\n"
+        "Each row has 'output' (a model's raw text; the answer is extracted) or 'prediction' (already extracted: a\n"
+        "string, or a list of strings for several spans), and 'answers': a list of alternatives, each a string or a\n"
+        "list of strings. With --gold the answers come from a data set, by the row's 'index'."
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  fractionate score outputs.jsonl --dataset drop --rows scored.jsonl\n"
+        "  fractionate score logs.jsonl --dataset gsm8k --gold gsm8k#test --output-field completion --json"
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="the recorded outputs, .jsonl or .csv")
+    parser.add_argument("--dataset", metavar="NAME", required=True, help="whose extractor and scorer: gsm8k, drop, …")
+    parser.add_argument("--rows", metavar="OUT.jsonl", type=Path, help="write every row's prediction and score here")
+    parser.add_argument("--gold", metavar="REFERENCE", default="", help="take answers from this data, by 'index'")
+    parser.add_argument("--output-field", metavar="FIELD", default="", help="the field with the raw output")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score the file and print its summary."""
+    import json
+
+    from fractionate.scoring import score_file
+
+    summary = score_file(args.file, args.dataset, args.rows, gold=args.gold, output_field=args.output_field)
+    if args.json:
+        print(json.dumps(summary))
+        return 0
+    print(f"rows         {summary['n']}")
+    print(f"exact match  {summary['exact_match']:.4f}")
+    print(f"F1           {summary['f1']:.4f}")
+    print(f"unextracted  {summary['unextracted']:.4f}")
+    return 0
