@@ -187,14 +187,15 @@ def mean_t_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
 
 
 def sample_size(
-    distance: float, variance: float, confidence: float = 0.95, power: float = POWER, bounded: bool = True
+    distance: float, variance: float, confidence: float = 0.95, power: float = POWER, room: float | None = 1.0
 ) -> int | None:
     """Return how many questions put a bound of the interval on the far side of a threshold with the stated power.
 
     `distance` is from the measured difference to the threshold (for non-inferiority: difference + margin), `variance`
     that of the per-question differences; both are taken to hold. Paired samples: n = (z_conf + z_power)² · variance /
-    distance² (Connor, Biometrics 43 (1987) 207, with the variance at the measured difference). A `bounded` outcome
-    also needs enough questions for an interval without discordant pairs to fit. None where the distance is 0.
+    distance² (Connor, Biometrics 43 (1987) 207, with the variance at the measured difference). `room` is how far a
+    bounded mean could lie from the measured one on the threshold's side: however little varies, there must be enough
+    questions for the share that may have gone unseen not to reach across. None where the distance is 0.
     """
     from scipy.special import ndtri
 
@@ -203,8 +204,8 @@ def sample_size(
         return None
     z = critical(confidence)
     needed = (z + float(ndtri(power))) ** 2 * variance / gap**2
-    if bounded:
-        needed = max(needed, z * z * (1 - min(gap, 1.0)) / gap)
+    if room is not None:
+        needed = max(needed, z * z * (room - gap) / gap)
     return max(1, math.ceil(needed)) if needed < 1e12 else None
 
 

@@ -144,7 +144,9 @@ def _finding(
     worth = _both(non_inferior, cheaper)
     needed: list[int | None] = []
     if worth == "undecided" and non_inferior == "undecided":
-        needed.append(sample_size(outcome.difference + margin, outcome.variance, confidence))
+        distance = outcome.difference + margin
+        room = 1 + outcome.difference if distance > 0 else 1 - outcome.difference
+        needed.append(sample_size(distance, outcome.variance, confidence, room=room))
     if worth == "undecided" and cheaper == "undecided":
         needed.append(_dollar_sample_size(saved or [], confidence))
     if cheaper == "unknown":
@@ -186,7 +188,7 @@ def _dollar_sample_size(differences: list[float], confidence: float) -> int | No
         return 2
     mean = _mean(differences)
     variance = sum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
-    return sample_size(mean, variance, confidence, bounded=False)
+    return sample_size(mean, variance, confidence, room=None)
 
 
 def _beyond(low: float, high: float) -> Answer:

@@ -1,0 +1,99 @@
+"""A handful of attempts to look at: the same questions by the undistilled pair and by the nearest rival."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+from fractionate.config import Config
+from fractionate.evaluate.pairs import (
+    TestSet,
+    by_test_set,
+    has_student_decomposer,
+    has_student_solver,
+    judged_strategy,
+    pair_up,
+    short_names,
+    undistilled,
+)
+from fractionate.types import Attempt, Cell
+
+MOST_TEXT = 1500
+"""Characters of an output or a passage that are shown."""
+
+
+def pick_examples(cells: Sequence[Cell], config: Config, limit: int = 6) -> list[dict[str, Any]]:
+    """Return up to `limit` questions a run, worked through by two pairs, chosen for their disagreement.
+
+    First come questions that only one of the two got right, then ones that both did, then ones that neither did, in
+    the order of the test set. Each is {"test_set", "question", "context", "gold", "attempts": [{"pair",
+    "subquestions", "output", "prediction", "value", "right"}]}.
+    """
+    tests = by_test_set(cells)
+    share = max(1, limit // max(len(tests), 1))
+    return [example for test in tests for example in _of_test_set(test, config, share)][:limit]
+
+
+def _of_test_set(test: TestSet, config: Config, limit: int) -> list[dict[str, Any]]:
+    shown = _shown_cells(test, config)
+    if not shown:
+        return []
+    names = short_names(name for cell in test.cells for name in (cell.decomposer, cell.solver))
+    labels = [f"{cell.strategy}: {names[cell.decomposer]} → {names[cell.solver]}" for cell in shown]
+    columns = pair_up(shown[0], shown[1]) if len(shown) == 2 else (list(shown[0].attempts),)
+    rows = list(zip(*columns, strict=True))
+    return [
+        _example(test.label, [(label, attempt) for label, attempt in zip(labels, row, strict=True)])
+        for row in _disagreeing_first(rows)[:limit]
+    ]
+
+
+def _shown_cells(test: TestSet, config: Config) -> list[Cell]:
+    """Return the undistilled pair and its best student pair, or else its single-stage baseline; or any cell."""
+    reference = undistilled(test, judged_strategy(test, config), config)
+    if reference is None:
+        return list(test.cells[:1])
+    students = [
+        cell
+        for cell in test.two_stage()
+        if cell.strategy == reference.strategy
+        and cell is not reference
+        and (has_student_decomposer(cell, config) or has_student_solver(cell))
+    ]
+    rivals = students or test.single_stage(reference.solver)
+    return [reference, *sorted(rivals, key=lambda cell: -sum(cell.values()))[:1]]
+
+
+def _disagreeing_first(rows: list[tuple[Attempt, ...]]) -> list[tuple[Attempt, ...]]:
+    groups: dict[tuple[bool, ...], list[tuple[Attempt, ...]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(attempt.score.exact_match == 1 for attempt in row), []).append(row)
+    order = sorted(groups, key=lambda right: (len(set(right)) == 1, not any(right)))
+    taken = chain.from_iterable(zip_longest(*(groups[key] for key in order)))
+    return [row for row in taken if row is not None]
+
+
+def _example(test_set: str, worked: list[tuple[str, Attempt]]) -> dict[str, Any]:
+    problem = worked[0][1].problem
+    return {
+        "test_set": test_set,
+        "question": problem.question,
+        "context": _cut(problem.context),
+        "gold": [", ".join(answer) for answer in problem.answers],
+        "attempts": [
+            {
+                "pair": label,
+                "subquestions": list(attempt.decomposition.subquestions) if attempt.decomposition else [],
+                "output": _cut(attempt.output),
+                "prediction": ", ".join(attempt.prediction) if attempt.prediction is not None else None,
+                "value": attempt.score.f1,
+                "right": attempt.score.exact_match == 1,
+            }
+            for label, attempt in worked
+        ],
+    }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 1].rstrip() + "…"
