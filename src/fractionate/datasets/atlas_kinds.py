@@ -45,7 +45,7 @@ HOME = (
     "the country where {a} lies",
     "the country to which {a} belongs",
     "the country that {a} is part of",
-    "the country in which one finds {a}",
+    "the country in which {a} is found",
 )
 GOVERNED = (
     "the country whose capital is {a}",

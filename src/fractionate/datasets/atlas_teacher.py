@@ -81,6 +81,7 @@ def write_recording(
             raise UsageError(f"{name} is a share between 0 and 1, not {rate}")
     with Path(path).open("w", encoding="utf-8", newline="\n") as file:
         for problem in problems:
+            _steps(problem)
             for row in _rows(problem, samples, flaw_rate, direct_error_rate, seed):
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -128,6 +129,7 @@ def _rows(
 
 
 def _steps(problem: Problem) -> tuple[Step, ...]:
+    """Return the reference decomposition as steps. Raises UsageError for a problem of another data set."""
     steps = [read_step(subquestion) for subquestion in problem.subquestions]
     if not steps or None in steps:
         raise UsageError(f"{problem.id} has no atlas decomposition: the recorded teacher knows atlas problems only")
@@ -197,7 +199,8 @@ def _mistake_entity(steps: tuple[Step, ...], facts: Facts, rng: random.Random) -
     ]
     position, index = rng.choice(places)
     step = steps[position]
-    others = [name for name in _same_sort(step.subjects[index], facts) if name not in step.subjects]
+    named = {name for each in steps for name in each.subjects}
+    others = [name for name in _same_sort(step.subjects[index], facts) if name not in named]
     if not others:
         return None
     subjects = (*step.subjects[:index], rng.choice(others), *step.subjects[index + 1 :])
