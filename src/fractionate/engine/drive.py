@@ -143,6 +143,9 @@ class _Driver(Generic[T]):
     async def shut_down(self, grace_s: float) -> None:
         """Let calls in flight come back for a while, then abandon them. Close what was not finished."""
         tasks: set[asyncio.Task[Any]] = set(self._tasks)
+        for task in self._tasks:
+            if not self._engine.is_sent(task):
+                task.cancel()
         if self._batches is not None:
             self._batches.cancel()
             tasks.add(self._batches)
@@ -204,6 +207,7 @@ class _Driver(Generic[T]):
             self._note_error(task)
         else:
             self._reply(live, position, task.result())
+        self._woken.set()
 
     def _reply(self, live: _Live[T], position: int, completion: Completion) -> None:
         live.replies[position] = completion

@@ -67,6 +67,7 @@ class Engine:
         self._lanes: dict[str, Lane] = {}
         self._healths: dict[str, _Health] = {}
         self._flying: dict[str, asyncio.Task[Completion]] = {}
+        self._sending: set[asyncio.Task[Any]] = set()
         self._batching: asyncio.Lock | None = None
         self._stopped: FractionateError | None = None
 
@@ -100,7 +101,7 @@ class Engine:
             making = self._make(model, request, key)  # type: ignore[arg-type]
         task = asyncio.get_running_loop().create_task(making)
         self._flying[key] = task
-        task.add_done_callback(lambda _: self._flying.pop(key))
+        task.add_done_callback(lambda done: (self._flying.pop(key), self._sending.discard(done)))
         return task
 
     async def complete(self, model: Model, request: Request) -> Completion:
@@ -145,6 +146,10 @@ class Engine:
         for lane in self._lanes.values():
             lane.stop(reason)
 
+    def is_sent(self, task: asyncio.Task[Completion]) -> bool:
+        """Return whether a task from `start` has a call in flight, rather than waiting for its turn or a retry."""
+        return task in self._sending
+
     async def _one_of_a_batch(self, model: Any, request: Request) -> Completion:
         async for _, completion in self.complete_batches(model, [request]):
             return completion
@@ -173,8 +178,10 @@ class Engine:
         lane, health = self._lane(model), self._healths.setdefault(model.identity, _Health())
         budgeted = model.paid and self.budget.active
         tokens = estimate_messages(request.messages) + request.max_tokens if self.limits.tokens_per_minute else 0
+        me: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
         for attempt in range(1, self.limits.attempts + 1):
             await self._enter(lane, tokens)
+            self._sending.add(me)
             try:
                 reservation = await self._reserve(model, request) if budgeted else None
                 completion, fault = await self._send(model, request, lane, reservation)
@@ -197,6 +204,7 @@ class Engine:
             wait = self._wait_s(fault, attempt)
             count = self.stats.retries[fault.cause]
             self._tell(count, f"retry {count:,} because of {fault.cause}, in {wait:.1f} s: {fault.message}")
+            self._sending.discard(me)
             await asyncio.sleep(wait)
         raise AssertionError("attempts is at least 1")
 

@@ -62,7 +62,6 @@ class OpenAIModel:
         self.style: Style = options.style or "instruct"
         self.rate: RateHeaders | None = None
         self._dropped: frozenset[str] = frozenset()
-        self._streams = bool(options.extra_body.get("stream"))
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -141,7 +140,7 @@ class OpenAIModel:
 
     def _completion(self, data: bytes, headers: Any, request: Request, latency_s: float) -> Completion:
         try:
-            if self._streams and headers.get("Content-Type", "").startswith("text/event-stream"):
+            if headers.get("Content-Type", "").startswith("text/event-stream"):
                 return completion_of(join_events(data), request, latency_s)
             reply = _json(data)
             if reply is None:

@@ -211,27 +211,18 @@ def duration_s(text: str) -> float:
 
 
 def join_events(data: bytes) -> dict[str, Any]:
-    """Join server-sent chat chunks into one reply, repeated events (same id and bytes, one after another) once.
+    """Join server-sent chat chunks into one reply, repeated events once.
 
     Raises TransientFault if the stream stops before its end.
     """
     text, reasoning, refusal = [], [], []
     finish: object = None
     usage: object = None
-    ended, last = False, b""
-    for block in re.split(rb"\r?\n\r?\n", data):
-        lines = [line[5:].strip() for line in block.splitlines() if line.startswith(b"data:")]
-        event = b"\n".join(lines)
-        if not event:
-            continue
+    ended = False
+    for event in _events(data):
         if event == b"[DONE]":
             ended = True
             continue
-        # An event's bytes hold no counter, so two equal neighbours may be two equal tokens: only an SSE id tells.
-        marker = next((line for line in block.splitlines() if line.startswith(b"id:")), b"")
-        if marker and marker == last:
-            continue
-        last = marker
         chunk = _loads(event)
         if not isinstance(chunk, dict):
             raise TransientFault("bad body", "an event of the stream is no JSON object", maybe_paid=True)
@@ -249,6 +240,24 @@ def join_events(data: bytes) -> dict[str, Any]:
         raise TransientFault("cut short", "the stream ended before its last event", maybe_paid=True)
     message = {"content": "".join(text), "reasoning_content": "".join(reasoning), "refusal": "".join(refusal)}
     return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
+
+
+def _events(data: bytes) -> list[bytes]:
+    """Return the data of each event, repetitions left out.
+
+    Two equal neighbours may be two equal tokens, so a repetition shows by its SSE id, or by every event (the first and
+    the last too, which a reply has once) coming twice.
+    """
+    events: list[bytes] = []
+    last = b""
+    for block in re.split(rb"\r?\n\r?\n", data):
+        lines = block.splitlines()
+        event = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+        marker = next((line for line in lines if line.startswith(b"id:")), b"")
+        if event and not (marker and marker == last):
+            events.append(event)
+            last = marker
+    return events[::2] if events[::2] == events[1::2] and len(events) > 2 else events
 
 
 def _loads(data: bytes) -> object:
