@@ -6,6 +6,7 @@ import hashlib
 import random
 import re
 from collections import Counter, defaultdict
+from importlib import resources
 from itertools import islice
 
 import pytest
@@ -21,10 +22,9 @@ from fractionate.datasets.atlas_passage import (
     STYLES,
     TRAITS,
     Facts,
-    millions,
+    figure,
     read_figure,
     read_passage,
-    thousands,
     write_city,
     write_country,
 )
@@ -102,7 +102,7 @@ def test_the_problems_are_the_same_on_every_machine():
     assert hashlib.sha256(text.encode()).hexdigest() == GOLDEN
 
 
-GOLDEN = "049a491035dddddde639f2d86ae8006797a9a8eac3b952d31749d10579d75d8a"
+GOLDEN = "e5b63a90d67a2ee2899cff4c2d5cfeb5a691c01f59294889da2575f10d82e1e0"
 """Stands for the very questions that published figures were measured on: a change is a new data set."""
 
 
@@ -154,8 +154,8 @@ def test_no_contest_is_close():
 def test_passages_are_short_plain_and_of_real_facts():
     truth = {country.name: country for country in countries()}
     for passage in {problem.context for problem in PROBLEMS}:
-        assert len(passage.split()) <= 150
-        assert len(passage) <= 700
+        assert len(passage.split()) <= 110
+        assert len(passage) <= 620
         assert passage.isascii()
         facts = read_passage(passage)
         for name, capital in facts.capital.items():
@@ -168,7 +168,7 @@ def test_passages_are_short_plain_and_of_real_facts():
                     assert figures[name] == pytest.approx(getattr(country, measure), rel=0.05)
         for city, country_name in facts.country.items():
             real = next(each for each in truth[country_name].cities if each.name == city)
-            assert facts.people[city] == pytest.approx(real.people, rel=0.01)
+            assert facts.people[city] == pytest.approx(real.people, rel=0.05)
 
 
 # ---------------------------------------------------------------------- slices, seeds, references
@@ -236,9 +236,26 @@ def test_what_a_passage_says_is_read_back(country, trait, measure, style):
     assert facts.capital == {country.name: country.capital}
     assert getattr(facts, trait) == {country.name: getattr(country, trait)}
     assert facts.country == {city.name: country.name for city in country.cities}
-    shown = millions(country.people) if measure == "people" else thousands(country.area)
+    shown = figure(getattr(country, measure))
     assert facts.figures[measure, country.name] == shown
     assert facts.measure(measure)[country.name] == read_figure(shown)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (10_400, "10 thousand"),
+        (999_499, "999 thousand"),
+        (999_500, "1.0 million"),
+        (5_849_999, "5.8 million"),
+        (9_949_999, "9.9 million"),
+        (9_950_000, "10 million"),
+        (1_411_778_724, "1412 million"),
+    ],
+)
+def test_figures_are_rounded(number, text):
+    assert figure(number) == text
+    assert read_figure(text) == pytest.approx(number, rel=0.05)
 
 
 def test_a_sentence_of_no_known_form_is_refused():
@@ -271,8 +288,8 @@ def test_a_selection_is_read_as_it_was_written(relation, names, where):
 
 
 FACTS = read_passage(
-    "Lyon is in France and has 521,000 people. Nice is in France and has 343,000 people. "
-    "Piura is in Peru and has 630,000 people. "
+    "Lyon is in France and has 521 thousand people. Nice is in France and has 343 thousand people. "
+    "Piura is in Peru and has 630 thousand people. "
     "The capital of France is Paris and its currency is the Euro. France has 67 million people. "
     "The capital of Peru is Lima and its currency is the Sol. Peru has 9.5 million people."
 )
@@ -319,3 +336,12 @@ def test_a_solver_writes_a_sentence_for_each(subquestion, sentence):
 
 def test_problems_are_problems():
     assert all(isinstance(problem, Problem) and problem.dataset == "atlas" for problem in PROBLEMS)
+
+
+def test_the_snapshots_description_counts_it_right_and_names_its_source():
+    readme = resources.files("fractionate.datasets").joinpath("facts/README.md").read_text(encoding="utf-8")
+    cities = sum(len(country.cities) for country in countries())
+    assert re.search(rf"\b{len(countries())} countries .* and {cities} of their cities", readme)
+    assert "GeoNames" in readme
+    assert "creativecommons.org/licenses/by/4.0" in readme
+    assert "GeoNames" in datasets.get("atlas").licence

@@ -21,7 +21,7 @@ from fractionate.types import Answer, Problem, Score
 PASSAGES: dict[Split, int] = {"train": 320, "test": 160}
 PROBLEMS_A_PASSAGE = len(KINDS)
 COUNTRIES_A_PASSAGE = 3
-CITIES_A_COUNTRY = ((2, 1, 1), (2, 2, 1), (3, 1, 1))
+CITIES_A_COUNTRY = ((2, 1, 1), (2, 2, 0), (3, 1, 0))
 DRAWS_A_KIND = 20
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five")
 

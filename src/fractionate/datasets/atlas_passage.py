@@ -34,7 +34,7 @@ _SHORT_TRAIT = {"currency": "uses the {currency}", "continent": "is in {continen
 
 _NAME = r"[A-Z][a-z]+(?: [A-Z][a-z]+)?"
 _CONTINENTS = r"Africa|Asia|Europe|North America|Oceania|South America"
-_FIGURE = r"\d[\d,.]*(?: million)?"
+_FIGURE = r"\d[\d.]* (?:thousand|million)"
 _FIELDS = {"city": _NAME, "country": _NAME, "capital": _NAME, "currency": _NAME, "continent": _CONTINENTS}
 
 
@@ -73,31 +73,28 @@ def write_country(country: Country, trait: Trait, measure: Measure, style: int) 
         "capital": country.capital,
         "currency": country.currency,
         "continent": country.continent,
-        "people": millions(country.people),
-        "area": thousands(country.area),
+        "people": figure(country.people),
+        "area": figure(country.area),
     }
     return " ".join(form.format_map(facts) for form in country_forms(trait, measure)[style])
 
 
 def write_city(city: City, style: int) -> str:
     """Return the sentence on a city."""
-    return CITY_FORMS[style].format(city=city.name, country=city.country, people=thousands(city.people))
+    return CITY_FORMS[style].format(city=city.name, country=city.country, people=figure(city.people))
 
 
-def millions(number: int) -> str:
-    """Return a country's population, rounded: "5.8 million", "67 million"."""
+def figure(number: int) -> str:
+    """Return a population or an area as passages state it, rounded: "521 thousand", "5.8 million", "67 million"."""
+    if number < 999_500:
+        return f"{number / 1e3:.0f} thousand"
     return f"{number / 1e6:.1f} million" if number < 9_950_000 else f"{number / 1e6:.0f} million"
-
-
-def thousands(number: int) -> str:
-    """Return a city's population or an area, rounded to thousands, from a million on to ten thousands: "521,000"."""
-    return f"{round(number, -4 if number >= 1_000_000 else -3):,}"
 
 
 def read_figure(text: str) -> float:
     """Return the number a passage's figure stands for."""
-    number, _, unit = text.replace(",", "").partition(" ")
-    return float(number) * (1e6 if unit else 1)
+    number, unit = text.split(" ")
+    return float(number) * {"thousand": 1e3, "million": 1e6}[unit]
 
 
 def read_passage(passage: str) -> Facts:

@@ -4,7 +4,7 @@ A decomposition is flawed at a stated rate, each sample for itself. What its sol
 flawed decomposition out over the passage, so the row ends in what following it really gives. Most often that is a wrong
 answer, which screening catches. At times it is the right one, by luck (a neighbour's continent is the same) or because
 the flaw does no harm (an idle subquestion in front), which screening by the answer cannot see. On atlas#train@0-1999
-with the defaults it catches 67 % of the flawed demonstrations: 21 % are flawed, 8 % of those kept after two chances
+with the defaults it catches 68 % of the flawed demonstrations: 21 % are flawed, 8 % of those kept after two chances
 (`benchmarks/atlas_flaws.py`). The solver itself never slips, so screening throws no good demonstration away.
 """
 
