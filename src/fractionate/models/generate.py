@@ -95,7 +95,7 @@ def _append(held: Any, new: Any, room: int) -> Any:
     return whole[:, :, : length + added]
 
 
-class Interrupted(FractionateError):
+class InterruptedBatchError(FractionateError):
     """Generation was asked to stop between two tokens; nothing of the batch is kept."""
 
 
@@ -110,7 +110,7 @@ def generate(
     """Continue every prompt, as one batch. `ends` are the token ids that end a reply; `share` reads prefixes once.
 
     A row's reply does not depend on its neighbours, up to the rounding of floating point sums. Greedy or, above
-    temperature 0, sampled from a stream of the row's own `seed`. Raises Interrupted once `stopped()` is true.
+    temperature 0, sampled from a stream of the row's own `seed`. Raises InterruptedBatchError once `stopped()` is true.
     """
     if not prompts:
         return []
@@ -131,7 +131,7 @@ def share_groups(prompts: Sequence[Sequence[int]], minimum: int = SHARED_TOKENS)
 
 
 def _best_groups(start: int, end: int, alike: list[int], minimum: int) -> tuple[int, list[tuple[int, int, int]]]:
-    """Return (tokens saved, groups) for sorted prompts start … end-1: one group, or split where they are least alike."""
+    """Return (tokens saved, groups) for sorted prompts start … end-1: one group, or split where least alike."""
     if end - start == 1:
         return 0, [(0, start, end)]
     least = min(alike[start : end - 1])
@@ -174,7 +174,7 @@ class _Batch:
         logits = self._read_prompts()
         while self.rows:
             if stopped():
-                raise Interrupted("generation was interrupted")
+                raise InterruptedBatchError("generation was interrupted")
             spoken = self._choose(logits)
             going = [at for at, token in enumerate(spoken) if self._take(self.rows[at], token)]
             if not going:

@@ -85,7 +85,7 @@ class LocalModel:
             window = order[start : start + _WINDOW]
             groups += [[window[at] for at in members] for _, members in share_groups([prompts[at] for at in window])]
         groups.sort(key=lambda members: -max(len(prompts[at]) for at in members))
-        limit = CACHE_BYTES[_device(self.options.device).partition(":")[0]] // _cache_bytes_per_token(self.folder)
+        limit = CACHE_BYTES[best_device(self.options.device).partition(":")[0]] // _cache_bytes_per_token(self.folder)
         batches: list[list[int]] = []
         longest = 0
         for at in (at for members in groups for at in members):
@@ -103,7 +103,7 @@ class LocalModel:
         """Answer requests as one batch, in order. May be called from any thread; batches run one after another."""
         with _lock:
             self._stop.clear()
-            model = _load(self.weights, _device(self.options.device))
+            model = _load(self.weights, best_device(self.options.device))
             return self._complete(model, requests)
 
     def interrupt(self) -> None:
@@ -172,7 +172,8 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _device(wanted: str) -> str:
+def best_device(wanted: str) -> str:
+    """Return `wanted`, or the GPU if there is one, else the CPU. Raises UsageError for a device that is not there."""
     import torch
 
     if wanted and wanted != "cpu" and not wanted.startswith("cuda"):
@@ -205,12 +206,12 @@ def _load(weights: Weights, device: str) -> Any:
     return _loaded[key].model
 
 
-def load_model(weights: Weights, device: str) -> Any:
-    """Load weights, fp32 on the CPU, bf16 on a GPU, the adapter merged in. Raises FractionateError if broken."""
+def load_model(weights: Weights, device: str, exact: bool = False) -> Any:
+    """Load weights, fp32 on the CPU or if `exact`, else bf16, the adapter merged in. Raises FractionateError."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = torch.bfloat16 if device.startswith("cuda") and not exact else torch.float32
     try:
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(weights.folder(), dtype=dtype)
