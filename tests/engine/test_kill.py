@@ -1,0 +1,138 @@
+"""kill -9 at any moment: what a run has used is stored, what is stored is never sent again, results end up equal.
+
+Real child processes, a real server in a process of its own, 50 random moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import ask
+
+from fractionate.config import LimitsConfig
+from fractionate.engine.drive import Call, run_all
+from fractionate.engine.engine import Engine
+from fractionate.engine.store import Store
+from fractionate.models.openai_api import OpenAIModel
+
+KILLS = 50
+QUESTIONS = 24
+CONCURRENCY = 4
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    command = [sys.executable, str(Path(__file__).parents[1] / "servers" / "chat_server.py"), "--delay", "0.01"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    port = int(process.stdout.readline())
+    yield f"http://127.0.0.1:{port}/v1"
+    process.stdin.close()
+    process.wait(10)
+
+
+def work(path: str, url: str, prefix: str, results: str, used: str) -> None:
+    """A child: two calls a program, each noted in `used` as soon as it is used; all values go to `results`."""
+    note = os.open(used, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def program(model: OpenAIModel, number: int) -> Any:
+        texts: list[str] = []
+        for step in "ab":
+            question = f"{prefix} {number}{step} {' '.join(texts)}"
+            reply = yield Call(model, ask(question))
+            os.write(note, f"{question}\t{reply.text}\n".encode())
+            texts.append(reply.text)
+        return texts
+
+    async def main() -> list[list[str]]:
+        model = OpenAIModel(f"{url}#test")
+        async with Engine(store, LimitsConfig(concurrency=CONCURRENCY)) as engine:
+            values = await run_all((program(model, number) for number in range(QUESTIONS)), engine)
+        await model.close()
+        return values
+
+    with Store(path) as store:
+        values = asyncio.run(main())
+    Path(results + ".part").write_text(json.dumps(values))
+    os.replace(results + ".part", results)
+
+
+def asked(url: str) -> dict[str, int]:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/count") as reply:
+        counts: dict[str, int] = json.load(reply)["asked"]
+        return counts
+
+
+def stored(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    with Store(path) as store:
+        return {call.request.messages[-1].content: call.completion.text for call in store.calls()}
+
+
+def test_fifty_kills_lose_nothing_and_pay_nothing_twice(tmp_path: Path, url: str) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fractionate.engine.drive", "fractionate.models.openai_api", "aiohttp"])
+    chance = random.Random(4)
+    kills, rounds, finished = 0, 0, 0
+    while kills < KILLS:
+        rounds += 1
+        path, results, used = tmp_path / f"{rounds}.sqlite", tmp_path / f"{rounds}.json", tmp_path / f"{rounds}.used"
+        settled: dict[str, int] = {}  # question → times it had been sent when it was first found stored
+        while not results.exists():
+            child = context.Process(target=work, args=(str(path), url, f"round {rounds}", str(results), str(used)))
+            child.start()
+            deadline = time.monotonic() + chance.uniform(0.0, 0.4)
+            while child.is_alive() and time.monotonic() < deadline:
+                time.sleep(0.002)
+            if child.is_alive() and kills < KILLS:
+                os.kill(child.pid or 0, signal.SIGKILL)
+                kills += 1
+            child.join(60)
+            rows, counts = stored(path), asked(url)
+            lines = used.read_text().splitlines() if used.exists() else []
+            for question, text in (line.split("\t") for line in lines):
+                assert rows[question] == text, "a completion was used before it was stored"
+            for question in rows:
+                settled.setdefault(question, counts[question])
+        finished += 1
+        counts = asked(url)
+        assert {question: counts[question] for question in settled} == settled, "something stored was sent again"
+        assert len(settled) == 2 * QUESTIONS
+        clean = tmp_path / "clean.json"
+        clean.unlink(missing_ok=True)
+        work(str(tmp_path / f"clean-{rounds}.sqlite"), url, f"round {rounds}", str(clean), str(tmp_path / "clean.used"))
+        assert results.read_bytes() == clean.read_bytes(), "resumed results differ from an uninterrupted run's"
+    assert finished == rounds
+
+
+def test_two_processes_share_a_store(tmp_path: Path, url: str) -> None:
+    """Both end with the same values, whoever stored a reply first, and neither is disturbed by the other's writes."""
+    context = multiprocessing.get_context("forkserver")
+    path = str(tmp_path / "shared.sqlite")
+    outs = [tmp_path / "one.json", tmp_path / "two.json"]
+    children = [
+        context.Process(target=work, args=(path, url, "shared", str(out), str(out.with_suffix(".used"))))
+        for out in outs
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0]
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    assert len(stored(Path(path))) == 2 * QUESTIONS

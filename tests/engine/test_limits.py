@@ -1,0 +1,168 @@
+"""A lane keeps the server busy, heeds its complaints, and never passes the user's limits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from helpers import asking
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fractionate.config import LimitsConfig
+from fractionate.engine.drive import run_all
+from fractionate.engine.engine import Engine
+from fractionate.engine.limits import Bucket, Lane
+from fractionate.engine.store import Store
+from fractionate.models.openai_api import OpenAIModel
+from servers.chat_server import ChatServer
+
+
+@given(
+    st.floats(1, 10_000),
+    st.lists(st.tuples(st.floats(0, 20), st.floats(0.1, 200)), min_size=1, max_size=200),
+)
+def test_no_minute_sees_more_than_the_limit(per_minute: float, arrivals: list[tuple[float, float]]) -> None:
+    """Amounts no larger than the burst, leaving as early as the bucket lets them."""
+    bucket, now = Bucket(per_minute, 0.0), 0.0
+    left: list[tuple[float, float]] = []
+    for gap, wanted in arrivals:
+        amount = min(wanted, bucket.burst)
+        now += gap
+        now += bucket.wait_s(amount, now)
+        bucket.take(amount, now)
+        left.append((now, amount))
+    for start, _ in left:
+        inside = sum(amount for at, amount in left if start <= at < start + 59.999)
+        assert inside <= max(per_minute, 2.0) * 1.001
+
+
+def test_an_amount_over_the_burst_leaves_a_debt() -> None:
+    bucket = Bucket(600, 0.0)
+    assert bucket.wait_s(10 * bucket.burst, 0.0) == 0
+    bucket.take(10 * bucket.burst, 0.0)
+    assert bucket.wait_s(1, 0.0) > 9 * bucket.burst / bucket.per_second * 0.99
+
+
+def test_the_limit_doubles_until_the_first_complaint_then_creeps() -> None:
+    async def main() -> None:
+        lane = Lane(LimitsConfig(concurrency=1000))
+        for _ in range(4):
+            before = lane.limit
+            for _ in range(int(before)):
+                lane.in_flight = int(lane.limit) - 1  # one came back, the others are still busy
+                lane.succeeded()
+            assert lane.limit == 2 * before
+        for _ in range(10):
+            lane.in_flight = 3  # far from the limit: nothing is learnt about the server
+            lane.succeeded()
+        assert lane.limit == 256
+        loop = asyncio.get_running_loop()
+        lane.in_flight = 100
+        lane.congested(loop.time())
+        assert lane.limit == 50
+        lane.congested(loop.time() - 10)  # the same congestion: no second cut
+        assert lane.limit == 50
+
+    asyncio.run(main())
+
+
+def test_waiting_is_in_order_and_cancelled_waiters_take_no_place() -> None:
+    async def main() -> None:
+        lane = Lane(LimitsConfig(concurrency=1))
+        await lane.enter(0)
+        order: list[int] = []
+
+        async def wait(number: int) -> None:
+            await lane.enter(0)
+            order.append(number)
+            lane.leave()
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(4)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        lane.leave()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order == [0, 2, 3]
+        assert lane.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_stopped_lane_turns_everyone_away() -> None:
+    async def main() -> None:
+        lane = Lane(LimitsConfig(concurrency=1))
+        await lane.enter(0)
+        waiting = asyncio.create_task(lane.enter(0))
+        await asyncio.sleep(0)
+        lane.stop(RuntimeError("over"))
+        with pytest.raises(RuntimeError, match="over"):
+            await waiting
+        with pytest.raises(RuntimeError, match="over"):
+            await lane.enter(0)
+
+    asyncio.run(main())
+
+
+def run(store: Store, server: ChatServer, calls: int, limits: LimitsConfig) -> tuple[Engine, list[str]]:
+    async def main() -> tuple[Engine, list[str]]:
+        async with server:
+            model = OpenAIModel(server.name)
+            engine = Engine(store, limits, backoff_s=0.005)
+            values = await run_all((asking(model, str(number)) for number in range(calls)), engine)
+            await model.close()
+            return engine, values
+
+    return asyncio.run(main())
+
+
+def test_concurrency_is_never_passed(store: Store) -> None:
+    server = ChatServer(delay_s=0.005)
+    run(store, server, 100, LimitsConfig(concurrency=7))
+    assert server.peak == 7
+
+
+def test_a_server_that_allows_much_is_asked_much(store: Store) -> None:
+    server = ChatServer(delay_s=0.1)
+    engine, _ = run(store, server, 400, LimitsConfig(concurrency=100))
+    (lane,) = engine._lanes.values()
+    assert lane.limit == 100
+    assert 16 < server.peak <= 100
+
+
+def test_a_server_that_allows_little_is_saturated_and_every_call_succeeds(store: Store) -> None:
+    server = ChatServer(delay_s=0.02, concurrency=5)
+    engine, values = run(store, server, 200, LimitsConfig(concurrency=64, attempts=50))
+    assert all(values)
+    assert server.peak == 5
+    assert engine.stats.cuts >= 1
+    assert server.refused < 400  # it is not hammered: a fixed 64 in flight would be refused thousands of times
+
+
+def test_requests_a_minute_are_kept(store: Store) -> None:
+    """600 a minute: a burst of 20, then one every 103 ms."""
+
+    async def main() -> float:
+        async with ChatServer() as server:
+            model = OpenAIModel(server.name)
+            engine = Engine(store, LimitsConfig(requests_per_minute=600))
+            started = asyncio.get_running_loop().time()
+            await run_all((asking(model, str(number)) for number in range(26)), engine)
+            await model.close()
+            return asyncio.get_running_loop().time() - started
+
+    assert asyncio.run(main()) >= 0.6
+
+
+def test_tokens_a_minute_are_kept(store: Store) -> None:
+    async def main() -> float:
+        async with ChatServer() as server:
+            model = OpenAIModel(server.name)
+            engine = Engine(store, LimitsConfig(tokens_per_minute=1500))
+            started = asyncio.get_running_loop().time()
+            await run_all((asking(model, str(number)) for number in range(6)), engine)
+            await model.close()
+            return asyncio.get_running_loop().time() - started
+
+    assert asyncio.run(main()) >= 0.5
