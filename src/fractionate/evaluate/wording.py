@@ -127,8 +127,8 @@ def _cost(finding: Finding) -> str:
         return said
     if low * high < 0:
         return f"{said} (interval of the difference {usd(low * 1000)} to {usd(high * 1000)})"
-    least, most = sorted((abs(low), abs(high)))
-    return f"{said} ({usd(least * 1000)} to {usd(most * 1000)})"
+    least, most = (usd(bound * 1000) for bound in sorted((abs(low), abs(high))))
+    return f"{said} ({least} to {most})" if least != most else said
 
 
 def _benefit(benefit: Benefit) -> str:

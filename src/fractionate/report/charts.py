@@ -11,6 +11,8 @@ from typing import NamedTuple
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 22, 16, 48
 _LOG_RATIO = 40
 """A cost axis is logarithmic from this ratio of largest to smallest on, if nothing costs zero."""
+_NOTHING = 1e-9
+"""Costs up to this count as zero when an axis is chosen."""
 _SHAPES = {"single": "circle", "single-cot": "square", "static": "diamond", "stepwise": "triangle", "dynamic": "cross"}
 
 
@@ -71,9 +73,10 @@ def scatter(points: Sequence[Point], x_title: str, money: bool, width: int, heig
 def _x_scale(costs: Sequence[float], width: int) -> _Scale:
     start, end = MARGIN_LEFT, width - MARGIN_RIGHT
     least, most = min(costs), max(costs)
-    if least > 0 and most / least >= _LOG_RATIO:
+    if least > _NOTHING and most / least >= _LOG_RATIO:
         return _Scale(least / 1.4, most * 1.4, start, end, log=True)
-    return _Scale(-(most or 1.0) * 0.03, (most or 1.0) * 1.08, start, end)
+    reach = most if most > _NOTHING else 1.0
+    return _Scale(-reach * 0.03, reach * 1.08, start, end)
 
 
 def _y_scale(points: Sequence[Point], height: int) -> _Scale:
@@ -88,7 +91,7 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
         return [low]
     rough = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.75)
     first = math.ceil(low / step - 1e-9)
     return [round(index * step, 12) + 0.0 for index in range(first, math.floor(high / step + 1e-9) + 1)]
 

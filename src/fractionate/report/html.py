@@ -60,7 +60,7 @@ def _page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> 
         "name": str(results["run"].get("name") or "report"),
         "distill": verdict["distill"],
         "headline": HEADLINES[verdict["distill"]],
-        "because": verdict["because"],
+        "clauses": _clauses(verdict["because"]),
         "margin": verdict["rule"]["margin_points"],
         "confidence": level(verdict["rule"]["confidence"]),
         "evidence": _evidence(verdict["evidence"], names),
@@ -77,6 +77,12 @@ def _page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> 
         "how_to_read": HOW_TO_READ,
         "run": {key: value for key, value in results["run"].items() if value not in ("", None)},
     }
+
+
+def _clauses(sentence: str) -> list[str]:
+    """Return the sentence cut after its semicolons, so that each claim stands on its own line."""
+    parts = sentence.split("; ")
+    return [part + ";" for part in parts[:-1]] + parts[-1:]
 
 
 def _evidence(evidence: Sequence[Row], names: Mapping[str, str]) -> dict[str, Any]:
@@ -131,7 +137,10 @@ def _benefit(row: Row, forest: Forest) -> dict[str, Any]:
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{dollars(low * 1000)} to {dollars(high * 1000)}"
+    if low is None or high is None:
+        return ""
+    least, most = dollars(low * 1000), dollars(high * 1000)
+    return f"{least} to {most}" if least != most else ""
 
 
 def _kind(cell: Row) -> str:

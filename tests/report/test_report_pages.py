@@ -1,0 +1,310 @@
+"""Both reports show every number of results.json, and nothing that came from data can become markup."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from measured import cell_of, config_of, matrix
+
+from fractionate.report.charts import Forest, Point, scatter, ticks
+from fractionate.report.examples import pick_examples
+from fractionate.report.html import html, write_html
+from fractionate.report.markdown import markdown, write_markdown
+from fractionate.report.results import build_results
+
+CHROMIUM = Path("/usr/bin/chromium")
+HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">{{ 7*7 }} | & '\""
+PUBLISHED = [{"decomposer": "teacher", "solver": "teacher", "value": 65.13, "source": "table 1"}]
+
+
+def results_of(cells, **sections):
+    return build_results(cells, config_of(**sections), ["a note"], {"name": "demo", "seed": 0})
+
+
+class Text(HTMLParser):
+    """Collects a page's visible text, its tags and the ids it defines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.hidden = False
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.hidden = tag in ("script", "style")
+
+    def handle_endtag(self, tag):
+        self.hidden = False
+
+    def handle_data(self, data):
+        if not self.hidden:
+            self.text.append(data)
+
+
+def read(page: str) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
+    parser = Text()
+    parser.feed(page)
+    return " ".join("".join(parser.text).split()), parser.tags
+
+
+def test_markdown_leads_with_the_verdict_and_shows_every_cell_and_comparison():
+    results = results_of(matrix(60), published=PUBLISHED)
+    text = markdown(results)
+    assert text.split("\n\n")[1] == f"**{results['verdict']['because']}**"
+    for cell in results["cells"]:
+        assert f"| {cell['strategy']} | {cell['decomposer']} | {cell['solver']} | exact match | 60 |" in text
+    table = text.split("## Comparisons")[1].split("##")[0]
+    assert table.count("\n| ") == len(results["comparisons"]) + 1
+    assert "user prices: $0.15 a million input tokens" in text
+    assert "65.1 %" in text
+    assert "- a note" in text
+
+
+@pytest.mark.parametrize("render", [markdown, html])
+def test_an_unknown_cost_reads_unknown_and_never_zero(render):
+    page = render(results_of([cell_of([1, 0], decomposer="recorded:rows.jsonl")]))
+    assert "unknown" in page
+    assert "no price known" in page
+
+
+@pytest.mark.parametrize("render", [markdown, html])
+@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("metric", ["exact_match", "f1"])
+def test_a_report_of_next_to_nothing_is_still_a_report(render, n, metric):
+    assert "ndecided" in render(results_of(matrix(n, metric=metric)))
+    assert "nothing was measured" in render(results_of([]))
+
+
+def test_markdown_tables_keep_their_columns_whatever_a_name_holds():
+    text = markdown(build_results([cell_of([1], decomposer=HOSTILE)], config_of(), [HOSTILE], {"name": HOSTILE}))
+    assert "<script" not in text
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(columns) == 1
+
+
+def test_html_shows_the_verdict_every_cell_and_the_examples():
+    cells = matrix(60)
+    config = config_of(published=PUBLISHED)
+    results = build_results(cells, config, ["a note"], {"name": "demo", "versions": {"python": "3.11"}})
+    text, tags = read(html(results, pick_examples(cells, config)))
+    assert results["verdict"]["because"] in text
+    assert text.count("Answer read:") == 12
+    rows = [attributes for tag, attributes in tags if tag == "table"]
+    assert len(rows) >= 5
+    for cell in results["cells"]:
+        assert f"{cell['value'] * 100:.1f} %" in text
+    assert "python 3.11" in text
+
+
+def test_html_is_one_file_that_asks_for_nothing():
+    _, tags = read(html(results_of(matrix(30))))
+    for tag, attributes in tags:
+        assert tag not in ("iframe", "object", "embed", "base", "img")
+        for name in ("src", "href", "srcset", "action"):
+            assert (attributes.get(name) or "data:").startswith(("data:", "#"))
+    assert "@import" not in html(results_of(matrix(30)))
+
+
+def test_html_tables_and_charts_can_be_read_without_seeing_them():
+    _, tags = read(html(results_of(matrix(30))))
+    ids = [attributes["id"] for _, attributes in tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in tags:
+        if tag == "th":
+            assert attributes.get("scope") in ("col", "row")
+        if tag == "svg":
+            assert attributes.get("aria-hidden") or attributes.get("aria-label") or attributes.get("aria-labelledby")
+        for label in (attributes.get("aria-labelledby") or "").split():
+            assert label in ids
+
+
+def hostile_page() -> str:
+    cell = cell_of([1, 0, 1], decomposer=HOSTILE)
+    attempts = tuple(
+        replace(
+            attempt,
+            problem=replace(attempt.problem, question=HOSTILE, context=HOSTILE, answers=((HOSTILE,),)),
+            output=HOSTILE,
+            prediction=(HOSTILE,),
+            decomposition=replace(attempt.decomposition, subquestions=(HOSTILE,)),
+        )
+        for attempt in cell.attempts
+    )
+    cells = [replace(cell, attempts=attempts, dataset=HOSTILE, solver_model=HOSTILE), *matrix(3)]
+    config = config_of(published=[{"decomposer": HOSTILE, "solver": HOSTILE, "value": 1, "source": HOSTILE}])
+    results = build_results(cells, config, [HOSTILE], {"name": HOSTILE, HOSTILE: [HOSTILE], "map": {HOSTILE: HOSTILE}})
+    return html(results, pick_examples(cells, config))
+
+
+def test_a_question_with_markup_stays_text():
+    page = hostile_page()
+    text, tags = read(page)
+    assert " ".join(HOSTILE.split()) in text
+    assert [tag for tag, _ in tags].count("script") == 1
+    assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
+    assert "{{ 7*7 }}" in text
+
+
+def test_examples_show_disagreement_first_and_the_same_question_twice():
+    config = config_of()
+    cells = [cell_of([1, 1, 0, 0]), cell_of([1, 0, 1, 0], decomposer="D-R")]
+    examples = pick_examples(cells, config, limit=4)
+    right = [tuple(attempt["right"] for attempt in example["attempts"]) for example in examples]
+    assert set(right[:2]) == {(True, False), (False, True)}
+    assert right[2:] == [(True, True), (False, False)]
+    assert all(len(example["attempts"]) == 2 for example in examples)
+    assert pick_examples([], config) == []
+    assert len(pick_examples([cell_of([1, 0])], config)) == 2
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e4))
+def test_ticks_are_within_bounds_and_few(low, width):
+    found = ticks(low, low + width)
+    assert all(low - width * 1e-6 - 1e-9 <= tick <= low + width * (1 + 1e-6) + 1e-9 for tick in found)
+    assert 1 <= len(found) <= 11
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1)), min_size=1, max_size=12),
+    st.sampled_from([380, 860]),
+)
+@settings(max_examples=40, deadline=None)
+def test_every_mark_of_a_scatter_lies_inside_the_chart(data, width):
+    points = [
+        Point(index, str(index), x, y, max(0.0, y - 0.1), min(1.0, y + 0.1), "student", "single", False)
+        for index, (x, y) in enumerate(data)
+    ]
+    drawn = scatter(points, "dollars", True, width, 400, "key")
+    centres = re.findall(r'<circle cx="([-\d.]+)" cy="([-\d.]+)"', drawn)
+    assert len(centres) == len(points)
+    assert all(0 <= float(x) <= width and 0 <= float(y) <= 400 for x, y in centres)
+
+
+def test_a_better_cell_is_drawn_higher_and_a_dearer_one_further_right():
+    points = [Point(i, str(i), x, y, y, y, "none", "single", False) for i, (x, y) in enumerate([(1, 0.2), (2, 0.6)])]
+    (x0, y0), (x1, y1) = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', scatter(points, "", True, 860, 400, "k"))
+    assert float(x0) < float(x1)
+    assert float(y0) > float(y1)
+
+
+def test_a_forest_puts_no_difference_between_its_bounds():
+    forest = Forest([-0.1, 0.3], (0.0, -0.02))
+    assert 0 < forest.share(-0.1) < forest.share(-0.02) < forest.share(0.0) < forest.share(0.3) < 100
+    assert [text for _, text in forest.axis()] == ["−10", "0", "+10", "+20", "+30"]
+    assert Forest([]).axis()
+
+
+def test_files_are_written(tmp_path):
+    results = results_of(matrix(5))
+    write_markdown(results, tmp_path / "report.md")
+    write_html(results, tmp_path / "report.html")
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == markdown(results)
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == html(results)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=str(CHROMIUM), args=options)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Open a page's text in the browser; what it logs and asks for is collected."""
+    pages = []
+
+    def show(text: str, **options: object):
+        path = tmp_path / "report.html"
+        path.write_text(text, encoding="utf-8")
+        page = browser.new_page(**options)
+        pages.append(page)
+        page.trouble = []
+        page.on("console", lambda message: page.trouble.append(message.text))
+        page.on("pageerror", lambda error: page.trouble.append(str(error)))
+        page.on("request", lambda request: request.url == path.as_uri() or page.trouble.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield show
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (320, "dark")])
+def test_the_page_fits_every_width_and_says_nothing_to_the_console(opened, width, scheme):
+    cells = matrix(60) + matrix(60, dataset="other", seed=2)
+    page = opened(
+        html(results_of(cells), pick_examples(cells, config_of())),
+        viewport={"width": width, "height": 800},
+        color_scheme=scheme,
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.trouble == []
+    assert page.locator("svg.scatter:visible").count() == 2
+
+
+def luminance(colour: list[float]) -> float:
+    """WCAG's relative luminance of an sRGB colour, 0 to 1."""
+    red, green, blue = (
+        share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4
+        for share in (channel / 255 for channel in colour)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast_in_both_schemes(opened, scheme):
+    """WCAG AA: 4.5 to 1 for text against the page and the cards, computed from what the browser resolved."""
+    page = opened(html(results_of(matrix(60))), color_scheme=scheme)
+    read = """(name) => {
+      const probe = document.createElement('i');
+      probe.style.color = `var(--${name})`;
+      document.body.append(probe);
+      return getComputedStyle(probe).color.match(/[0-9.]+/g).slice(0, 3).map(Number);
+    }"""
+    inks, grounds = ("ink", "soft", "good", "bad", "open", "teacher", "student", "none"), ("paper", "card")
+    light = {name: luminance(page.evaluate(read, name)) for name in (*inks, *grounds)}
+    ratios = {
+        f"{ink} on {ground}": (max(light[ink], light[ground]) + 0.05) / (min(light[ink], light[ground]) + 0.05)
+        for ink in inks
+        for ground in grounds
+    }
+    assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}
+
+
+@pytest.mark.browser
+def test_pressing_a_heading_sorts_by_number_and_presses_turn_it_round(opened):
+    results = results_of(matrix(60))
+    page = opened(html(results))
+    values = sorted(cell["value"] for cell in results["cells"])
+    column = "table.sortable tbody tr td:nth-child(5)"
+    button = page.get_by_role("button", name="value")
+    for expected, direction in ((values, "ascending"), (values[::-1], "descending")):
+        button.click()
+        found = page.eval_on_selector_all(column, "cells => cells.map(cell => Number(cell.dataset.v))")
+        assert found == expected
+        assert page.locator("th[aria-sort]").get_attribute("aria-sort") == direction
+
+
+@pytest.mark.browser
+def test_markup_in_data_does_not_run(opened):
+    page = opened(hostile_page())
+    assert page.title() != "taken"
+    assert page.locator("article h3").first.inner_text() == HOSTILE
+    assert page.trouble == []
