@@ -23,7 +23,7 @@ _FLAT = re.compile(r"\s*Passage:(.*)\nQuestion:(.*?)(?:\n\s*Answer:\s*)?$", re.D
 
 
 def load(reference: Reference) -> Iterator[Problem]:
-    """Yield the questions of a split (`train`, `dev`), passage by passage. A question without any answer is left out."""
+    """Yield the questions of a split (`train`, `dev`), passage by passage. One without any answer is left out."""
     split = hub.split_of(reference, DATASET.default_split)
     index = count()
     for row in hub.rows(reference, HOME, DATASET.default_split):
@@ -82,7 +82,7 @@ def annotated_answer(annotation: Mapping[str, Any]) -> tuple[Answer, str]:
 
 def _hub_answers(row: hub.Row, split: str) -> tuple[Answer, ...]:
     table = row.value("answers_spans")
-    listed, kinds = table.get("spans"), table.get("types")
+    listed, kinds = (table.get("spans"), table.get("types")) if isinstance(table, Mapping) else (None, None)
     if not isinstance(listed, list) or not hub.spans(listed):
         raise row.error("'answers_spans' holds no span")
     if split == "train":

@@ -162,10 +162,11 @@ def score_yes_no(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
 
 
 _CHOICE = re.compile(
-    r"[\s*_`\"'“”$\\]*(?:(?:the[ ]+)?(?:correct[ ]+)?(?:option|choice|letter)[ ]*:?[ ]*)?[*_`\"']*"
-    r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’])(?![ ]+[a-z])|([a-h])(?=[\s*_`\"'.]*$|\)))"
+    r"[\s*_`\"'“”$\\]*(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?"
+    r"(?:[Oo]ption|[Cc]hoice|[Ll]etter)[ ]{0,2}:?[ ]{0,2})?[*_`\"']*"
+    r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’])(?![ ]{1,2}[a-z])|([a-h])(?=[\s*_`\"'.]*$|\)))"
 )
-_LAST_CHOICE = re.compile(r"\b(?:option|choice)[ ]*\(?([A-H])\)?(?!\w)")
+_LAST_CHOICE = re.compile(r"\b(?:[Oo]ption|[Cc]hoice)[ ]{0,2}\(?([A-H])\)?(?!\w)")
 
 
 def choice(text: str) -> str | None:

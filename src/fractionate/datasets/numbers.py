@@ -58,8 +58,8 @@ _CONSEQUENCE = re.compile(
 )
 _NO_RESULT = re.compile(
     r"\b(?:can ?not|can['’]t|could not|couldn['’]t|unable|impossible|"
-    r"not possible|not enough|insufficient|unknown|unclear|not clear|not sure|unsure|uncertain|undetermined|(?:do|does|did)(?:n['’]t| not) (?:know|make sense)|depends?|"
-    r"error|without (?:knowing|more)|"
+    r"not possible|not enough|insufficient|unknown|unclear|not clear|not sure|unsure|uncertain|undetermined|"
+    r"(?:do|does|did)(?:n['’]t| not) (?:know|make sense)|depends?|error|without (?:knowing|more)|"
     r"need(?:s|ed)? to know|not [$€£]?\d|confus\w+|got lost|stuck)\b",
     re.IGNORECASE,
 )

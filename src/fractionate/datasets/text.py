@@ -90,7 +90,8 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:[A-Za-z]|Mr|Mrs|Ms|Dr|St|Sr|Jr|Prof|Gen|Col|Lt|No|vs|etc|approx|e\.g|i\.e)|\.[A-Za-z])$"
+    r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Sr|Jr|Prof|Gen|Col|Lt|No|vs|etc|approx|e\.g|i\.e)|\.[A-Za-z]|"
+    r"(?:^[ ]{0,3}|\b[A-Z][\w’'-]{0,15}\.?[ ])[A-Z])$"
 )
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)*_]{0,4}(?=\s|$)")
 _WRAPPERS = "*_`\"'“”‘’«» \t\r\n"
@@ -238,7 +239,7 @@ def sentences(text: str) -> list[str]:
     for line in text.splitlines():
         start = 0
         for end in _SENTENCE_END.finditer(line):
-            if line[end.start()] == "." and _ABBREVIATION.search(line, max(0, end.start() - 12), end.start()):
+            if line[end.start()] == "." and _ABBREVIATION.search(line, max(0, end.start() - 24), end.start()):
                 continue
             found.append(line[start : end.end()].strip())
             start = end.end()
@@ -253,7 +254,7 @@ def clean_span(text: str) -> str:
     while span != before:
         before = span
         span = span.strip(_WRAPPERS + ",;:").removeprefix("$$").removesuffix("$$")
-        if span.endswith((".", "。")) and not _ABBREVIATION.search(span[:-1][-12:]):
+        if span.endswith((".", "。")) and not _ABBREVIATION.search(span[:-1][-24:]):
             span = span[:-1]
         if span[:1] + span[-1:] in ("()", "[]", "{}", "$$") and len(span) > 2:
             span = span[1:-1]
