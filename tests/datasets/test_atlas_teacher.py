@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from collections import defaultdict
 
 import pytest
@@ -61,6 +62,20 @@ def test_a_good_sample_is_the_reference_and_a_flawed_one_is_not(problem, sample,
     assert flawed.subquestions != problem.subquestions
     assert 1 <= len(flawed.subquestions) <= 3
     assert len(set(flawed.subquestions)) == len(flawed.subquestions)
+
+
+def test_references_in_a_flawed_sample_still_point_to_earlier_answers():
+    for problem in PROBLEMS:
+        for number, subquestion in enumerate(demonstrate(problem, 0, flaw_rate=1.0).subquestions, start=1):
+            assert all(int(reference) < number for reference in re.findall(r"#(\d)", subquestion)), problem
+
+
+def test_an_idle_subquestion_before_the_last_does_no_harm_and_as_the_last_misleads():
+    flawed = [(p, demonstrate(p, 0, flaw_rate=1.0)) for p in PROBLEMS]
+    distracted = [(p, each.subquestions) for p, each in flawed if each.flaw == "distracting"]
+    assert len(distracted) > 50
+    for problem, subquestions in distracted:
+        assert reaches_gold(problem, subquestions) == (not subquestions[-1].startswith("How many people does"))
 
 
 @settings(deadline=None)
