@@ -278,7 +278,7 @@ def test_text_has_contrast_in_both_schemes(opened, scheme):
       document.body.append(probe);
       return getComputedStyle(probe).color.match(/[0-9.]+/g).slice(0, 3).map(Number);
     }"""
-    inks, grounds = ("ink", "soft", "good", "bad", "open", "teacher", "student", "none"), ("paper", "card")
+    inks, grounds = ("ink", "soft", "good", "bad", "open", "reference", "student", "none"), ("paper", "card")
     light = {name: luminance(page.evaluate(read, name)) for name in (*inks, *grounds)}
     ratios = {
         f"{ink} on {ground}": (max(light[ink], light[ground]) + 0.05) / (min(light[ink], light[ground]) + 0.05)

@@ -124,6 +124,14 @@ def outcomes(attempts: Sequence[Attempt], metric: str) -> list[float]:
     return [float(getattr(attempt.score, metric)) for attempt in attempts]
 
 
+def short_pair_names(decomposers: Iterable[str], solvers: Iterable[str]) -> dict[str, str]:
+    """Return short forms of the names of both roles, unique within each role (a decomposer and a solver may share)."""
+    of_decomposers, of_solvers = list(decomposers), list(solvers)
+    both = set(of_decomposers) & set(of_solvers)
+    short = {**short_names(of_decomposers), **short_names(of_solvers)}
+    return {**short, **{name: form for name, form in short_names([*short]).items() if name in both}}
+
+
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Return a short, still unique form of each model name: the end of its path, as much as it takes.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fractionate.evaluate.findings import Benefit, Distill, Finding, Judgement, cheapest, part_answer
-from fractionate.evaluate.pairs import short_names
+from fractionate.evaluate.pairs import short_pair_names
 
 _OPENING = {
     "decomposer": "Distill the decomposer",
@@ -51,7 +51,9 @@ def _reasons(judgement: Judgement) -> str:
 
 
 def _part_clauses(judgement: Judgement) -> list[str]:
-    names = short_names(name for finding in judgement.findings for name in (finding.decomposer, finding.solver))
+    names = short_pair_names(
+        (finding.decomposer for finding in judgement.findings), (finding.solver for finding in judgement.findings)
+    )
     by_part = {
         part: [one for one in judgement.findings if one.part == part] for part in ("decomposer", "solver", "pair")
     }

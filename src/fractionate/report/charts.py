@@ -27,7 +27,7 @@ class Point:
     low: float
     high: float
     kind: str
-    """Whose decompositions: "none", "teacher", "student" or "other" (colour)."""
+    """Whose decompositions: "none", "reference" (teacher or gold) or "student" (colour)."""
     strategy: str
     """The strategy (shape)."""
     hollow: bool

@@ -14,7 +14,7 @@ from fractionate.evaluate.pairs import (
     has_student_solver,
     judged_strategy,
     pair_up,
-    short_names,
+    short_pair_names,
     undistilled,
 )
 from fractionate.types import Attempt, Cell
@@ -39,7 +39,7 @@ def _of_test_set(test: TestSet, config: Config, limit: int) -> list[dict[str, An
     shown = _shown_cells(test, config)
     if not shown:
         return []
-    names = short_names(name for cell in test.cells for name in (cell.decomposer, cell.solver))
+    names = short_pair_names((cell.decomposer for cell in test.cells), (cell.solver for cell in test.cells))
     labels = [f"{cell.strategy}: {names[cell.decomposer]} → {names[cell.solver]}" for cell in shown]
     columns = pair_up(shown[0], shown[1]) if len(shown) == 2 else (list(shown[0].attempts),)
     rows = list(zip(*columns, strict=True))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fractionate.evaluate.pairs import NOT_STUDENTS, SINGLE_STAGE, STUDENT_SOLVERS
+from fractionate.evaluate.pairs import SINGLE_STAGE
 from fractionate.report.charts import Forest, Point, scatter, shape
 from fractionate.report.results import write_text
 from fractionate.report.wording import (
@@ -66,6 +66,7 @@ def _page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> 
         "evidence": _evidence(verdict["evidence"], names),
         "scatters": [_scatter(results, name, names, numbers, key) for key, name in enumerate(sets)],
         "matrices": [matrix for name in sets for matrix in _matrices(results, name, names)],
+        "matrix_rem": 14 + 7 * len({cell["solver"] for cell in results["cells"]}),
         "cells": [_cell(cell, names, numbers) for cell in results["cells"]],
         "several_sets": len(sets) > 1,
         "comparisons": comparisons,
@@ -143,14 +144,6 @@ def _span(low: float | None, high: float | None) -> str:
     return f"{least} to {most}" if least != most else ""
 
 
-def _kind(cell: Row) -> str:
-    if cell["decomposer"] == "none":
-        return "none"
-    if cell["decomposer"] in NOT_STUDENTS:
-        return "teacher"
-    return "student"
-
-
 def _scatter(
     results: Mapping[str, Any], test_set: str, names: Mapping[str, str], numbers: Mapping[str, int], key: int
 ) -> dict[str, Any]:
@@ -166,9 +159,9 @@ def _scatter(
             cell["value"],
             cell["ci_low"],
             cell["ci_high"],
-            _kind(cell),
+            cell["decomposer_kind"],
             cell["strategy"],
-            cell["solver"] in STUDENT_SOLVERS,
+            cell["student_solver"],
         )
         for cell in drawn
     ]
@@ -181,7 +174,7 @@ def _scatter(
         "wide": scatter(marks, title, money, 860, 430, f"wide{key}") if marks else "",
         "narrow": scatter(marks, title, money, 380, 400, f"narrow{key}") if marks else "",
         "shapes": [(STRATEGIES[name], shape(name, 9, 9)) for name in strategies],
-        "kinds": list(dict.fromkeys(_kind(cell) for cell in drawn)),
+        "kinds": list(dict.fromkeys(cell["decomposer_kind"] for cell in drawn)),
         "hollow": any(mark.hollow for mark in marks),
         "left_out": [str(numbers[cell["name"]]) for cell in cells if cell not in drawn],
     }

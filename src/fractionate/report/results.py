@@ -13,7 +13,7 @@ from fractionate.config import Config
 from fractionate.errors import FractionateError
 from fractionate.evaluate.comparisons import compare
 from fractionate.evaluate.cost import Pricing
-from fractionate.evaluate.pairs import TestSet, by_test_set
+from fractionate.evaluate.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
 from fractionate.evaluate.statistics import value_interval
 from fractionate.evaluate.verdict import decide
 from fractionate.report.published import published_rows
@@ -86,6 +86,8 @@ def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[s
         "solver": cell.solver,
         "decomposer_model": cell.decomposer_model,
         "solver_model": cell.solver_model,
+        "decomposer_kind": _decomposer_kind(cell, config),
+        "student_solver": has_student_solver(cell),
         "metric": cell.metric,
         "n": n,
         "value": math.fsum(values) / n if n else None,
@@ -104,6 +106,12 @@ def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[s
         "latency_p50_s": _quantile(latencies, 0.5),
         "latency_p95_s": _quantile(latencies, 0.95),
     }
+
+
+def _decomposer_kind(cell: Cell, config: Config) -> str:
+    if cell.decomposer == "none":
+        return "none"
+    return "student" if has_student_decomposer(cell, config) else "reference"
 
 
 def total_usage(attempts: Sequence[Attempt], role: Role) -> Usage:

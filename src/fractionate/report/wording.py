@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fractionate.evaluate.pairs import short_names
+from fractionate.evaluate.pairs import short_pair_names
 from fractionate.evaluate.wording import HEADLINES, level, percent, points, usd
 
 __all__ = ["HEADLINES", "count", "dollars", "level", "names_of", "p_value", "percent", "points", "seconds", "usd"]
@@ -56,4 +56,5 @@ def p_value(value: float) -> str:
 
 def names_of(results: Mapping[str, Any]) -> dict[str, str]:
     """Return the short form of every decomposer and solver of a run."""
-    return short_names(name for cell in results["cells"] for name in (cell["decomposer"], cell["solver"]))
+    cells = results["cells"]
+    return short_pair_names((cell["decomposer"] for cell in cells), (cell["solver"] for cell in cells))
