@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import math
 import resource
 import shutil
 import sys
@@ -109,7 +110,7 @@ def dry_run(base: str, examples: Sequence[Example], settings: TrainConfig | None
     weights, rows = _prepare(base, examples, settings)
     longest = sorted(rows.rows, key=lambda row: -len(row["input_ids"]))[: 2 * settings.batch_size]
     few = TrainingRows(longest, rows.left_out, rows.digest)
-    short = settings.model_copy(update={"epochs": 2.0 / max(1, -(-len(longest) // settings.batch_size))})
+    short = settings.model_copy(update={"epochs": 2.0 / math.ceil(len(longest) / settings.batch_size)})
     with tempfile.TemporaryDirectory(prefix="fractionate-dry-run-") as folder:
         report, _ = _train(weights, few, Path(folder), short, 0, None, None)
     return {
@@ -143,12 +144,13 @@ def _config(folder: Path) -> Any:
 
 
 def _steps(rows: TrainingRows, settings: TrainConfig) -> int:
-    return max(1, -(-round(-(-len(rows.rows) // settings.batch_size) * settings.epochs * 1000) // 1000))
+    batches = math.ceil(len(rows.rows) / settings.batch_size)
+    return max(1, math.ceil(batches * settings.epochs))
 
 
 def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig) -> int:
     shapes = [shape for file in weights.folder().glob("*.safetensors") for shape in tensor_shapes(file).values()]
-    total = sum(_product(shape) for shape in shapes)
+    total = sum(math.prod(shape) for shape in shapes)
     linear = [shape for shape in shapes if len(shape) == 2 and shape[0] < 8 * shape[1]]
     trained = total if settings.method == "full" else sum(settings.lora_rank * sum(shape) for shape in linear)
     config = _config(weights.folder())
@@ -156,14 +158,7 @@ def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig) -
     targets = settings.batch_size * max(sum(x != IGNORED for x in row["labels"]) for row in rows.rows)
     # Per layer and token: about 16 vectors as wide as the model and 4 as wide as the MLP are kept for going backward.
     kept = config.num_hidden_layers * (16 * config.hidden_size + 4 * config.intermediate_size)
-    return 4 * (total + 3 * trained + tokens * kept + 3 * targets * config.vocab_size) + (600 << 20)
-
-
-def _product(shape: Sequence[int]) -> int:
-    product = 1
-    for side in shape:
-        product *= side
-    return product
+    return 4 * int(total + 3 * trained + tokens * kept + 3 * targets * config.vocab_size) + (600 << 20)
 
 
 def _plan_digest(weights: Weights, rows: TrainingRows, settings: TrainConfig, seed: int) -> str:

@@ -76,7 +76,7 @@ class Collator:
         self.pad = self.end if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Return `input_ids`, `attention_mask`, `position_ids` and `labels`, each (rows, longest row), int64 tensors."""
+        """Return `input_ids`, `attention_mask`, `position_ids`, `labels`: int64 tensors of (rows, longest row)."""
         import torch
 
         width = max(len(row["input_ids"]) for row in rows)

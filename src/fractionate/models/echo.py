@@ -30,7 +30,9 @@ class EchoModel:
         except ValueError:
             self._share = -1.0
         if not 0 <= self._share <= 1:
-            raise UsageError(f"unknown model {name!r}: echo: takes a share of right answers from 0 to 1, such as echo:0.7")
+            raise UsageError(
+                f"unknown model {name!r}: echo: takes a share of right answers from 0 to 1, such as echo:0.7"
+            )
 
     def key(self, request: Request) -> str:
         """Return the store key of a request."""

@@ -161,6 +161,7 @@ class _Batch:
         self.replies = [Reply() for _ in prompts]
         self.streams = [random.Random(prompt.seed) for prompt in prompts]
         self.rows = list(range(len(prompts)))
+        self.ended: set[int] = set()
         self.cache = DynamicCache(config=model.config)
         plain = all(type(layer) is DynamicLayer for layer in self.cache.layers)
         if plain:
@@ -177,6 +178,7 @@ class _Batch:
                 raise InterruptedBatchError("generation was interrupted")
             spoken = self._choose(logits)
             going = [at for at, token in enumerate(spoken) if self._take(self.rows[at], token)]
+            self.ended = set(self.rows) - {self.rows[at] for at in going}
             if not going:
                 break
             if len(going) <= len(self.rows) // 2:
@@ -239,8 +241,10 @@ class _Batch:
         return chosen
 
     def _take(self, row: int, token: int) -> bool:
-        """Add a token to a row's reply; return whether the row goes on."""
+        """Add a token to a row's reply; return whether the row goes on. One that ended may still be in the batch."""
         reply, prompt = self.replies[row], self.prompts[row]
+        if row in self.ended:
+            return False
         reply.spoken += 1
         if token in self.ends:
             reply.finish_reason = "stop"

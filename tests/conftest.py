@@ -1,0 +1,16 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests_tiny import build_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random model: fast, and its greedy text depends on every token it reads."""
+    pytest.importorskip("torch", reason="the 'local' extra is not installed")
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
