@@ -247,7 +247,8 @@ def opened(browser, tmp_path):
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (320, "dark")])
 def test_the_page_fits_every_width_and_says_nothing_to_the_console(opened, width, scheme):
-    cells = matrix(60) + matrix(60, dataset="other", seed=2)
+    long = "recorded:elsewhere/filtered_bc_gpt2_medium.jsonl"
+    cells = [*matrix(60), cell_of([1, 0] * 30, decomposer=long, solver=long), *matrix(60, dataset="other", seed=2)]
     page = opened(
         html(results_of(cells), pick_examples(cells, config_of())),
         viewport={"width": width, "height": 800},
@@ -256,6 +257,8 @@ def test_the_page_fits_every_width_and_says_nothing_to_the_console(opened, width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.trouble == []
     assert page.locator("svg.scatter:visible").count() == 2
+    heights = page.eval_on_selector_all("table.heat th", "cells => cells.map(cell => cell.offsetHeight)")
+    assert max(heights) < 130, "a row's name is squeezed to a letter a line"
 
 
 def luminance(colour: list[float]) -> float:
