@@ -63,20 +63,22 @@ class Budget:
         self._before: Mapping[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
         self._in_flight = 0
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
-        self._free: set[str] = set()
         if self.active:
             self._before = store.held(run)
             for spent in store.spent(run):
                 usd = self._price(spent.model, spent.usage) if self.needs_dollars else 0.0
                 self._add(self.spent, spent.role, spent.rows * usd, spent.rows * _tokens(spent.usage))
 
-    async def reserve(self, model: str, request: Request) -> Reservation:
-        """Reserve the dearest outcome of a call. Waits for calls in flight; raises BudgetReached if it cannot fit."""
+    async def reserve(self, model: str, request: Request, *, wait: bool = True) -> Reservation:
+        """Reserve the dearest outcome of a call. Raises BudgetReached if it cannot fit.
+
+        While calls are in flight it waits for what they leave, unless told not to.
+        """
         usage = Usage(calls=1, input_tokens=input_bound(request), output_tokens=request.max_tokens)
         usd = self._price(model, usage) if self.needs_dollars else 0.0
         reservation = Reservation(request.role, usd, _tokens(usage))
         if self._waiting or self._over(reservation):
-            if not self._in_flight:
+            if not self._in_flight or not wait:
                 raise self._reached(reservation)
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((reservation, place))
@@ -172,7 +174,7 @@ class Budget:
         return ""
 
     def _reached(self, wanted: Reservation) -> BudgetReached:
-        name = self._over(wanted)
+        name = self._over(wanted) or "tokens"
         cap = getattr(self.caps, name)
         if name == "tokens":
             state = f"{self.total_tokens():,} of {cap:,} tokens are used and the next call may take {wanted.tokens:,}"

@@ -18,6 +18,7 @@ from typing import Any
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.budget import Budget, BudgetReached, Pricing, Reservation
 from fractionate.engine.commits import Committer
+from fractionate.engine.health import Health
 from fractionate.engine.limits import Lane
 from fractionate.engine.stats import Stats
 from fractionate.engine.store import Store, StoredCall
@@ -28,8 +29,6 @@ from fractionate.models.faults import FatalFault, Fault, PermanentFault, Transie
 from fractionate.models.tokens import estimate_messages
 from fractionate.types import Completion, Request, Usage
 
-FRUITLESS = 10
-"""Calls that may fail one after another, with none ever having succeeded, before the run stops."""
 LONGEST_WAIT_S = 900.0
 """Seconds of Retry-After that a run waits; a server that asks for more stops the run instead."""
 BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
@@ -65,7 +64,7 @@ class Engine:
         self._on_event = on_event
         self._commits = Committer(store, run, f"{os.getpid()}-{secrets.token_hex(4)}", self.budget)
         self._lanes: dict[str, Lane] = {}
-        self._healths: dict[str, _Health] = {}
+        self._healths: dict[str, Health] = {}
         self._flying: dict[str, asyncio.Task[Completion]] = {}
         self._sending: set[asyncio.Task[Any]] = set()
         self._batching: asyncio.Lock | None = None
@@ -101,7 +100,12 @@ class Engine:
             making = self._make(model, request, key)  # type: ignore[arg-type]
         task = asyncio.get_running_loop().create_task(making)
         self._flying[key] = task
-        task.add_done_callback(lambda done: (self._flying.pop(key), self._sending.discard(done)))
+
+        def land(done: asyncio.Task[Completion]) -> None:
+            del self._flying[key]
+            self._sending.discard(done)
+
+        task.add_done_callback(land)
         return task
 
     async def complete(self, model: Model, request: Request) -> Completion:
@@ -127,6 +131,11 @@ class Engine:
             positions.setdefault(key, []).append(position)
         firsts = [where[0] for where in positions.values()]
         self.stats.joined += len(requests) - len(firsts)
+        if hasattr(model, "complete_many"):
+            async for first, completion in self._at_the_provider(model, [(keys[n], requests[n]) for n in firsts]):
+                for position in positions[keys[firsts[first]]]:
+                    yield position, completion
+            return
         self._batching = self._batching or asyncio.Lock()
         for batch in model.plan([requests[first] for first in firsts]):
             chosen = [firsts[row] for row in batch]
@@ -146,6 +155,11 @@ class Engine:
         for lane in self._lanes.values():
             lane.stop(reason)
 
+    @property
+    def in_flight(self) -> int:
+        """Calls that have left and not come back."""
+        return len(self._sending)
+
     def is_sent(self, task: asyncio.Task[Completion]) -> bool:
         """Return whether a task from `start` has a call in flight, rather than waiting for its turn or a retry."""
         return task in self._sending
@@ -154,6 +168,60 @@ class Engine:
         async for _, completion in self.complete_batches(model, [request]):
             return completion
         raise FractionateError(f"{model.name} planned no batch for a request")
+
+    async def _at_the_provider(
+        self, model: Any, rows: list[tuple[str, Request]]
+    ) -> AsyncIterator[tuple[int, Completion]]:
+        """Answer requests through a provider's batch endpoint; yields (position in rows, completion), all committed."""
+        stored = self.store.get_many([key for key, _ in rows])
+        self.stats.served += len(stored)
+        for position, (key, _) in enumerate(rows):
+            if key in stored:
+                yield position, stored[key]
+        left = [position for position, (key, _) in enumerate(rows) if key not in stored]
+        while left:
+            reservations = await self._reserve_many(model, [rows[position][1] for position in left])
+            chosen, left = left[: len(reservations)], left[len(reservations) :]
+            waiting = dict(zip(chosen, reservations, strict=True))
+            try:
+                async for number, outcome in model.complete_many([rows[position][1] for position in chosen], self):
+                    key, request = rows[chosen[number]]
+                    completion = await self._account(model, request, key, outcome, waiting.pop(chosen[number]))
+                    yield chosen[number], completion
+            finally:
+                # A batch left behind stays open in the store: whoever asks again reserves for it again.
+                for reservation in filter(None, waiting.values()):
+                    self.budget.release(reservation)
+
+    async def _account(
+        self, model: Any, request: Request, key: str, outcome: Completion | Fault, reservation: Reservation | None
+    ) -> Completion:
+        """Settle, count and commit what a provider's batch gave for one request."""
+        if isinstance(outcome, Fault):
+            if reservation is not None:
+                self.budget.release(reservation)
+            return await self._fail(model, request, key, outcome, 1)
+        if reservation is not None:
+            self.budget.settle(reservation, model.name, outcome.usage)
+        self._healths.setdefault(model.identity, Health()).succeeded()
+        self.stats.completed(model.name, request.role, outcome)
+        return await self._commit(model, request, key, outcome)
+
+    async def _reserve_many(self, model: Any, requests: list[Request]) -> Sequence[Reservation | None]:
+        """Reserve for as many requests as the budget has room for, in order; raises if it is none."""
+        if not (model.paid and self.budget.active):
+            return [None] * len(requests)
+        reservations: list[Reservation] = []
+        for request in requests:
+            try:
+                reservations.append(await self.budget.reserve(model.name, request, wait=False))
+            except FractionateError as error:
+                if reservations and isinstance(error, BudgetReached):
+                    break
+                self.stop(error)
+                raise
+        await self._commits.holds()
+        return reservations
 
     async def _generate(self, model: BatchModel, rows: list[tuple[str, Request]]) -> dict[str, Completion]:
         """Run one batch in a worker thread and commit it whole."""
@@ -175,7 +243,7 @@ class Engine:
 
     async def _make(self, model: SingleModel, request: Request, key: str) -> Completion:
         """Send a request until it succeeds, fails for good or its attempts are used up; commit what is to be kept."""
-        lane, health = self._lane(model), self._healths.setdefault(model.identity, _Health())
+        lane, health = self._lane(model), self._healths.setdefault(model.identity, Health())
         budgeted = model.paid and self.budget.active
         tokens = estimate_messages(request.messages) + request.max_tokens if self.limits.tokens_per_minute else 0
         me: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
@@ -285,7 +353,7 @@ class Engine:
         self._tell(count, f"failed call {count:,} because of {fault.cause}: {fault.message}")
         hopeless = isinstance(fault, TransientFault) and fault.systematic
         tries = f" ({attempts} attempts)" if attempts > 1 else ""
-        if self._healths[model.identity].failed(hopeless):
+        if self._healths.setdefault(model.identity, Health()).failed(hopeless):
             raise self._give_up(f"{fault.message}{tries}; no call to {model.name} has succeeded, so the run stops")
         return Completion("", "error", Usage(calls=attempts), error=f"{fault.cause}: {fault.message}{tries}")
 
@@ -324,26 +392,6 @@ class Engine:
         """Tell a person of the first occurrence, the tenth, the hundredth …: enough to see, too few to drown in."""
         if self._on_event is not None and 10 ** (len(str(count)) - 1) == count:
             self._on_event(line)
-
-
-class _Health:
-    """Whether going on with a model makes sense: how many calls have failed since one last succeeded."""
-
-    def __init__(self) -> None:
-        self.successes = 0
-        self.streak = 0
-
-    def succeeded(self) -> None:
-        self.successes += 1
-        self.streak = 0
-
-    def failed(self, hopeless: bool) -> bool:
-        """Note a failed call; returns whether to stop."""
-        self.streak += 1
-        if self.successes == 0 and (hopeless or self.streak >= FRUITLESS):
-            return True
-        # A server that has died in the middle: many more in a row than chance would give.
-        return self.streak >= 5 * FRUITLESS
 
 
 __all__ = ["BudgetReached", "Engine", "OnEvent"]

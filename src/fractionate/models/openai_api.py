@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.base import Style, request_key
-from fractionate.models.faults import FatalFault, Fault, PermanentFault, RateHeaders, TransientFault
+from fractionate.models.faults import FatalFault, Fault, RateHeaders, TransientFault
 from fractionate.models.openai_wire import (
     body_of,
     completion_of,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 BLOT = "[key]"
+_JSON = {"Content-Type": "application/json"}
 _TRANSPORT_FIELDS = ("stream", "stream_options")
 """Fields of extra_body that change how a reply travels, not what it says."""
 
@@ -99,6 +100,11 @@ class OpenAIModel:
                     continue
             raise self._named(fault_of(status, reply if reply is not None else one_line(_text(data), 120), headers))
 
+    def body(self, request: Request) -> dict[str, object]:
+        """Return the JSON body of a request, as a direct call would send it, streaming aside."""
+        body = body_of(request, self._model, self._dropped, self.options.extra_body)
+        return {field: value for field, value in body.items() if field not in _TRANSPORT_FIELDS}
+
     async def post(self, url: str, body: bytes) -> tuple[int, bytes, Any]:
         """Post JSON and return (status, bytes with the key blotted out, headers). Raises TransientFault."""
         return await self.send("POST", url, data=body)
@@ -108,6 +114,8 @@ class OpenAIModel:
         import aiohttp
 
         session = self._open_session()
+        if isinstance(content.get("data"), bytes):
+            content["headers"] = _JSON
         connected = False
         try:
             async with session.request(method, url, allow_redirects=False, **content) as response:
@@ -171,7 +179,7 @@ class OpenAIModel:
         if self._session is None or self._loop is not loop:
             import aiohttp
 
-            headers = {"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "fractionate"}
+            headers = {"Accept-Encoding": "identity", "User-Agent": "fractionate"}
             if self._key:
                 headers["Authorization"] = f"Bearer {self._key}"
             self._session = aiohttp.ClientSession(
@@ -263,6 +271,3 @@ def _json(data: bytes) -> object:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-__all__ = ["OpenAIModel", "PermanentFault"]
