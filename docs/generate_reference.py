@@ -55,8 +55,8 @@ def config_page() -> str:
             rows.append(f"| `{key}` | {default} | {(field.description or '').replace('|', chr(92) + '|')} |")
         parts.append(f"## [{name}]\n\n{section.__doc__}\n\n" + "\n".join(rows))
     parts.append(
-        "## [[published]]\n\nPublished figures to lay beside the cells: tables of `decomposer`, `solver`, `value`, `source` "
-        "and, where they matter, `strategy` and `dataset`."
+        "## [[published]]\n\nPublished figures to lay beside the cells: tables of `decomposer`, `solver`, `value`, "
+        "`source` and, where they matter, `strategy` and `dataset`."
     )
     variants = ", ".join(f"`{name}`" for name in get_args(config.Variant))
     return "\n\n".join([*parts, f"Students that `run.variants` may name: {variants}."]) + "\n"
@@ -84,8 +84,8 @@ def datasets_page() -> str:
             f"| `{name}` | {one.metric} | {one.answer_form} | {one.default_cap} | {one.source} | {one.licence} |"
         )
     head = (
-        "# Data sets\n\nReferences read `NAME[:PATH][#SPLIT][@START-END]`, both ends included. The cap is the number of "
-        "subquestions a decomposition may have unless `run.cap` says otherwise."
+        "# Data sets\n\nReferences read `NAME[:PATH][#SPLIT][@START-END]`, both ends included. The cap is the number "
+        "of subquestions a decomposition may have unless `run.cap` says otherwise."
     )
     return head + "\n\n" + "\n".join(rows) + "\n"
 

@@ -94,11 +94,11 @@ def test_bad_input_is_one_line_and_exit_2(config: Path, arguments: list[str], sa
 
 
 def test_a_missing_extra_names_itself(config: Path) -> None:
-    rows = "train.jsonl"
+    rows = "data.train=train.jsonl"
     hidden = "import sys; sys.modules['trl'] = None; from fractionate.cli import main; sys.exit(main(sys.argv[1:]))"
     (config.parent / "train.jsonl").write_text('{"question": "What is 7?", "answer": "7"}\n')
     done = subprocess.run(
-        [sys.executable, "-c", hidden, "run", "run.toml", "--set", 'run.variants=["D-T"]', "--set", f"data.train={rows}"],
+        [sys.executable, "-c", hidden, "run", "run.toml", "--set", 'run.variants=["D-T"]', "--set", rows],
         capture_output=True, text=True, cwd=config.parent, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -56,7 +56,7 @@ def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) ->
     print(cell_table(results["cells"]))
     print(f"\nreports: {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'results.json'}")
     verdict = results["verdict"]
-    print(f"\nWhich part should you distill? {verdict['distill'].upper()}. {verdict['because']}")
+    print(f"\nWhich part should you distill? {verdict['because']}")
 
 
 def cell_table(cells: list[Mapping[str, Any]]) -> str:

@@ -99,7 +99,8 @@ def write_demo(folder: Path, size: Size) -> Path:
     """Write the demo's config and its teacher's recording. Returns the config's path."""
     from fractionate import datasets
     from fractionate.datasets.atlas_teacher import write_recording
-    from fractionate.pipeline.folder import RunFolder, write_text
+    from fractionate.files import write_text
+    from fractionate.pipeline.folder import RunFolder
 
     RunFolder(folder).create()
     problems = [
@@ -110,5 +111,5 @@ def write_demo(folder: Path, size: Size) -> Path:
     config = CONFIG.format(
         folder=folder, train_end=size.train - 1, test_end=size.test - 1, model=MODEL, flaws=TEACHER_FLAWS
     )
-    write_text(folder / "demo.toml", config)
+    write_text(config, folder / "demo.toml")
     return folder / "demo.toml"

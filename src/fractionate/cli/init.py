@@ -52,12 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
     from fractionate.errors import UsageError
-    from fractionate.pipeline.folder import RunFolder, write_text
+    from fractionate.files import write_text
+    from fractionate.pipeline.folder import RunFolder
 
     path = arguments.directory / "fractionate.toml"
     if path.exists():
         raise UsageError(f"{path} is there already: name another folder, or delete it first")
     RunFolder(arguments.directory).create()
-    write_text(path, CONFIG)
+    write_text(CONFIG, path)
     print(f"wrote {path}; next: fractionate run {path}")
     return 0

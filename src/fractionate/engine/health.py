@@ -14,6 +14,7 @@ class Health:
         self.streak = 0
 
     def succeeded(self) -> None:
+        """Note a call that came back."""
         self.successes += 1
         self.streak = 0
 

@@ -58,7 +58,7 @@ def _compare(cell: Cell, reference: Cell) -> Agreement:
         reference.decomposer,
         n,
         exact=sum(ours == theirs for ours, theirs in pairs) / n,
-        token_f1=sum(_f1(sum(ours, []), sum(theirs, [])) for ours, theirs in pairs) / n,
+        token_f1=sum(_f1(_flat(ours), _flat(theirs)) for ours, theirs in pairs) / n,
         subquestions=sum(len(ours) for ours, _ in pairs) / n,
         reference_subquestions=sum(len(theirs) for _, theirs in pairs) / n,
     )
@@ -66,6 +66,10 @@ def _compare(cell: Cell, reference: Cell) -> Agreement:
 
 def _words(decomposition: Decomposition | None) -> list[list[str]]:
     return [question.lower().split() for question in decomposition.subquestions] if decomposition else []
+
+
+def _flat(questions: list[list[str]]) -> list[str]:
+    return [word for question in questions for word in question]
 
 
 def _f1(ours: list[str], theirs: list[str]) -> float:

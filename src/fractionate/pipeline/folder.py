@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fractionate.errors import FractionateError, UsageError
+from fractionate.files import write_text
 
 
 class RunFolder:
@@ -38,20 +38,9 @@ class RunFolder:
         return self.students / variant
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole: a crash or a full disk leaves the old one. Raises FractionateError naming the file."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FractionateError(f"{path} cannot be written: {error.strerror}") from None
-
-
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines, whole."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
 
 
 def read_rows(path: Path, made_by: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from fractionate.errors import UsageError
-from fractionate.pipeline.folder import write_text
+from fractionate.files import write_text
 
 STAGES = ("data", "demonstrate", "screen", "train", "evaluate")
 
@@ -39,7 +39,7 @@ class Notes:
 
     def save(self) -> None:
         """Write the file, whole."""
-        write_text(self._path, json.dumps(self._by_stage, ensure_ascii=False, indent=1) + "\n")
+        write_text(json.dumps(self._by_stage, ensure_ascii=False, indent=1) + "\n", self._path)
 
     def all(self) -> list[str]:
         """Return all notes in the order of the stages."""

@@ -9,10 +9,12 @@ from typing import Any
 from fractionate import __version__
 from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError
+from fractionate.files import write_text
 from fractionate.pipeline.attempts import read_cells
-from fractionate.pipeline.folder import RunFolder, write_text
+from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.run import config_digest
+from fractionate.report.examples import pick_examples
 from fractionate.report.html import write_html
 from fractionate.report.markdown import write_markdown
 from fractionate.report.results import build_results, write_json
@@ -34,10 +36,10 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         "test": config.data.test,
     }
     results = build_results(cells, config, Notes(folder.notes).all(), about)
-    write_text(folder.config, json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n")
+    write_text(json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", folder.config)
     write_json(results, folder.results)
     write_markdown(results, folder.markdown)
-    write_html(results, folder.html, cells)
+    write_html(results, folder.html, pick_examples(cells, config))
     return results
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.evaluate.pairs import SINGLE_STAGE
+from fractionate.files import write_text
 from fractionate.report.charts import Forest, Point, scatter, shape
-from fractionate.report.results import write_text
 from fractionate.report.wording import (
     HEADLINES,
     HOW_TO_READ,
@@ -71,6 +71,14 @@ def _page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> 
         "several_sets": len(sets) > 1,
         "comparisons": comparisons,
         "comparisons_open": len(comparisons["rows"]) <= _OPEN_COMPARISONS,
+        "agreement": [
+            {
+                **row,
+                "decomposer": names.get(row["decomposer"], row["decomposer"]),
+                "exact": percent(row["exact"]),
+            }
+            for row in results["agreement"]
+        ],
         "published": [_published(row, names) for row in results["published"]],
         "examples": list(examples),
         "prices": results["prices"],

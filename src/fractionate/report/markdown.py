@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fractionate.report.results import write_text
+from fractionate.files import write_text
 from fractionate.report.wording import (
     HOW_TO_READ,
     METRICS,
@@ -38,6 +38,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         *_evidence(results, names),
         *_cells(results, names),
         *_comparisons(results, names),
+        *_agreement(results, names),
         *_published(results, names),
         *_prices(results),
         *_list("Notes", results["notes"]),
@@ -141,6 +142,26 @@ def _comparisons(results: Mapping[str, Any], names: Mapping[str, str]) -> list[s
     ]
     caption = f"Paired over the same questions; Holm's adjustment covers all {len(body)} comparisons."
     return ["## Comparisons", caption, _table(header, body)]
+
+
+def _agreement(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    if not results["agreement"]:
+        return []
+    header = ["test set", "decomposer", "against", "n", "same words", "token F1", "subquestions", "against's"]
+    body = [
+        [
+            row["dataset"],
+            names.get(row["decomposer"], row["decomposer"]),
+            row["reference"],
+            str(row["n"]),
+            percent(row["exact"]),
+            f"{row['token_f1']:.2f}",
+            f"{row['subquestions']:.2f}",
+            f"{row['reference_subquestions']:.2f}",
+        ]
+        for row in results["agreement"]
+    ]
+    return ["## Agreement of decompositions", _table(header, body)]
 
 
 def _published(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

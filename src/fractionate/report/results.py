@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fractionate.config import Config
-from fractionate.errors import FractionateError
+from fractionate.evaluate.agreement import measure_agreement
 from fractionate.evaluate.comparisons import compare
 from fractionate.evaluate.cost import Pricing
 from fractionate.evaluate.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
 from fractionate.evaluate.statistics import value_interval
 from fractionate.evaluate.verdict import decide
+from fractionate.files import write_text
 from fractionate.report.published import published_rows
 from fractionate.types import ROLES, Attempt, Cell, Role, Usage
 
@@ -39,6 +40,7 @@ def build_results(
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in compare(cells, config)],
         "verdict": decide(cells, pricing, config).as_dict(),
+        "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
         "notes": [*notes, *_remarks(measured)],
@@ -53,18 +55,6 @@ def to_json(results: Mapping[str, Any]) -> str:
 def write_json(results: Mapping[str, Any], path: Path) -> None:
     """Write results.json, whole or not at all. Raises FractionateError naming the file where that fails."""
     write_text(to_json(results), path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a UTF-8 file beside its place and move it there, so that no reader ever sees half of it."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[str, Any]:
