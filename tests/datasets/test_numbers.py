@@ -52,6 +52,12 @@ WRITTEN = [
     ("1/2", "0.5"),
     ("-1/2", "-0.5"),
     ("2/3", "2/3"),
+    ("1,000/4", "250"),
+    ("1{,}234", "1234"),
+    ("boxed{42}", "42"),
+    (r"\boxed{\text{42}}", "42"),
+    (r"1\frac{1}{2}", "1.5"),
+    ("9" * 100, "9" * 100),
     ("1 1/2", "1.5"),
     ("½", "0.5"),
     ("1½", "1.5"),
@@ -144,6 +150,14 @@ NAMED = [
     ("Let me restate it:\nProblem: Ann has 7 and eats 3.\nThe answer is 4.", "4"),
     ("It cannot be solved.\n\nProblem: Ann has 7.\nFinal answer: 7", None),
     ("18\n\nExplanation: 9*2=18, not 20.", "18"),
+    ("18\n\nThat is all.", "18"),
+    ("18 apples\nwere eaten", None),
+    ("- 42", "42"),
+    ("\\boxed{3 apples and 4 pears}", None),
+    ("\\boxed{x = 5}", "5"),
+    ("The answer is 22, since 9*2 = 18.", "22"),
+    ("The answer is that she has 7 left. I like 9.", "7"),
+    ("So 5 are left." + "\n" * 1200, "5"),
 ]  # fmt: skip
 
 
@@ -199,6 +213,9 @@ def test_an_unnamed_answer_is_read_only_as_the_one_result_of_the_last_sentence(o
         ("She has 42 and 43", "42", False),
         ("", "42", False),
         ("none", "None", True),
+        ("none", "0", False),
+        ("42 a b c d e", "42", True),
+        ("42 a b c d e f", "42", False),
         ("", "", False),
     ],
 )
@@ -218,6 +235,12 @@ def test_a_stated_result_needs_one_figure() -> None:
     assert stated_result("He has 5 left and she has 5 left.") == 5
     assert stated_result("He has 5 left and she has 6 left.") is None
     assert stated_result("He has 5 + 6 left.") is None
+    assert stated_result("He has 5 + 5 left.") is None
+    assert stated_result("He has 3 pens, so he is glad.") == 3
+    assert stated_result("After 3 weeks, it ends.") == 3
+    assert stated_result("It is 2 + 3 = about 5 men.") == 5
+    assert stated_result("It is 7 = 5 - 2.") == 7
+    assert stated_result("7 = 5 - 2.") == 7
     assert stated_result("nothing") is None
 
 

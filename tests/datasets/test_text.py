@@ -48,6 +48,28 @@ CASES = [
     ("Hm, the answer is Oslo</think>\nThe answer is Rome.", "Rome"),
     ("Rome<|endoftext|>Oslo", "Rome"),
     ("<|im_start|>Rome", "<|im_start|>Rome"),
+    ("</think>Rome", "Rome"),
+    ("A1: The answer is Paris.\nA2: The answer is Oslo.\nA3: The answer is Rome.", "Rome"),
+    ("The answer is Paris. Wait.\nA1: The answer is Rome.", "Paris"),
+    ("The answer is Paris. The answer is Rome. Sorry!", "Paris"),
+    ("If the answer is Oslo, fine. The answer is Rome.", "Rome"),
+    ("A: Paris\nFinal answer: Rome", "Rome"),
+    ("The answer is Paris.\n### Answer\nRome", "Rome"),
+    ("The answer is Paris.\n#### Rome", "Rome"),
+    ("The answer is:\nRome", "Rome"),
+    ("The answer is: \nRome", "Rome"),
+    ("x " * 300 + "\nThe answer is:\nRome", "Rome"),
+    ("The answer is:" + "\n" * 500 + "Rome", None),
+    ("It is \\boxed{Rome", "Rome"),
+    ("I think.\nFirst:\nA1: the answer is Paris.\nThe answer is Rome.", "Rome"),
+    ("Hm.\n**Q1: Where?** \nThe answer is Paris.\nThe answer is Rome.", "Rome"),
+    ("The answer is \\text{Paris}.", "Paris"),
+    ("Final answer: $\\boxed{Paris}$", "Paris"),
+    ("Final Answer: **Where is it?**\nThe answer is Rome.", "Rome"),
+    ("#### " + "word " * 12, ("word " * 12).strip()),
+    ("The answer is ---.\nThe answer is Rome.", "Rome"),
+    (("word " * 12).strip(), ("word " * 12).strip()),
+    ("Here you go:", None),
     ("", None),
     ("   \n", None),
     ("...", None),
@@ -85,12 +107,13 @@ def test_a_reply_is_cut_where_a_new_problem_opens() -> None:
 
 def test_a_preamble_restates_or_announces() -> None:
     assert is_preamble("Problem: Ann has 7.")
-    assert is_preamble("Here it is:")
+    assert is_preamble("\nProblem: Ann")
+    assert is_preamble("**Here it is:**")
     assert not is_preamble("It is 7.")
 
 
 def test_thoughts_and_what_follows_the_end_are_not_visible() -> None:
-    assert visible("a<think>b") == "a"
+    assert visible("a<think>b<think>c") == "a"
     assert visible("a</think>b</think>c") == "c"
     assert visible("a</s>b") == "a"
     assert visible(" <eos>b") == " <eos>b"
@@ -116,6 +139,8 @@ def test_sentences_end_at_full_stops_but_not_inside_names_and_decimals() -> None
         ("$$a$$", "a"),
         ("a.", "a"),
         ("a b.", "a b"),
+        ("{a}", "a"),
+        ("$a$", "a"),
         ("$5", "$5"),
     ],
 )

@@ -82,7 +82,8 @@ _ONE_OF_SEVERAL = re.compile(
     r"\d|\b(?:sub-?questions?|first|second|third|fourth|fifth|next|previous|part|step)\b", re.IGNORECASE
 )
 _SUB_LABEL = re.compile(
-    r"^[ \t>*_-]{0,6}(?:[aq]|answer|question|sub-?question|sub-?answer|step|part)[ ]{0,2}\#?\d{1,3}\b", re.IGNORECASE
+    r"^[ \t>*_-]{0,6}(?:[aq]|answer|question|sub-?question|sub-?answer|step|part)[ ]{0,2}\#?\d{1,3}\b",
+    re.IGNORECASE | re.MULTILINE,
 )
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correction|correcting|corrected|mistake|mistaken|sorry|apolog\w{2,6}|hold on|scratch that|"
