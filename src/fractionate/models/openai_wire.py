@@ -229,12 +229,15 @@ def join_events(data: bytes) -> dict[str, Any]:
         if chunk.get("error"):
             raise fault_of(_status_of(chunk["error"]), chunk, {})
         usage = chunk.get("usage") or usage
-        for choice in chunk.get("choices") or []:
-            delta = choice.get("delta") or {}
-            if finish is None:  # whatever follows the end is a repetition
-                text.append(delta.get("content") or "")
-                reasoning.append(delta.get("reasoning_content") or delta.get("reasoning") or "")
-                refusal.append(delta.get("refusal") or "")
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else []:
+            if not isinstance(choice, dict):
+                continue
+            delta = choice.get("delta")
+            if finish is None and isinstance(delta, dict):  # whatever follows the end is a repetition
+                text.append(_text_of(delta.get("content")))
+                reasoning.append(_text_of(delta.get("reasoning_content") or delta.get("reasoning")))
+                refusal.append(_text_of(delta.get("refusal")))
             finish = choice.get("finish_reason") or finish
     if finish is None and not ended:
         raise TransientFault("cut short", "the stream ended before its last event", maybe_paid=True)
@@ -287,10 +290,12 @@ def _inner(table: Mapping[str, Any], name: str, field: str) -> object:
 
 
 def _count(value: object) -> int | None:
-    """Return a token count, None unless it is a whole number of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+    """Return a token count, None unless it is a whole number from 0 to what SQLite can hold."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
         return None
-    return int(value)
+    return value if 0 <= value < 2**62 else None
 
 
 def _number(value: str | None) -> float | None:

@@ -1,0 +1,212 @@
+"""OpenAI-compatible models: names, keys, identities, and the protocol's bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fractionate.config import ModelOptions
+from fractionate.errors import UsageError
+from fractionate.models.faults import FatalFault, Fault, PermanentFault, TransientFault
+from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai_wire import (
+    completion_of,
+    duration_s,
+    encode,
+    fault_of,
+    join_events,
+    rate_of,
+    retry_after,
+    split_thoughts,
+)
+from fractionate.models.tokens import count_tokens, estimate_messages, input_bound
+from fractionate.types import Completion, Message, Request
+
+KEY = "sk-test-secret"
+FIELDS = [
+    *("choices", "message", "content", "usage", "error", "finish_reason", "delta", "refusal", "text"),
+    *("prompt_tokens", "completion_tokens", "prompt_tokens_details", "cached_tokens", "code"),
+]
+ASK = Request((Message("user", "How many?"),), "solver", max_tokens=8)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+
+def test_a_missing_key_is_an_error_that_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UsageError, match="set OPENAI_API_KEY"):
+        OpenAIModel("openai:gpt-4o-mini")
+    with pytest.raises(UsageError, match="set OTHER_KEY"):
+        OpenAIModel("openai:gpt-4o-mini", ModelOptions(api_key_env="OTHER_KEY"))
+    OpenAIModel("http://127.0.0.1:1/v1#m")  # a local server may need none
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UsageError, match="set it again") as caught:
+        OpenAIModel("openai:m")
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["openai:", "http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1#", "http://#m", "http://h:port/v1#m"]
+)
+def test_names_that_name_nothing_are_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        OpenAIModel(name)
+
+
+def test_secrets_in_an_address_are_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="api_key_env") as caught:
+        OpenAIModel("openai:m", ModelOptions(base_url="https://user:hunter2@example.org/v1"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_identity_tells_apart_what_replies_differently_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def identity(name: str = "openai:m", **options: Any) -> str:
+        return OpenAIModel(name, ModelOptions(**options)).identity
+
+    assert identity() == "openai:m"
+    assert identity(base_url="https://api.openai.com/v1/") == identity()
+    assert identity(base_url="http://127.0.0.1:1/v1") != identity()
+    assert identity(extra_body={"top_p": 0.5}) != identity(extra_body={"top_p": 0.6}) != identity()
+    assert identity(extra_body={"stream": True}) == identity()
+    monkeypatch.setenv("OPENAI_API_KEY", "another")
+    assert identity() == "openai:m"
+    assert "secret" not in identity(extra_body={"guard": "secret"})
+
+
+def test_importing_and_constructing_stay_light() -> None:
+    code = (
+        "import sys; from fractionate.models.openai_api import OpenAIModel; OpenAIModel('http://127.0.0.1:1/v1#m'); "
+        "assert not {'aiohttp', 'sqlite3', 'torch'} & set(sys.modules), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "thoughts"),
+    [
+        ("plain", "plain", ""),
+        ("<think>hm</think>\n\n4", "4", "hm"),
+        ("  <think>\nhm\n</think>4", "4", "hm"),
+        ("hm</think>4", "4", "hm"),
+        ("<think>cut off in mid-th", "", "cut off in mid-th"),
+        ("the tag <think> opens thoughts", "the tag <think> opens thoughts", ""),
+        ("use <think> and </think>", "use <think> and </think>", ""),
+    ],
+)
+def test_thoughts_are_split_from_the_answer(text: str, answer: str, thoughts: str) -> None:
+    assert split_thoughts(text) == (answer, thoughts)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(["choices", "message", "content", "usage", "error", "finish_reason"]), inner
+            )
+        ),
+    )
+)
+def test_any_json_is_a_completion_or_a_fault(reply: object) -> None:
+    for body in (reply, {"choices": [{"message": reply}], "usage": reply}, {"choices": [reply]}):
+        said = outcome(lambda body=body: completion_of(body, ASK, 0.1))
+        assert isinstance(said, Fault) or said.text.encode() is not None
+        streamed = outcome(
+            lambda body=body: completion_of(join_events(events({"choices": [], "x": 1}, body)), ASK, 0.1)
+        )
+        assert isinstance(streamed, Fault | Completion)
+
+
+def outcome(read: Callable[[], Completion]) -> Completion | Fault:
+    try:
+        return read()
+    except Fault as fault:
+        return fault
+
+
+@given(st.integers(300, 599), st.text() | st.dictionaries(st.sampled_from(["error", "message", "detail"]), st.text()))
+def test_any_error_is_a_fault_in_one_line(status: int, reply: object) -> None:
+    fault = fault_of(status, reply, {})
+    assert isinstance(fault, TransientFault | PermanentFault | FatalFault)
+    assert len(fault.message.splitlines()) == 1
+    assert len(fault.message) < 500
+
+
+@given(st.text(alphabet=st.characters(codec=None)), st.integers(0, 4))
+def test_every_request_can_be_sent(text: str, spare: int) -> None:
+    request = Request((Message("user", text),), "solver", stop=("\n",) * spare)
+    model = OpenAIModel("http://127.0.0.1:1/v1#m")
+    assert json.loads(encode(model.body(request)))["model"] == "m"
+
+
+@given(st.lists(st.text(), min_size=1, max_size=4))
+def test_the_bound_is_never_under_the_estimate(texts: list[str]) -> None:
+    messages = tuple(Message("user", text) for text in texts)
+    assert input_bound(Request(messages, "solver")) >= estimate_messages(messages)
+    assert all(count_tokens(text) <= len(text.encode()) for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1s", 1), ("6m0s", 360), ("20ms", 0.02), ("1h2m3.5s", 3723.5), ("7", 7), ("soon", 0), ("", 0)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration_s(text) == pytest.approx(seconds)
+
+
+def test_retry_after_in_every_form() -> None:
+    assert retry_after({}) is None
+    assert retry_after({"Retry-After": "2.5"}) == 2.5
+    assert retry_after({"retry-after-ms": "250", "Retry-After": "9"}) == 0.25
+    assert retry_after({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert retry_after({"Retry-After": "when I say so"}) is None
+    assert retry_after({"Retry-After": "nan"}) is None
+
+
+def test_rate_headers() -> None:
+    assert rate_of({}) is None
+    rate = rate_of({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m"})
+    assert rate is not None
+    assert (rate.remaining_requests, rate.reset_requests_s, rate.remaining_tokens) == (0, 60, None)
+
+
+def events(*chunks: object, end: bool = True) -> bytes:
+    lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+    return "".join([*lines, "data: [DONE]\n\n" if end else ""]).encode()
+
+
+def delta(text: str | None = None, finish: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"delta": {} if text is None else {"content": text}, "finish_reason": finish}]}
+
+
+def test_equal_tokens_of_a_stream_are_kept() -> None:
+    reply = join_events(events(delta("ha"), delta("ha"), delta("!"), delta(finish="stop")))
+    assert reply["choices"][0]["message"]["content"] == "haha!"
+
+
+def test_what_follows_the_end_of_a_stream_is_dropped() -> None:
+    reply = join_events(events(delta("a"), delta(finish="stop"), delta("a"), delta(finish="stop")))
+    assert reply["choices"][0]["message"]["content"] == "a"
+
+
+def test_an_error_within_a_stream_is_a_fault() -> None:
+    with pytest.raises(TransientFault):
+        join_events(events(delta("a"), {"error": {"message": "overloaded", "code": 503}}))
+    with pytest.raises(TransientFault, match="before its last event"):
+        join_events(events(delta("a"), end=False))
