@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from fractionate.cli.common import add_config_arguments, open_run, print_results
+
+if TYPE_CHECKING:
+    from fractionate.pipeline.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '  fractionate run fractionate.toml --set models.teacher="http://localhost:8000/v1#my-model"'
     )
     add_config_arguments(parser)
+    parser.add_argument("--dry-run", action="store_true", help="print calls, tokens, dollars and time; send nothing")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,7 +34,23 @@ def run(arguments: argparse.Namespace) -> int:
     from fractionate.pipeline.stages import run_everything
 
     with open_run(arguments) as opened:
+        if arguments.dry_run:
+            return _dry_run(opened, as_json=arguments.json)
         results = run_everything(opened)
         opened.progress.stage(opened.engine.stats.line())
         print_results(results, opened.folder.path, as_json=arguments.json)
+    return 0
+
+
+def _dry_run(opened: Run, *, as_json: bool) -> int:
+    from fractionate.pipeline.planning import forecast_run, training_lines
+    from fractionate.pipeline.stages import check_before_spending
+
+    check_before_spending(opened)
+    plan = forecast_run(opened)
+    if as_json:
+        print(json.dumps(asdict(plan)))
+    else:
+        print("\n".join([*plan.lines(), *training_lines(opened)]))
+    plan.check(opened.config.budget)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import importlib.util
 import json
@@ -21,7 +22,7 @@ from typing import Any
 from fractionate.config import TrainConfig
 from fractionate.distill.training_data import IGNORED, Collator, TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
-from fractionate.models.local import best_device, load_model, load_tokenizer
+from fractionate.models.local import best_device, load_model, load_tokenizer, unload
 from fractionate.models.weights import Weights, quiet_transformers, resolve, tensor_shapes
 from fractionate.types import Example
 
@@ -78,6 +79,8 @@ def train_student(
     checkpoint = _resumable(partial, _plan_digest(weights, rows, settings, seed))
     report, trainer = _train(weights, rows, partial, settings, seed, on_step, checkpoint)
     _write(trainer, weights, report, out)
+    del trainer
+    gc.collect()  # a trainer and its model point at each other: a gigabyte would stay until chance collects it
     shutil.rmtree(partial, ignore_errors=True)
     return report
 
@@ -112,7 +115,9 @@ def dry_run(base: str, examples: Sequence[Example], settings: TrainConfig | None
     few = TrainingRows(longest, rows.left_out, rows.digest)
     short = settings.model_copy(update={"epochs": 2.0 / math.ceil(len(longest) / settings.batch_size)})
     with tempfile.TemporaryDirectory(prefix="fractionate-dry-run-") as folder:
-        report, _ = _train(weights, few, Path(folder), short, 0, None, None)
+        report, trainer = _train(weights, few, Path(folder), short, 0, None, None)
+        del trainer
+        gc.collect()
     return {
         "seconds_per_step": report.seconds / report.steps,
         "tokens_per_second": few.tokens * short.epochs / report.seconds,
@@ -199,6 +204,7 @@ def _train(
     from datasets import Dataset
 
     started = time.perf_counter()
+    unload()  # models that answered before would only take memory that training needs
     with _quiet():
         set_seed(seed)
         tokenizer = load_tokenizer(weights.folder())

@@ -25,9 +25,9 @@ from fractionate.types import Completion, Request, Usage
 if TYPE_CHECKING:
     from fractionate.models.generate import Reply
 
-RESIDENT_BYTES = 3 << 30
+RESIDENT_BYTES = 3 << 29
 """Weights kept loaded at most, beyond the model in use: a base and some students of SmolLM2's size."""
-CACHE_BYTES = {"cpu": 1 << 30, "cuda": 8 << 30}
+CACHE_BYTES = {"cpu": 1 << 29, "cuda": 8 << 30}
 """Memory that one batch's keys and values may take, by device."""
 _WINDOW = 512
 """Requests grouped at a time by common beginning."""

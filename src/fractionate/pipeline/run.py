@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from fractionate import datasets
 from fractionate.config import DECOMPOSER_VARIANTS, SOLVER_VARIANTS, Config, ModelOptions
@@ -40,15 +39,15 @@ class Run:
         self.base = base
         self.folder = RunFolder(folder)
         self.progress = progress or Progress()
-        self.notes = Notes(self.folder.notes)
         self.pricing = Pricing(config.prices)
         self._models: dict[str, Model] = {}
         self._check_names()
         self.folder.create()
+        self.notes = Notes(self.folder.notes)
         store = Path(config.run.store) if config.run.store else folder / "calls.sqlite"
         self.store = Store(store)
         self.engine = Engine(
-            self.store, config.limits, config.budget, self.pricing, run=self.name, on_event=self._on_event
+            self.store, config.limits, config.budget, self.pricing, run=self.name, on_event=self.progress.stage
         )
 
     def __enter__(self) -> Run:
@@ -70,13 +69,6 @@ class Run:
     def name(self) -> str:
         """The run's name: given, or the folder's."""
         return self.config.run.name or self.folder.path.name
-
-    def _on_event(self, event: str, details: dict[str, Any]) -> None:
-        if event == "completed":
-            stats = self.engine.stats
-            self.progress.step(f"{sum(usage.calls for usage in stats.usage.values())} calls answered so far")
-        elif event == "retry":
-            self.progress.step(f"{details['model']}: {details['cause']}, trying again in {details['wait_s']:.1f} s")
 
     # ------------------------------------------------------------------ data
 
@@ -185,6 +177,13 @@ class Run:
         name = f"{base}@{folder}" if is_adapter else f"local:{folder}"
         options = self.config.models.options.get(variant, self.config.options(base))
         return self._asker(name, base, options.model_copy(update={"style": options.style or "student"}))
+
+    def untrained(self, variant: str) -> Asker:
+        """Return a student's base, asked in the student's form: who will answer, but for the training."""
+        base = self.config.models.student
+        options = self.config.models.options.get(variant, self.config.options(base))
+        model = open_model(base, options.model_copy(update={"style": options.style or "student"}), self.base)
+        return Asker(base, model, options.temperature, options.max_tokens)
 
     # ------------------------------------------------------------------ the matrix
 

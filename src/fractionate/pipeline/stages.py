@@ -14,6 +14,7 @@ from fractionate.distill.demonstrate import Demonstration, demonstrate, flatten
 from fractionate.distill.examples import needs_solutions
 from fractionate.distill.screen import Screening, screen
 from fractionate.engine.drive import run_all
+from fractionate.engine.progress import Pulse
 from fractionate.errors import UsageError
 from fractionate.evaluate.matrix import run_matrix
 from fractionate.models.recorded import RecordedModel
@@ -31,6 +32,7 @@ def run_everything(run: Run) -> dict[str, Any]:
     """Demonstrate, screen, train, evaluate and report. Returns the results (the content of results.json)."""
     run.notes.clear()
     check_before_spending(run)
+    check_budget(run)
     if run.variants:
         demonstrate_stage(run)
         screen_stage(run)
@@ -50,6 +52,28 @@ def check_before_spending(run: Run) -> None:
         players |= {"teacher"} | ({run.config.models.screen_solver} - {""})
     for name in sorted(players):
         run.asker(name)
+
+
+def check_budget(run: Run) -> None:
+    """Refuse what will not fit the budget, and try the trainer, before the first call that costs money."""
+    from fractionate.pipeline.planning import forecast_run, training_examples
+
+    players = {name for pair in run.pairs for name in (pair.decomposer, pair.solver)} - {"none", "gold", *STUDENTS}
+    if not any(run.asker(name).model.paid for name in players | ({"teacher"} if run.variants else set())):
+        return
+    plan = forecast_run(run)
+    if not any(entry.stage.paid and entry.stage.calls for entry in plan.stages):
+        return
+    plan.check(run.config.budget)
+    run.progress.stage(plan.lines()[-1].replace("all  ", "forecast: ").strip())
+    if run.variants:
+        from fractionate.distill.train import dry_run
+
+        run.progress.stage("trying two training steps before anything is paid for")
+        needs = dry_run(run.config.models.student, training_examples(run, run.variants[0])[:16], run.config.train)
+        run.progress.stage(
+            f"  training works: {needs['tokens_per_second']:.0f} tokens/s, {needs['peak_rss_mb']:.0f} MB"
+        )
 
 
 def demonstrate_stage(run: Run) -> list[Demonstration]:
@@ -173,7 +197,8 @@ def _in_loop(run: Run, work: Coroutine[Any, Any, T]) -> T:
 
     async def whole() -> T:
         try:
-            return await work
+            async with Pulse(run.engine, run.progress.step):
+                return await work
         finally:
             await run.close_models()
 
