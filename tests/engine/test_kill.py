@@ -26,6 +26,7 @@ from fractionate.config import LimitsConfig
 from fractionate.engine.drive import Call, run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
+from fractionate.models.base import request_key
 from fractionate.models.openai_api import OpenAIModel
 
 KILLS = 50
@@ -136,3 +137,57 @@ def test_two_processes_share_a_store(tmp_path: Path, url: str) -> None:
     assert [child.exitcode for child in children] == [0, 0]
     assert outs[0].read_bytes() == outs[1].read_bytes()
     assert len(stored(Path(path))) == 2 * QUESTIONS
+
+
+def work_slowly(path: str, url: str, local: bool, started: str, ended: str) -> None:
+    """A child that Ctrl-C meets with calls in flight, or in the middle of a local batch that nobody can interrupt."""
+
+    class Endless:
+        name = identity = "local:endless"
+        style = "instruct"
+        paid = False
+
+        def key(self, request: Any) -> str:
+            return request_key(self.identity, request)
+
+        async def close(self) -> None: ...
+
+        def plan(self, requests: Any) -> list[list[int]]:
+            return [list(range(len(requests)))]
+
+        def complete_batch(self, requests: Any) -> Any:
+            Path(started).touch()
+            time.sleep(600)
+
+    def program(model: Any, number: int) -> Any:
+        reply = yield Call(model, ask(f"ctrl-c {number}"))
+        Path(started).touch()
+        return reply.text
+
+    async def main() -> None:
+        model: Any = Endless() if local else OpenAIModel(f"{url}#test")
+        async with Engine(store, LimitsConfig(concurrency=2)) as engine:
+            await run_all((program(model, number) for number in range(100_000)), engine, 100)
+
+    with Store(path) as store:
+        try:
+            asyncio.run(main())
+        except KeyboardInterrupt:
+            Path(ended).write_text(str(len(store)))
+
+
+@pytest.mark.parametrize("local", [False, True], ids=["server", "batch"])
+def test_ctrl_c_ends_a_run_soon_and_keeps_what_was_completed(tmp_path: Path, url: str, local: bool) -> None:
+    context = multiprocessing.get_context("forkserver")
+    path, started, ended = (str(tmp_path / name) for name in ("calls.sqlite", "started", "ended"))
+    child = context.Process(target=work_slowly, args=(path, url, local, started, ended))
+    child.start()
+    while not Path(started).exists():
+        assert child.is_alive()
+        time.sleep(0.01)
+    os.kill(child.pid or 0, signal.SIGINT)
+    child.join(60)
+    assert child.exitcode == 0
+    rows = len(stored(Path(path)))
+    assert Path(ended).read_text() == str(rows)
+    assert rows == 0 if local else 0 < rows < 100_000

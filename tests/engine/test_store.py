@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -113,31 +114,16 @@ def test_a_store_of_every_older_schema_opens_with_its_rows(tmp_path: Path, versi
         for statement in step:
             connection.execute(statement)
     if version:
-        values = (
-            "k",
-            "m",
-            "m",
-            "r",
-            "solver",
-            '{"messages":[["user","q"]]}',
-            "old",
-            "",
-            "stop",
-            "",
-            1,
-            2,
-            0,
-            3,
-            0,
-            0.0,
-            0,
-            0.1,
-            9.0,
-        )
+        body = {"messages": [["user", "q"]], "max_tokens": 9, "temperature": 0, "stop": [], "sample": 0}
+        request = json.dumps({**body, "response_format": None})
+        values = ("k", "m", "m", "r", "solver", request, "old", "", "stop", "", 1, 2, 0, 3, 0, 0.0, 0, 0.1, 9.0)
         connection.execute(f"INSERT INTO calls VALUES ({', '.join('?' * 19)})", values)
     connection.execute(f"PRAGMA user_version = {version}")
     connection.commit()
     connection.close()
+    if version:
+        with Store(path, read_only=True) as old:
+            assert [call.completion.text for call in old.calls()] == ["old"]
     with Store(path) as store:
         kept = store.get("k")
         assert (kept.text if kept else None) == ("old" if version else None)

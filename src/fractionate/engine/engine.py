@@ -18,6 +18,7 @@ from typing import Any
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.budget import Budget, BudgetReached, Pricing, Reservation
 from fractionate.engine.commits import Committer
+from fractionate.engine.deadlines import Deadlines
 from fractionate.engine.health import Health
 from fractionate.engine.limits import Lane
 from fractionate.engine.stats import Stats
@@ -66,6 +67,7 @@ class Engine:
         self._lanes: dict[str, Lane] = {}
         self._healths: dict[str, Health] = {}
         self._flying: dict[str, asyncio.Task[Completion]] = {}
+        self._deadlines = Deadlines(self.limits.timeout_s)
         self._sending: set[asyncio.Task[Any]] = set()
         self._batching: asyncio.Lock | None = None
         self._stopped: FractionateError | None = None
@@ -252,7 +254,7 @@ class Engine:
             self._sending.add(me)
             try:
                 reservation = await self._reserve(model, request) if budgeted else None
-                completion, fault = await self._send(model, request, lane, reservation)
+                completion, fault = await self._send(model, request, lane, reservation, me)
             finally:
                 lane.leave()
             if fault is None:
@@ -298,7 +300,12 @@ class Engine:
         return reservation
 
     async def _send(
-        self, model: SingleModel, request: Request, lane: Lane, reservation: Reservation | None
+        self,
+        model: SingleModel,
+        request: Request,
+        lane: Lane,
+        reservation: Reservation | None,
+        me: asyncio.Task[Any],
     ) -> tuple[Completion | None, Fault | None]:
         """Send a request once. Returns a completion or a fault, with budget and lane told of it."""
         loop = asyncio.get_running_loop()
@@ -306,8 +313,7 @@ class Engine:
         self.stats.sent += 1
         fault: Fault
         try:
-            async with asyncio.timeout(self.limits.timeout_s):
-                completion = await model.complete(request)
+            completion = await self._deadlines.run(model.complete(request), me)
         except TimeoutError:
             limit = f"{self.limits.timeout_s:g} s"
             message = f"{model.name} gave no reply within {limit} (limits.timeout_s)"

@@ -68,6 +68,16 @@ STEPS: tuple[tuple[str, ...], ...] = (
 LATEST = len(STEPS)
 
 
+def refuse_newer(connection: sqlite3.Connection, path: str) -> None:
+    """Raise FractionateError if a store has been through steps that this version does not know."""
+    version = _version(connection)
+    if version > LATEST:
+        raise FractionateError(
+            f"{path} was written by a newer fractionate (schema {version}, this one knows {LATEST}): upgrade, "
+            "or choose another file with run.store"
+        )
+
+
 def migrate(connection: sqlite3.Connection, path: str) -> None:
     """Bring a store's schema up to date, each step in a transaction of its own. Raises for a newer schema."""
     if _version(connection) == LATEST:
@@ -76,13 +86,8 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Read again under the lock: another process may have taken this step meanwhile.
-            version = _version(connection)
-            if version > LATEST:
-                raise FractionateError(
-                    f"{path} was written by a newer fractionate (schema {version}, this one knows {LATEST}): upgrade, "
-                    "or choose another file with run.store"
-                )
-            if version < number:
+            refuse_newer(connection, path)
+            if _version(connection) < number:
                 for statement in statements:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {number}")

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fractionate.engine.migrations import migrate
+from fractionate.engine.migrations import migrate, refuse_newer
 from fractionate.errors import FractionateError
 from fractionate.types import ROLES, Completion, Message, Request, Role, Usage
 
@@ -95,7 +95,7 @@ class Store:
                 if not read_only:
                     self._connection.execute("PRAGMA journal_mode = WAL")
                     self._connection.execute("PRAGMA synchronous = NORMAL")
-                migrate(self._connection, str(self.path))
+                (refuse_newer if read_only else migrate)(self._connection, str(self.path))
                 self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
                 self._connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_ONCE_S * 1000)}")
             except BaseException:
