@@ -300,12 +300,7 @@ class Engine:
         return reservation
 
     async def _send(
-        self,
-        model: SingleModel,
-        request: Request,
-        lane: Lane,
-        reservation: Reservation | None,
-        me: asyncio.Task[Any],
+        self, model: SingleModel, request: Request, lane: Lane, reservation: Reservation | None, me: asyncio.Task[Any]
     ) -> tuple[Completion | None, Fault | None]:
         """Send a request once. Returns a completion or a fault, with budget and lane told of it."""
         loop = asyncio.get_running_loop()

@@ -35,7 +35,6 @@ STEPS: tuple[tuple[str, ...], ...] = (
             created REAL NOT NULL            -- seconds since 1970, UTC
         )
         """,
-        "CREATE INDEX calls_by_run ON calls (run, model, role)",
     ),
     # 2: money reserved for calls in flight, so that a killed process's calls still count against the cap.
     (

@@ -105,7 +105,7 @@ def usage_of(reported: object, request: Request, text: str, reasoning: str) -> U
     inputs, outputs = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
     cached = _count(_inner(told, "prompt_tokens_details", "cached_tokens")) or 0
     thought = _count(_inner(told, "completion_tokens_details", "reasoning_tokens")) or 0
-    if inputs is None or inputs == 0 or inputs > input_bound(request) + _ABSURD:
+    if inputs is None or inputs == 0 or (inputs > _ABSURD and inputs > input_bound(request) + _ABSURD):
         inputs, cached, counted = estimate_messages(request.messages), 0, 1
     else:
         counted = 0
