@@ -63,6 +63,36 @@ def test_the_limit_doubles_until_the_first_complaint_then_creeps() -> None:
         assert lane.limit == 50
         lane.congested(loop.time() - 10)  # the same congestion: no second cut
         assert lane.limit == 50
+        await asyncio.sleep(0.001)
+        rounds = 0
+        while lane.limit < 300:  # a passing complaint is not remembered for ever: the limit doubles again
+            for _ in range(int(lane.limit)):
+                lane.in_flight = int(lane.limit) - 1
+                lane.succeeded()
+            rounds += 1
+        assert rounds < 100
+
+    asyncio.run(main())
+
+
+def test_a_server_that_keeps_refusing_one_more_is_asked_ever_less_often() -> None:
+    async def main() -> None:
+        lane, loop = Lane(LimitsConfig(concurrency=100)), asyncio.get_running_loop()
+        refusals: list[int] = []
+        for trip in range(200):
+            places = int(lane.limit)
+            if places > 10:
+                refusals.append(trip)
+                lane.in_flight = 11
+                lane.congested(loop.time())
+                await asyncio.sleep(0.001)
+                continue
+            for _ in range(places):
+                lane.in_flight = int(lane.limit) - 1
+                lane.succeeded()
+        assert 4 <= len(refusals) <= 30  # doubling and halving alone would make it a hundred
+        assert refusals[-1] - refusals[-2] > 10 > refusals[1] - refusals[0]
+        assert lane.limit >= 9.5
 
     asyncio.run(main())
 

@@ -2,8 +2,9 @@
 
 Concurrency adapts as TCP does (additive increase, multiplicative decrease, slow start; Chiu and Jain 1989): it doubles
 every round trip until the server first complains, falls to half of what the server was really serving, doubles up to
-that and then creeps up by one every round trip. The requests- and tokens-a-minute limits are token buckets whose burst
-is part of the minute's allowance, so that no window of 60 s ever sees more than the limit.
+that and then creeps up by one, the more patiently the oftener the server has refused the one more. The requests- and
+tokens-a-minute limits are token buckets whose burst is part of the minute's allowance, so that no window of 60 s ever
+sees more than the limit.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from fractionate.models.faults import RateHeaders
 
 START = 16
 """Calls in flight at most before the first reply has come."""
-DECREASE, DECREASE_NEAR = 0.5, 0.85
+DECREASE, DECREASE_NEAR = 0.5, 0.95
 """What remains of the limit after a complaint: while it was doubling, and once it creeps around what a server takes."""
+PATIENCE = 16
+"""Round trips at most between two tries at one more call in flight than the server last took."""
 LONGEST_PAUSE_S = 120.0
 """Seconds that a spent x-ratelimit allowance is waited for at most before a call tries again."""
 BURST_S = 2.0
@@ -64,6 +67,7 @@ class Lane:
         self.in_flight = 0
         self.paused_until = 0.0
         self._threshold = float("inf")
+        self._patience = 1
         self._cut_at = -1.0
         self._on_change = on_change
         self._waiting: deque[tuple[asyncio.Future[None], float]] = deque()
@@ -100,8 +104,15 @@ class Lane:
         """Note a reply: the server keeps up, more may be asked of it. Unused tokens go back to the bucket."""
         if tokens_unused and self._tokens is not None:
             self._tokens.take(-tokens_unused, _now())
-        if self.limit < self.ceiling and self.in_flight + 1 >= self.limit - 1:
-            self.limit = min(self.ceiling, self.limit + (1.0 if self.limit < self._threshold else 1.0 / self.limit))
+        if self.limit >= self.ceiling or self.in_flight + 2 < self.limit:
+            return  # at the ceiling, or not asking for as much as the limit allows
+        if self.limit < self._threshold:
+            self.limit = min(self.ceiling, self._threshold, self.limit + 1.0)
+            return
+        self.limit = min(self.ceiling, self.limit + 1.0 / (self.limit * self._patience))
+        if self.limit > 1.5 * self._threshold + 2:
+            # The server takes far more than it did when it complained: find anew how much.
+            self._threshold, self._patience = float("inf"), 1
 
     def congested(self, sent_at: float) -> None:
         """Note a complaint (429, 503, a timeout) about a call sent at `sent_at` (loop time) that still has its place.
@@ -114,7 +125,9 @@ class Lane:
         if sent_at <= self._cut_at:
             self._threshold = max(1.0, min(self._threshold, others))
         else:
-            share = DECREASE_NEAR if self.limit >= self._threshold else DECREASE
+            near = self.limit >= self._threshold
+            share = DECREASE_NEAR if near else DECREASE
+            self._patience = min(PATIENCE, 2 * self._patience) if near else 1
             self._threshold = max(1.0, others)
             self._cut_at = _now()
             self.limit = max(1.0, min(self.limit, others + 1.0) * share)
