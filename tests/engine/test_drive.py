@@ -209,6 +209,7 @@ def test_a_program_that_fails_ends_the_run_and_closes_the_others(store: Store) -
     with pytest.raises(ValueError, match="a bug"):
         run([waiting(), bad()], store)
     assert closed == [True]
+    assert len(store) == 2  # what was in flight came back and was kept
 
 
 def test_cancelling_keeps_what_comes_back_within_the_grace(store: Store) -> None:

@@ -74,6 +74,9 @@ async def stream_all(programs: Iterable[Program[T]], engine: Engine, window: int
         engine.stop(error)
         await driver.shut_down(engine.limits.timeout_s)
         raise
+    except Exception:
+        await driver.shut_down(GRACE_S)  # a bug in a program: what is paid for is still kept
+        raise
     finally:
         await driver.shut_down(0.0)
 
