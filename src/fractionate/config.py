@@ -64,6 +64,13 @@ class ModelOptions(_Section):
     format: dict[str, str] = Field(
         default={}, description="fields of a recorded model's rows: question, index, id, decomposition, output → yours"
     )
+    structured: bool = Field(
+        default=False,
+        description="ask for JSON through response_format where the server has it; plain text is read too",
+    )
+    batch: bool = Field(
+        default=False, description="send an openai: model's calls through the batch endpoint (half price)"
+    )
     extra_body: dict[str, Any] = Field(default={}, description="further fields of the request body, sent as they are")
 
 

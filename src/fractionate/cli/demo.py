@@ -21,7 +21,7 @@ class Size:
     test: int
 
 
-FULL, SMOKE = Size(train=192, test=96), Size(train=24, test=16)
+FULL, SMOKE = Size(train=128, test=64), Size(train=24, test=16)
 
 CONFIG = """\
 # Written by `fractionate demo`. Run it again with `fractionate run {folder}/demo.toml`, with other keys by --set.
@@ -39,6 +39,7 @@ student = "{model}"
 
 [models.options."{model}"]
 max_tokens = 64
+batch_size = 32
 
 [run]
 name = "demo"

@@ -7,12 +7,12 @@ known is None throughout, never 0: an unknown cost must not look like a free one
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fractionate.config import PriceConfig
+from fractionate.config import Config, PriceConfig
 from fractionate.types import Usage
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
 MILLION = 1e6
+BATCH_SHARE = 0.5
+"""What a call through the batch endpoint costs of a direct one (https://platform.openai.com/docs/guides/batch)."""
 _CHECKED = re.compile(r"\b(?:checked|verified|as of|updated)\b[^.;]*?(\d{4}-\d{2}-\d{2})", re.IGNORECASE)
 
 
@@ -34,14 +36,23 @@ class _Rates:
     output: float | None = None
     per_hour: float | None = None
     table: ModelPrice | None = None
+    share: float = 1.0
+    """Of the table's prices: half for calls through the batch endpoint."""
 
 
 class Pricing:
     """The prices of one run. User prices (by exact model name) win over the genai-prices table (offline data only)."""
 
-    def __init__(self, prices: Mapping[str, PriceConfig] | None = None) -> None:
+    def __init__(self, prices: Mapping[str, PriceConfig] | None = None, batched: Collection[str] = ()) -> None:
+        """`batched` names the models that are called through the batch endpoint, at half the table's price."""
         self._prices = dict(prices or {})
+        self._batched = frozenset(batched)
         self._rates: dict[str, _Rates] = {}
+
+    @classmethod
+    def of(cls, config: Config) -> Pricing:
+        """Return the prices that a config states."""
+        return cls(config.prices, [name for name, options in config.models.options.items() if options.batch])
 
     def usd(self, model_name: str, usage: Usage) -> float | None:
         """Return the dollars of one or more calls of a model, ≥ 0, or None where no price is known.
@@ -87,7 +98,9 @@ class Pricing:
         found = _find(model, url) if model else None
         if found is not None:
             version, date = table_version()
-            return _Rates(f"genai-prices {version}, updated {date}: {_said(found)}", per_hour=0.0, table=found)
+            batched = name in self._batched
+            said = f"genai-prices {version}, updated {date}: {_said(found)}" + ", half of it (batch endpoint)" * batched
+            return _Rates(said, per_hour=0.0, table=found, share=BATCH_SHARE if batched else 1.0)
         return _Rates(f'no price known: give prices."{name}".input_per_million and .output_per_million', per_hour=0.0)
 
     def _given(self, name: str) -> PriceConfig | None:
@@ -147,9 +160,9 @@ def _for_size(rates: _Rates, usage: Usage) -> _Rates:
     size = usage.input_tokens / max(usage.calls, 1)
     return _Rates(
         rates.source,
-        _tier(rates.table.input_mtok, size),
-        _tier(rates.table.cache_read_mtok, size),
-        _tier(rates.table.output_mtok, size),
+        _product(_tier(rates.table.input_mtok, size), rates.share),
+        _product(_tier(rates.table.cache_read_mtok, size), rates.share),
+        _product(_tier(rates.table.output_mtok, size), rates.share),
         rates.per_hour,
     )
 

@@ -39,7 +39,7 @@ class Run:
         self.base = base
         self.folder = RunFolder(folder)
         self.progress = progress or Progress()
-        self.pricing = Pricing(config.prices)
+        self.pricing = Pricing.of(config)
         self._models: dict[str, Model] = {}
         self._check_names()
         self.folder.create()
@@ -162,8 +162,19 @@ class Run:
     def _asker(self, name: str, priced_as: str, options: ModelOptions | None = None) -> Asker:
         options = options or self.config.options(priced_as)
         if name not in self._models:
-            self._models[name] = open_model(name, options, self.base)
-        return Asker(priced_as, self._models[name], options.temperature, options.max_tokens)
+            self._models[name] = self._open(name, options)
+        return Asker(priced_as, self._models[name], options.temperature, options.max_tokens, options.structured)
+
+    def _open(self, name: str, options: ModelOptions) -> Model:
+        model = open_model(name, options, self.base)
+        if not options.batch:
+            return model
+        from fractionate.engine.batch_api import OpenAIBatchModel
+        from fractionate.models.openai_api import OpenAIModel
+
+        if not isinstance(model, OpenAIModel):
+            raise UsageError(f'models.options."{name}".batch: only openai: and http: models have a batch endpoint')
+        return OpenAIBatchModel(model, self.store, run=self.name, say=self.progress.stage)
 
     def _student(self, variant: str) -> Asker:
         base = self.config.models.student

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from fractionate.distill.demonstrate import Demonstration, demonstrate, flatten
 from fractionate.distill.examples import needs_solutions
 from fractionate.distill.screen import Screening, screen
+from fractionate.engine.budget import BudgetReached
 from fractionate.engine.drive import run_all
 from fractionate.engine.progress import Pulse
 from fractionate.errors import UsageError
@@ -136,10 +137,26 @@ def evaluate_stage(run: Run) -> list[Cell]:
     run.notes.begin("evaluate")
     if not run.pairs:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
-    cells = _in_loop(run, _evaluate(run))
+    cells: list[Cell] = []
+    try:
+        _in_loop(run, _evaluate(run, cells))
+    except BudgetReached:
+        if cells:
+            planned = len(run.pairs) * len(run.tests)
+            run.notes.add(
+                f"Partial: the budget was reached after {len(cells)} of {planned} cells; the same run resumes."
+            )
+            _keep(run, cells)
+            report_stage(run)
+            run.progress.stage(f"partial report of {len(cells)} of {planned} cells: {run.folder.html}")
+        raise
+    _keep(run, cells)
+    return cells
+
+
+def _keep(run: Run, cells: list[Cell]) -> None:
     write_rows(run.folder.attempts, attempt_rows(cells))
     run.notes.save()
-    return cells
 
 
 def report_stage(run: Run) -> dict[str, Any]:
@@ -161,15 +178,13 @@ def read_demonstrations(run: Run) -> list[Demonstration]:
     return demonstrations
 
 
-async def _evaluate(run: Run) -> list[Cell]:
-    cells: list[Cell] = []
+async def _evaluate(run: Run, cells: list[Cell]) -> None:
     for test in run.tests:
         async for cell in run_matrix(test, run.pairs, run.asker, run.engine, run.progress.stage):
             cells.append(cell)
             value = sum(cell.values()) / len(cell.attempts)
             run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.attempts)}")
             _note_counted(run, cell)
-    return cells
 
 
 def _note_counted(run: Run, cell: Cell) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractionate.reasoning.parse import parse_decomposition
 from fractionate.reasoning.program import DECOMPOSE_TOKENS, Asker, Program, Settings, ask
 from fractionate.reasoning.prompting import decompose_messages
+from fractionate.reasoning.structured import as_text
 from fractionate.types import Completion, Decomposition, Origin, Problem
 
 
@@ -19,4 +20,4 @@ def decompose(problem: Problem, decomposer: Asker, settings: Settings) -> Progra
     )
     origin = Origin(problem, decomposer=decomposer.model.name)
     completion = yield ask(decomposer, "decomposer", messages, origin, settings, DECOMPOSE_TOKENS)
-    return parse_decomposition(completion.text, settings.cap), completion
+    return parse_decomposition(as_text(completion.text), settings.cap), completion

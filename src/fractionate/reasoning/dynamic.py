@@ -16,6 +16,7 @@ from fractionate.reasoning.program import (
 )
 from fractionate.reasoning.prompting import ask_next_messages, final_messages, numbered_lines, step_messages
 from fractionate.reasoning.stepwise import short_answer
+from fractionate.reasoning.structured import as_text
 from fractionate.types import Completion, Decomposition, Origin, Role
 
 MOST_FOLLOW_UPS = 6
@@ -36,19 +37,19 @@ def dynamic(task: Task) -> Program[Solution]:
         messages = ask_next_messages(task.problem, answered, asker.model.style, task.form)
         proposal = yield ask(asker, "decomposer", messages, origin, task.settings, DECOMPOSE_TOKENS)
         calls.append(("decomposer", proposal))
-        follow_up, final = _read_proposal(proposal.text)
+        follow_up, final = _read_proposal(as_text(proposal.text))
         if final or not follow_up or follow_up in {question for question, _ in answered}:
             output = final
             break
         messages = step_messages(task.problem, answered, follow_up, task.solver.model.style)
         completion = yield ask(task.solver, "solver", messages, origin, task.settings, STEP_TOKENS)
         calls.append(("solver", completion))
-        answered.append((follow_up, short_answer(completion.text)))
+        answered.append((follow_up, short_answer(as_text(completion.text))))
     if not output:
         messages = final_messages(task.problem, answered, task.solver.model.style, task.form)
         completion = yield ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS)
         calls.append(("solver", completion))
-        output = completion.text
+        output = as_text(completion.text)
     questions = tuple(question for question, _ in answered)
     decomposition = Decomposition(questions, "ok" if questions else "none", numbered_lines(questions))
     return Solution(output, calls, decomposition, [answer for _, answer in answered], fell_back=not questions)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from fractionate.datasets.base import AnswerForm
 from fractionate.engine.drive import Call, Program
 from fractionate.models.base import Model
+from fractionate.reasoning.structured import response_format
 from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role
 
 __all__ = ["Asker", "Call", "Program", "Settings", "Solution", "Task", "ask"]
@@ -41,6 +42,7 @@ class Asker:
     model: Model
     temperature: float = 0.0
     max_tokens: int = 0
+    structured: bool = False
 
 
 @dataclass
@@ -67,6 +69,7 @@ def ask(
         max_tokens=min(max_tokens, asker.max_tokens or max_tokens),
         temperature=temperature,
         sample=settings.sample,
+        response_format=response_format(role) if asker.structured else None,
         origin=origin,
     )
     return Call(asker.model, request)

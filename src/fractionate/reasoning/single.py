@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractionate.reasoning.program import DIRECT_TOKENS, WORKED_TOKENS, Program, Solution, Task, ask
 from fractionate.reasoning.prompting import single_messages
+from fractionate.reasoning.structured import as_text
 
 
 def single(task: Task) -> Program[Solution]:
@@ -21,4 +22,4 @@ def _answer(task: Task, *, chain_of_thought: bool) -> Program[Solution]:
     tokens = WORKED_TOKENS if chain_of_thought else DIRECT_TOKENS
     origin = task.without_decomposition().origin()
     completion = yield ask(task.solver, "solver", messages, origin, task.settings, tokens)
-    return Solution(completion.text, [("solver", completion)])
+    return Solution(as_text(completion.text), [("solver", completion)])

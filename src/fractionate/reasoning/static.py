@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractionate.reasoning.program import WORKED_TOKENS, Program, Solution, Task, ask
 from fractionate.reasoning.prompting import static_messages
 from fractionate.reasoning.single import single
+from fractionate.reasoning.structured import as_text
 
 
 def static(task: Task) -> Program[Solution]:
@@ -16,4 +17,4 @@ def static(task: Task) -> Program[Solution]:
         return solution
     messages = static_messages(task.problem, decomposition.subquestions, task.solver.model.style, task.form)
     completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, WORKED_TOKENS)
-    return Solution(completion.text, [("solver", completion)], decomposition)
+    return Solution(as_text(completion.text), [("solver", completion)], decomposition)

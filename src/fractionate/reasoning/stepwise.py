@@ -7,6 +7,7 @@ from fractionate.reasoning.parse import fill_references
 from fractionate.reasoning.program import DIRECT_TOKENS, STEP_TOKENS, Program, Solution, Task, ask
 from fractionate.reasoning.prompting import final_messages, step_messages
 from fractionate.reasoning.single import single
+from fractionate.reasoning.structured import as_text
 from fractionate.types import Completion, Role
 
 
@@ -25,11 +26,11 @@ def stepwise(task: Task) -> Program[Solution]:
         messages = step_messages(task.problem, answered, filled, style)
         completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, STEP_TOKENS)
         calls.append(("solver", completion))
-        answered.append((filled, short_answer(completion.text)))
+        answered.append((filled, short_answer(as_text(completion.text))))
     messages = final_messages(task.problem, answered, style, task.form)
     completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, DIRECT_TOKENS)
     calls.append(("solver", completion))
-    return Solution(completion.text, calls, decomposition, [answer for _, answer in answered])
+    return Solution(as_text(completion.text), calls, decomposition, [answer for _, answer in answered])
 
 
 def short_answer(output: str) -> str:

@@ -32,7 +32,7 @@ def build_results(
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is. Raises UsageError for a published row that cannot be read.
     """
-    pricing = Pricing(config.prices)
+    pricing = Pricing.of(config)
     measured = [_cell(test, cell, pricing, config) for test in by_test_set(cells) for cell in test.cells]
     return {
         "schema": SCHEMA,

@@ -1,0 +1,48 @@
+"""Structured replies read like plain ones; what is not the JSON asked for is left alone."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fractionate.datasets.text import extract_final
+from fractionate.reasoning.parse import parse_decomposition
+from fractionate.reasoning.structured import as_text, response_format
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"subquestions": ["Who, then?", "What is #1?"]}',
+        '```json\n{"subquestions": ["Who, then?", "What is #1?"]}\n```',
+        '["Who, then?", "What is #1?"]',
+        '{"questions": [{"question": "Who, then?"}, {"question": "What is #1?"}]}',
+        "1. Who, then?\n2. What is #1?",
+    ],
+)
+def test_subquestions_are_read_from_json_and_from_text(reply: str) -> None:
+    assert parse_decomposition(as_text(reply)).subquestions == ("Who, then?", "What is #1?")
+
+
+def test_an_empty_list_means_no_decomposition() -> None:
+    assert parse_decomposition(as_text('{"subquestions": []}')).status == "none"
+
+
+def test_an_answer_is_read_with_its_steps() -> None:
+    text = as_text('{"sub_answers": ["France", "Paris"], "answer": "Paris"}')
+    assert text == "1. France\n2. Paris\nThe answer is: Paris"
+    assert extract_final(as_text('{"answer": 42}')) == ("42",)
+
+
+@given(st.text(max_size=200))
+def test_other_replies_stay_as_they_are_or_are_json(reply: str) -> None:
+    if as_text(reply) != reply:
+        json.loads(reply.strip().removeprefix("```json").removeprefix("```").removesuffix("```"))
+
+
+def test_the_format_is_the_one_servers_take() -> None:
+    for role in ("decomposer", "solver"):
+        wanted = json.loads(response_format(role))  # type: ignore[arg-type]
+        assert wanted["type"] == "json_schema"
+        assert wanted["json_schema"]["schema"]["required"]
