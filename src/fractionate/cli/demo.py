@@ -21,7 +21,7 @@ class Size:
     test: int
 
 
-FULL, SMOKE = Size(train=128, test=64), Size(train=24, test=16)
+FULL, SMOKE = Size(train=96, test=48), Size(train=24, test=8)
 
 CONFIG = """\
 # Written by `fractionate demo`. Run it again with `fractionate run {folder}/demo.toml`, with other keys by --set.
