@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from helpers import KEY
 
 from fractionate.engine.store import Store
-
-KEY = "sk-test-0123456789-secret"
 
 
 @pytest.fixture

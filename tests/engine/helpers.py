@@ -9,6 +9,9 @@ from fractionate.engine.drive import Call
 from fractionate.models.base import Model
 from fractionate.types import Message, Request
 
+KEY = "sk-test-0123456789-secret"
+"""The key that the engine's tests call with, and look for where it must not be."""
+
 
 def ask(text: str, **fields: Any) -> Request:
     """Return a solver's request with one user message."""

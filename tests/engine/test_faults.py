@@ -298,7 +298,7 @@ def test_fields_that_reasoning_models_reject_are_renamed_or_left_out(store: Stor
 def test_the_key_reaches_the_server_and_nothing_else(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from conftest import KEY
+    from helpers import KEY
 
     seen: list[str] = []
 

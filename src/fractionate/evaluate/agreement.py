@@ -34,21 +34,28 @@ def measure_agreement(cells: Sequence[Cell]) -> list[Agreement]:
     """Compare every decomposer with the teacher (or the reference decompositions where the teacher has no cell)."""
     by_test: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in cells:
-        if cell.decomposer != "none" and cell.strategy in ("static", "stepwise"):
+        if cell.attempts and cell.decomposer != "none" and cell.strategy in ("static", "stepwise"):
             by_test.setdefault((cell.dataset, cell.split), {}).setdefault(cell.decomposer, cell)
     found = []
     for decomposers in by_test.values():
         reference = decomposers.get("teacher") or decomposers.get("gold")
         if reference is None:
             continue
-        found += [_compare(cell, reference) for cell in decomposers.values() if cell is not reference]
+        shared = {attempt.problem.id for attempt in reference.attempts}
+        found += [
+            _compare(cell, reference)
+            for cell in decomposers.values()
+            if cell is not reference and shared & {attempt.problem.id for attempt in cell.attempts}
+        ]
     return found
 
 
 def _compare(cell: Cell, reference: Cell) -> Agreement:
+    of_reference = {attempt.problem.id: attempt.decomposition for attempt in reference.attempts}
     pairs = [
-        (_words(ours.decomposition), _words(theirs.decomposition))
-        for ours, theirs in zip(cell.attempts, reference.attempts, strict=True)
+        (_words(attempt.decomposition), _words(of_reference[attempt.problem.id]))
+        for attempt in cell.attempts
+        if attempt.problem.id in of_reference
     ]
     n = len(pairs)
     return Agreement(

@@ -1,8 +1,0 @@
-"""Lets the report's tests use the makers of measured cells beside the evaluation's tests."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluate"))
