@@ -211,10 +211,12 @@ def _in_loop(run: Run, work: Coroutine[Any, Any, T]) -> T:
     """Run a stage's calls in an event loop of its own and close the models' connections with it."""
 
     async def whole() -> T:
-        try:
-            async with Pulse(run.engine, run.progress.step):
-                return await work
-        finally:
-            await run.close_models()
+        async with Pulse(run.engine, run.progress.step):
+            return await work
 
-    return asyncio.run(whole())
+    with asyncio.Runner() as runner:
+        try:
+            return runner.run(whole())
+        finally:
+            # By itself, not inside `whole`: Ctrl-C cancels that, and connections must be closed all the same.
+            runner.run(run.close_models())

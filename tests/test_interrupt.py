@@ -1,0 +1,135 @@
+"""Ctrl-C in every stage of real processes: one line, exit code 1, nothing lost, and the same command resumes."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "fractionate"]
+CONFIG = """
+[data]
+train = "jsonl:train.jsonl"
+test = "jsonl:test.jsonl"
+[models]
+teacher = "{url}#teacher"
+solvers = ["{url}#solver"]
+decomposers = ["none", "teacher"]
+[run]
+variants = ["D-R"]
+samples = 2
+[limits]
+concurrency = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = [sys.executable, str(Path(__file__).parent / "servers" / "chat_server.py"), "--delay", "0.15"]
+    process = subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
+    process.stdin.close()
+    process.wait(10)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, url: str) -> Path:
+    for name, first in (("train", 0), ("test", 100)):
+        rows = [{"question": f"What is number {first + n}?", "answer": f"it {n}"} for n in range(12)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "run.toml").write_text(CONFIG.format(url=url))
+    return tmp_path
+
+
+def interrupt(arguments: list[str], when: str, cwd: Path) -> str:
+    """Run a command and send it SIGINT once a line of its progress matches `when`. Returns what it said."""
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=cwd
+    )
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if re.search(when, line):
+            process.send_signal(signal.SIGINT)
+            break
+    said += process.stderr.read()
+    assert process.wait(120) == 1, said
+    assert "Traceback" not in said
+    assert said.strip().splitlines()[-1].startswith("fractionate: interrupted"), said
+    return said
+
+
+def complete(arguments: list[str], cwd: Path) -> str:
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def outcomes(folder: Path) -> list[object]:
+    rows = [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
+    return [(row["strategy"], row["decomposer"], row["id"], row["output"], row["prediction"]) for row in rows]
+
+
+def calls(said: str) -> tuple[int, int]:
+    sent, served = re.findall(r"([\d,]+) model calls; ([\d,]+) from the store", said)[-1]
+    return int(sent.replace(",", "")), int(served.replace(",", ""))
+
+
+def test_stages_that_call_a_server_resume_after_ctrl_c(folder: Path) -> None:
+    whole = complete(["demonstrate", "run.toml", "--out", "whole"], folder)
+    interrupt(["demonstrate", "run.toml", "--out", "cut"], r"demonstrate: ", folder)
+    resumed = complete(["demonstrate", "run.toml", "--out", "cut"], folder)
+    assert sum(calls(resumed)) == sum(calls(whole))
+    assert (folder / "cut/demonstrations.jsonl").read_text() == (folder / "whole/demonstrations.jsonl").read_text()
+
+    evaluate = ["evaluate", "run.toml", "--set", "run.variants=[]", "--out"]
+    whole = complete([*evaluate, "whole"], folder)
+    interrupt([*evaluate, "cut"], r"single, none", folder)
+    resumed = complete([*evaluate, "cut"], folder)
+    assert calls(resumed)[1] > 0, "what was completed before Ctrl-C is not asked again"
+    assert outcomes(folder / "cut") == outcomes(folder / "whole")
+    assert calls(complete([*evaluate, "cut"], folder))[0] == 0
+
+
+@pytest.mark.model
+def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_for_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason="the 'train' extra is not installed")
+    demo = ["demo", "--smoke", "--out", str(tmp_path / "demo")]
+    interrupt(demo, r"step 1 of", tmp_path)
+    assert not (tmp_path / "demo/students/D-R/training.json").exists()
+    said = interrupt(demo, r"static, teacher → E-A", tmp_path)
+    assert "train D-R" in said
+    said = complete(demo, tmp_path)
+    assert "train D-R: kept" in said
+    assert "train E-A: kept" in said
+
+    results = json.loads((tmp_path / "demo/results.json").read_text())
+    assert {(cell["strategy"], cell["decomposer"], cell["solver"]) for cell in results["cells"]} == {
+        (strategy, decomposer, solver)
+        for strategy, decomposer in (("single", "none"), ("static", "teacher"), ("static", "D-R"))
+        for solver in ("E-A", "local:HuggingFaceTB/SmolLM2-135M-Instruct")
+    }
+    for name in ("report.md", "report.html", "students/D-R/adapter_model.safetensors", "students/E-A/examples.jsonl"):
+        assert (tmp_path / "demo" / name).stat().st_size > 0
+
+    before = (tmp_path / "demo/results.json").read_bytes()
+    assert calls(complete(demo, tmp_path))[0] == 0
+    assert (tmp_path / "demo/results.json").read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path) -> None:
+    (folder / "whole").mkdir()
+    evaluate = ["evaluate", "run.toml", "--set", "run.variants=[]", "--out", "whole"]
+    limited = f"ulimit -f 40; exec {' '.join(COMMAND)} {' '.join(evaluate[:2])} --set 'run.variants=[]' --out whole"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode in (1, -signal.SIGXFSZ, 128 + signal.SIGXFSZ), done.stderr
+    assert "Traceback" not in done.stderr
+    complete(evaluate, folder)
+    assert outcomes(folder / "whole")
