@@ -181,10 +181,11 @@ def _usage(row: Row, request: Request, text: str) -> Usage:
             cached_input_tokens=int(row.usage.get("cached_input_tokens", 0)),
             output_tokens=int(row.usage.get("output_tokens", row.usage.get("completion_tokens", 0))),
         )
-    from fractionate.models.tokens import count_tokens
+    from fractionate.models.tokens import reference_counter
 
+    count, _ = reference_counter()
     prompt = "\n".join(message.content for message in request.messages)
-    return Usage(calls=1, input_tokens=count_tokens(prompt), output_tokens=count_tokens(text), counted=1)
+    return Usage(calls=1, input_tokens=count(prompt), output_tokens=count(text), counted=1)
 
 
 def _files(path: Path) -> list[Path]:

@@ -196,6 +196,11 @@ class Run:
         model = open_model(base, options.model_copy(update={"style": options.style or "student"}), self.base)
         return Asker(base, model, options.temperature, options.max_tokens)
 
+    @property
+    def models(self) -> list[Model]:
+        """The models that are open."""
+        return list(self._models.values())
+
     # ------------------------------------------------------------------ the matrix
 
     @property

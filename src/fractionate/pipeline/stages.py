@@ -19,6 +19,7 @@ from fractionate.engine.progress import Pulse
 from fractionate.errors import UsageError
 from fractionate.evaluate.matrix import run_matrix
 from fractionate.models.recorded import RecordedModel
+from fractionate.models.tokens import reference_counter
 from fractionate.pipeline.attempts import attempt_rows
 from fractionate.pipeline.folder import read_rows, write_rows
 from fractionate.pipeline.reporting import write_report
@@ -189,7 +190,9 @@ async def _evaluate(run: Run, cells: list[Cell]) -> None:
 
 def _note_counted(run: Run, cell: Cell) -> None:
     if any(one.decomposer_usage.counted or one.solver_usage.counted for one in cell.attempts):
-        run.notes.add("Tokens that were not reported with a reply were counted here with a tokenizer (counted_tokens).")
+        recorded = any(isinstance(model, RecordedModel) for model in run.models)
+        how = f"with {reference_counter()[1]}" if recorded else "at four bytes a token"
+        run.notes.add(f"Tokens of replies that came without usage were counted here {how} (counted_tokens).")
 
 
 def _samples(run: Run) -> int:

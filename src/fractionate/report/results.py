@@ -162,7 +162,7 @@ def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
 def _remarks(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what a reader must know about the cells: counted tokens, fallbacks, unread answers, failed calls."""
     said = (
-        ("counted_tokens", "calls reported no usage: their tokens were counted here with a tokenizer"),
+        ("counted_tokens", "calls reported no usage: their tokens were counted here"),
         ("fell_back", "attempts had no decomposition and went single stage"),
         ("unparsed", "decompositions could not be read"),
         ("unextracted", "outputs held no answer that could be read: they count as wrong"),
