@@ -1,0 +1,82 @@
+"""A million problems, streamed: a JSONL file in, one call a problem, every reply in the store; peak memory out.
+
+    python benchmarks/stream.py [--problems 1000000]
+
+Problems are read row by row, decomposed by the real program against benchmarks/server.py (a process of its own), and
+counted as they come out in order. Nothing holds them all: the peak must stay under 1 GB whatever their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fractionate.config import LimitsConfig, ModelOptions
+from fractionate.datasets import iter_problems
+from fractionate.engine.drive import stream_all
+from fractionate.engine.engine import Engine
+from fractionate.engine.store import Store
+from fractionate.models.openai_api import OpenAIModel
+from fractionate.reasoning.decompose import decompose
+from fractionate.reasoning.program import Asker, Settings
+
+
+def write_questions(path: Path, count: int) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            question = f"Crate {number} holds {number % 97} boxes of {number % 13} pens. How many pens is that?"
+            file.write(json.dumps({"question": question, "answer": str(number % 97 * (number % 13))}) + "\n")
+
+
+async def stream(folder: Path, url: str) -> int:
+    model = OpenAIModel(f"{url}#bench", ModelOptions())
+    asker = Asker(model.name, model)
+    done = 0
+    with Store(folder / "calls.sqlite") as store:
+        async with Engine(store, LimitsConfig(concurrency=64)) as engine:
+            programs = (
+                decompose(problem, asker, Settings())
+                for problem in iter_problems(f"jsonl:{folder / 'questions.jsonl'}")
+            )
+            async for decomposition, _ in stream_all(programs, engine):
+                done += bool(decomposition.subquestions)
+                if done % 100_000 == 0:
+                    print(f"{done:,} done, peak {peak_mb():.0f} MB", flush=True)
+        await model.close()
+    return done
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", type=int, default=1_000_000)
+    count = parser.parse_args().problems
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("server.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    url = f"http://127.0.0.1:{int(server.stdout.readline().split()[-1])}/v1"
+    with tempfile.TemporaryDirectory() as name:
+        write_questions(Path(name) / "questions.jsonl", count)
+        started = time.perf_counter()
+        done = asyncio.run(stream(Path(name), url))
+        seconds = time.perf_counter() - started
+    server.terminate()
+    print(f"{done:,} problems in {seconds:.0f} s ({done / seconds:,.0f} a second), peak memory {peak_mb():.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
