@@ -3,9 +3,10 @@
     pip install mutmut
     python benchmarks/mutation.py [--keep DIR]
 
-Copies the sources and the three test files into a folder of its own, lets mutmut change one thing at a time, and prints each
-change that no test noticed. Exit 1 when a survivor is not listed in `EQUIVALENT` below, with the reason why it changes
-nothing. Property tests and the ones with a million characters are left out: they are slow, and the plain cases must suffice.
+Copies the sources and the three test files into a folder of its own, lets mutmut change one thing at a time, and prints
+each change that no test noticed. Exit 1 when a survivor is not listed in `EQUIVALENT` below, with the reason why it
+changes nothing. Property tests and those with a million characters are left out: they are slow, and plain cases must
+suffice.
 """
 
 from __future__ import annotations
