@@ -7,7 +7,7 @@ whole. That is why a run that was cut off anywhere is resumed by the same comman
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from fractionate.distill.demonstrate import Demonstration, demonstrate, flatten
@@ -94,7 +94,7 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
         for problem in problems
         for dataset in (run.dataset(problem.dataset),)
     )
-    demonstrations = flatten(_in_loop(run, run_all(programs, run.engine)))
+    demonstrations = flatten(_in_loop(run, lambda: run_all(programs, run.engine)))
     write_rows(run.folder.demonstrations, (one.as_row(run.train[one.problem_id]) for one in demonstrations))
     unparsed = sum(one.decomposition.status == "unparsed" for one in demonstrations)
     if unparsed:
@@ -140,7 +140,7 @@ def evaluate_stage(run: Run) -> list[Cell]:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
     cells: list[Cell] = []
     try:
-        _in_loop(run, _evaluate(run, cells))
+        _in_loop(run, lambda: _evaluate(run, cells))
     except BudgetReached:
         if cells:
             planned = len(run.pairs) * len(run.tests)
@@ -210,16 +210,18 @@ def _samples(run: Run) -> int:
     return wanted
 
 
-def _in_loop(run: Run, work: Coroutine[Any, Any, T]) -> T:
+def _in_loop(run: Run, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a stage's calls in an event loop of its own and close the models' connections with it."""
 
     async def whole() -> T:
         async with Pulse(run.engine, run.progress.step):
-            return await work
+            return await work()
 
+    stage = whole()
     with asyncio.Runner() as runner:
         try:
-            return runner.run(whole())
+            return runner.run(stage)
         finally:
+            stage.close()  # Ctrl-C may come before its first step
             # By itself, not inside `whole`: Ctrl-C cancels that, and connections must be closed all the same.
             runner.run(run.close_models())
