@@ -102,7 +102,7 @@ def test_stages_that_call_a_server_resume_after_ctrl_c(folder: Path) -> None:
 def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_for_nothing(tmp_path: Path) -> None:
     pytest.importorskip("trl", reason="the 'train' extra is not installed")
     demo = ["demo", "--smoke", "--out", str(tmp_path / "demo")]
-    interrupt(demo, r"step 1 of", tmp_path)
+    interrupt(demo, r"train D-R:", tmp_path)
     assert not (tmp_path / "demo/students/D-R/training.json").exists()
     said = interrupt(demo, r"static, teacher → E-A", tmp_path)
     assert "train D-R" in said

@@ -19,9 +19,10 @@ class Size:
 
     train: int
     test: int
+    max_tokens: int
 
 
-FULL, SMOKE = Size(train=96, test=48), Size(train=24, test=8)
+FULL, SMOKE = Size(train=96, test=48, max_tokens=64), Size(train=16, test=8, max_tokens=24)
 
 CONFIG = """\
 # Written by `fractionate demo`. Run it again with `fractionate run {folder}/demo.toml`, with other keys by --set.
@@ -38,7 +39,7 @@ decomposers = ["none", "teacher"]
 student = "{model}"
 
 [models.options."{model}"]
-max_tokens = 64
+max_tokens = {max_tokens}
 batch_size = 32
 
 [run]
@@ -110,7 +111,12 @@ def write_demo(folder: Path, size: Size) -> Path:
     ]
     write_recording(folder / "teacher.jsonl", problems, samples=2, flaw_rate=TEACHER_FLAWS, seed=0)
     config = CONFIG.format(
-        folder=folder, train_end=size.train - 1, test_end=size.test - 1, model=MODEL, flaws=TEACHER_FLAWS
+        folder=folder,
+        train_end=size.train - 1,
+        test_end=size.test - 1,
+        model=MODEL,
+        flaws=TEACHER_FLAWS,
+        max_tokens=size.max_tokens,
     )
     write_text(config, folder / "demo.toml")
     return folder / "demo.toml"
