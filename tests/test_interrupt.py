@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def interrupt(arguments: list[str], when: str, cwd: Path) -> str:
     for line in process.stderr:
         said += line
         if re.search(when, line):
+            time.sleep(0.3)  # CPython complains of its own half-made event loop if it is hit while making one
             process.send_signal(signal.SIGINT)
             break
     said += process.stderr.read()

@@ -217,11 +217,20 @@ def _in_loop(run: Run, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         async with Pulse(run.engine, run.progress.step):
             return await work()
 
+    async def end() -> None:
+        # Ctrl-C may come even before the stage's first step: whatever is left of it ends before its models.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await run.close_models()
+
     stage = whole()
-    with asyncio.Runner() as runner:
-        try:
-            return runner.run(stage)
-        finally:
-            stage.close()  # Ctrl-C may come before its first step
-            # By itself, not inside `whole`: Ctrl-C cancels that, and connections must be closed all the same.
-            runner.run(run.close_models())
+    try:
+        with asyncio.Runner() as runner:
+            try:
+                return runner.run(stage)
+            finally:
+                runner.run(end())
+    finally:
+        stage.close()
