@@ -6,28 +6,24 @@ whole. That is why a run that was cut off anywhere is resumed by the same comman
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from fractionate.distill.demonstrate import Demonstration, demonstrate, flatten
 from fractionate.distill.examples import needs_solutions
 from fractionate.distill.screen import Screening, screen
 from fractionate.engine.budget import BudgetReached
 from fractionate.engine.drive import run_all
-from fractionate.engine.progress import Pulse
 from fractionate.errors import UsageError
 from fractionate.evaluate.matrix import run_matrix
 from fractionate.models.recorded import RecordedModel
 from fractionate.models.tokens import reference_counter
 from fractionate.pipeline.attempts import attempt_rows
 from fractionate.pipeline.folder import read_rows, write_rows
+from fractionate.pipeline.loop import in_loop
 from fractionate.pipeline.reporting import write_report
 from fractionate.pipeline.run import STUDENTS, Run
 from fractionate.pipeline.training import check_trainer, train_students
 from fractionate.types import Cell
-
-T = TypeVar("T")
 
 
 def run_everything(run: Run) -> dict[str, Any]:
@@ -94,7 +90,7 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
         for problem in problems
         for dataset in (run.dataset(problem.dataset),)
     )
-    demonstrations = flatten(_in_loop(run, lambda: run_all(programs, run.engine)))
+    demonstrations = flatten(in_loop(run, lambda: run_all(programs, run.engine)))
     write_rows(run.folder.demonstrations, (one.as_row(run.train[one.problem_id]) for one in demonstrations))
     unparsed = sum(one.decomposition.status == "unparsed" for one in demonstrations)
     if unparsed:
@@ -140,7 +136,7 @@ def evaluate_stage(run: Run) -> list[Cell]:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
     cells: list[Cell] = []
     try:
-        _in_loop(run, lambda: _evaluate(run, cells))
+        in_loop(run, lambda: _evaluate(run, cells))
     except BudgetReached:
         if cells:
             planned = len(run.pairs) * len(run.tests)
@@ -208,29 +204,3 @@ def _samples(run: Run) -> int:
         )
         return recorded
     return wanted
-
-
-def _in_loop(run: Run, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a stage's calls in an event loop of its own and close the models' connections with it."""
-
-    async def whole() -> T:
-        async with Pulse(run.engine, run.progress.step):
-            return await work()
-
-    async def end() -> None:
-        # Ctrl-C may come even before the stage's first step: whatever is left of it ends before its models.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await run.close_models()
-
-    stage = whole()
-    try:
-        with asyncio.Runner() as runner:
-            try:
-                return runner.run(stage)
-            finally:
-                runner.run(end())
-    finally:
-        stage.close()
