@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fractionate.errors import UsageError
 from fractionate.types import Strategy
@@ -25,6 +25,7 @@ DEFAULT_STUDENT = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 DECOMPOSER_VARIANTS = ("D-T", "D-R")
 SOLVER_VARIANTS = ("E-T", "E-A", "E-T-direct", "E-A-direct", "S-T", "S-A", "S-T-direct", "S-A-direct")
 """S-… are the single-stage students: they see the question only (paper §4, "single-stage")."""
+STUDENTS = (*DECOMPOSER_VARIANTS, *SOLVER_VARIANTS)
 Variant = Literal["D-T", "D-R", "E-T", "E-A", "E-T-direct", "E-A-direct", "S-T", "S-A", "S-T-direct", "S-A-direct"]
 
 
@@ -78,15 +79,40 @@ class ModelsConfig(_Section):
     """The teacher, the solvers and decomposers to pair, and the student to train."""
 
     teacher: str = Field(default="", description="decomposes and, to screen, solves")
+    solver: str = Field(
+        default="", description='the model that "solver" stands for in the matrix; the teacher if empty'
+    )
     solvers: Names = Field(
-        default=["teacher"], description='solvers: "teacher", a student such as "E-A", or a model name'
+        default=["teacher"],
+        description='solvers: "teacher", "solver", "student" (untuned), a student such as "E-A", or a model name; '
+        '["solver"] by default where models.solver is named',
     )
     decomposers: Names = Field(
-        default=["none", "teacher"], description='decomposers: "none", "teacher", "gold", a student or a model name'
+        default=["none", "teacher"],
+        description='decomposers: "none", "teacher", "gold", "solver", "student" (untuned), a student or a model name',
     )
     student: str = Field(default=DEFAULT_STUDENT, description="the base model that students are trained from")
     screen_solver: str = Field(default="", description="solves to screen; the teacher if empty")
     options: dict[str, ModelOptions] = Field(default={}, description="per-model options, by model name")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _measure_with_the_solver(cls, table: Any) -> Any:
+        if isinstance(table, dict) and table.get("solver") and "solvers" not in table:
+            return {**table, "solvers": ["solver"]}
+        return table
+
+
+class StudentConfig(_Section):
+    """One student of your own naming, under [students.NAME]: a variant with data, a seed or a base of its own."""
+
+    variant: Variant = Field(description="what it learns: D-T, D-R, E-T, E-A, …")
+    train: Names = Field(
+        default=[], description="what it learns from: a reference or a list; all of data.train if empty"
+    )
+    max_examples: int = Field(default=0, ge=0, description="examples at most; train.max_examples if 0")
+    seed: int | None = Field(default=None, ge=0, description="seed of its training; run.seed if absent")
+    base: str = Field(default="", description="the model it is trained from; models.student if empty")
 
 
 class RunConfig(_Section):
@@ -98,6 +124,10 @@ class RunConfig(_Section):
         default="", description="the SQLite file of all calls; calls.sqlite in the run's folder if empty"
     )
     strategies: list[Strategy] = Field(default=["single", "static"], description="strategies to measure")
+    pairs: list[tuple[str, str]] = Field(
+        default=[],
+        description="decomposer and solver of the only cells to measure, instead of every decomposer with every solver",
+    )
     variants: list[Variant] = Field(default=["D-R"], description="students to train; [] trains none")
     samples: int = Field(default=2, ge=1, le=100, description="chances a question has to pass the screen")
     sample_temperature: float = Field(default=0.7, ge=0, description="temperature of the second and later chances")
@@ -172,7 +202,8 @@ class Config(_Section):
     """One run, whole."""
 
     data: DataConfig
-    models: ModelsConfig = ModelsConfig()
+    models: ModelsConfig = Field(default_factory=ModelsConfig)
+    students: dict[str, StudentConfig] = Field(default={}, description="students of your own naming, by name")
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -182,6 +213,12 @@ class Config(_Section):
     published: list[dict[str, Any]] = Field(
         default=[], description="published figures to lay beside the cells: decomposer, solver, value, source"
     )
+
+    def variant(self, name: str) -> str:
+        """Return the variant of a student by its name in the matrix; "" for a name that is no student's."""
+        if name in self.students:
+            return self.students[name].variant
+        return name if name in STUDENTS else ""
 
     def options(self, model: str) -> ModelOptions:
         """Return the options given for a model name, or the defaults."""
@@ -270,7 +307,11 @@ def _first_problem(error: ValidationError) -> str:
 
 def _known_keys(path: list[str]) -> list[str]:
     """Return the keys a section knows. Tables keyed by model name (options, prices) step over the name."""
-    tables: dict[tuple[str, ...], type[BaseModel]] = {("models", "options"): ModelOptions, ("prices",): PriceConfig}
+    tables: dict[tuple[str, ...], type[BaseModel]] = {
+        ("models", "options"): ModelOptions,
+        ("prices",): PriceConfig,
+        ("students",): StudentConfig,
+    }
     for prefix, section in tables.items():
         if tuple(path[: len(prefix)]) == prefix and len(path) == len(prefix) + 1:
             return list(section.model_fields)

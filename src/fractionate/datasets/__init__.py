@@ -38,7 +38,21 @@ def iter_problems(
     """
     parsed = parse_reference(reference, columns) if isinstance(reference, str) else reference
     end = None if parsed.end is None else parsed.end + 1
-    return islice(get(parsed.name).load(resolve(parsed, base)), parsed.start or 0, end)
+    rows = islice(get(parsed.name).load(resolve(parsed, base)), parsed.start or 0, end)
+    return _of_kinds(rows, parsed) if parsed.kinds else rows
+
+
+def _of_kinds(rows: Iterator[Problem], reference: Reference) -> Iterator[Problem]:
+    """Yield the rows of the reference's kinds. Raises UsageError, at the end, for a kind that no row is of."""
+    seen: set[str] = set()
+    for problem in rows:
+        seen.add(problem.kind)
+        if problem.kind in reference.kinds:
+            yield problem
+    missing = [kind for kind in reference.kinds if kind not in seen]
+    if missing:
+        known = ", ".join(sorted(seen - {""})) or "none: its questions are of no stated kind"
+        raise UsageError(f"{reference.text} holds no question of kind {missing[0]!r}; its kinds are {known}")
 
 
 def load(

@@ -15,7 +15,11 @@ AnswerForm = Literal["number", "span", "yes-no", "choice", "text"]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A data reference, parsed: `NAME[:PATH][#SPLIT][@START-END]`. `start` and `end` are row indices, both included."""
+    """A data reference, parsed: `NAME[:PATH][#SPLIT][?KIND,…][@START-END]`.
+
+    `start` and `end` are row indices of the split, both included; of those rows the ones of the `kinds` are meant (all
+    where it is empty).
+    """
 
     text: str
     name: str
@@ -23,6 +27,7 @@ class Reference:
     split: str = ""
     start: int | None = None
     end: int | None = None
+    kinds: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     """The user's column names, by ours (question, answers, context, id, subquestions)."""
 

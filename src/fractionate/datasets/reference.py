@@ -1,4 +1,4 @@
-"""Data references: `NAME[:PATH][#SPLIT][@START-END]`, and the table of data sets that NAME is looked up in."""
+"""Data references: `NAME[:PATH][#SPLIT][?KIND,…][@START-END]`, and the table of data sets that NAME is looked up in."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ FILE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _SLICE = re.compile(r"@(\d{1,15})-(\d{1,15})\Z", re.ASCII)
 _BROKEN_SLICE = re.compile(r"@[\d\s,:.-]*\Z", re.ASCII)
 _SPLIT = re.compile(r"#([A-Za-z0-9_-]*)\Z")
-_FORM = "NAME[:PATH][#SPLIT][@START-END]"
+_KINDS = re.compile(r"\?([\w-]+(?:,[\w-]+)*)\Z")
+_FORM = "NAME[:PATH][#SPLIT][?KIND,KIND][@START-END]"
 
 
 def parse_reference(text: str, columns: Mapping[str, str] | None = None) -> Reference:
     """Parse a data reference; a bare path of a data file stands for `jsonl:PATH`.
 
-    START and END are row indices from 0, both included. Raises UsageError naming what is wrong and the form, or the
-    nearest known name.
+    START and END are row indices from 0, both included; of these rows only those of the KINDs are meant. Raises
+    UsageError naming what is wrong and the form, or the nearest known name.
     """
     rest, start, end = _cut_slice(text.strip(), text)
+    rest, kinds = _cut_kinds(rest)
     rest, split = _cut_split(rest, text)
     name, colon, path = rest.partition(":")
     if name not in MODULES and rest.lower().endswith(FILE_SUFFIXES):
@@ -42,7 +44,7 @@ def parse_reference(text: str, columns: Mapping[str, str] | None = None) -> Refe
         raise unknown_name(name, text)
     if colon and not path:
         raise UsageError(f"data reference {text!r} has no path after the colon: write {name}:PATH")
-    return Reference(text, name, path, split, start, end, _checked(columns or {}))
+    return Reference(text, name, path, split, start, end, kinds, _checked(columns or {}))
 
 
 def resolve(reference: Reference, base: Path | None) -> Reference:
@@ -75,6 +77,12 @@ def _cut_slice(rest: str, text: str) -> tuple[str, int | None, int | None]:
     if _BROKEN_SLICE.search(rest):
         raise UsageError(f"data reference {text!r} has a slice that is not @START-END: write for example @0-99")
     return rest, None, None
+
+
+def _cut_kinds(rest: str) -> tuple[str, tuple[str, ...]]:
+    if match := _KINDS.search(rest):
+        return rest[: match.start()], tuple(dict.fromkeys(match[1].split(",")))
+    return rest, ()
 
 
 def _cut_split(rest: str, text: str) -> tuple[str, str]:

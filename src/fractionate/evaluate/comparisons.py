@@ -18,11 +18,11 @@ from typing import Any
 
 from fractionate.config import Config
 from fractionate.evaluate.pairs import (
-    SINGLE_STAGE_STUDENTS,
     TestSet,
     by_test_set,
     has_student_decomposer,
     has_student_solver,
+    is_single_stage_student,
     judged_strategy,
     outcomes,
     pair_up,
@@ -95,7 +95,7 @@ def _students(test: TestSet, config: Config) -> Iterator[tuple[Cell, Cell]]:
         if reference is None:
             continue
         decomposer_fits = has_student_decomposer(cell, config) or cell.decomposer == reference.decomposer
-        solver_fits = has_student_solver(cell) or cell.solver == reference.solver
+        solver_fits = has_student_solver(cell, config) or cell.solver == reference.solver
         if decomposer_fits and solver_fits:
             yield cell, reference
 
@@ -105,7 +105,7 @@ def _single_stage_students(test: TestSet, config: Config) -> Iterator[tuple[Cell
     if reference is None:
         return
     for solver in dict.fromkeys(cell.solver for cell in test.cells):
-        if solver in SINGLE_STAGE_STUDENTS:
+        if is_single_stage_student(solver, config):
             yield from ((cell, reference) for cell in test.single_stage(solver))
 
 

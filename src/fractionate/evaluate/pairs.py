@@ -10,9 +10,8 @@ from fractionate.config import SOLVER_VARIANTS, Config
 from fractionate.types import Attempt, Cell
 
 SINGLE_STAGE = ("single", "single-cot")
-STUDENT_SOLVERS = frozenset(SOLVER_VARIANTS)
-SINGLE_STAGE_STUDENTS = frozenset(name for name in SOLVER_VARIANTS if name.startswith("S-"))
-NOT_STUDENTS = frozenset({"none", "teacher", "gold"})
+NOT_STUDENTS = frozenset({"none", "teacher", "gold", "solver", "student"})
+"""Names of decomposers that are no candidates: "student" is the base as it comes, before any distilling."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def reference_solver(test: TestSet, config: Config) -> str:
         return config.verdict.solver
     in_order = [name for name in ("teacher", config.models.teacher, *config.models.solvers) if name in measured]
     in_order += [cell.solver for cell in test.cells]
-    return next((name for name in in_order if name not in STUDENT_SOLVERS), "")
+    return next((name for name in in_order if not config.variant(name)), "")
 
 
 def decomposes_as_teacher(cell: Cell, config: Config) -> bool:
@@ -107,9 +106,14 @@ def has_student_decomposer(cell: Cell, config: Config) -> bool:
     return cell.decomposer not in NOT_STUDENTS and not decomposes_as_teacher(cell, config)
 
 
-def has_student_solver(cell: Cell) -> bool:
-    """Return whether a cell's solver is a trained student."""
-    return cell.solver in STUDENT_SOLVERS
+def has_student_solver(cell: Cell, config: Config) -> bool:
+    """Return whether a cell's solver is a student trained to solve."""
+    return config.variant(cell.solver) in SOLVER_VARIANTS
+
+
+def is_single_stage_student(name: str, config: Config) -> bool:
+    """Return whether a solver is a student that was trained without subquestions."""
+    return config.variant(name).startswith("S-")
 
 
 def pair_up(a: Cell, b: Cell) -> tuple[list[Attempt], list[Attempt]]:

@@ -108,7 +108,7 @@ def _candidates(test: TestSet, reference: Cell, config: Config) -> list[Cell]:
 
 def _part(cell: Cell, reference: Cell, config: Config) -> Part | None:
     """Return which part of the undistilled pair a cell replaces by a student, None if it does something else."""
-    student_decomposer, student_solver = has_student_decomposer(cell, config), has_student_solver(cell)
+    student_decomposer, student_solver = has_student_decomposer(cell, config), has_student_solver(cell, config)
     if student_decomposer and student_solver:
         return "pair"
     if student_decomposer and cell.solver == reference.solver:

@@ -17,7 +17,7 @@ from fractionate.engine.forecast import Forecast, Stage, forecast, plan_stage
 from fractionate.models.base import Model, Style
 from fractionate.models.echo import EchoModel
 from fractionate.models.recorded import RecordedModel
-from fractionate.pipeline.run import STUDENTS, Run
+from fractionate.pipeline.run import Run
 from fractionate.reasoning.decompose import decompose
 from fractionate.reasoning.program import Asker, Task
 from fractionate.reasoning.prompting import final_line
@@ -32,23 +32,26 @@ STAND_IN_SUBQUESTION = "What has to be known about the first thing before the qu
 def forecast_run(run: Run) -> Forecast:
     """Return the calls, tokens, dollars and seconds of every stage. Opens models and calls none."""
     stages: list[Stage] = []
-    if run.variants:
+    if run.students:
         stages += _stages(run, "demonstrate", _demonstrating(run))
     stages += _stages(run, "evaluate", _evaluating(run))
     return forecast(stages, run.config.limits, run.pricing)
 
 
-def training_examples(run: Run, variant: str) -> list[Example]:
+def training_examples(run: Run, student: str) -> list[Example]:
     """Return examples shaped like those a student will get, before there are any demonstrations."""
-    dataset_of = {problem.dataset: run.dataset(problem.dataset) for problem in run.train.values()}
+    problems = run.train_of(student)
+    dataset_of = {problem.dataset: run.dataset(problem.dataset) for problem in problems.values()}
     demonstrations = []
-    for problem in run.train.values():
+    for problem in problems.values():
         dataset = dataset_of[problem.dataset]
         asker = Asker("", _Nobody(), 0.0, 0)
         program = demonstrate(problem, dataset, asker, asker, run.settings(dataset), 1)
         demonstrations += _walk(program, lambda call: _stand_in(call, right=True))[0]
     forms = {name: dataset.answer_form for name, dataset in dataset_of.items()}
-    return build_examples(variant, run.train, forms, demonstrations, with_context=run.config.run.decomposer_context)[0]
+    variant, with_context = run.config.variant(student), run.config.run.decomposer_context
+    examples = build_examples(variant, problems, forms, demonstrations, with_context=with_context)[0]
+    return examples[: run.student(student).max_examples or None]
 
 
 def training_lines(run: Run) -> list[str]:
@@ -56,12 +59,10 @@ def training_lines(run: Run) -> list[str]:
     from fractionate.distill.train import estimate
 
     lines = []
-    for variant in run.variants:
-        examples = training_examples(run, variant)
-        taken = examples[: run.config.train.max_examples or len(examples)]
-        needs = estimate(run.config.models.student, taken, run.config.train)
+    for name in run.students:
+        needs = estimate(run.student(name).base, training_examples(run, name), run.config.train)
         lines.append(
-            f"train {variant} ({VARIANTS[variant].role}): up to {needs['examples']} examples, "
+            f"train {name} ({VARIANTS[run.config.variant(name)].role}): up to {needs['examples']} examples, "
             f"{needs['tokens']:,} tokens, {needs['steps']} steps, "
             f"about {needs['memory_bytes'] / 2**30:.1f} GiB of memory"
         )
@@ -116,9 +117,7 @@ def _stages(run: Run, name: str, calls: Iterable[Call]) -> list[Stage]:
 
 def _asker(run: Run, name: str) -> Asker:
     """Return who will be asked; a student that is not trained yet is stood in for by its base, asked in its form."""
-    if name in STUDENTS and not (run.folder.student(name) / "training.json").is_file():
-        return run.untrained(name)
-    return run.asker(name)
+    return run.untrained(name) if run.config.variant(name) and not run.is_trained(name) else run.asker(name)
 
 
 def _replying(run: Run, *, right: bool) -> Any:

@@ -12,23 +12,22 @@ from pathlib import Path
 from types import TracebackType
 
 from fractionate import datasets
-from fractionate.config import DECOMPOSER_VARIANTS, SOLVER_VARIANTS, Config, ModelOptions
+from fractionate.config import Config, ModelOptions, StudentConfig
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.overlap import find_overlap
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.errors import UsageError
 from fractionate.evaluate.cost import Pricing
-from fractionate.evaluate.matrix import Pair, TestSet, plan_pairs
-from fractionate.models import check_name, is_model_name, open_model
+from fractionate.evaluate.matrix import Pair, TestSet
+from fractionate.models import open_model
 from fractionate.models.base import Model
 from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.progress import Progress
+from fractionate.pipeline.roster import ROLES, check_names, model_of, pairs_to_measure, students_to_train
 from fractionate.reasoning.program import Asker, Settings
 from fractionate.types import Problem
-
-STUDENTS = (*DECOMPOSER_VARIANTS, *SOLVER_VARIANTS)
 
 
 class Run:
@@ -41,7 +40,8 @@ class Run:
         self.progress = progress or Progress()
         self.pricing = Pricing.of(config)
         self._models: dict[str, Model] = {}
-        self._check_names()
+        self._loaded: dict[str, Sequence[Problem]] = {}
+        check_names(config)
         self.folder.create()
         self.notes = Notes(self.folder.notes)
         store = Path(config.run.store) if config.run.store else folder / "calls.sqlite"
@@ -74,18 +74,31 @@ class Run:
 
     @cached_property
     def train(self) -> dict[str, Problem]:
-        """The training problems by id, over all references."""
+        """The training problems by id, over all references: data.train and what single students learn from."""
         problems: dict[str, Problem] = {}
         for reference in self.config.data.train:
             for problem in self._load(reference):
                 if problem.id in problems:
                     raise UsageError(f"data.train: {problem.id} occurs twice (in {reference}): ids must be unique")
                 problems[problem.id] = problem
+        for student in self.config.students.values():
+            for problem in self._problems(student.train):
+                if problems.setdefault(problem.id, problem) != problem:
+                    raise UsageError(f"two training problems have the id {problem.id}: ids must be unique")
         if not problems:
             raise UsageError(
                 "data.train is empty: students are trained on its questions; name data or set run.variants=[]"
             )
         return problems
+
+    def train_of(self, student: str) -> Mapping[str, Problem]:
+        """Return the problems that a student learns from, by id: its own, else all of data.train."""
+        named = self.config.students[student].train if student in self.config.students else []
+        wanted = self._problems(named or self.config.data.train)
+        return {problem.id: problem for problem in wanted}
+
+    def _problems(self, references: Sequence[str]) -> list[Problem]:
+        return [problem for reference in references for problem in self._load(reference)]
 
     @cached_property
     def tests(self) -> list[TestSet]:
@@ -93,7 +106,7 @@ class Run:
         if not self.config.data.test:
             raise UsageError("data.test is empty: name the data that the pairs are to be measured on")
         tests = _told_apart([self._test(reference) for reference in self.config.data.test])
-        if self.config.data.train:
+        if self.config.data.train or any(student.train for student in self.config.students.values()):
             self._refuse_overlap(tests)
         return tests
 
@@ -113,6 +126,11 @@ class Run:
         )
 
     def _load(self, reference: str) -> Sequence[Problem]:
+        if reference not in self._loaded:
+            self._loaded[reference] = self._read(reference)
+        return self._loaded[reference]
+
+    def _read(self, reference: str) -> Sequence[Problem]:
         parsed = self._parse(reference)
         # A relative path is looked for beside the config first, then in the working directory.
         beside = bool(parsed.path) and (self.base / parsed.path).exists()
@@ -143,21 +161,11 @@ class Run:
     # ------------------------------------------------------------------ models
 
     def asker(self, name: str) -> Asker:
-        """Return the model behind a name of the matrix: "teacher", a student such as "D-R", or a model name."""
-        if name == "teacher":
-            return self._asker(self.teacher, self.teacher)
-        if name in STUDENTS:
-            return self._student(name)
-        return self._asker(name, name)
-
-    @property
-    def teacher(self) -> str:
-        """The teacher's model name."""
-        if not self.config.models.teacher:
-            raise UsageError(
-                "models.teacher is missing: name the model that decomposes (openai:NAME, recorded:PATH, …)"
-            )
-        return self.config.models.teacher
+        """Return the model behind a name of the matrix: a role, a student such as "D-R", or a model name."""
+        if name in ROLES:
+            model = model_of(self.config, name)
+            return self._asker(model, model)
+        return self._student(name) if self.config.variant(name) else self._asker(name, name)
 
     def _asker(self, name: str, priced_as: str, options: ModelOptions | None = None) -> Asker:
         options = options or self.config.options(priced_as)
@@ -176,25 +184,35 @@ class Run:
             raise UsageError(f'models.options."{name}".batch: only openai: and http: models have a batch endpoint')
         return OpenAIBatchModel(model, self.store, run=self.name, say=self.progress.stage)
 
-    def _student(self, variant: str) -> Asker:
-        base = self.config.models.student
-        folder = self.folder.student(variant)
-        if not (folder / "training.json").is_file():
-            raise UsageError(
-                f"student {variant} is not trained yet: run the train stage first (fractionate train CONFIG)"
-            )
+    def student(self, name: str) -> StudentConfig:
+        """Return how a student is made: its variant, base and seed, with the run's where it has none of its own."""
+        own = self.config.students.get(name) or StudentConfig.model_validate({"variant": name})
+        return own.model_copy(
+            update={
+                "base": own.base or self.config.models.student,
+                "seed": self.config.run.seed if own.seed is None else own.seed,
+                "max_examples": own.max_examples or self.config.train.max_examples,
+            }
+        )
+
+    def _student(self, name: str) -> Asker:
+        base, folder = self.student(name).base, self.folder.student(name)
+        if not self.is_trained(name):
+            raise UsageError(f"student {name} is not trained yet: run the train stage first (fractionate train CONFIG)")
         # An adapter rides on its base; a student of full training is a model of its own.
         is_adapter = (folder / "adapter_config.json").is_file()
-        name = f"{base}@{folder}" if is_adapter else f"local:{folder}"
-        options = self.config.models.options.get(variant, self.config.options(base))
-        return self._asker(name, base, options.model_copy(update={"style": options.style or "student"}))
+        model = f"{base}@{folder}" if is_adapter else f"local:{folder}"
+        return self._asker(model, base, self._student_options(name, base))
 
-    def untrained(self, variant: str) -> Asker:
+    def untrained(self, name: str) -> Asker:
         """Return a student's base, asked in the student's form: who will answer, but for the training."""
-        base = self.config.models.student
-        options = self.config.models.options.get(variant, self.config.options(base))
-        model = open_model(base, options.model_copy(update={"style": options.style or "student"}), self.base)
-        return Asker(base, model, options.temperature, options.max_tokens)
+        base = self.student(name).base
+        options = self._student_options(name, base)
+        return Asker(base, open_model(base, options, self.base), options.temperature, options.max_tokens)
+
+    def _student_options(self, name: str, base: str) -> ModelOptions:
+        options = self.config.models.options.get(name, self.config.options(base))
+        return options.model_copy(update={"style": options.style or "student"})
 
     @property
     def models(self) -> list[Model]:
@@ -203,59 +221,27 @@ class Run:
 
     # ------------------------------------------------------------------ the matrix
 
+    @cached_property
+    def students(self) -> list[str]:
+        """The students to train, by name, in the order of the config."""
+        return students_to_train(self.config)
+
     @property
     def variants(self) -> list[str]:
-        """The students to train: `run.variants`, and those the matrix names. An empty `run.variants` trains none."""
-        if not self.config.run.variants:
-            return []
-        named = [*self.config.run.variants, *self.config.models.decomposers, *self.config.models.solvers]
-        return [variant for variant in dict.fromkeys(named) if variant in STUDENTS]
+        """The variants of the students to train, each once."""
+        return list(dict.fromkeys(self.config.variant(name) for name in self.students))
 
     @property
     def pairs(self) -> list[Pair]:
         """The cells to measure: the matrix's names and every trained student, in the order of the config."""
-        return plan_pairs(
-            self.config.run.strategies,
-            self._players(self.config.models.decomposers, DECOMPOSER_VARIANTS),
-            self._players(self.config.models.solvers, SOLVER_VARIANTS),
-        )
+        pairs, left_out = pairs_to_measure(self.config, self.is_trained)
+        for name in left_out:
+            self.notes.add(f"{name} is named in the matrix but run.variants trains none: its cells are left out.")
+        return pairs
 
-    def _players(self, named: Sequence[str], role_variants: Sequence[str]) -> list[str]:
-        trained = set(self.variants)
-        players = []
-        for name in [*named, *(variant for variant in self.variants if variant in role_variants)]:
-            if name in STUDENTS and name not in trained and not (self.folder.student(name) / "training.json").is_file():
-                self.notes.add(f"{name} is named in the matrix but run.variants trains none: its cells are left out.")
-            elif name not in players:
-                players.append(name)
-        return players
-
-    def _check_names(self) -> None:
-        """Refuse names that mean nothing before anything is opened or paid for."""
-        models = self.config.models
-        allowed: Mapping[str, tuple[str, ...]] = {
-            "models.decomposers": ("none", "teacher", "gold", *STUDENTS),
-            "models.solvers": ("teacher", *STUDENTS),
-        }
-        for key, names in (("models.decomposers", models.decomposers), ("models.solvers", models.solvers)):
-            if not names:
-                raise UsageError(f"{key} is empty: name at least one")
-            for name in names:
-                if name in allowed[key]:
-                    continue
-                if not is_model_name(name):
-                    raise UsageError(f"{key}: {name!r} is neither one of {', '.join(allowed[key])} nor a model name")
-                check_name(name)
-        for name in (models.teacher, models.student, models.screen_solver):
-            if name:
-                check_name(name)
-        if self.variants and not models.student.startswith("local:"):
-            raise UsageError(f"models.student is {models.student!r}: only local: models can be trained")
-        if not self.config.run.strategies:
-            raise UsageError("run.strategies is empty: name at least one, such as static")
-        for name, _ in models.options.items():
-            if name not in STUDENTS:
-                check_name(name)
+    def is_trained(self, name: str) -> bool:
+        """Return whether a student's training has come to its end."""
+        return (self.folder.student(name) / "training.json").is_file()
 
 
 def _told_apart(tests: list[TestSet]) -> list[TestSet]:
@@ -264,7 +250,7 @@ def _told_apart(tests: list[TestSet]) -> list[TestSet]:
     return [
         test
         if seen[test.name, test.split] == 1
-        else replace(test, split=test.reference.partition(":")[2] or test.reference)
+        else replace(test, split=test.reference.removeprefix(test.name).lstrip(":#") or test.reference)
         for test in tests
     ]
 

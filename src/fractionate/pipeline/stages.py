@@ -21,7 +21,8 @@ from fractionate.pipeline.attempts import attempt_rows
 from fractionate.pipeline.folder import read_rows, write_rows
 from fractionate.pipeline.loop import in_loop
 from fractionate.pipeline.reporting import write_report
-from fractionate.pipeline.run import STUDENTS, Run
+from fractionate.pipeline.roster import models_asked
+from fractionate.pipeline.run import Run
 from fractionate.pipeline.training import check_trainer, train_students
 from fractionate.types import Cell
 
@@ -31,7 +32,7 @@ def run_everything(run: Run) -> dict[str, Any]:
     run.notes.clear()
     check_before_spending(run)
     check_budget(run)
-    if run.variants:
+    if run.students:
         demonstrate_stage(run)
         screen_stage(run)
         train_stage(run)
@@ -42,11 +43,11 @@ def run_everything(run: Run) -> dict[str, Any]:
 def check_before_spending(run: Run) -> None:
     """Open every model and read all data, so that a missing key, extra or file is said before a call is paid for."""
     _ = run.tests
-    if run.variants:
+    if run.students:
         _ = run.train
         check_trainer()
-    players = {name for pair in run.pairs for name in (pair.decomposer, pair.solver)} - {"none", "gold", *STUDENTS}
-    if run.variants:
+    players = models_asked(run.config, run.pairs)
+    if run.students:
         players |= {"teacher"} | ({run.config.models.screen_solver} - {""})
     for name in sorted(players):
         run.asker(name)
@@ -56,19 +57,20 @@ def check_budget(run: Run) -> None:
     """Refuse what will not fit the budget, and try the trainer, before the first call that costs money."""
     from fractionate.pipeline.planning import forecast_run, training_examples
 
-    players = {name for pair in run.pairs for name in (pair.decomposer, pair.solver)} - {"none", "gold", *STUDENTS}
-    if not any(run.asker(name).model.paid for name in players | ({"teacher"} if run.variants else set())):
+    players = models_asked(run.config, run.pairs)
+    if not any(run.asker(name).model.paid for name in players | ({"teacher"} if run.students else set())):
         return
     plan = forecast_run(run)
     if not any(entry.stage.paid and entry.stage.calls for entry in plan.stages):
         return
     plan.check(run.config.budget)
     run.progress.stage(plan.lines()[-1].replace("all  ", "forecast: ").strip())
-    if run.variants:
+    if run.students:
         from fractionate.distill.train import dry_run
 
         run.progress.stage("trying two training steps before anything is paid for")
-        needs = dry_run(run.config.models.student, training_examples(run, run.variants[0])[:16], run.config.train)
+        first = run.students[0]
+        needs = dry_run(run.student(first).base, training_examples(run, first)[:16], run.config.train)
         run.progress.stage(
             f"  training works: {needs['tokens_per_second']:.0f} tokens/s, {needs['peak_rss_mb']:.0f} MB"
         )
@@ -120,7 +122,7 @@ def screen_stage(run: Run) -> Screening | None:
 
 def train_stage(run: Run) -> None:
     """Train the students that are not trained yet on exactly these examples with exactly these settings."""
-    if not run.variants:
+    if not run.students:
         run.progress.stage("train: run.variants is empty, so no student is trained")
         return
     check_trainer()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from fractionate.config import StudentConfig
 from fractionate.distill.demonstrate import Demonstration
 from fractionate.distill.examples import VARIANTS, build_examples
 from fractionate.errors import FractionateError, missing_extra
@@ -25,39 +26,42 @@ def check_trainer() -> None:
 
 
 def train_students(run: Run, demonstrations: Sequence[Demonstration]) -> None:
-    """Train every variant of the run. Raises FractionateError where a variant has no example to learn from."""
+    """Train every student of the run. Raises FractionateError where one has no example to learn from."""
     forms = {problem.dataset: run.dataset(problem.dataset).answer_form for problem in run.train.values()}
-    for variant in run.variants:
+    for name in run.students:
+        student, problems = run.student(name), run.train_of(name)
+        own = [one for one in demonstrations if one.problem_id in problems]
         examples, left_out = build_examples(
-            variant, run.train, forms, demonstrations, with_context=run.config.run.decomposer_context
+            student.variant, problems, forms, own, with_context=run.config.run.decomposer_context
         )
-        wanted = run.config.train.max_examples
-        if wanted and len(examples) > wanted:
-            left_out["over train.max_examples"] = len(examples) - wanted
-            examples = examples[:wanted]
+        if student.max_examples and len(examples) > student.max_examples:
+            left_out["over max_examples"] = len(examples) - student.max_examples
+            examples = examples[: student.max_examples]
         because = "".join(f"; {count} left out: {reason}" for reason, count in sorted(left_out.items()))
         if not examples:
-            raise FractionateError(f"student {variant} has no example to learn from{because}")
-        run.notes.add(f"Student {variant} ({VARIANTS[variant].role}) learnt from {len(examples)} examples{because}.")
-        _train(run, variant, examples)
+            raise FractionateError(f"student {name} has no example to learn from{because}")
+        role = VARIANTS[student.variant].role
+        called = role if name == student.variant else f"{student.variant}, {role}"
+        run.notes.add(f"Student {name} ({called}) learnt from {len(examples)} examples{because}.")
+        _train(run, name, student, examples)
 
 
-def _train(run: Run, variant: str, examples: Sequence[Example]) -> None:
-    folder = run.folder.student(variant)
-    digest = _digest(run, examples)
+def _train(run: Run, name: str, student: StudentConfig, examples: Sequence[Example]) -> None:
+    folder = run.folder.student(name)
+    digest = _digest(run, student, examples)
     if _trained_with(folder) == digest:
-        run.progress.stage(f"train {variant}: kept, already trained on these {len(examples)} examples")
+        run.progress.stage(f"train {name}: kept, already trained on these {len(examples)} examples")
         return
     from fractionate.distill.train import train_student
 
-    run.progress.stage(f"train {variant}: {run.config.models.student} on {len(examples)} examples")
+    run.progress.stage(f"train {name}: {student.base} on {len(examples)} examples")
     folder.parent.mkdir(parents=True, exist_ok=True)
     report = train_student(
-        run.config.models.student,
+        student.base,
         examples,
         folder,
         run.config.train,
-        run.config.run.seed,
+        student.seed or 0,
         lambda step, steps, loss: run.progress.step(f"step {step} of {steps}, loss {loss:.3f}"),
     )
     write_rows(folder / "examples.jsonl", (asdict(example) for example in examples))
@@ -67,13 +71,13 @@ def _train(run: Run, variant: str, examples: Sequence[Example]) -> None:
     )
 
 
-def _digest(run: Run, examples: Sequence[Example]) -> str:
+def _digest(run: Run, student: StudentConfig, examples: Sequence[Example]) -> str:
     """Return what decides a student: its base, examples, settings and seed."""
     decisive = [
-        run.config.models.student,
+        student.base,
         [[list(example.messages), example.target] for example in examples],
         run.config.train.model_dump(mode="json"),
-        run.config.run.seed,
+        student.seed,
     ]
     return hashlib.sha256(json.dumps(decisive, ensure_ascii=False).encode()).hexdigest()
 

@@ -59,7 +59,7 @@ def _shown_cells(test: TestSet, config: Config) -> list[Cell]:
         for cell in test.two_stage()
         if cell.strategy == reference.strategy
         and cell is not reference
-        and (has_student_decomposer(cell, config) or has_student_solver(cell))
+        and (has_student_decomposer(cell, config) or has_student_solver(cell, config))
     ]
     rivals = students or test.single_stage(reference.solver)
     return [reference, *sorted(rivals, key=lambda cell: -sum(cell.values()))[:1]]

@@ -77,7 +77,7 @@ def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[s
         "decomposer_model": cell.decomposer_model,
         "solver_model": cell.solver_model,
         "decomposer_kind": _decomposer_kind(cell, config),
-        "student_solver": has_student_solver(cell),
+        "student_solver": has_student_solver(cell, config),
         "metric": cell.metric,
         "n": n,
         "value": math.fsum(values) / n if n else None,
