@@ -80,7 +80,7 @@ def summarize(scored: list[ScoredRow]) -> Summary:
 
 def _rows(path: Path) -> Iterator[Row]:
     for row in read_file(path):
-        yield Row(_unfolded(row), row.where, row.index) if path.suffix.lower() in (".csv", ".tsv") else row
+        yield Row(_unfolded(row), row.where) if path.suffix.lower() in (".csv", ".tsv") else row
 
 
 def _unfolded(row: Row) -> dict[str, Any]:

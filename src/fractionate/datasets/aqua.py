@@ -7,10 +7,9 @@ of the question, one a line, and the answer is a letter.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from fractionate.datasets import hub
-from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import extract_choice, score_choice
 from fractionate.types import Problem
 
@@ -18,23 +17,14 @@ HOME = hub.Home("aqua", "deepmind/aqua_rat", "raw", {"train": "train", "dev": "v
 _OPTION = re.compile(r"\(?([A-E])[).:]\s*(.*)", re.DOTALL)
 
 
-def load(reference: Reference) -> Iterator[Problem]:
-    """Yield the problems of a split (`train`, `dev`, `test`)."""
-    split = hub.split_of(reference, DATASET.default_split)
-    for row in hub.rows(reference, HOME, DATASET.default_split):
-        options = dict(_option(row, option) for option in row.texts("options"))
-        correct = row.text("correct", "answer").upper()
-        if correct not in options:
-            raise row.error(f"'correct' is {correct!r}, which is none of the options {', '.join(options)}")
-        lines = [f"{letter}) {option}" for letter, option in options.items()]
-        yield Problem(
-            id=f"aqua/{split}/{row.index}",
-            question="\n".join([row.text("question"), *lines]),
-            answers=((correct,),),
-            dataset="aqua",
-            split=split,
-            index=row.index,
-        )
+def read(row: hub.Row) -> Problem:
+    """Return the problem of a row. Raises UsageError where the correct letter is no option's."""
+    options = dict(_option(row, option) for option in row.texts("options"))
+    correct = row.text("correct", "answer").upper()
+    if correct not in options:
+        raise row.error(f"'correct' is {correct!r}, which is none of the options {', '.join(options)}")
+    lines = [f"{letter}) {option}" for letter, option in options.items()]
+    return Problem("", "\n".join([row.text("question"), *lines]), ((correct,),))
 
 
 def _option(row: hub.Row, option: str) -> tuple[str, str]:
@@ -51,7 +41,7 @@ DATASET = Dataset(
     metric="exact_match",
     answer_form="choice",
     default_cap=3,
-    load=load,
+    load=hub.loader(read, HOME),
     extract=extract_choice,
     score=score_choice,
 )

@@ -6,10 +6,8 @@ whoever trains on it must not evaluate on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fractionate.datasets import hub
-from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import text_score
 from fractionate.datasets.text import extract_final
 from fractionate.types import Problem
@@ -17,18 +15,9 @@ from fractionate.types import Problem
 HOME = hub.Home("bamboogle", "chiayewken/bamboogle", splits={"test": "test"})
 
 
-def load(reference: Reference) -> Iterator[Problem]:
-    """Yield the 125 questions."""
-    split = hub.split_of(reference, DATASET.default_split)
-    for row in hub.rows(reference, HOME, DATASET.default_split):
-        yield Problem(
-            id=f"bamboogle/{split}/{row.index}",
-            question=row.text("question", "Question"),
-            answers=((row.text("answer", "Answer"),),),
-            dataset="bamboogle",
-            split=split,
-            index=row.index,
-        )
+def read(row: hub.Row) -> Problem:
+    """Return the problem of a row."""
+    return Problem("", row.text("question", "Question"), ((row.text("answer", "Answer"),),))
 
 
 DATASET = Dataset(
@@ -38,7 +27,7 @@ DATASET = Dataset(
     metric="exact_match",
     answer_form="text",
     default_cap=2,
-    load=load,
+    load=hub.loader(read, HOME),
     extract=extract_final,
     score=text_score,
 )

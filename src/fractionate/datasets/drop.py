@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 from fractionate.datasets import hub
@@ -25,14 +24,8 @@ _FLAT = re.compile(r"\s*Passage:(.*)\nQuestion:(.*?)(?:\n\s*Answer:\s*)?$", re.D
 def load(reference: Reference) -> Iterator[Problem]:
     """Yield the questions of a split (`train`, `dev`), passage by passage. One without any answer is left out."""
     split = hub.split_of(reference, DATASET.default_split)
-    index = count()
-    for row in hub.rows(reference, HOME, DATASET.default_split):
-        for problem in _problems(row, split):
-            position = next(index)
-            identity = problem.id or f"drop/{split}/{position}"
-            yield Problem(
-                identity, problem.question, problem.answers, problem.context, "drop", split, position, problem.kind
-            )
+    read = (problem for row in hub.rows(reference, HOME, DATASET.default_split) for problem in _problems(row, split))
+    yield from hub.placed(read, HOME.name, split)
 
 
 def _problems(row: hub.Row, split: str) -> Iterator[Problem]:

@@ -7,10 +7,8 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fractionate.datasets import hub
-from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.base import Dataset
 from fractionate.datasets.numbers import extract_number, format_number, number_of, score_number
 from fractionate.types import Problem
 
@@ -18,24 +16,14 @@ HOME = hub.Home("gsm8k", "openai/gsm8k", "main")
 SOCRATIC = hub.Home("gsm8k", "openai/gsm8k", "socratic", {"train_socratic": "train", "test_socratic": "test"})
 
 
-def load(reference: Reference) -> Iterator[Problem]:
-    """Yield the problems of a split (`train`, `test`, or the hub's `train_socratic`, `test_socratic`)."""
-    split = hub.split_of(reference, DATASET.default_split)
-    home = SOCRATIC if split in SOCRATIC.splits else HOME
-    for row in hub.rows(reference, home, DATASET.default_split):
-        solution, hashes, gold = row.text("answer").rpartition("####")
-        number = number_of(gold)
-        if number is None:
-            raise row.error(f"'answer' must end in '#### NUMBER', not {gold.strip()[:60]!r}")
-        yield Problem(
-            id=f"gsm8k/{split}/{row.index}",
-            question=row.text("question"),
-            answers=((format_number(number),),),
-            dataset="gsm8k",
-            split=split,
-            index=row.index,
-            subquestions=socratic_questions(solution) if hashes else (),
-        )
+def read(row: hub.Row) -> Problem:
+    """Return the problem of a row. Raises UsageError where its answer does not end in a number."""
+    solution, hashes, gold = row.text("answer").rpartition("####")
+    number = number_of(gold)
+    if number is None:
+        raise row.error(f"'answer' must end in '#### NUMBER', not {gold.strip()[:60]!r}")
+    subquestions = socratic_questions(solution) if hashes else ()
+    return Problem("", row.text("question"), ((format_number(number),),), subquestions=subquestions)
 
 
 def socratic_questions(solution: str) -> tuple[str, ...]:
@@ -51,7 +39,7 @@ DATASET = Dataset(
     metric="exact_match",
     answer_form="number",
     default_cap=3,
-    load=load,
+    load=hub.loader(read, HOME, SOCRATIC),
     extract=extract_number,
     score=score_number,
 )

@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fractionate.datasets.base import Reference
+from fractionate.datasets.reference import FILE_SUFFIXES
 from fractionate.errors import UsageError, missing_extra
+from fractionate.types import Problem
 
 DATA_FOLDER = "FRACTIONATE_DATA"
 """The environment variable that names a folder of local copies: NAME/SPLIT.jsonl in it is read instead of the hub."""
-
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SAME_SPLIT = {"dev": "validation", "val": "validation", "validation": "dev"}
@@ -27,11 +27,10 @@ _SAME_SPLIT = {"dev": "validation", "val": "validation", "validation": "dev"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file or hub split. `where` names it in errors ("test.jsonl:12"); `index` counts rows from 0."""
+    """One row of a file or hub split. `where` names it in errors ("test.jsonl:12")."""
 
     values: Mapping[str, Any]
     where: str
-    index: int = 0
 
     def has(self, *names: str) -> bool:
         """Tell whether any of the fields holds something."""
@@ -73,12 +72,36 @@ class Home:
     splits: Mapping[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
 
 
+def loader(
+    read: Callable[[Row], Problem], *homes: Home, default_split: str = "test"
+) -> Callable[[Reference], Iterator[Problem]]:
+    """Return the loader of a set whose every row is one problem, given how a row is read.
+
+    `read` returns a problem that has no place yet: its data set, split and index, and its id where that is empty, are
+    given here. Of several homes the one that has the split is read, the first where none has.
+    """
+
+    def load(reference: Reference) -> Iterator[Problem]:
+        split = split_of(reference, default_split)
+        home = next((home for home in homes if split in home.splits), homes[0])
+        yield from placed(map(read, rows(reference, home, default_split)), home.name, split)
+
+    return load
+
+
+def placed(problems: Iterable[Problem], dataset: str, split: str) -> Iterator[Problem]:
+    """Yield the problems of a split with their places in it, in order; one without an id gets `DATASET/SPLIT/INDEX`."""
+    for index, problem in enumerate(problems):
+        identity = problem.id or f"{dataset}/{split}/{index}"
+        yield replace(problem, id=identity, dataset=dataset, split=split, index=index)
+
+
 def split_of(reference: Reference, default: str) -> str:
     """Return the split a reference means: the one it names, else its file's name, else the default."""
     if reference.split:
         return reference.split
     path = Path(reference.path)
-    return path.stem if reference.path and path.suffix in ENDINGS else default
+    return path.stem if reference.path and path.suffix in FILE_SUFFIXES else default
 
 
 def rows(reference: Reference, home: Home, default_split: str) -> Iterator[Row]:
@@ -90,7 +113,7 @@ def rows(reference: Reference, home: Home, default_split: str) -> Iterator[Row]:
     """
     split = split_of(reference, default_split)
     path = Path(reference.path)
-    if reference.path and _HUB_ID.fullmatch(reference.path) and not path.exists() and path.suffix not in ENDINGS:
+    if reference.path and _HUB_ID.fullmatch(reference.path) and not path.exists() and path.suffix not in FILE_SUFFIXES:
         return _hub_rows(replace(home, hub_id=reference.path), split)
     if reference.path:
         return read_file(_file_of(path, split))
@@ -112,7 +135,7 @@ def _file_of(path: Path, split: str) -> Path:
 
 def _find(folder: Path, split: str) -> Path | None:
     names = [split, _SAME_SPLIT[split]] if split in _SAME_SPLIT else [split]
-    candidates = (folder / f"{name}{ending}" for name in names for ending in ENDINGS)
+    candidates = (folder / f"{name}{ending}" for name in names for ending in FILE_SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -123,8 +146,8 @@ def read_file(path: Path) -> Iterator[Row]:
         return
     from fractionate.datasets.jsonl_rows import read_rows
 
-    for index, (line, values) in enumerate(read_rows(path)):
-        yield Row(values, f"{path}:{line}", index)
+    for line, values in read_rows(path):
+        yield Row(values, f"{path}:{line}")
 
 
 def _read_json(path: Path) -> Iterator[Row]:
@@ -140,10 +163,10 @@ def _read_json(path: Path) -> Iterator[Row]:
     named = (
         table.items() if isinstance(table, dict) else ((f"row {number}", row) for number, row in enumerate(table, 1))
     )
-    for index, (name, values) in enumerate(named):
+    for name, values in named:
         if not isinstance(values, dict):
             raise UsageError(f"{path}: {name} must be an object with named fields, not {_shown(values)}")
-        yield Row(values, f"{path}: {name}", index)
+        yield Row(values, f"{path}: {name}")
 
 
 def _hub_rows(home: Home, split: str) -> Iterator[Row]:
@@ -163,8 +186,8 @@ def _hub_rows(home: Home, split: str) -> Iterator[Row]:
             f"{home.hub_id} could not be read from the hub ({reason}): give a local file as {home.name}:PATH, "
             f"or set {DATA_FOLDER} to a folder with {home.name}/{split}.jsonl"
         ) from None
-    for index, value in enumerate(table):
-        yield Row(value, f"{home.hub_id} {hub_split}: row {index + 1}", index)
+    for number, value in enumerate(table, 1):
+        yield Row(value, f"{home.hub_id} {hub_split}: row {number}")
 
 
 def _shown(value: object) -> str:
@@ -181,11 +204,6 @@ def number_answer(row: Row, *names: str) -> str:
     if number is None:
         raise row.error(f"{names[0]!r} has no number: {_shown(text)}")
     return format_number(number)
-
-
-def joined(*texts: str) -> str:
-    """Join a problem's story and its question into one text."""
-    return " ".join(text.strip() for text in texts if text.strip())
 
 
 def spans(answer: Sequence[str]) -> tuple[str, ...]:

@@ -5,28 +5,17 @@ Reads the original JSON (`sQuestion`, `lSolutions`) and `{question, final_ans}` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fractionate.datasets import hub
-from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.base import Dataset
 from fractionate.datasets.numbers import extract_number, score_number
 from fractionate.types import Problem
 
 HOME = hub.Home("multiarith", "ChilleD/MultiArith")
 
 
-def load(reference: Reference) -> Iterator[Problem]:
-    """Yield the problems of a split (`train`, `test`)."""
-    split = hub.split_of(reference, DATASET.default_split)
-    for row in hub.rows(reference, HOME, DATASET.default_split):
-        yield Problem(
-            id=f"multiarith/{split}/{row.index}",
-            question=row.text("question", "sQuestion"),
-            answers=((_answer(row),),),
-            dataset="multiarith",
-            split=split,
-            index=row.index,
-        )
+def read(row: hub.Row) -> Problem:
+    """Return the problem of a row."""
+    return Problem("", row.text("question", "sQuestion"), ((_answer(row),),))
 
 
 def _answer(row: hub.Row) -> str:
@@ -43,7 +32,7 @@ DATASET = Dataset(
     metric="exact_match",
     answer_form="number",
     default_cap=3,
-    load=load,
+    load=hub.loader(read, HOME),
     extract=extract_number,
     score=score_number,
 )

@@ -6,29 +6,18 @@ hub's ChilleD/StrategyQA, which has no decompositions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from fractionate.datasets import hub
-from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import extract_yes_no, score_yes_no, yes_no
 from fractionate.types import Problem
 
 HOME = hub.Home("strategyqa", "ChilleD/StrategyQA")
 
 
-def load(reference: Reference) -> Iterator[Problem]:
-    """Yield the questions of a split (`train`, `dev`, `test`), with their decompositions where the file has them."""
-    split = hub.split_of(reference, DATASET.default_split)
-    for row in hub.rows(reference, HOME, DATASET.default_split):
-        yield Problem(
-            id=f"strategyqa/{split}/{row.index}",
-            question=row.text("question"),
-            answers=((_answer(row),),),
-            dataset="strategyqa",
-            split=split,
-            index=row.index,
-            subquestions=hub.spans(row.texts("decomposition")) if row.has("decomposition") else (),
-        )
+def read(row: hub.Row) -> Problem:
+    """Return the problem of a row, with its decomposition where the row has one."""
+    subquestions = hub.spans(row.texts("decomposition")) if row.has("decomposition") else ()
+    return Problem("", row.text("question"), ((_answer(row),),), subquestions=subquestions)
 
 
 def _answer(row: hub.Row) -> str:
@@ -46,7 +35,7 @@ DATASET = Dataset(
     metric="exact_match",
     answer_form="yes-no",
     default_cap=3,
-    load=load,
+    load=hub.loader(read, HOME),
     extract=extract_yes_no,
     score=score_yes_no,
 )
