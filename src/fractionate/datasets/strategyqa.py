@@ -1,7 +1,8 @@
 """StrategyQA: yes/no questions whose steps are implicit, with human decompositions (arXiv 2101.02235).
 
 Reads the official JSON (`question`, `answer` true or false, `decomposition` with `#k` for an earlier answer); else the
-hub's ChilleD/StrategyQA, which has no decompositions.
+hub's ChilleD/StrategyQA, which has no decompositions. `strategyqa:tasksource/strategy-qa#train` is a copy on the hub
+that has them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,76 @@
+"""Bamboogle has 125 questions and no training set: whoever trains on them must not measure on them unawares."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PEOPLE = ("the first postmaster of Oulu", "the founder of Brno's zoo", "the architect of Tartu's town hall")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    with (tmp_path / "bamboogle.csv").open("w", newline="") as file:
+        rows = [
+            {"Question": f"Who was the mother of {person}?", "Answer": f"Anna {n}"} for n, person in enumerate(PEOPLE)
+        ]
+        writer = csv.DictWriter(file, ["Question", "Answer"])
+        writer.writeheader()
+        writer.writerows(rows)
+    path = tmp_path / "run.toml"
+    path.write_text(
+        '[data]\ntrain = "bamboogle:bamboogle.csv"\ntest = "bamboogle:bamboogle.csv"\n'
+        '[models]\nteacher = "echo:1"\nsolvers = ["echo:1"]\n[run]\nvariants = []\n'
+    )
+    return path
+
+
+def run(config: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    changes = [word for setting in settings for word in ("--set", setting)]
+    return subprocess.run(
+        [sys.executable, "-m", "fractionate", "run", config.name, "--out", "out", *changes],
+        capture_output=True,
+        text=True,
+        cwd=config.parent,
+        env=dict(os.environ),
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("variants", [[], ["D-R", "E-A"]], ids=["nothing trained", "students trained"])
+def test_training_and_measuring_on_the_same_rows_is_refused(config: Path, variants: list[str]) -> None:
+    done = run(config, f"run.variants={json.dumps(variants)}")
+    assert done.returncode == 2
+    (line,) = (line for line in done.stderr.strip().splitlines() if not line.startswith("["))
+    assert "3 of 3 test questions of bamboogle:bamboogle.csv are in data.train" in line
+    assert "take them out, or add 'bamboogle:bamboogle.csv' to data.allow_overlap" in line
+    assert not (config.parent / "out/results.json").exists()
+
+
+def test_one_leaked_question_of_many_is_enough(config: Path) -> None:
+    questions = [f"Who was the father of {person}?" for person in PEOPLE] + [f"WHO was the mother of  {PEOPLE[1]} ?"]
+    (config.parent / "other.csv").write_text("Question,Answer\n" + "".join(f"{text},Jan\n" for text in questions))
+    done = run(config, "data.train=bamboogle:other.csv")
+    assert done.returncode == 2
+    assert "1 of 3 test questions" in done.stderr
+    assert "first: bamboogle/bamboogle/1" in done.stderr
+
+
+def test_disjoint_rows_of_the_one_set_are_no_leak(config: Path) -> None:
+    done = run(config, "data.train=bamboogle:bamboogle.csv@0-1", "data.test=bamboogle:bamboogle.csv@2-2")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_leak_allowed_by_name_runs_and_is_in_the_report(config: Path) -> None:
+    done = run(config, "data.allow_overlap=bamboogle:bamboogle.csv")
+    assert done.returncode == 0, done.stderr
+    out = config.parent / "out"
+    (note,) = (note for note in json.loads((out / "results.json").read_text())["notes"] if "Overlap" in note)
+    assert "3 of 3 test questions of bamboogle:bamboogle.csv are in data.train" in note
+    for page in ("report.md", "report.html"):
+        assert "Overlap allowed by name: 3 of 3" in (out / page).read_text()
