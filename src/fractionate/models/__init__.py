@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fractionate.errors import UsageError
 
@@ -51,9 +51,9 @@ def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Mo
     """
     check_name(name)
     module, class_name = _CLASSES[name.partition(":")[0]]
-    opened: Any = getattr(import_module(module), class_name)(_located(name, base), options)
+    opened: Model = getattr(import_module(module), class_name)(_located(name, base), options)
     opened.name = name
-    return opened  # type: ignore[no-any-return]
+    return opened
 
 
 def _located(name: str, base: Path | None) -> str:

@@ -51,7 +51,7 @@ class Reply:
     shared: int = 0
 
 
-class _RoomyLayer(DynamicLayer):  # type: ignore[misc]
+class _RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not followed: to mypy its class is Any
     """A key/value cache that grows into room set aside, instead of copying itself whole for every new token."""
 
     room = 64

@@ -57,7 +57,7 @@ def counter_for(model: str) -> tuple[TokenCounter, str]:
 
 def _tiktoken(name: str) -> tuple[TokenCounter, str] | None:
     try:
-        import tiktoken  # type: ignore[import-not-found, unused-ignore]
+        import tiktoken  # type: ignore[import-not-found, unused-ignore]  # optional, so it may not be there
 
         encoding = tiktoken.encoding_for_model(name)
     except Exception:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,12 @@ def read_cells(path: Path) -> list[Cell]:
             grouped.setdefault(tuple(row[name] for name in _CELL), []).append(_attempt(row))
         except (KeyError, TypeError) as error:
             raise UsageError(f"{place}: not an attempt ({error}): run fractionate evaluate again") from None
-    return [
-        Cell(**dict(zip(_CELL, named, strict=True)), attempts=tuple(attempts))  # type: ignore[arg-type]
-        for named, attempts in grouped.items()
-    ]
+    return [_cell(named, attempts) for named, attempts in grouped.items()]
+
+
+def _cell(values: Sequence[Any], attempts: Sequence[Attempt]) -> Cell:
+    named: dict[str, Any] = dict(zip(_CELL, values, strict=True))
+    return Cell(**named, attempts=tuple(attempts))
 
 
 def _attempt(row: dict[str, Any]) -> Attempt:
