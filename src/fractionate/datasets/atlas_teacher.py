@@ -1,5 +1,7 @@
 """The demo's recorded teacher: decompositions and solutions of `atlas` problems, some of them flawed, as a JSONL file.
 
+    python -m fractionate.datasets.atlas_teacher OUT.jsonl 'atlas#train@0-319' 'atlas#test@0-303'
+
 A decomposition is flawed at a stated rate, each sample for itself. What its solver writes is found by carrying the
 flawed decomposition out over the passage, so the row ends in what following it really gives. Most often that is a wrong
 answer, which screening catches. At times it is the right one, by luck (a neighbour's continent is the same) or because
@@ -10,6 +12,7 @@ with the defaults it catches 68 % of the flawed demonstrations: 21 % are flawed,
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 import re
@@ -18,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fractionate.datasets import load
 from fractionate.datasets.atlas import sub_answers
 from fractionate.datasets.atlas_passage import Facts, read_passage
 from fractionate.datasets.atlas_program import CONTESTS, UNKNOWN, Step, execute, explain, read_step
@@ -239,3 +243,37 @@ FLAWS: dict[str, Flaw] = {
     "wrong-entity": _mistake_entity,
     "distracting": _distract,
 }
+
+
+def main() -> int:
+    """Write the recording of the problems of some data references (command line: OUT.jsonl REFERENCE...)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fractionate.datasets.atlas_teacher",
+        description='Record the teacher of atlas questions, for a config\'s `teacher = "recorded:OUT.jsonl"`.',
+        epilog="example:\n  python -m fractionate.datasets.atlas_teacher teacher.jsonl 'atlas#train@0-319'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", type=Path, metavar="OUT.jsonl")
+    parser.add_argument("references", nargs="+", metavar="REFERENCE", help="data references such as 'atlas#test@0-303'")
+    parser.add_argument("--samples", type=int, default=2, help="chances a question is recorded with (default: 2)")
+    parser.add_argument("--flaws", type=float, default=0.2, help="share of flawed demonstrations (default: 0.2)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the flaws (default: 0)")
+    arguments = parser.parse_args()
+    try:
+        problems = {problem.id: problem for text in arguments.references for problem in load(text)}
+        write_recording(
+            arguments.out,
+            problems.values(),
+            samples=arguments.samples,
+            flaw_rate=arguments.flaws,
+            seed=arguments.seed,
+        )
+    except UsageError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.exit(1, f"{arguments.out} cannot be written: {error.strerror}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
