@@ -1,0 +1,50 @@
+"""Every call about a question on a passage holds the passage, once: the paper's own code left it out of one prompt."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from fractionate.config import ModelOptions
+from fractionate.models.echo import EchoModel
+from fractionate.reasoning.decompose import decompose
+from fractionate.reasoning.program import Asker, Settings, Task
+from fractionate.reasoning.strategies import PROGRAMS
+from fractionate.types import Completion, Decomposition, Problem, Request, Strategy
+
+PASSAGE = "Ann has 16 eggs and eats 7 of them."
+PROBLEM = Problem("p", "How many eggs are left?", (("9",),), context=PASSAGE)
+GIVEN = Decomposition(("How many has she?", "How many does she eat?"), "ok", "1. …")
+STYLES = ("instruct", "student")
+
+
+def asked(style: str, strategy: Strategy) -> Iterator[Request]:
+    """Yield the requests of a strategy whose every reply is one more follow-up question."""
+    asker = Asker("echo:", EchoModel("echo:", ModelOptions.model_validate({"style": style})))
+    program = PROGRAMS[strategy](Task(PROBLEM, "span", asker, asker, GIVEN, Settings()))
+    call, number = next(program), 0
+    while True:
+        yield call.request
+        number += 1
+        try:
+            call = program.send(Completion(f"{number}. What is number {number}?"))
+        except StopIteration:
+            return
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("strategy", PROGRAMS)
+def test_every_strategy_shows_the_passage_in_every_call(strategy: Strategy, style: str) -> None:
+    requests = list(asked(style, strategy))
+    assert len(requests) >= {"stepwise": 3, "dynamic": 3}.get(strategy, 1)
+    for request in requests:
+        assert "\n".join(message.content for message in request.messages).count(PASSAGE) == 1
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_decomposer_sees_the_passage_where_the_run_says_so(style: str, seen: bool) -> None:
+    asker = Asker("echo:", EchoModel("echo:", ModelOptions.model_validate({"style": style})))
+    call = next(decompose(PROBLEM, asker, Settings(decomposer_context=seen)))
+    said = "\n".join(message.content for message in call.request.messages)
+    assert said.count(PASSAGE) == seen
+    assert PROBLEM.question in said
