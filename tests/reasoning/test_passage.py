@@ -40,6 +40,14 @@ def test_every_strategy_shows_the_passage_in_every_call(strategy: Strategy, styl
         assert "\n".join(message.content for message in request.messages).count(PASSAGE) == 1
 
 
+@pytest.mark.parametrize("strategy", PROGRAMS)
+def test_an_answer_from_a_passage_is_asked_for_in_few_words_or_as_the_number_alone(strategy: Strategy) -> None:
+    last = list(asked("instruct", strategy))[-1]
+    said = "\n".join(message.content for message in last.messages)
+    assert "at most five words" in said
+    assert "only the number" in said
+
+
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_decomposer_sees_the_passage_where_the_run_says_so(style: str, seen: bool) -> None:
