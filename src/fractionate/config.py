@@ -115,6 +115,18 @@ class StudentConfig(_Section):
     base: str = Field(default="", description="the model it is trained from; models.student if empty")
 
 
+Cap = Annotated[int, Field(ge=1, le=50)] | Literal["default", "none"]
+
+
+class DecomposerConfig(_Section):
+    """A decomposer asked in a way of its own, under [decomposers.NAME]: what is not given is as in [run]."""
+
+    model: str = Field(default="teacher", description='who is asked: "teacher", "solver", "student" or a model name')
+    cap: Cap | None = Field(default=None, description="subquestions at most: a number, default, or none")
+    shots: int | None = Field(default=None, ge=0, le=1, description="worked examples in its instruction (0 or 1)")
+    context: bool | None = Field(default=None, description="whether it sees the question's passage")
+
+
 class RunConfig(_Section):
     """What the run does."""
 
@@ -132,7 +144,7 @@ class RunConfig(_Section):
     samples: int = Field(default=2, ge=1, le=100, description="chances a question has to pass the screen")
     sample_temperature: float = Field(default=0.7, ge=0, description="temperature of the second and later chances")
     seed: int = Field(default=0, ge=0, description="seed of sampling, training and resampling")
-    cap: Annotated[int, Field(ge=1, le=50)] | Literal["default", "none"] = Field(
+    cap: Cap = Field(
         default="default", description="subquestions a decomposition at most: a number, the data set's default, or none"
     )
     decomposer_context: bool = Field(default=True, description="whether decomposers see the question's passage")
@@ -204,6 +216,9 @@ class Config(_Section):
     data: DataConfig
     models: ModelsConfig = Field(default_factory=ModelsConfig)
     students: dict[str, StudentConfig] = Field(default={}, description="students of your own naming, by name")
+    decomposers: dict[str, DecomposerConfig] = Field(
+        default={}, description="decomposers asked in a way of their own, by name"
+    )
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
     budget: BudgetConfig = BudgetConfig()
@@ -311,6 +326,7 @@ def _known_keys(path: list[str]) -> list[str]:
         ("models", "options"): ModelOptions,
         ("prices",): PriceConfig,
         ("students",): StudentConfig,
+        ("decomposers",): DecomposerConfig,
     }
     for prefix, section in tables.items():
         if tuple(path[: len(prefix)]) == prefix and len(path) == len(prefix) + 1:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.engine.drive import run_all
@@ -30,7 +30,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class TestSet:
-    """A test set as the user named it: its problems, how they are scored, the settings of its calls."""
+    """A test set as the user named it: its problems, how they are scored, the settings of its calls.
+
+    `own_settings` are those of decomposers that are asked in a way of their own, by name.
+    """
 
     __test__ = False  # the name is the field's, not pytest's
 
@@ -41,6 +44,11 @@ class TestSet:
     dataset: Dataset
     metric: Metric
     settings: Settings
+    own_settings: Mapping[str, Settings] = field(default_factory=dict)
+
+    def settings_of(self, decomposer: str) -> Settings:
+        """Return how a decomposer of the matrix is asked."""
+        return self.own_settings.get(decomposer, self.settings)
 
 
 def plan_pairs(strategies: Sequence[Strategy], decomposers: Sequence[str], solvers: Sequence[str]) -> list[Pair]:
@@ -87,7 +95,8 @@ async def _decompose_all(
     if decomposer == "gold":
         return [(_gold(problem, test.settings.cap), None) for problem in test.problems]
     chosen = asker(decomposer)
-    made = await run_all((decompose(problem, chosen, test.settings) for problem in test.problems), engine)
+    settings = test.settings_of(decomposer)
+    made = await run_all((decompose(problem, chosen, settings) for problem in test.problems), engine)
     return list(made)
 
 
@@ -107,9 +116,10 @@ async def _run_cell(
 
     def programs() -> list[Program[Solution]]:
         strategy = PROGRAMS[pair.strategy]
+        settings = test.settings_of(pair.decomposer)
         form = test.dataset.answer_form
         return [
-            strategy(Task(problem, form, solver, decomposer, one[0] if one else None, test.settings))
+            strategy(Task(problem, form, solver, decomposer, one[0] if one else None, settings))
             for problem, one in zip(test.problems, given, strict=True)
         ]
 

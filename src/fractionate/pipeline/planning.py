@@ -92,7 +92,7 @@ def _evaluating(run: Run) -> list[Call]:
                 if pair.strategy not in SINGLE_STAGE and pair.decomposer not in decomposed:
                     decomposed[pair.decomposer] = Decomposition(problem.subquestions)
                     if pair.decomposer != "gold" and pair.strategy != "dynamic":
-                        program = decompose(problem, _asker(run, pair.decomposer), test.settings)
+                        program = decompose(problem, _asker(run, pair.decomposer), test.settings_of(pair.decomposer))
                         (decomposed[pair.decomposer], _), made = _walk(program, _replying(run, right=True))
                         calls += made
                 decomposer = None if pair.decomposer in ("none", "gold") else _asker(run, pair.decomposer)
@@ -102,7 +102,7 @@ def _evaluating(run: Run) -> list[Call]:
                     _asker(run, pair.solver),
                     decomposer,
                     decomposed.get(pair.decomposer),
-                    test.settings,
+                    test.settings_of(pair.decomposer),
                 )
                 calls += _walk(PROGRAMS[pair.strategy](task), _replying(run, right=True))[1]
     return calls

@@ -1,7 +1,8 @@
 """Who plays: what each name of the matrix stands for, which students are trained, which cells are measured.
 
-A name is a role ("teacher", "solver", "student" for the untuned base), a variant ("D-R"), a student of the user's own
-naming (`[students.NAME]`), or a model name in the grammar. "none" and "gold" stand for no model at all.
+A name is a role ("teacher", "solver", "student" for the untuned base), a variant ("D-R"), a student or decomposer
+of the user's own naming (`[students.NAME]`, `[decomposers.NAME]`), or a model name in the grammar. "none" and "gold"
+stand for no model at all.
 """
 
 from __future__ import annotations
@@ -77,12 +78,18 @@ def models_asked(config: Config, pairs: Iterable[Pair]) -> set[str]:
 def check_names(config: Config) -> None:
     """Refuse names that mean nothing, before anything is opened or paid for."""
     models = config.models
-    for name in config.students:
-        _check_student_name(name)
-    _check_players(config, "models.decomposers", models.decomposers, (*NO_MODEL, *ROLES))
+    for section, names in (("students", config.students), ("decomposers", config.decomposers)):
+        for name in names:
+            _check_own_name(section, name)
+    for name in config.decomposers:
+        if name in config.students:
+            raise UsageError(f"decomposers.{name}: a student has this name too: choose another")
+        _check_players(config, f"decomposers.{name}.model", [config.decomposers[name].model], ROLES)
+    decomposers = (*NO_MODEL, *ROLES, *config.decomposers)
+    _check_players(config, "models.decomposers", models.decomposers, decomposers)
     _check_players(config, "models.solvers", models.solvers, ROLES)
     for decomposer, solver in config.run.pairs:
-        _check_players(config, "run.pairs", [decomposer], (*NO_MODEL, *ROLES))
+        _check_players(config, "run.pairs", [decomposer], decomposers)
         _check_players(config, "run.pairs", [solver], ROLES)
     if models.solver and "solver" not in named(config):
         raise UsageError('models.solver is named, but nothing is measured with it: put "solver" among models.solvers')
@@ -101,13 +108,11 @@ def _of_role(config: Config, students: Sequence[str], role: str) -> list[str]:
     return [name for name in students if (config.variant(name) in DECOMPOSER_VARIANTS) == (role == "decomposer")]
 
 
-def _check_student_name(name: str) -> None:
+def _check_own_name(section: str, name: str) -> None:
     if name in (*NO_MODEL, *ROLES, *STUDENTS):
-        raise UsageError(f"students.{name}: this name has a meaning of its own already: choose another")
+        raise UsageError(f"{section}.{name}: this name has a meaning of its own already: choose another")
     if not _FILE_NAME.match(name):
-        raise UsageError(
-            f"students.{name!r}: a student is named with letters, figures and . _ + - (a folder has its name)"
-        )
+        raise UsageError(f"{section}.{name!r} is no name: it takes letters, figures and . _ + - only")
 
 
 def _check_players(config: Config, key: str, names: Sequence[str], allowed: Sequence[str]) -> None:

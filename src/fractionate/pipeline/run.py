@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fractionate import datasets
-from fractionate.config import Config, ModelOptions, StudentConfig
+from fractionate.config import Config, DecomposerConfig, ModelOptions, StudentConfig
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.overlap import find_overlap
 from fractionate.engine.engine import Engine
@@ -115,14 +115,15 @@ class Run:
         chosen = datasets.get(self.config.data.scorer if name == "jsonl" and self.config.data.scorer else name)
         return replace(chosen, metric=self.config.data.metric) if self.config.data.metric else chosen
 
-    def settings(self, dataset: Dataset) -> Settings:
-        """Return how calls on a data set are sampled."""
-        cap = self.config.run.cap
+    def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:
+        """Return how calls on a data set are sampled, for a decomposer with a way of its own or for all others."""
+        run, own = self.config.run, self.config.decomposers.get(decomposer, DecomposerConfig())
+        cap = run.cap if own.cap is None else own.cap
         return Settings(
             cap=dataset.default_cap if cap == "default" else None if cap == "none" else cap,
-            shots=self.config.run.shots,
-            decomposer_context=self.config.run.decomposer_context,
-            sample_temperature=self.config.run.sample_temperature,
+            shots=run.shots if own.shots is None else own.shots,
+            decomposer_context=run.decomposer_context if own.context is None else own.context,
+            sample_temperature=run.sample_temperature,
         )
 
     def _load(self, reference: str) -> Sequence[Problem]:
@@ -141,7 +142,8 @@ class Run:
         parsed = self._parse(reference)
         dataset = self.dataset(parsed.name)
         split = problems[0].split or Path(parsed.path).stem
-        return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, self.settings(dataset))
+        own = {name: self.settings(dataset, name) for name in self.config.decomposers}
+        return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, self.settings(dataset), own)
 
     def _parse(self, reference: str) -> Reference:
         return datasets.parse_reference(reference, self.config.data.columns)
@@ -162,6 +164,7 @@ class Run:
 
     def asker(self, name: str) -> Asker:
         """Return the model behind a name of the matrix: a role, a student such as "D-R", or a model name."""
+        name = self.config.decomposers[name].model if name in self.config.decomposers else name
         if name in ROLES:
             model = model_of(self.config, name)
             return self._asker(model, model)
