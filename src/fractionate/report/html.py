@@ -20,6 +20,8 @@ from fractionate.report.wording import (
     level,
     names_of,
     p_value,
+    pair_label,
+    per_correct,
     percent,
     points,
     seconds,
@@ -161,7 +163,7 @@ def _scatter(
     marks = [
         Point(
             numbers[cell["name"]],
-            f"{numbers[cell['name']]}. {_label(cell, names)}: {percent(cell['value'])}, "
+            f"{numbers[cell['name']]}. {pair_label(cell, names)}: {percent(cell['value'])}, "
             f"{dollars(cell['usd']['total'])} in all",
             cell["usd"]["total"] / cell["n"] * 1000 if money else _tokens(cell) / cell["n"],
             cell["value"],
@@ -190,10 +192,6 @@ def _scatter(
 
 def _tokens(cell: Row) -> int:
     return sum(int(usage["input_tokens"]) + int(usage["output_tokens"]) for usage in cell["usage"].values())
-
-
-def _label(cell: Row, names: Mapping[str, str]) -> str:
-    return f"{cell['strategy']}, {names[cell['decomposer']]} → {names[cell['solver']]}"
 
 
 def _matrices(results: Mapping[str, Any], test_set: str, names: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -242,7 +240,6 @@ def _heat_rows(
 
 def _cell(cell: Row, names: Mapping[str, str], numbers: Mapping[str, int]) -> dict[str, Any]:
     usage, usd = cell["usage"], cell["usd"]
-    none_correct = cell["usd_per_correct"] is None and usd["total"] is not None
     tokens = {
         role: count(usage[role]["input_tokens"] + usage[role]["output_tokens"]) for role in ("decomposer", "solver")
     }
@@ -275,7 +272,7 @@ def _cell(cell: Row, names: Mapping[str, str], numbers: Mapping[str, int]) -> di
         },
         "detail": detail,
         "usd": {key: dollars(value) for key, value in usd.items()},
-        "per_correct": "none correct" if none_correct else dollars(cell["usd_per_correct"]),
+        "per_correct": per_correct(cell),
         "p50": seconds(cell["latency_p50_s"]),
         "p95": seconds(cell["latency_p95_s"]),
     }
@@ -288,8 +285,8 @@ def _comparisons(results: Mapping[str, Any], names: Mapping[str, str]) -> dict[s
     rows = [
         {
             "test_set": cells[row["a"]]["test_set"],
-            "a": _label(cells[row["a"]], names),
-            "b": _label(cells[row["b"]], names),
+            "a": pair_label(cells[row["a"]], names),
+            "b": pair_label(cells[row["b"]], names),
             "n": count(row["n"]),
             "forest": forest.row(row["difference"], row["ci_low"], row["ci_high"], points(row["difference"])),
             "difference": points(row["difference"]),

@@ -16,6 +16,8 @@ from fractionate.report.wording import (
     level,
     names_of,
     p_value,
+    pair_label,
+    per_correct,
     percent,
     points,
     seconds,
@@ -102,7 +104,7 @@ def _cells(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
             dollars(cell["usd"]["decomposer"]),
             dollars(cell["usd"]["solver"]),
             dollars(cell["usd"]["total"]),
-            _per_correct(cell),
+            per_correct(cell),
             seconds(cell["latency_p50_s"]),
             seconds(cell["latency_p95_s"]),
         ]
@@ -111,26 +113,16 @@ def _cells(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     return ["## Cells", _table(header, body)] if body else ["## Cells", "Nothing was measured."]
 
 
-def _per_correct(cell: Row) -> str:
-    if cell["usd_per_correct"] is None and cell["usd"]["total"] is not None:
-        return "none correct"
-    return dollars(cell["usd_per_correct"])
-
-
 def _comparisons(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     if not results["comparisons"]:
         return []
     cells = {cell["name"]: cell for cell in results["cells"]}
-
-    def label(name: str) -> str:
-        cell = cells[name]
-        return f"{cell['test_set']}: {cell['strategy']}, {names[cell['decomposer']]} → {names[cell['solver']]}"
-
+    label = {name: f"{cell['test_set']}: {pair_label(cell, names)}" for name, cell in cells.items()}
     header = ["a", "b", "n", "a − b, points", "interval", "p", "p (Holm)", "test"]
     body = [
         [
-            label(row["a"]),
-            label(row["b"]),
+            label[row["a"]],
+            label[row["b"]],
             count(row["n"]),
             points(row["difference"]),
             f"{points(row['ci_low'])} to {points(row['ci_high'])}",

@@ -8,7 +8,10 @@ from typing import Any
 from fractionate.evaluate.pairs import short_pair_names
 from fractionate.evaluate.wording import HEADLINES, level, percent, points, usd
 
-__all__ = ["HEADLINES", "count", "dollars", "level", "names_of", "p_value", "percent", "points", "seconds", "usd"]
+__all__ = [
+    "HEADLINES", "count", "dollars", "level", "names_of", "p_value", "pair_label", "per_correct", "percent", "points",
+    "seconds", "usd",
+]  # fmt: skip
 
 UNKNOWN = "unknown"
 STRATEGIES = {
@@ -42,6 +45,18 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
+
+
+def per_correct(cell: Mapping[str, Any]) -> str:
+    """Return a cell's dollars a correct answer, or why there are none."""
+    if cell["usd_per_correct"] is None and cell["usd"]["total"] is not None:
+        return "none correct"
+    return dollars(cell["usd_per_correct"])
+
+
+def pair_label(cell: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Return a cell's strategy and pair in short names: "static, D-R → teacher"."""
+    return f"{cell['strategy']}, {names[cell['decomposer']]} → {names[cell['solver']]}"
 
 
 def count(value: int) -> str:
