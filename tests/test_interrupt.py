@@ -48,8 +48,8 @@ def folder(tmp_path: Path, url: str) -> Path:
     return tmp_path
 
 
-def interrupt(arguments: list[str], when: str, cwd: Path) -> str:
-    """Run a command and send it SIGINT once a line of its progress matches `when`. Returns what it said."""
+def interrupt(arguments: list[str], when: str, cwd: Path, after_s: float = 0.0) -> str:
+    """Run a command and send it SIGINT `after_s` after a line of its progress matches `when`. Returns what it said."""
     process = subprocess.Popen(
         [*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=cwd
     )
@@ -58,7 +58,7 @@ def interrupt(arguments: list[str], when: str, cwd: Path) -> str:
     for line in process.stderr:
         said += line
         if re.search(when, line):
-            time.sleep(0.3)  # CPython complains of its own half-made event loop if it is hit while making one
+            time.sleep(after_s)
             process.send_signal(signal.SIGINT)
             break
     said += process.stderr.read()
@@ -98,6 +98,70 @@ def test_stages_that_call_a_server_resume_after_ctrl_c(folder: Path) -> None:
     assert calls(resumed)[1] > 0, "what was completed before Ctrl-C is not asked again"
     assert outcomes(folder / "cut") == outcomes(folder / "whole")
     assert calls(complete([*evaluate, "cut"], folder))[0] == 0
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.4])
+def test_ctrl_c_is_one_line_whenever_it_comes(folder: Path, after_s: float) -> None:
+    interrupt(["demonstrate", "run.toml", "--out", "cut"], r"demonstrate: ", folder, after_s)
+
+
+EVERY_LINE = """
+import signal, sys
+from pathlib import Path
+from fractionate.config import load_config
+from fractionate.engine.drive import Call, run_all
+from fractionate.pipeline.loop import in_loop
+from fractionate.pipeline.run import Run
+from fractionate.types import Message, Request
+
+def program(sample):
+    call = yield Call(run.asker("echo:").model, Request((Message("user", "How many?"),), "solver", sample=sample))
+    return call.text
+
+def stage(sample):
+    return in_loop(run, lambda: run_all([program(sample), program(sample + 1)], run.engine))
+
+def interrupt_at(line):
+    # Do what Ctrl-C does just before the given line of all that a stage makes Python execute.
+    lines = 0
+    def trace(frame, event, argument):
+        nonlocal lines
+        if event == "line" and frame.f_code.co_filename != __file__:
+            lines += 1
+            if lines == line:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+    sys.settrace(trace)
+    try:
+        stage(10 * line)
+        return lines, "ended"
+    except KeyboardInterrupt:
+        return lines, "interrupted"
+    finally:
+        sys.settrace(None)
+
+with Run(load_config(Path("run.toml"), []), Path("lines"), Path(".")) as run:
+    stage(-10)
+    total, how = interrupt_at(0)
+    assert how == "ended", how
+    for line in range(1, total, STEP):
+        reached, how = interrupt_at(line)
+        print(how if reached >= line else "not reached", flush=True)
+    stage(-20)
+"""
+
+
+def test_ctrl_c_at_any_line_of_a_stage_is_a_clean_interrupt(folder: Path) -> None:
+    """Wherever a stage is hit, in the making or closing of its loop too, it ends with KeyboardInterrupt and no word."""
+    (folder / "lines.py").write_text(EVERY_LINE.replace("STEP", "7"))
+    done = subprocess.run(
+        [sys.executable, "lines.py"], capture_output=True, text=True, cwd=folder, timeout=300, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    ends = done.stdout.split("\n")[:-1]
+    assert ends.count("interrupted") > 100
+    assert "ended" not in ends
 
 
 @pytest.mark.model
