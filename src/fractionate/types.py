@@ -179,6 +179,8 @@ class Cell:
     attempts: tuple[Attempt, ...]
     decomposer_model: str = ""
     solver_model: str = ""
+    reference: str = ""
+    """The test set as the config names it."""
 
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""

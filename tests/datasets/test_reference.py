@@ -136,3 +136,23 @@ def test_looking_at_the_table_imports_no_data_set():
     code = "import sys, fractionate.datasets; print([m for m in sys.modules if m.startswith('fractionate.datasets.')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['fractionate.datasets.base', 'fractionate.datasets.reference']"
+
+
+def test_kinds_are_those_of_the_rows_of_the_slice() -> None:
+    reference = datasets.parse_reference("atlas#train-3?bridge,counting-bridge@8-23")
+    assert (reference.split, reference.kinds, reference.start, reference.end) == (
+        "train-3", ("bridge", "counting-bridge"), 8, 23,
+    )  # fmt: skip
+    problems = datasets.load("atlas#train-3?bridge,counting-bridge@8-23")
+    assert sorted(problem.kind for problem in problems) == ["bridge", "bridge", "counting-bridge", "counting-bridge"]
+    assert all(8 <= problem.index <= 23 for problem in problems)
+
+
+def test_a_kind_that_no_row_is_of_is_named_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match="no question of kind 'brigde'; its kinds are bridge, comparison"):
+        datasets.load("atlas#test?brigde@0-7")
+
+
+def test_a_question_mark_in_a_file_name_is_part_of_the_name() -> None:
+    reference = datasets.parse_reference("jsonl:what?.jsonl#all@0-4")
+    assert (reference.path, reference.kinds) == ("what?.jsonl", ())

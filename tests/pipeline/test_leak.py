@@ -47,7 +47,7 @@ def test_training_and_measuring_on_the_same_rows_is_refused(config: Path, varian
     done = run(config, f"run.variants={json.dumps(variants)}")
     assert done.returncode == 2
     (line,) = (line for line in done.stderr.strip().splitlines() if not line.startswith("["))
-    assert "3 of 3 test questions of bamboogle:bamboogle.csv are in data.train" in line
+    assert "3 of 3 test questions of bamboogle:bamboogle.csv are training questions" in line
     assert "take them out, or add 'bamboogle:bamboogle.csv' to data.allow_overlap" in line
     assert not (config.parent / "out/results.json").exists()
 
@@ -71,6 +71,6 @@ def test_a_leak_allowed_by_name_runs_and_is_in_the_report(config: Path) -> None:
     assert done.returncode == 0, done.stderr
     out = config.parent / "out"
     (note,) = (note for note in json.loads((out / "results.json").read_text())["notes"] if "Overlap" in note)
-    assert "3 of 3 test questions of bamboogle:bamboogle.csv are in data.train" in note
+    assert "3 of 3 test questions of bamboogle:bamboogle.csv are training questions" in note
     for page in ("report.md", "report.html"):
         assert "Overlap allowed by name: 3 of 3" in (out / page).read_text()

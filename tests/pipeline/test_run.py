@@ -186,3 +186,47 @@ def test_the_forecast_counts_the_calls_that_a_run_makes(folder: Path) -> None:
         run_everything(run)
         assert planned.calls == run.engine.stats.sent
         assert forecast_run(run).calls == 0
+
+
+def test_decomposers_asked_in_a_way_of_their_own_are_cells_of_their_own(folder: Path) -> None:
+    ways = {"one": {"cap": 1}, "shown": {"shots": 1, "cap": "none"}}
+    changes = {
+        "decomposers": ways,
+        "models__decomposers": ["teacher", *ways],
+        "models__solvers": ["echo:0.5"],
+        "run__strategies": ["static"],
+        "run__cap": 2,
+    }
+    with open_run(folder, **changes) as run:
+        (test,) = run.tests
+        asked = {name: test.settings_of(name) for name in ("teacher", *ways)}
+        results = run_everything(run)
+    assert {name: (one.cap, one.shots) for name, one in asked.items()} == {
+        "teacher": (2, 0), "one": (1, 0), "shown": (None, 1),
+    }  # fmt: skip
+    assert [cell["decomposer"] for cell in results["cells"]] == ["teacher", "one", "shown"]
+    rows = [json.loads(line) for line in (folder / "run/attempts.jsonl").read_text().splitlines()]
+    most = {name: max(len(row["subquestions"]) for row in rows if row["decomposer"] == name) for name in asked}
+    assert most["one"] == 1
+    assert most["teacher"] == 2
+    compared = {(row["a"].split("/")[2], row["b"].split("/")[2]) for row in results["comparisons"]}
+    assert compared >= {("one", "shown")}
+
+
+def test_a_student_learns_from_its_own_part_of_the_data(folder: Path) -> None:
+    students = {"first": {"variant": "D-T", "train": "jsonl:train.jsonl@0-9"}, "whole": {"variant": "D-R", "seed": 7}}
+    with open_run(folder, students=students, run__seed=3) as run:
+        assert run.students == ["first", "whole"]
+        assert run.variants == ["D-T", "D-R"]
+        assert [problem.index for problem in run.train_of("first").values()] == list(range(10))
+        assert len(run.train_of("whole")) == len(run.train) == 30
+        assert (run.student("first").seed, run.student("whole").seed) == (3, 7)
+
+
+def test_what_a_single_student_learns_from_may_not_be_tested_on(folder: Path) -> None:
+    leak = {"leaky": {"variant": "D-R", "train": "jsonl:test.jsonl@0-4"}}
+    with (
+        open_run(folder, students=leak) as run,
+        pytest.raises(UsageError, match=r"5 of 30 test questions of jsonl:test.jsonl are training questions"),
+    ):
+        check_before_spending(run)

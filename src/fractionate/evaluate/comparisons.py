@@ -6,7 +6,8 @@ The family is fixed before any number is seen, for each test set:
    against the undistilled pair that is judged;
 2. every two-stage cell against its solver's single-stage cells;
 3. decomposers against each other, under the same strategy and solver;
-4. two-stage strategies against each other, with the same decomposer and solver.
+4. two-stage strategies against each other, with the same decomposer and solver;
+5. solver students of one variant that learnt from different data, under the same strategy and decomposer.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def _family(test: TestSet, config: Config) -> Iterator[tuple[Cell, Cell]]:
         _baselines(test),
         _same_but_for(test.two_stage(), lambda cell: (cell.strategy, cell.solver)),
         _same_but_for(test.two_stage(), lambda cell: (cell.decomposer, cell.solver)),
+        _same_but_for(
+            [cell for cell in test.cells if cell.solver in config.students],
+            lambda cell: (cell.strategy, f"{cell.decomposer}/{config.variant(cell.solver)}"),
+        ),
     )
     for source in sources:
         for a, b in source:

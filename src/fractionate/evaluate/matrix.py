@@ -138,6 +138,7 @@ async def _run_cell(
         attempts=tuple(attempts),
         decomposer_model=decomposer.name if decomposer else "",
         solver_model=solver.name,
+        reference=test.reference,
     )
 
 

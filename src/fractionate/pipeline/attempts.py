@@ -11,7 +11,8 @@ from fractionate.errors import UsageError
 from fractionate.pipeline.folder import read_rows
 from fractionate.types import Attempt, Cell, Decomposition, Problem, Score, Usage
 
-_CELL = ("dataset", "split", "strategy", "decomposer", "solver", "metric", "decomposer_model", "solver_model")
+_CELL = ("dataset", "split", "strategy", "decomposer", "solver", "metric", "decomposer_model", "solver_model",
+         "reference")  # fmt: skip
 
 
 def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:

@@ -153,7 +153,7 @@ class Run:
             shared = find_overlap(list(self.train.values()), test.problems)
             if not shared:
                 continue
-            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are in data.train"
+            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are training questions"
             if test.reference not in self.config.data.allow_overlap:
                 raise UsageError(
                     f"{said} (first: {shared[0]}): take them out, or add {test.reference!r} to data.allow_overlap"

@@ -9,6 +9,7 @@ from typing import Any
 from fractionate.evaluate.pairs import SINGLE_STAGE
 from fractionate.files import write_text
 from fractionate.report.charts import Forest, Point, scatter, shape
+from fractionate.report.generalisation import LEAD, generalisation_rows
 from fractionate.report.wording import (
     HEADLINES,
     HOW_TO_READ,
@@ -73,6 +74,8 @@ def _page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> 
         "several_sets": len(sets) > 1,
         "comparisons": comparisons,
         "comparisons_open": len(comparisons["rows"]) <= _OPEN_COMPARISONS,
+        "generalisation": generalisation_rows(results, names),
+        "generalisation_lead": LEAD,
         "agreement": [
             {
                 **row,

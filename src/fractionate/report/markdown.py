@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.files import write_text
+from fractionate.report.generalisation import LEAD, generalisation_rows
 from fractionate.report.wording import (
     HOW_TO_READ,
     METRICS,
@@ -40,6 +41,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         *_evidence(results, names),
         *_cells(results, names),
         *_comparisons(results, names),
+        *_generalisation(results, names),
         *_agreement(results, names),
         *_published(results, names),
         *_prices(results),
@@ -134,6 +136,16 @@ def _comparisons(results: Mapping[str, Any], names: Mapping[str, str]) -> list[s
     ]
     caption = f"Paired over the same questions; Holm's adjustment covers all {len(body)} comparisons."
     return ["## Comparisons", caption, _table(header, body)]
+
+
+def _generalisation(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    header = {
+        "test_set": "test set", "part": "part", "student": "student", "learnt_from": "learnt from", "seen": "seen",
+        "partner": "beside", "n": "n", "value": "value", "against": "against", "against_value": "its value",
+        "difference": "difference", "interval": "interval", "p_adjusted": "p (Holm)",
+    }  # fmt: skip
+    body = [[row[key] for key in header] for row in generalisation_rows(results, names)]
+    return ["## Generalisation", LEAD, _table(list(header.values()), body)] if body else []
 
 
 def _agreement(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from fractionate.config import Config
 from fractionate.evaluate.agreement import measure_agreement
 from fractionate.evaluate.comparisons import compare
 from fractionate.evaluate.cost import Pricing
+from fractionate.evaluate.generalisation import measure_generalisation
 from fractionate.evaluate.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
 from fractionate.evaluate.statistics import value_interval
 from fractionate.evaluate.verdict import decide
@@ -34,12 +35,14 @@ def build_results(
     """
     pricing = Pricing.of(config)
     measured = [_cell(test, cell, pricing, config) for test in by_test_set(cells) for cell in test.cells]
+    comparisons = compare(cells, config)
     return {
         "schema": SCHEMA,
         "run": dict(run),
         "cells": measured,
-        "comparisons": [comparison.as_dict() for comparison in compare(cells, config)],
+        "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": decide(cells, pricing, config).as_dict(),
+        "generalisation": [one.as_dict() for one in measure_generalisation(cells, config, comparisons)],
         "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
