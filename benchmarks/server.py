@@ -1,4 +1,8 @@
-"""A zero-latency OpenAI-compatible chat server in a process of its own: what clients are measured against.
+"""An OpenAI-compatible chat server in a process of its own: what clients are measured against.
+
+Without a delay it answers at once. With one, a reply takes that long, and requests above its concurrency get 429 at
+once; when its input ends it prints how many it served and refused, and when each served one came (seconds of the
+machine's monotonic clock).
 
 It speaks just enough HTTP/1.1 to be faster than any client here, so that the client is what is measured.
 
@@ -43,6 +47,7 @@ class Server:
         self.peak = 0
         self.served = 0
         self.refused = 0
+        self.arrivals: list[float] = []
 
 
 class Connection(asyncio.Protocol):
@@ -75,7 +80,9 @@ class Connection(asyncio.Protocol):
         else:
             server.active += 1
             server.peak = max(server.peak, server.active)
-            asyncio.get_running_loop().call_later(server.delay_s, self.finish)
+            loop = asyncio.get_running_loop()
+            server.arrivals.append(loop.time())
+            loop.call_later(server.delay_s, self.finish)
 
     def finish(self) -> None:
         self.server.active -= 1
@@ -89,7 +96,8 @@ async def serve(delay_s: float, concurrency: int, port: int) -> None:
     server = await asyncio.get_running_loop().create_server(lambda: Connection(state), "127.0.0.1", port, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    print(json.dumps({"served": state.served, "refused": state.refused, "peak": state.peak}), flush=True)
+    counts = {"served": state.served, "refused": state.refused, "peak": state.peak, "arrivals": state.arrivals}
+    print(json.dumps(counts), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 Concurrency adapts as TCP does (additive increase, multiplicative decrease, slow start; Chiu and Jain 1989): it doubles
 every round trip until the server first complains, falls to half of what the server was really serving, doubles up to
-that and then creeps up by one, the more patiently the oftener the server has refused the one more. The requests- and
-tokens-a-minute limits are token buckets whose burst is part of the minute's allowance, so that no window of 60 s ever
-sees more than the limit.
+that and then creeps up by one, the more patiently the oftener the server has refused the one more. Where the server
+takes the one more, two are tried, then four, until it doubles again. The requests- and tokens-a-minute limits are token
+buckets whose burst is part of the minute's allowance, so that no window of 60 s ever sees more than the limit.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class Lane:
         if self.limit < self._threshold:
             self.limit = min(self.ceiling, self._threshold, self.limit + 1.0)
             return
-        self.limit = min(self.ceiling, self.limit + 1.0 / (self.limit * self._patience))
+        taken = self.limit - self._threshold  # more than the server took when it complained
+        step = taken if taken >= 1.0 else 1.0 / self._patience
+        self.limit = min(self.ceiling, self.limit + step / self.limit)
         if self.limit > 1.5 * self._threshold + 2:
             # The server takes far more than it did when it complained: find anew how much.
             self._threshold, self._patience = float("inf"), 1

@@ -44,10 +44,10 @@ def in_loop(run: Run, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 class _Interrupts:
     """Ctrl-C as the end of a task and never as an exception in the middle of asyncio's own code.
 
-    `asyncio.Runner` sees to that only while a task runs, and not always then: CPython complains on stderr of a loop that
-    is hit while it is being made, of coroutines that were to be started next, and of futures cancelled while they were
-    being set. Only the main thread is told of signals, and a handler
-    that somebody else has put there stays: elsewhere this does nothing.
+    `asyncio.Runner` sees to that only while a task runs, and not always then: CPython complains on stderr of a loop
+    that is hit while it is being made, of coroutines that were to be started next, and of futures cancelled while they
+    were being set. Only the main thread is told of signals, and a handler that somebody else has put there stays:
+    elsewhere this does nothing.
     """
 
     def __init__(self) -> None:
