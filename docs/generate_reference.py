@@ -37,6 +37,8 @@ def config_page() -> str:
         ("data", config.DataConfig),
         ("models", config.ModelsConfig),
         ('models.options."NAME"', config.ModelOptions),
+        ("students.NAME", config.StudentConfig),
+        ("decomposers.NAME", config.DecomposerConfig),
         ("run", config.RunConfig),
         ("train", config.TrainConfig),
         ("budget", config.BudgetConfig),
@@ -84,7 +86,8 @@ def datasets_page() -> str:
             f"| `{name}` | {one.metric} | {one.answer_form} | {one.default_cap} | {one.source} | {one.licence} |"
         )
     head = (
-        "# Data sets\n\nReferences read `NAME[:PATH][#SPLIT][@START-END]`, both ends included. The cap is the number "
+        "# Data sets\n\nReferences read `NAME[:PATH][#SPLIT][?KIND,KIND][@START-END]`: rows START to END, both "
+        "included, and of these the ones of the kinds named (`Problem.kind`; `atlas` has kinds). The cap is the number "
         "of subquestions a decomposition may have unless `run.cap` says otherwise."
     )
     return head + "\n\n" + "\n".join(rows) + "\n"

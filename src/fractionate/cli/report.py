@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from fractionate.cli.common import add_config_arguments, print_results, run_folder
+from fractionate.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,21 +14,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Write results.json, report.md and report.html from a run's attempts.jsonl, without a model call.\n"
         "CONFIG is the run's config, or the run's folder itself (then its stored config is taken); prices, margins\n"
-        "and published figures may be changed with --set and are priced and judged anew."
+        "and published figures may be changed with --set and are priced and judged anew. Several runs' folders (one\n"
+        "protocol with other seeds) are pooled: a question counts with its mean over them, and --out takes the reports."
     )
     parser.epilog = (
-        "example:\n  fractionate report runs/mine\n  fractionate report fractionate.toml --set verdict.margin=5"
+        "example:\n  fractionate report runs/mine\n  fractionate report fractionate.toml --set verdict.margin=5\n"
+        "  fractionate report runs/seed-0 runs/seed-1 runs/seed-2 --out runs/seeds"
     )
     add_config_arguments(parser)
+    parser.add_argument("more", metavar="RUN_DIR", type=Path, nargs="*", help="folders of further runs to pool with it")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the reports."""
     from fractionate.config import load_config
     from fractionate.pipeline.folder import RunFolder
-    from fractionate.pipeline.reporting import load_stored_config, write_report
+    from fractionate.pipeline.reporting import load_stored_config, write_pooled_report, write_report
 
     given: Path = arguments.config
+    if arguments.more:
+        if not given.is_dir() or arguments.out is None:
+            raise UsageError("several runs are pooled by their folders, into a folder of its own: add --out DIR")
+        folder = RunFolder(arguments.out)
+        results = write_pooled_report([RunFolder(run) for run in (given, *arguments.more)], folder, arguments.set)
+        print_results(results, folder.path, as_json=arguments.json)
+        return 0
     if given.is_dir():
         folder = RunFolder(given)
         config = load_stored_config(folder, arguments.set)

@@ -9,6 +9,7 @@ from typing import Any
 from fractionate import __version__
 from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError
+from fractionate.evaluate.pooling import pool_cells
 from fractionate.files import write_text
 from fractionate.pipeline.attempts import read_cells
 from fractionate.pipeline.folder import RunFolder
@@ -18,14 +19,42 @@ from fractionate.report.examples import pick_examples
 from fractionate.report.html import write_html
 from fractionate.report.markdown import write_markdown
 from fractionate.report.results import build_results, write_json
+from fractionate.types import Cell
 
 
 def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]:
     """Write results.json, report.md and report.html. Returns the results."""
+    cells = _measured(folder)
+    results = build_results(cells, config, Notes(folder.notes).all(), _about(config, name))
+    return _write(folder, config, results, cells)
+
+
+def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Write the reports of several runs of one protocol as one, by the first one's config. Returns the results.
+
+    Raises UsageError where two runs have one name or put other questions to a cell.
+    """
+    config = load_stored_config(runs[0], overrides)
+    measured = {folder.path.name: _measured(folder) for folder in runs}
+    if len(measured) < len(runs):
+        raise UsageError("two of the runs' folders have one name: rename one of them")
+    cells, values = pool_cells(measured)
+    notes = [f"Pooled over {len(runs)} runs: each question counts with its mean over {', '.join(measured)}."]
+    notes += [f"{folder.path.name}: {note}" for folder in runs for note in Notes(folder.notes).all()]
+    results = build_results(cells, config, notes, _about(config, out.path.name), values)
+    out.create()
+    return _write(out, config, results, cells)
+
+
+def _measured(folder: RunFolder) -> list[Cell]:
     cells = read_cells(folder.attempts)
     if not cells:
         raise UsageError(f"{folder.attempts} holds no attempts: run fractionate evaluate again")
-    about = {
+    return cells
+
+
+def _about(config: Config, name: str) -> dict[str, Any]:
+    return {
         "name": name,
         "fractionate": __version__,
         "config": config_digest(config),
@@ -35,7 +64,9 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         "train": config.data.train,
         "test": config.data.test,
     }
-    results = build_results(cells, config, Notes(folder.notes).all(), about)
+
+
+def _write(folder: RunFolder, config: Config, results: dict[str, Any], cells: Sequence[Cell]) -> dict[str, Any]:
     write_text(json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", folder.config)
     write_json(results, folder.results)
     write_markdown(results, folder.markdown)

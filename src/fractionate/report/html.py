@@ -14,6 +14,7 @@ from fractionate.report.wording import (
     HEADLINES,
     HOW_TO_READ,
     METRICS,
+    RUNS,
     STRATEGIES,
     UNKNOWN,
     count,
@@ -25,6 +26,7 @@ from fractionate.report.wording import (
     per_correct,
     percent,
     points,
+    run_rows,
     seconds,
 )
 
@@ -74,6 +76,8 @@ def _page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> 
         "several_sets": len(sets) > 1,
         "comparisons": comparisons,
         "comparisons_open": len(comparisons["rows"]) <= _OPEN_COMPARISONS,
+        "runs": run_rows(results, names),
+        "runs_lead": RUNS,
         "generalisation": generalisation_rows(results, names),
         "generalisation_lead": LEAD,
         "agreement": [

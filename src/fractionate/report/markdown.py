@@ -11,6 +11,7 @@ from fractionate.report.generalisation import LEAD, generalisation_rows
 from fractionate.report.wording import (
     HOW_TO_READ,
     METRICS,
+    RUNS,
     UNKNOWN,
     count,
     dollars,
@@ -21,6 +22,7 @@ from fractionate.report.wording import (
     per_correct,
     percent,
     points,
+    run_rows,
     seconds,
 )
 
@@ -40,6 +42,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"**{_text(results['verdict']['because'])}**",
         *_evidence(results, names),
         *_cells(results, names),
+        *_runs(results, names),
         *_comparisons(results, names),
         *_generalisation(results, names),
         *_agreement(results, names),
@@ -113,6 +116,11 @@ def _cells(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
         for cell in results["cells"]
     ]
     return ["## Cells", _table(header, body)] if body else ["## Cells", "Nothing was measured."]
+
+
+def _runs(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
+    header, body = run_rows(results, names)
+    return ["## Run by run", RUNS, _table(header, body)] if body else []
 
 
 def _comparisons(results: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

@@ -15,6 +15,7 @@ from fractionate.evaluate.comparisons import compare
 from fractionate.evaluate.cost import Pricing
 from fractionate.evaluate.generalisation import measure_generalisation
 from fractionate.evaluate.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
+from fractionate.evaluate.pooling import Key, key_of
 from fractionate.evaluate.statistics import value_interval
 from fractionate.evaluate.verdict import decide
 from fractionate.files import write_text
@@ -25,16 +26,22 @@ SCHEMA = 1
 
 
 def build_results(
-    cells: Sequence[Cell], config: Config, notes: Sequence[str], run: Mapping[str, Any]
+    cells: Sequence[Cell],
+    config: Config,
+    notes: Sequence[str],
+    run: Mapping[str, Any],
+    pooled: Mapping[Key, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
     Values, intervals and differences are shares of 1; dollars are floats, or null where a price is not known; tokens
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
-    through as it is. Raises UsageError for a published row that cannot be read.
+    through as it is; `pooled` holds the values of pooled cells run by run. Raises UsageError for a published row that
+    cannot be read.
     """
     pricing = Pricing.of(config)
     measured = [_cell(test, cell, pricing, config) for test in by_test_set(cells) for cell in test.cells]
+    named = {key_of(cell): test.name(cell) for test in by_test_set(cells) for cell in test.cells}
     comparisons = compare(cells, config)
     return {
         "schema": SCHEMA,
@@ -42,6 +49,7 @@ def build_results(
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": decide(cells, pricing, config).as_dict(),
+        "runs": {named[key]: dict(values) for key, values in (pooled or {}).items()},
         "generalisation": [one.as_dict() for one in measure_generalisation(cells, config, comparisons)],
         "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],
         "published": published_rows(config.published, measured),
@@ -67,7 +75,7 @@ def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[s
     interval = value_interval(values, cell.metric, confidence, config.run.seed) if n else None
     usages = {role: total_usage(cell.attempts, role) for role in ROLES}
     dollars = _dollars(cell, usages, pricing)
-    correct = sum(attempt.score.exact_match == 1 for attempt in cell.attempts)
+    correct = _whole(math.fsum(attempt.score.exact_match for attempt in cell.attempts))
     latencies = [attempt.latency_s for attempt in cell.attempts]
     return {
         "name": test.name(cell),
@@ -99,6 +107,11 @@ def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[s
         "latency_p50_s": _quantile(latencies, 0.5),
         "latency_p95_s": _quantile(latencies, 0.95),
     }
+
+
+def _whole(count: float) -> float | int:
+    """Return right answers as a count; a mean over several runs may lie between two."""
+    return int(count) if count == int(count) else count
 
 
 def _decomposer_kind(cell: Cell, config: Config) -> str:

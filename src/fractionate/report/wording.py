@@ -10,7 +10,7 @@ from fractionate.evaluate.wording import HEADLINES, level, percent, points, usd
 
 __all__ = [
     "HEADLINES", "count", "dollars", "level", "names_of", "p_value", "pair_label", "per_correct", "percent", "points",
-    "seconds", "usd",
+    "run_rows", "seconds", "usd",
 ]  # fmt: skip
 
 UNKNOWN = "unknown"
@@ -22,6 +22,10 @@ STRATEGIES = {
     "dynamic": "dynamic (self-ask)",
 }
 METRICS = {"exact_match": "exact match", "f1": "F1"}
+RUNS = (
+    "Each cell's value in every run that measured it. The intervals elsewhere resample questions, not runs: they hold "
+    "for the mean over these runs."
+)
 HOW_TO_READ = (
     "A cell is one decomposer, strategy and solver on one test set. Its value is the mean of the metric over n "
     "questions, with its interval; an output that no answer could be read from counts as wrong.",
@@ -73,3 +77,20 @@ def names_of(results: Mapping[str, Any]) -> dict[str, str]:
     """Return the short form of every decomposer and solver of a run."""
     cells = results["cells"]
     return short_pair_names((cell["decomposer"] for cell in cells), (cell["solver"] for cell in cells))
+
+
+def run_rows(results: Mapping[str, Any], names: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table of a pooled report: each cell's value in every run; no rows otherwise."""
+    runs = list(dict.fromkeys(name for values in results["runs"].values() for name in values))
+    cells = [cell for cell in results["cells"] if cell["name"] in results["runs"]]
+    body = [
+        [
+            cell["test_set"],
+            pair_label(cell, names),
+            *(percent(of_run[run]) if run in of_run else "–" for run in runs),
+            percent(cell["value"]),
+        ]
+        for cell in cells
+        for of_run in (results["runs"][cell["name"]],)
+    ]
+    return ["test set", "pair", *runs, "mean"], body

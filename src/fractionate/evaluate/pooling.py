@@ -1,0 +1,86 @@
+"""Several runs of one protocol (other seeds, other training draws) as one: a question counts with its mean over them.
+
+Intervals and tests over pooled cells resample questions, so they say how sure the mean over these very runs is; how far
+runs differ from one another stands beside them, run by run, and three runs are few.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from fractionate.errors import UsageError
+from fractionate.types import Attempt, Cell, Score, Usage
+
+Key = tuple[str, str, str, str, str]
+
+
+def pool_cells(runs: Mapping[str, Sequence[Cell]]) -> tuple[list[Cell], dict[Key, dict[str, float]]]:
+    """Return pooled cells, and each one's value in every run that measured it, by run name.
+
+    A cell that only some runs measured is pooled over those. Raises UsageError where runs asked a cell other questions.
+    """
+    found: dict[Key, dict[str, Cell]] = {}
+    for name, cells in runs.items():
+        for cell in cells:
+            if name in found.setdefault(key_of(cell), {}):
+                raise UsageError(f"{name} holds {_said(cell)} twice: its test sets cannot be told apart")
+            found[key_of(cell)][name] = cell
+    pooled = [_pool(of_run) for of_run in found.values()]
+    values = {
+        key: {name: sum(cell.values()) / max(len(cell.attempts), 1) for name, cell in of_run.items()}
+        for key, of_run in found.items()
+    }
+    return pooled, values
+
+
+def key_of(cell: Cell) -> Key:
+    """Return what makes a cell the same one in several runs."""
+    return cell.dataset, cell.split, cell.strategy, cell.decomposer, cell.solver
+
+
+def _pool(of_run: Mapping[str, Cell]) -> Cell:
+    (first_name, first), *others = of_run.items()
+    asked = [attempt.problem.id for attempt in first.attempts]
+    for name, cell in others:
+        if [attempt.problem.id for attempt in cell.attempts] != asked:
+            raise UsageError(f"{name} and {first_name} asked other questions in {_said(cell)}: they cannot be pooled")
+    columns = [cell.attempts for cell in of_run.values()]
+    return replace(first, attempts=tuple(_mean_attempt(row) for row in zip(*columns, strict=True)))
+
+
+def _mean_attempt(row: Sequence[Attempt]) -> Attempt:
+    """Return one attempt for a question's attempts in several runs; what cannot be averaged is what most runs had."""
+    if len(row) == 1:
+        return row[0]
+    usual = Counter(attempt.prediction for attempt in row).most_common(1)[0][0]
+    shown = next(attempt for attempt in row if attempt.prediction == usual)
+    count = len(row)
+    return replace(
+        shown,
+        score=Score(
+            sum(attempt.score.exact_match for attempt in row) / count, sum(attempt.score.f1 for attempt in row) / count
+        ),
+        decomposer_usage=_mean_usage([attempt.decomposer_usage for attempt in row]),
+        solver_usage=_mean_usage([attempt.solver_usage for attempt in row]),
+        latency_s=sum(attempt.latency_s for attempt in row) / count,
+    )
+
+
+def _mean_usage(usages: Sequence[Usage]) -> Usage:
+    total = sum(usages, Usage())
+    count = len(usages)
+    return Usage(
+        round(total.calls / count),
+        round(total.input_tokens / count),
+        round(total.cached_input_tokens / count),
+        round(total.output_tokens / count),
+        round(total.reasoning_tokens / count),
+        total.compute_s / count,
+        round(total.counted / count),
+    )
+
+
+def _said(cell: Cell) -> str:
+    return f"{cell.dataset}#{cell.split}/{cell.strategy}/{cell.decomposer}/{cell.solver}"
