@@ -34,7 +34,10 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which questions are learnt from and which tested on. References read `NAME[:PATH][#SPLIT][?KIND,…][@START-END]`."""
+    """Which questions are learnt from and which tested on.
+
+    References read `NAME[:PATH][#SPLIT][?KIND,…][@START-END]`.
+    """
 
     train: Names = Field(default=[], description="data the students learn from: a reference or a list of them")
     test: Names = Field(description="data the pairs are measured on: a reference or a list of them")
