@@ -1,6 +1,7 @@
 """Rows of generalisation: whom a student is laid beside, and whether it learnt from what it is asked."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from measured import cell_of, config_of
@@ -8,6 +9,9 @@ from measured import cell_of, config_of
 from fractionate.config import Config
 from fractionate.evaluate.comparisons import compare
 from fractionate.evaluate.generalisation import Generalisation, covers, measure_generalisation
+from fractionate.report.html import write_html
+from fractionate.report.markdown import markdown
+from fractionate.report.results import build_results
 from fractionate.types import Cell
 
 OLD, NEW = "atlas#test?bridge@0-99", "atlas#test?counting@0-99"
@@ -99,3 +103,15 @@ def test_a_plain_student_on_another_data_set_has_rows() -> None:
 )
 def test_what_was_learnt_covers_a_test_set_or_not(learnt_from: list[str], test: str, seen: str) -> None:
     assert covers(learnt_from, test) == seen
+
+
+def test_both_reports_show_the_rows(tmp_path: Path) -> None:
+    results = build_results(cells(), config(), [], {"name": "kinds"})
+    assert results["generalisation"] == [row.as_dict() for row in rows()]
+    text = markdown(results)
+    assert "## Generalisation" in text
+    assert "| D-some | atlas#train?bridge | no | teacher |" in text
+    write_html(results, tmp_path / "report.html", [])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '<h2 id="generalisation">' in page
+    assert "from atlas#train?bridge" in page
