@@ -96,6 +96,13 @@ def test_of_several_annotators_the_best_counts() -> None:
     assert drop_score(("fat cat",), [("dog",), ("cat",), ("big fat cat",)]) == (0.0, 0.8)
 
 
+def test_the_best_exact_match_and_the_best_f1_may_come_from_different_annotators() -> None:
+    prediction = ("cat", "cat", "dog")
+    assert drop_score_one(prediction, ("cat", "dog", "dog")) == (1.0, 0.67)
+    assert drop_score_one(prediction, ("cat", "cat", "dog", "owl")) == (0.0, 0.75)
+    assert drop_score(prediction, [("cat", "cat", "dog", "owl"), ("cat", "dog", "dog")]) == (1.0, 0.75)
+
+
 def test_a_blank_alternative_is_no_answer_beside_others() -> None:
     assert drop_score(("",), [("",), ("cat",)]) == (0.0, 0.0)
     assert drop_score(("",), [("  ", "x"), ("cat",)]) == (0.0, 0.0)
@@ -193,6 +200,21 @@ def test_text_scores(prediction: tuple[str, ...], answer: tuple[str, ...], exact
         ("It is far. It is deep. So yes.", "yes"),
         ("It is far.\nTherefore, no", "no"),
         ("It is far. Thus, the answer is no, it cannot.", "no"),
+        ("<answer>yes</answer>", "yes"),
+        ('{"answer": false}', "no"),
+        ("\\boxed{\\text{No}}", "no"),
+        ("The answer is definitely yes.", "yes"),
+        ("The sky is blue. Based on this, yes, he could.", "yes"),
+        ("It is far.\nBased on this, no.", "no"),
+        ("_Yes_", "yes"),
+        ("Y.", "yes"),
+        ("Yeah", "yes"),
+        ("nope!", "no"),
+        ("IN CONCLUSION: it is far. THEREFORE, NO.", "no"),
+        ("Yes and no.", None),
+        ("Yes/No", None),
+        ("It is far. Moreover, no evidence exists.", None),
+        ("Correct spelling matters.", None),
         ("No one knows.", None),
         ("no more", None),
         ("The answer is unknown.", None),
@@ -227,7 +249,14 @@ def test_yes_and_no_are_read(output: str, said: str | None) -> None:
         ("5 + 5 = 10.\n\\boxed{E}", "E"),
         ("5 + 5 = 10.\n\\boxed{\\text{E}}", "E"),
         ("5 + 5 = 10.\nSo I take option C.", "C"),
+        ("<answer>B</answer>", "B"),
+        ('{"answer": "B"}', "B"),
+        ("The answer is: a)", "A"),
+        ("It is hot.\nThe correct option is C.", "C"),
+        ("It is hot.\nSo, B is correct.", "B"),
+        ("It is hot.\nI would choose **C**.", "C"),
         ("It is option A or option C.", None),
+        ("It is option A and B is correct.", None),
         ("A number is 5.", None),
         ("The answer is a train.", None),
         ("The answer is 12.", None),
@@ -256,6 +285,9 @@ def test_choices_and_yes_no_have_one_span() -> None:
         ("- Rams\n- the Bears\n", ("Rams", "the Bears")),
         ("1. Rams\n2. Bears", ("Rams", "Bears")),
         ("- Rams", ("- Rams",)),
+        ("The answers are:\n- Rams\n- the Bears", ("Rams", "the Bears")),
+        ('{"answer": ["Rams", "Bears"]}', ("Rams", "Bears")),
+        ("<answer>Rams; Bears</answer>", ("Rams", "Bears")),
         ("5 October 1910", ("5 October 1910",)),
         ("a; ;", ("a",)),
         ("Where?", None),

@@ -81,6 +81,35 @@ CASES = [
     ("One line that goes on for so long that nobody would take it to be an answer by itself at all", None),
     ("#### " + "word " * 13, None),
     ("To find the answer: look it up\nThen think.", None),
+    ("<answer>Paris</answer>", "Paris"),
+    ("It is in France.\n<answer>\nParis.\n</answer>", "Paris"),
+    ("Write <answer></answer>.\nThe answer is Rome.", "Rome"),
+    ('{"answer": "Paris"}', "Paris"),
+    ('{"reasoning": "Is it Rome?", "answer": "Paris \\u2014 France", "sure": true}', "Paris — France"),
+    ('{"answer": ["Paris", "Rome", 5, null]}', "Paris; Rome; 5"),
+    ('{"answer": "Oslo", "final_answer": "Rome"}', "Rome"),
+    ('{"answer": true}', "true"),
+    ("{'answer': 'Rome'}", "Rome"),
+    ('{"answer": 1903 or so}', "1903 or so}"),
+    ("**Answer**: Let me see. It is big.\nThe answer is Rome.", "Rome"),
+    ("The answer is **Paris**, because it is the capital.", "Paris"),
+    ("The answer is Paris, which is in France.", "Paris"),
+    ("The answer is because of the rain.", "because of the rain"),
+    ("The answer is X\nIt follows.", "X"),
+    ("The answer is Malcolm X\nIt follows.", "Malcolm X"),
+    ("The answers are:\n- Rams\n- **Bears**\nThat is all.", "Rams; Bears"),
+    ("Final answer:\n\n1. Rams\n2) Bears", "Rams; Bears"),
+    ("The answer is:\n1. Rams", "Rams"),
+    ("The answer is what?\n" * 99 + "The answer is Rome.", "Rome"),
+    ("The answer is what?\n" * 100 + "The answer is Rome.", None),
+    ("\\boxed{---}\n" * 99 + "\\boxed{Rome}", "Rome"),
+    ("\\boxed{---}\n" * 100 + "\\boxed{Rome}", None),
+    ("x" * 400, "x" * 400),
+    ("x" * 401, None),
+    ("The answer is Oslo. Let me check. The answer is Rome. The answer is Bern.", "Rome"),
+    ("Final answer: Oslo\nA1: oops, the answer is Rome.", "Oslo"),
+    ("Q1: Where?\nQ2: When?\nThe answer is Paris.\nThe answer is Rome.", "Rome"),
+    ("Q1: Where.\nThe answer is Paris.\nThe answer is Rome.", "Paris"),
 ]
 
 
@@ -91,6 +120,7 @@ def test_the_final_answer_is_read(output: str, answer: str | None) -> None:
 
 def test_a_sub_answer_beyond_the_reach_of_its_line_is_a_plain_answer() -> None:
     assert extract_final("A1: " + "x " * 1500 + "the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
+    assert extract_final("So:\nA1: " + "x " * 1500 + "the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
     assert extract_final("A1: " + "x " * 50 + "the answer is Rome.\nThe answer is Oslo.") == ("Oslo",)
 
 
@@ -142,6 +172,9 @@ def test_sentences_end_at_full_stops_but_not_inside_names_and_decimals() -> None
         ("{a}", "a"),
         ("$a$", "a"),
         ("$5", "$5"),
+        ("Malcolm X", "Malcolm X"),
+        ("((a.)),", "a"),
+        ("", ""),
     ],
 )
 def test_a_span_loses_its_wrapping(text: str, span: str) -> None:

@@ -20,7 +20,7 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from fractionate.datasets.text import Claim, read_bare, read_final, read_span
+from fractionate.datasets.text import LATEX_TEXT, Claim, read_bare, read_final, read_span
 from fractionate.types import Answer, Score
 
 ZERO = Score(0.0, 0.0)
@@ -70,14 +70,19 @@ def _pair_f1(predicted: set[str], gold: set[str]) -> float:
     return _token_f1(predicted, gold) if _numbers_agree(predicted, gold) else 0.0
 
 
-def _best_pairing(scores: list[list[float]]) -> float:
-    """Return the highest sum of scores that a one-to-one pairing of rows (gold) and columns (predicted) can reach."""
-    if len(scores) == 1:
-        return max(scores[0])
+def _mean_of_best_pairing(scores: list[list[float]]) -> float:
+    """Return the mean score of the best one-to-one pairing of rows (gold) and columns (predicted); unpaired ones are 0.
+
+    Summed as the official evaluator sums, so that the mean is the same to the last bit before it is rounded.
+    """
+    import numpy as np
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns = linear_sum_assignment(scores, maximize=True)
-    return float(sum(scores[row][column] for row, column in zip(rows, columns, strict=True)))
+    table = np.array(scores)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    best = np.zeros(max(table.shape))
+    best[rows] = table[rows, columns]
+    return float(np.mean(best))
 
 
 def drop_score_one(prediction: Answer, answer: Answer) -> Score:
@@ -88,20 +93,20 @@ def drop_score_one(prediction: Answer, answer: Answer) -> Score:
     if not predicted or not gold:
         return Score(float(exact), float(exact))
     scores = [[_pair_f1(set(span.split()), set(wanted.split())) for span in predicted] for wanted in gold]
-    mean = _best_pairing(scores) / max(len(predicted), len(gold))
-    return Score(float(exact), round(100 * mean) / 100)
+    return Score(float(exact), round(100 * _mean_of_best_pairing(scores)) / 100)
 
 
 def drop_score(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
     """Return DROP's (exact match, F1) against the best of several annotators' answers, both 0 to 1; None scores 0.
 
-    The best is the highest exact match, and of those the highest F1. An alternative whose first span is blank is no
-    answer and is left out where there are others.
+    The best exact match and the best F1 are taken each by itself. An alternative whose first span is blank is no answer
+    and is left out where there are others.
     """
-    if prediction is None:
+    if prediction is None or not answers:
         return ZERO
     given = [answer for answer in answers if answer and answer[0].strip()] or answers
-    return max((drop_score_one(prediction, answer) for answer in given), default=ZERO)
+    scores = [drop_score_one(prediction, answer) for answer in given]
+    return Score(max(score.exact_match for score in scores), max(score.f1 for score in scores))
 
 
 def _text_score_one(prediction: Answer, answer: Answer) -> Score:
@@ -110,7 +115,7 @@ def _text_score_one(prediction: Answer, answer: Answer) -> Score:
         return Score(1.0, 1.0)
     predicted_tokens, gold_tokens = Counter(" ".join(predicted).split()), Counter(" ".join(gold).split())
     shared = (predicted_tokens & gold_tokens).total()
-    return Score(0.0, 2 * shared / (predicted_tokens.total() + gold_tokens.total()) if shared else 0.0)
+    return Score(0.0, 2 * shared / (predicted_tokens.total() + gold_tokens.total()))
 
 
 def text_score(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
@@ -124,22 +129,22 @@ def text_score(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
     return max((_text_score_one(prediction, answer) for answer in answers), default=ZERO)
 
 
-_YES = frozenset(("yes", "true", "y", "yeah", "yep", "correct"))
-_NO = frozenset(("no", "false", "n", "nope", "incorrect"))
-_YES_OR_NO = re.compile(r"[\W_]*(yes|no|true|false)\b(?!\s+(?:or|of|one|more|longer|such|other)\b)", re.IGNORECASE)
+_YES_OR_NO = re.compile(
+    r"[\W_]*(?:(?:definitely|certainly|clearly|probably|likely|simply)[ ,]+)?(?:"
+    r"(?P<yes>yes|true|(?:y|yeah|yep|correct)(?=[\W_]*$))|(?:no|false|(?:n|nope|incorrect)(?=[\W_]*$)))(?![^\W_])"
+    r"(?!\s+(?:or|of|one|more|longer|such|other|doubt|and\s+no)\b|/\w)",
+    re.IGNORECASE,
+)
+_THEREFORE = re.compile(r"^\s*(?:so|therefore|thus|hence|in conclusion)\b[,:]?\s*", re.IGNORECASE)
+_AFTER_A_CLAUSE = re.compile(r"^[^,\n]{0,80},\s(?=(?:yes|no)(?:[,.!*]|$))", re.IGNORECASE)
 
 
 def yes_no(text: str) -> str | None:
     """Read "yes" or "no" ("True.", "**No**, because …") at the beginning of a text; None when neither is there."""
-    word = text.strip().strip(string.punctuation + "“”‘’ ").lower()
-    if word in _YES:
-        return "yes"
-    if word in _NO:
-        return "no"
-    begins = _YES_OR_NO.match(text)
-    if begins is None:
+    said = _YES_OR_NO.match(LATEX_TEXT.sub(r"\1", text))
+    if said is None:
         return None
-    return "yes" if begins[1].lower() in ("yes", "true") else "no"
+    return "yes" if said["yes"] else "no"
 
 
 def extract_yes_no(output: str) -> Answer | None:
@@ -150,9 +155,7 @@ def extract_yes_no(output: str) -> Answer | None:
 def _unnamed_yes_no(part: str) -> str | None:
     lines = [line for line in part.strip().splitlines() if line.strip()]
     last_sentence = re.split(r"(?<=[.!?])\s+", lines[-1])[-1]
-    conclusion = re.sub(
-        r"^\s*(?:so|therefore|thus|hence|in conclusion)\b[,:]?\s*", "", last_sentence, flags=re.IGNORECASE
-    )
+    conclusion = _AFTER_A_CLAUSE.sub("", _THEREFORE.sub("", last_sentence))
     return yes_no(lines[0]) or yes_no(conclusion)
 
 
@@ -162,18 +165,21 @@ def score_yes_no(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
 
 
 _CHOICE = re.compile(
-    r"[\s*_`\"'“”$\\]*(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?"
+    r"[\s*_`\"'“”$:\\]*(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?"
     r"(?:[Oo]ption|[Cc]hoice|[Ll]etter)[ ]{0,2}:?[ ]{0,2})?[*_`\"']*"
     r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’])(?![ ]{1,2}[a-z])|([a-h])(?=[\s*_`\"'.]*$|\)))"
 )
-_LAST_CHOICE = re.compile(r"\b(?:[Oo]ption|[Cc]hoice)[ ]{0,2}\(?([A-H])\)?(?!\w)")
+_LAST_CHOICE = re.compile(
+    r"\b(?:[Oo]ption|[Cc]hoice|[Cc]hoose|[Ss]elect|[Pp]ick)(?:[ ]is)?:?[ ]{0,2}[*(]{0,3}([A-H])(?![\w'’])"
+    r"|(?<!\w)([A-H])\)?[*]{0,2}[ ]is[ ](?:the[ ])?(?:correct|right|best)\b"
+)
+_IN_LATEX = re.compile(r"\\(?:text|boxed|mathrm|textbf)\s?\{([^{}]{0,200})\}")
 
 
 def choice(text: str) -> str | None:
     """Read a choice's letter at the beginning of a text: "B", "(b)", "B) 12", "option C"; None when there is none."""
-    boxed = re.sub(r"\\(?:text|boxed|mathrm|textbf)\s?\{([^{}]{0,200})\}", r"\1", text)
-    match = _CHOICE.match(boxed)
-    return next(letter for letter in match.groups() if letter).upper() if match else None
+    match = _CHOICE.match(_IN_LATEX.sub(r"\1", text))
+    return next(filter(None, match.groups())).upper() if match else None
 
 
 def extract_choice(output: str) -> Answer | None:
@@ -183,8 +189,8 @@ def extract_choice(output: str) -> Answer | None:
 
 def _unnamed_choice(part: str) -> str | None:
     lines = part.strip().splitlines()
-    last = _LAST_CHOICE.findall(lines[-1])
-    return choice(lines[0]) or (last[0] if len(set(last)) == 1 else None)
+    last = {named or judged for named, judged in _LAST_CHOICE.findall(lines[-1])}
+    return choice(lines[0]) or (last.pop() if len(last) == 1 else None)
 
 
 def score_choice(prediction: Answer | None, answers: Sequence[Answer]) -> Score:

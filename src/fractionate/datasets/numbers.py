@@ -1,8 +1,9 @@
 r"""Reading a number as an exact fraction, and finding the number a reply gives as its answer (GSM8K and its like).
 
 What is read: `3.75`, `1,234.00`, `$42`, `-$5`, `−7`, `42%` (the figure, 42), `1e3`, `1/2`, `1 1/2`, `½`, `.5`, `2
-million`, `\frac{1}{2}`, `\boxed{42}`, `**42**`, `"42"`, `18th`. What is no number stays unread rather than being cut
-down to one: `3,75`, `1.2.3`, `10:30`, `5-7` and other sums that were not worked out.
+million`, `$80K`, `\frac{1}{2}`, `\boxed{42}`, `**42**`, `"42"`, `18th`, `minus 5`, `$1 234`, `eighteen`. What is no
+number stays unread rather than being cut down to one: `3,75`, `1.2.3`, `10:30`, `5 or 7`, `1 hour 30 minutes`, `5-7`
+and other sums that were not worked out.
 
 The answer is looked for where it is *named* (see `text`). A reply that names none may still state it: its last
 sentence, if whole, states one result. A result is what follows the last equals sign ("In total, it takes 2 + 1 = 3
@@ -17,9 +18,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal
 from fractions import Fraction
 
-from fractionate.datasets.text import Claim, braced, clean_span, read_final, sentences
+from fractionate.datasets.text import LABEL, LATEX_TEXT, Claim, braced, clean_span, read_final, sentences
 from fractionate.types import Answer, Score
 
 LONGEST_NUMBER = 100
@@ -31,23 +33,47 @@ LONGEST_CONCLUSION = 1000
 _PLAIN = r"(?:(?:\d{1,3}(?:,\d{2,3}){0,8},\d{3}|\d+)(?:\.\d+)?|\.\d+)"
 _NUMBER = re.compile(
     r"(?<![\w.,])(?<!\d[:/^])(?P<sign>[-+]?)(?P<currency>[$€£¥₹]?)[ ]?(?P<inner>[-+]?)"
-    rf"(?:(?P<whole>\d+)[ ]{{1,2}}(?P<over>\d+)/(?P<under>\d+)|(?P<top>{_PLAIN})[ ]?/[ ]?(?P<bottom>\d+)|"
-    rf"(?P<plain>{_PLAIN})(?:e(?P<exponent>[-+]?\d{{1,3}}))?)"
-    r"(?!\d|[.,:/^]\d)"
-    r"(?:[ ]?(?P<scale>thousand|million|billion|trillion)\b)?",
+    r"(?:(?P<whole>\d+)(?:[ ]{1,2}|[ ]and[ ])(?P<over>\d+)/(?P<under>\d+)|"
+    rf"(?P<top>{_PLAIN})[ ]?/[ ]?(?P<bottom>\d+)|(?P<plain>{_PLAIN})(?:e(?P<exponent>[-+]?\d{{1,3}}))?)"
+    r"(?!\d|[.,:/^_]\d|[²³])"
+    r"(?:[ ]?(?P<scale>hundred|thousand|million|billion|trillion)\b)?",
     re.IGNORECASE,
 )
-_SCALE = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _UNITS = r"(?:[ ]?[^\W\d][\w'’./-]{0,20}|[ ]?[%$€£°]){0,4}"
-_GOES_ON_AS_A_SUM = re.compile(rf"{_UNITS}[ ]?(?:[-+*/×÷^·]|\*\*|\bx\b|\btimes\b)[ ]?[(\[]?[-$€£ ]{{0,3}}[\d(]")
-_LEAD = re.compile(
-    r"(?:[\s*_`\"'“”‘’:=(\[>~≈]|(?:is|are|was|it|that|about|approximately|around|roughly|exactly|only|just|therefore|thus|"
-    r"hence|so|then|now|still|a total of|equal to|answer|[a-z](?=[ ]?=))\b)*",
+_LARGE_UNIT = r"(?:years?|months?|weeks?|days?|hours?|hrs?|h|minutes?|mins?|feet|foot|ft|pounds?|lbs?|dollars?)"
+_SMALL_UNIT = r"(?:months?|weeks?|days?|hours?|minutes?|mins?|m|seconds?|secs?|inch(?:es)?|ounces?|oz|cents?)"
+# What shows that a number is only the first term of something: a sum, a range, a choice, digits apart, mixed units.
+_GOES_ON = re.compile(
+    rf"{_UNITS}[)\]]?[ ]?(?:[-+*/×÷^·]|\*\*|\bx\b|\btimes\b|\bplus\b|\b(?:divided|multiplied)[ ]by\b)"
+    r"[ ]?[(\[]?[-$€£ ]{0,3}[\d(]"
+    r"|[ ](?:(?:or|to)[ ][$€£]?)?\d"
+    rf"|[ ]?{_LARGE_UNIT},?[ ](?:and[ ])?\d+[ ]?{_SMALL_UNIT}\b",
     re.IGNORECASE,
 )
-_PARENTHESES = re.compile(r"\([^()]{0,200}\)|\[[^\[\]]{0,200}\]")
+_LEAD = (
+    r"(?:[\s*_`\"'“”‘’:=(\[>~≈→⇒∴➡✅\ufe0f]|(?:is|are|was|it|that|about|approximately|around|roughly|exactly|only|just|"
+    r"therefore|thus|hence|so|then|now|still|a total of|equal to|answer|[a-z](?=[ ]?=))\b)*+"
+)
+"""Words and marks that may stand before a number ("is about **")."""
+_LED_NUMBER = re.compile(_LEAD + _NUMBER.pattern, re.IGNORECASE)
+_ONES = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+_TENS = ["ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_TEENS = ["eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+_SPELT = {
+    "zero": 0,
+    **dict(zip(_ONES, range(1, 10), strict=True)),
+    **dict(zip(_TEENS, range(11, 20), strict=True)),
+    **dict(zip(_TENS, range(10, 100, 10), strict=True)),
+}
+_LED_WORD = re.compile(
+    rf"{_LEAD}(?:(?P<tens>{'|'.join(_TENS[1:])})(?:[- ](?P<ones>{'|'.join(_ONES)}))?|(?P<small>{'|'.join(_SPELT)}))"
+    r"(?:[ ](?P<scale>hundred|thousand|million))?(?![\w-]|[ ]of\b)(?:[ ][^\W\d]{1,20}){0,2}[\s.!*_\"”)]*",
+    re.IGNORECASE,
+)
+_PARENTHESES = re.compile(r"(?:\([^()]{0,200}\)|\[[^\[\]]{0,200}\])(?![ ]?[-+*/×÷^·])")
 _OPENING_CLAUSE = re.compile(
-    r"^(?:(?:so|therefore|thus|hence|then|now|and|but|finally|lastly),?[ ])?"
+    r"^[\s(\[]*(?:(?:so|therefore|thus|hence|then|now|and|but|finally|lastly),?[ ])?"
     r"(?:since|because|after|before|if|when|as|with|without|"
     r"at|in|for|by|during|over|on|given|from|to|out of|of|assuming|rounded|"
     r"adding|converting|dividing|multiplying)\b[^\n]*?,[ ]",
@@ -67,12 +93,21 @@ _BULLET = re.compile(r"^[-*•][ ]{1,3}")
 _COURTESY = re.compile(
     r"^(?:please )?(?:let me know|i hope|hope this|feel free|is there anything|good luck)\b", re.IGNORECASE
 )
-_WHOLE_SENTENCE = re.compile(r"[.!][\"'”’)*_`]{0,4}$|[=≈][ ]?[^=≈]*$|\}[$ .]*$")
+_WHOLE_SENTENCE = re.compile(
+    r"[.!][\"'”’)*_`]{0,4}$|[=≈][ ]?[^=≈]*$|\\[a-z]+(?:\{[^{}\n]{0,100}\})+[$ .]*$|"
+    r"\b(?:total|result|sum|solution|answer)\b[^:\n]{0,40}:"
+    r"[ *_]{0,4}[$€£]?\d[\d,.]*(?:[ ][^\W\d]{1,20}){0,3}[*_ ]{0,4}$",
+    re.IGNORECASE,
+)
 _CALCULATOR = re.compile(r"<<[^<>\n]{0,400}>>")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s?(?:\{\s*(-?[\d.,]+)\s*\}\s?\{\s*([\d.,]+)\s*\}|(\d)(\d))")
-_LATEX_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s?\{([^{}]{0,200})\}")
 _LATEX_SPACE = re.compile(r"\\[,;:!> ]|\\(?:left|right|displaystyle|quad|big)\b|\\[()\[\]]|~")
-_THIN_GROUPING = re.compile(r"(?<=\d)[\u00a0\u202f\u2009](?=\d{3}(?!\d))")
+_GROUPING = re.compile(r"(?<=\d)(?:[\u00a0\u202f\u2009'’]|\\[,;:! ]|\{,\}|,\\!|\\!,)(?=\d{3}(?!\d))")
+_SPACED_MONEY = re.compile(r"([$€£]\d{1,3})((?:[ ]\d{3}){1,4})(?![\d,])")
+_MINUS = re.compile(r"\b(?:minus|negative)[ ](?=[$€£]?\d)", re.IGNORECASE)
+_CENTS = re.compile(r"(?<=\d)[ ]dollars?,?[ ]and[ ](\d\d)[ ]cents\b", re.IGNORECASE)
+_THOUSANDS = re.compile(r"(?<=\d)k\b", re.IGNORECASE)
+_MILLIONS = re.compile(r"([$€£]\d{1,9}(?:\.\d{1,9})?)m\b", re.IGNORECASE)
 _ALIKE = str.maketrans(
     dict.fromkeys("−‐‑–﹣－", "-") | {"⁄": "/", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "＝": "="}
 )
@@ -83,35 +118,29 @@ _LATEX_SIGNS = {
     "\\approx": "≈",
     "\\$": "$",
     "\\%": "%",
-    "{,}": ",",
     "\\#": "#",
 }
 
 
 def plain_text(text: str) -> str:
     """Return the text with LaTeX, typographic signs, vulgar fractions and calculator notes in plain characters."""
-    text = _THIN_GROUPING.sub("", _CALCULATOR.sub("", text)).translate(_ALIKE)
+    text = _GROUPING.sub("", _CALCULATOR.sub("", text)).translate(_ALIKE)
     if "\\" in text or "{" in text:
         boxed = text.rfind("boxed{")
         if boxed >= 0:
             text = braced(text, boxed + len("boxed{"))
         for command, sign in _LATEX_SIGNS.items():
             text = text.replace(command, sign)
-        text = _LATEX_TEXT.sub(r" \1", text)
-        text = _LATEX_FRACTION.sub(lambda match: _inline(match, match[1] or match[3], match[2] or match[4]), text)
+        text = LATEX_TEXT.sub(r" \1", text)
+        text = _LATEX_FRACTION.sub(lambda match: f" {match[1] or match[3]}/{match[2] or match[4]}", text)
         text = _LATEX_SPACE.sub(" ", text)
-    return text if text.isascii() else "".join(map(_plain_character, text))
-
-
-def _inline(match: re.Match[str], top: str, bottom: str) -> str:
-    """Write a LaTeX fraction as `top/bottom`, apart from a whole number before it."""
-    follows_digit = match.start() > 0 and match.string[match.start() - 1].isdigit()
-    return f"{' ' if follows_digit else ''}{top}/{bottom}"
+    text = _SPACED_MONEY.sub(lambda match: match[1] + match[2].replace(" ", ""), text)
+    text = _CENTS.sub(r".\1 dollars", _MINUS.sub("-", text))
+    text = _MILLIONS.sub(r"\1 million", _THOUSANDS.sub(" thousand", text))
+    return "".join(map(_plain_character, text))
 
 
 def _plain_character(character: str) -> str:
-    if character.isascii():
-        return character
     if character.isdecimal():
         return str(unicodedata.decimal(character))
     if unicodedata.category(character) == "No" and "⁄" in (spelt := unicodedata.normalize("NFKC", character)):
@@ -121,7 +150,7 @@ def _plain_character(character: str) -> str:
 
 def _value(match: re.Match[str]) -> Fraction | None:
     """Return the exact value of one match of the number pattern. None for a zero denominator or an endless number."""
-    if len(match[0]) > LONGEST_NUMBER:
+    if match.end() - match.start("sign") > LONGEST_NUMBER:
         return None
     if match["whole"]:
         number, denominator = Fraction(match["over"]), int(match["under"])
@@ -132,39 +161,40 @@ def _value(match: re.Match[str]) -> Fraction | None:
     if denominator == 0:
         return None
     number = Fraction(match["whole"] or 0) + number / denominator
-    number *= Fraction(10) ** int(match["exponent"] or 0) * _SCALE.get((match["scale"] or "").lower(), 1)
-    return -number if _is_negative(match) else number
+    number *= Fraction(10) ** int(match["exponent"] or 0) * _scale(match)
+    return -number if "-" in (match["sign"], match["inner"]) else number
 
 
-def _is_negative(match: re.Match[str]) -> bool:
-    """Tell a sign from a subtraction: "is -3" and "$-3", but not "16 -3"."""
-    if match["inner"]:
-        return match["inner"] == "-"
-    before = match.string[max(0, match.start() - 4) : match.start()].rstrip()
-    return match["sign"] == "-" and not before.endswith((*"0123456789)]%",))
+def _scale(match: re.Match[str]) -> int:
+    return _SCALE[match["scale"].lower()] if match["scale"] else 1
 
 
 def read_number(text: str) -> Fraction | None:
     """Read a text that is one number, alone or with its unit ("$5", "42 apples", "is: 5,"). None for anything else."""
     plain = plain_text(text)
-    number = _NUMBER.match(plain, _lead(plain))
-    if number is None or _GOES_ON_AS_A_SUM.match(plain, number.end()):
-        return None
+    number = _LED_NUMBER.match(plain)
+    if number is None:
+        return _spelt(plain)
     rest = plain[number.end() :]
-    return _value(number) if len(rest.split()) <= 5 and not re.search(r"\d", rest) else None
+    if _GOES_ON.match(rest) or len(rest.split()) > 5 or re.search(r"\d", rest):
+        return None
+    return _value(number)
 
 
-def _lead(plain: str) -> int:
-    """Return where the words and marks end that may stand before a number ("is about **")."""
-    match = _LEAD.match(plain)
-    return match.end() if match else 0
+def _spelt(plain: str) -> Fraction | None:
+    """Read a text that is one number in words: "eighteen", "twenty-one apples", "three hundred"."""
+    match = _LED_WORD.fullmatch(plain)
+    if match is None:
+        return None
+    words = filter(None, match.group("tens", "ones", "small"))
+    return Fraction(sum(_SPELT[word.lower()] for word in words) * _scale(match))
 
 
 def _stated_first(plain: str) -> Fraction | None:
     """Read the number that a named value begins with: "$22. She has 9 eggs left (16-3-4=9)" is 22."""
-    number = _NUMBER.match(plain, _lead(plain))
-    if number is None or _GOES_ON_AS_A_SUM.match(plain, number.end()):
-        return None
+    number = _LED_NUMBER.match(plain)
+    if number is None or _GOES_ON.match(plain, number.end()):
+        return _spelt(plain.partition(". ")[0])
     return _value(number)
 
 
@@ -176,7 +206,7 @@ def stated_result(sentence: str) -> Fraction | None:
     """
     plain = plain_text(sentence)
     outside = _PARENTHESES.sub(" ", plain)
-    plain = outside if re.search(r"\d", outside) else plain.strip().strip("()[]")
+    plain = outside if re.search(r"\d", outside) else plain
     for consequence in reversed(list(_CONSEQUENCE.finditer(plain))):
         if _NUMBER.search(plain, consequence.end()):
             plain = plain[consequence.end() :]
@@ -187,7 +217,7 @@ def stated_result(sentence: str) -> Fraction | None:
     if opening and _NUMBER.search(plain, opening.end()):
         plain = plain[opening.end() :]
     numbers = list(_NUMBER.finditer(plain))
-    if any(_GOES_ON_AS_A_SUM.match(plain, number.end()) for number in numbers):
+    if any(_GOES_ON.match(plain, number.end()) for number in numbers):
         return None
     values = {_value(number) for number in numbers}
     return values.pop() if len(values) == 1 else None
@@ -196,18 +226,21 @@ def stated_result(sentence: str) -> Fraction | None:
 def _equated(plain: str) -> Fraction | None:
     """Read the last side of an equation that is a number worked out: "9 * 2 = $18 a day" is 18, "18 = 9 * 2" too."""
     for side in reversed(re.split(r"[=≈]", plain)):
-        number = _NUMBER.match(side, _lead(side))
-        if number and not _GOES_ON_AS_A_SUM.match(side, number.end()):
+        number = _LED_NUMBER.match(side)
+        if number and not _GOES_ON.match(side, number.end()):
             return _value(number)
     return None
 
 
 def _read_claim(claim: Claim) -> Fraction | None:
-    """Read the number a naming gives. None for a restated question, a refusal, or a heading that holds one."""
+    """Read the number a naming gives. None for a restated question, a refusal, or a heading that holds one.
+
+    A label must be followed by the number itself; if it is reasoning ("A: Ann has 2 + 3 = 5 eggs. …") it is no answer.
+    """
     if claim.alone:
         return read_number(claim.value) if "=" not in claim.value else stated_result(claim.value)
     first = _stated_first(plain_text(claim.value))
-    if first is not None:
+    if first is not None or claim.rank == LABEL:
         return first
     stated = sentences(claim.value)
     if not stated or stated[0].endswith("?") or _NO_RESULT.search(stated[0]):
@@ -218,7 +251,7 @@ def _read_claim(claim: Claim) -> Fraction | None:
 def _read_unnamed(part: str) -> Fraction | None:
     """Read a reply that names no answer: one bare number on its first line, or the result its last sentence states."""
     first_line = _BULLET.sub("", part.strip().partition("\n")[0])
-    bare = read_number(first_line) if len(first_line) <= LONGEST_CONCLUSION else None
+    bare = read_number(first_line)
     if bare is not None and ("\n" not in part.strip() or not re.search(r"[^\W\d]", first_line)):
         return bare
     stated = sentences(part.rstrip()[-LONGEST_CONCLUSION:])
@@ -231,19 +264,11 @@ def _read_unnamed(part: str) -> Fraction | None:
 
 def format_number(number: Fraction) -> str:
     """Write a number exactly: `1234`, `3.75`, `-7`; as `1/3` where no decimal is exact."""
-    if number.denominator == 1:
-        return str(number.numerator)
-    denominator, places = number.denominator, 0
-    for factor in (2, 5):
-        power = 0
-        while denominator % factor == 0:
-            denominator //= factor
-            power += 1
-        places = max(places, power)
-    if denominator != 1:
-        return str(number)
-    digits = str(abs(number.numerator) * 10**places // number.denominator).rjust(places + 1, "0")
-    return f"{'-' if number < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+    scaled, places = number, 0
+    while scaled.denominator % 2 == 0 or scaled.denominator % 5 == 0:
+        scaled *= 10
+        places += 1
+    return f"{Decimal(f'{scaled.numerator}e-{places}'):f}" if scaled.denominator == 1 else str(number)
 
 
 def extract_number(output: str) -> Answer | None:
