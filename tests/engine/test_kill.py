@@ -23,6 +23,7 @@ import pytest
 from helpers import ask
 
 from fractionate.config import LimitsConfig
+from fractionate.engine.claims import Claims
 from fractionate.engine.drive import Call, run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
@@ -136,7 +137,71 @@ def test_two_processes_share_a_store(tmp_path: Path, url: str) -> None:
         child.join(60)
     assert [child.exitcode for child in children] == [0, 0]
     assert outs[0].read_bytes() == outs[1].read_bytes()
-    assert len(stored(Path(path))) == 2 * QUESTIONS
+    rows, counts = stored(Path(path)), asked(url)
+    assert len(rows) == 2 * QUESTIONS
+    assert {counts[question] for question in rows} == {1}, "what one process had in flight was sent by the other too"
+
+
+def ask_one(path: str, url: str, question: str, result: str) -> None:
+    """A child that makes one call and leaves what came back in a file."""
+
+    async def main() -> str:
+        model = OpenAIModel(f"{url}#test")
+        async with Engine(store) as engine:
+            completion = await engine.complete(model, ask(question))
+        await model.close()
+        return completion.text
+
+    with Store(path) as store:
+        Path(result).write_text(asyncio.run(main()))
+
+
+def test_nobody_waits_for_a_call_of_a_killed_process(tmp_path: Path, url: str) -> None:
+    """The server never answers the first; the second waits for it, and sends when the first is killed."""
+    context = multiprocessing.get_context("forkserver")
+    path, question = str(tmp_path / "shared.sqlite"), "[hang] how long?"
+    results = [tmp_path / "first", tmp_path / "second"]
+    children = [context.Process(target=ask_one, args=(path, url, question, str(result))) for result in results]
+    children[0].start()
+    while asked(url).get(question, 0) < 1:
+        assert children[0].is_alive()
+        time.sleep(0.01)
+    children[1].start()
+    children[1].join(1.5)
+    assert children[1].is_alive()
+    assert asked(url)[question] == 1
+    os.kill(children[0].pid or 0, signal.SIGKILL)
+    children[1].join(60)
+    assert children[1].exitcode == 0
+    assert asked(url)[question] == 2
+    assert results[1].read_text() == stored(Path(path))[question]
+
+
+def hold_claim(path: str, key: str, taken: str) -> None:
+    """A child that never ends a call that it has begun."""
+    with Store(path) as store:
+        assert Claims(store, 60).take(key)
+        Path(taken).touch()
+        time.sleep(600)
+
+
+def test_nobody_waits_for_ever_for_a_halted_process(tmp_path: Path) -> None:
+    path, taken, key = str(tmp_path / "shared.sqlite"), tmp_path / "taken", "0123456789abcdef" * 4
+    child = multiprocessing.get_context("forkserver").Process(target=hold_claim, args=(path, key, str(taken)))
+    child.start()
+    try:
+        while not taken.exists():
+            assert child.is_alive()
+            time.sleep(0.01)
+        with Store(path) as store:
+            claims = Claims(store, 0.2)
+            assert not claims.take(key)
+            assert claims.take("f" * 64), "only that one call is claimed"
+            assert asyncio.run(claims.elsewhere(key)) is None
+            assert claims.take(key)
+    finally:
+        child.kill()
+        child.join(60)
 
 
 def work_slowly(path: str, url: str, local: bool, started: str, ended: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -17,10 +16,11 @@ from typing import Any
 
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.budget import Budget, BudgetReached, Pricing, Reservation
+from fractionate.engine.claims import Claims
 from fractionate.engine.commits import Committer
 from fractionate.engine.deadlines import Deadlines
 from fractionate.engine.health import Health
-from fractionate.engine.limits import Lane
+from fractionate.engine.limits import BACKOFF_S, Lane, Lanes, backoff
 from fractionate.engine.stats import Stats
 from fractionate.engine.store import Store, StoredCall
 from fractionate.engine.workers import in_worker
@@ -32,7 +32,6 @@ from fractionate.types import Completion, Request, Usage
 
 LONGEST_WAIT_S = 900.0
 """Seconds of Retry-After that a run waits; a server that asks for more stops the run instead."""
-BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 
 OnEvent = Callable[[str], None]
 """Told one line about what a person should know while a run goes on: retries, failures, fewer calls in flight."""
@@ -64,7 +63,8 @@ class Engine:
         self._backoff_s = backoff_s
         self._on_event = on_event
         self._commits = Committer(store, run, f"{os.getpid()}-{secrets.token_hex(4)}", self.budget)
-        self._lanes: dict[str, Lane] = {}
+        self._claims = Claims(store, self.limits.timeout_s)
+        self._lanes = Lanes(self.limits, self._cut)
         self._healths: dict[str, Health] = {}
         self._flying: dict[str, asyncio.Task[Completion]] = {}
         self._deadlines = Deadlines(self.limits.timeout_s)
@@ -81,6 +81,7 @@ class Engine:
     def close(self) -> None:
         """Commit what is left. The store and the models stay open: whoever opened them closes them."""
         self._commits.close()
+        self._claims.close()
 
     def start(self, model: Model, request: Request) -> Completion | asyncio.Task[Completion]:
         """Return a request's completion if it is stored, else the task that makes it (shared by identical requests).
@@ -106,6 +107,7 @@ class Engine:
         def land(done: asyncio.Task[Completion]) -> None:
             del self._flying[key]
             self._sending.discard(done)
+            self._claims.give_back(key)
 
         task.add_done_callback(land)
         return task
@@ -154,8 +156,7 @@ class Engine:
     def stop(self, reason: FractionateError) -> None:
         """Send nothing more: calls in flight may still come back and are stored, all others get `reason`."""
         self._stopped = self._stopped or reason
-        for lane in self._lanes.values():
-            lane.stop(reason)
+        self._lanes.stop(reason)
 
     @property
     def in_flight(self) -> int:
@@ -245,12 +246,14 @@ class Engine:
 
     async def _make(self, model: SingleModel, request: Request, key: str) -> Completion:
         """Send a request until it succeeds, fails for good or its attempts are used up; commit what is to be kept."""
-        lane, health = self._lane(model), self._healths.setdefault(model.identity, Health())
+        lane, health = self._lanes.of(model), self._healths.setdefault(model.identity, Health())
         budgeted = model.paid and self.budget.active
         tokens = estimate_messages(request.messages) + request.max_tokens if self.limits.tokens_per_minute else 0
         me: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
         for attempt in range(1, self.limits.attempts + 1):
-            await self._enter(lane, tokens)
+            made = await self._enter(lane, tokens, key)
+            if made is not None:
+                return made
             self._sending.add(me)
             try:
                 reservation = await self._reserve(model, request) if budgeted else None
@@ -271,17 +274,29 @@ class Engine:
             if attempt == self.limits.attempts:
                 return await self._fail(model, request, key, fault, attempt)
             self.stats.retries[fault.cause] += 1
-            wait = self._wait_s(fault, attempt)
+            wait = (fault.after_s or 0.0) + backoff(self._backoff_s, attempt)
             count = self.stats.retries[fault.cause]
             self._tell(count, f"retry {count:,} because of {fault.cause}, in {wait:.1f} s: {fault.message}")
             self._sending.discard(me)
             await asyncio.sleep(wait)
         raise AssertionError("attempts is at least 1")
 
-    async def _enter(self, lane: Lane, tokens: float) -> None:
-        if self._stopped is not None:
-            raise self._stopped
-        await lane.enter(tokens)
+    async def _enter(self, lane: Lane, tokens: float, key: str) -> Completion | None:
+        """Wait for a place to send a call from. Returns its completion instead if another process makes it."""
+        while True:
+            if self._stopped is not None:
+                raise self._stopped
+            await lane.enter(tokens)
+            mine = self._claims.take(key)
+            # Looked up again: another process may have committed it while it waited here.
+            made = self.store.get(key)
+            if made is None and mine:
+                return None
+            lane.leave(unsent=tokens)
+            made = made or await self._claims.elsewhere(key)
+            if made is not None:
+                self.stats.served += 1
+                return made
 
     async def _reserve(self, model: SingleModel, request: Request) -> Reservation:
         """Reserve the call's dearest outcome, and return once the store knows of it."""
@@ -369,25 +384,9 @@ class Engine:
         self.stats.stored += 1
         return kept
 
-    def _wait_s(self, fault: TransientFault, attempt: int) -> float:
-        """Return seconds until the next attempt: exponential with full jitter, and what the server asked for."""
-        backoff = min(LONGEST_BACKOFF_S, self._backoff_s * 2.0 ** (attempt - 1))
-        return (fault.after_s or 0.0) + random.uniform(0.2, 1.0) * backoff
-
-    def _lane(self, model: Model) -> Lane:
-        lane = self._lanes.get(model.identity)
-        if lane is None:
-            name = model.name
-            lane = Lane(self.limits, self._limit_teller(name))
-            self._lanes[model.identity] = lane
-        return lane
-
-    def _limit_teller(self, name: str) -> Callable[[int], None]:
-        def tell(limit: int) -> None:
-            self.stats.cuts += 1
-            self._tell(self.stats.cuts, f"{name} is busy: at most {limit} calls in flight for now")
-
-        return tell
+    def _cut(self, name: str, limit: int) -> None:
+        self.stats.cuts += 1
+        self._tell(self.stats.cuts, f"{name} is busy: at most {limit} calls in flight for now")
 
     def _tell(self, count: int, line: str) -> None:
         """Tell a person of the first occurrence, the tenth, the hundredth …: enough to see, too few to drown in."""

@@ -10,10 +10,13 @@ buckets whose burst is part of the minute's allowance, so that no window of 60 s
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from fractionate.config import LimitsConfig
+from fractionate.models.base import Model
 from fractionate.models.faults import RateHeaders
 
 START = 16
@@ -24,6 +27,8 @@ PATIENCE = 16
 """Round trips at most between two tries at one more call in flight than the server last took."""
 LONGEST_PAUSE_S = 120.0
 """Seconds that a spent x-ratelimit allowance is waited for at most before a call tries again."""
+BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
+"""Seconds that a call's first retry waits at most, and any."""
 BURST_S = 2.0
 """Seconds' worth of a rate that may leave at once."""
 
@@ -94,9 +99,13 @@ class Lane:
                 self.leave()
             raise
 
-    def leave(self) -> None:
-        """Give the place back."""
+    def leave(self, unsent: float | None = None) -> None:
+        """Give the place back, and the call's share of the minute (its tokens: `unsent`) if it was not sent."""
         self.in_flight -= 1
+        if unsent is not None:
+            for bucket, amount in ((self._requests, 1.0), (self._tokens, unsent)):
+                if bucket is not None:
+                    bucket.take(-amount, _now())
         if self._waiting:
             self._wake()
 
@@ -197,6 +206,31 @@ class Lane:
             self._waiting.popleft()
             self._take(tokens)
             place.set_result(None)
+
+
+class Lanes(dict[str, Lane]):
+    """The lane to every model, by its identity. `on_cut` is told a model's name and its new limit after a complaint."""
+
+    def __init__(self, limits: LimitsConfig, on_cut: Callable[[str, int], None]) -> None:
+        super().__init__()
+        self._limits = limits
+        self._on_cut = on_cut
+
+    def of(self, model: Model) -> Lane:
+        """Return the lane to a model; one is made for a new model."""
+        if model.identity not in self:
+            self[model.identity] = Lane(self._limits, partial(self._on_cut, model.name))
+        return self[model.identity]
+
+    def stop(self, reason: BaseException) -> None:
+        """Turn away everyone who waits for any of them and everyone who comes."""
+        for lane in self.values():
+            lane.stop(reason)
+
+
+def backoff(first_s: float, attempt: int) -> float:
+    """Return the seconds that a call waits after its failed attempt (from 1): exponential, with jitter."""
+    return random.uniform(0.2, 1.0) * min(LONGEST_BACKOFF_S, first_s * 2.0 ** (attempt - 1))
 
 
 def _now() -> float:
