@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from fractionate.errors import FractionateError
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a UTF-8 file beside its place and move it there, so that no reader ever sees half of it."""
+def write_text(text: str | Iterable[str], path: Path) -> None:
+    """Write a UTF-8 file beside its place and move it there, so that no reader ever sees half of it.
+
+    `text` may come in parts, which are never held together. Raises FractionateError naming the file where that fails.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8", newline="\n")
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines([text] if isinstance(text, str) else text)
         os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
+    except BaseException as error:
+        with suppress(OSError):
+            beside.unlink()
+        if isinstance(error, OSError):
+            raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise

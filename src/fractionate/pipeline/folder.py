@@ -40,7 +40,7 @@ class RunFolder:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines, whole."""
-    write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
+    write_text((json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
 
 
 def read_rows(path: Path, made_by: str) -> Iterator[tuple[str, dict[str, Any]]]:
