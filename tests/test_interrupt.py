@@ -1,4 +1,7 @@
-"""Ctrl-C in every stage of real processes: one line, exit code 1, nothing lost, and the same command resumes."""
+"""Ctrl-C in every stage of real processes: one line, exit code 1, nothing lost, and the same command resumes.
+
+Also what else can happen to a process: a second one, a full disk.
+"""
 
 import json
 import re
@@ -188,6 +191,23 @@ def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_fo
     before = (tmp_path / "demo/results.json").read_bytes()
     assert calls(complete(demo, tmp_path))[0] == 0
     assert (tmp_path / "demo/results.json").read_bytes() == before
+
+
+def test_a_run_is_one_process_s_at_a_time(folder: Path) -> None:
+    command = [*COMMAND, "demonstrate", "run.toml", "--out", "shared"]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=folder)
+    assert first.stderr is not None
+    assert "demonstrate: " in first.stderr.readline()
+    first.send_signal(signal.SIGSTOP)  # so that it is not done before the second has come
+    second = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60, check=False)
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"fractionate: the run in shared is in progress in process {first.pid}: wait for it or stop it, "
+        "then run the same command again\n"
+    )
+    complete(command[3:], folder)
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path) -> None:

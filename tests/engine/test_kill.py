@@ -22,11 +22,12 @@ from typing import Any
 import pytest
 from helpers import ask
 
-from fractionate.config import LimitsConfig
+from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.claims import Claims
 from fractionate.engine.drive import Call, run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
+from fractionate.errors import FractionateError
 from fractionate.models.base import request_key
 from fractionate.models.openai_api import OpenAIModel
 
@@ -175,6 +176,35 @@ def test_nobody_waits_for_a_call_of_a_killed_process(tmp_path: Path, url: str) -
     assert children[1].exitcode == 0
     assert asked(url)[question] == 2
     assert results[1].read_text() == stored(Path(path))[question]
+
+
+def hold_budget(path: str, taken: str) -> None:
+    """A child that has a run's budget and never ends."""
+    with Store(path) as store:
+        engine = Engine(store, budget=BudgetConfig(tokens=1000), run="mine")
+        Path(taken).touch()
+        time.sleep(600)
+        engine.close()
+
+
+def test_a_budget_is_one_process_s_at_a_time(tmp_path: Path) -> None:
+    path, taken, cap = str(tmp_path / "shared.sqlite"), tmp_path / "taken", BudgetConfig(tokens=1000)
+    child = multiprocessing.get_context("forkserver").Process(target=hold_budget, args=(path, str(taken)))
+    child.start()
+    try:
+        while not taken.exists():
+            assert child.is_alive()
+            time.sleep(0.01)
+        with Store(path) as store:
+            with pytest.raises(FractionateError, match=r"another process spends .* run 'mine' over .*shared"):
+                Engine(store, budget=cap, run="mine")
+            Engine(store, budget=cap, run="yours").close()
+            child.kill()
+            child.join(60)
+            Engine(store, budget=cap, run="mine").close()
+    finally:
+        child.kill()
+        child.join(60)
 
 
 def hold_claim(path: str, key: str, taken: str) -> None:

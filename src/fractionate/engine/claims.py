@@ -9,6 +9,7 @@ system has no locks, every process makes its calls itself, and the first reply t
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from contextlib import suppress
 
@@ -18,10 +19,13 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # the name stands for "there are no locks"
 
 from fractionate.engine.store import Store
+from fractionate.errors import FractionateError
 from fractionate.types import Completion
 
 LOOK_S = 0.05
 """Seconds between two looks at a call that another process makes."""
+_RUNS = 1 << 60
+"""Where the bytes that stand for runs begin: calls have those before."""
 
 
 class Claims:
@@ -38,13 +42,8 @@ class Claims:
         """Return whether the call is this process's to make: from now on, or already."""
         if key in self._mine:
             return True
-        if fcntl is not None and self._opened():
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _place(key))
-            except (BlockingIOError, PermissionError):
-                return False
-            except OSError:
-                pass  # no locks here: better sent twice than never
+        if not self._lock(_place(key)):
+            return False
         self._mine.add(key)
         return True
 
@@ -75,12 +74,35 @@ class Claims:
                 return stored
         return None
 
+    def hold_budget(self, run: str) -> None:
+        """Keep a run's budget for this process until `close`: a cap holds because one process alone spends.
+
+        Raises FractionateError if another process has it.
+        """
+        if not self._lock(_RUNS + _place(hashlib.sha256(run.encode()).hexdigest())):
+            raise FractionateError(
+                f"another process spends the budget of run {run!r} over {self._store.path}: wait for it or stop it, "
+                "then run the same command again"
+            )
+
     def close(self) -> None:
         """Give all claims back."""
         self._mine.clear()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _lock(self, place: int) -> bool:
+        """Return False if another process has locked the byte."""
+        if fcntl is None or not self._opened():
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+        except OSError:
+            pass  # no locks here: better sent twice than never
+        return True
 
     def _opened(self) -> bool:
         if self._file < 0:

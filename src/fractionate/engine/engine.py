@@ -40,8 +40,8 @@ OnEvent = Callable[[str], None]
 class Engine:
     """Completes requests through one store, within limits and a budget.
 
-    `run` names who pays: what a run has spent before is read from the store. Counters are in `stats`. Call `close` (or
-    use `async with`) at the end.
+    `run` names who pays: what it has spent before is read from the store. With a budget, raises FractionateError if
+    another process is spending it. Counters are in `stats`. Call `close` (or use `async with`) at the end.
     """
 
     def __init__(
@@ -58,12 +58,14 @@ class Engine:
         self.store = store
         self.limits = limits or LimitsConfig()
         self.stats = Stats()
+        self._claims = Claims(store, self.limits.timeout_s)
+        if budget not in (None, BudgetConfig()):
+            self._claims.hold_budget(run)
         self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
         self.run = run
         self._backoff_s = backoff_s
         self._on_event = on_event
         self._commits = Committer(store, run, f"{os.getpid()}-{secrets.token_hex(4)}", self.budget)
-        self._claims = Claims(store, self.limits.timeout_s)
         self._lanes = Lanes(self.limits, self._cut)
         self._healths: dict[str, Health] = {}
         self._flying: dict[str, asyncio.Task[Completion]] = {}

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # the name stands for "there are no locks"
 
 from fractionate.errors import FractionateError, UsageError
 from fractionate.files import write_text
@@ -25,13 +32,39 @@ class RunFolder:
         self.markdown = path / "report.md"
         self.html = path / "report.html"
         self.config = path / "config.json"
+        self.lock = path / ".lock"
 
     def create(self) -> None:
-        """Make the folder. Raises FractionateError where that is not allowed."""
+        """Make the folder, and keep it for this process while this object lives.
+
+        Raises FractionateError where that is not allowed, and where another process has it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FractionateError(f"the run's folder {self.path} cannot be made: {error.strerror}") from None
+        if fcntl is not None:
+            self._lock()
+
+    def _lock(self) -> None:
+        """Lock the folder; the kernel unlocks it when this process ends, however it ends."""
+        try:
+            file = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return  # whatever is wrong with the folder is said by who writes what matters
+        weakref.finalize(self, os.close, file)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(file, 0)
+            os.write(file, str(os.getpid()).encode())
+        except (BlockingIOError, PermissionError):
+            process = os.read(file, 20).decode() or "?"
+            raise FractionateError(
+                f"the run in {self.path} is in progress in process {process}: wait for it or stop it, "
+                "then run the same command again"
+            ) from None
+        except OSError:
+            pass  # a file system without locks, or a full disk
 
     def student(self, variant: str) -> Path:
         """Return the folder of a student."""
@@ -40,7 +73,7 @@ class RunFolder:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines, whole."""
-    write_text((json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
+    write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
 
 
 def read_rows(path: Path, made_by: str) -> Iterator[tuple[str, dict[str, Any]]]:
