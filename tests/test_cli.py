@@ -135,3 +135,12 @@ def test_results_as_json_are_the_file(config: Path) -> None:
     import json
 
     assert json.loads(done.stdout) == json.loads((config.parent / "runs/run/results.json").read_text())
+
+
+def test_every_started_config_runs_into_a_folder_of_its_own(config: Path) -> None:
+    for name in ("mine", "yours"):
+        (config.parent / name).mkdir()
+        (config.parent / name / "fractionate.toml").write_text(config.read_text())
+        done = fractionate("run", f"{name}/fractionate.toml", "--dry-run", cwd=config.parent)
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in (config.parent / "runs").iterdir()} >= {"mine", "yours"}

@@ -42,7 +42,8 @@ class DataConfig(_Section):
     train: Names = Field(default=[], description="data the students learn from: a reference or a list of them")
     test: Names = Field(description="data the pairs are measured on: a reference or a list of them")
     columns: dict[str, str] = Field(
-        default={}, description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions → your names"
+        default={},
+        description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind → your names",
     )
     scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
     metric: Literal["", "exact_match", "f1"] = Field(
@@ -133,7 +134,9 @@ class DecomposerConfig(_Section):
 class RunConfig(_Section):
     """What the run does."""
 
-    name: str = Field(default="", description="the run's name; the config's file name if empty")
+    name: str = Field(
+        default="", description="the run's name; if empty the config file's, or of a fractionate.toml its folder's"
+    )
     out: str = Field(default="", description="the run's folder; runs/NAME if empty")
     store: str = Field(
         default="", description="the SQLite file of all calls; calls.sqlite in the run's folder if empty"

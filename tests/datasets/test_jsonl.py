@@ -319,3 +319,13 @@ def test_answers_are_read_and_scored():
     assert dataset.extract("Let me think.\nThe answer is: Paris") == ("Paris",)
     assert dataset.score(("paris",), (("Paris",),)) == (1.0, 1.0)
     assert dataset.score(None, (("Paris",),)) == (0.0, 0.0)
+
+
+def test_rows_may_say_of_what_kind_they_are(tmp_path):
+    rows = [{"q": f"Question {n}?", "answer": "a", "sort": ["billing", "returns", None][n % 3]} for n in range(9)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"question": "q", "kind": "sort"}
+    assert [one.index for one in datasets.load("jsonl:mine.jsonl?returns", columns, tmp_path)] == [1, 4, 7]
+    assert [one.kind for one in datasets.load("mine.jsonl@0-2", columns, tmp_path)] == ["billing", "returns", ""]
+    with pytest.raises(UsageError, match="no question of kind 'return'; its kinds are billing, returns"):
+        datasets.load("jsonl:mine.jsonl?return", columns, tmp_path)

@@ -20,7 +20,12 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="change one key, such as run.seed=1; repeatable"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="the run's folder (default: runs/NAME of the config)")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="the run's folder (default: runs/NAME: the config's name, the folder's of a fractionate.toml)",
+    )
     add_output_arguments(parser)
 
 
@@ -45,7 +50,12 @@ def run_folder(arguments: argparse.Namespace) -> Path:
     from fractionate.config import load_config
 
     config = load_config(arguments.config, arguments.set)
-    return Path(arguments.out or config.run.out or Path("runs") / (config.run.name or arguments.config.stem))
+    return Path(arguments.out or config.run.out or Path("runs") / (config.run.name or _name_of(arguments.config)))
+
+
+def _name_of(config: Path) -> str:
+    """Return what a config is called: its file's name, or its folder's where every config is called so."""
+    return config.resolve().parent.name or config.stem if config.stem == "fractionate" else config.stem
 
 
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:

@@ -1,8 +1,8 @@
 """`jsonl`: the user's own questions with known answers, from .jsonl, .json, .csv, .tsv and .parquet files.
 
-A row has a question and an answer, and may have a context, an id, a split and subquestions. The columns are found under
-their usual names (`SYNONYMS`) or those of `data.columns`. A row that cannot be used stops the reading, naming file,
-line and reason: a question left out unseen would change every figure.
+A row has a question and an answer, and may have a context, an id, a split, a kind and subquestions. Columns are found
+under their usual names (`SYNONYMS`) or those of `data.columns`. A row that cannot be used stops the reading, naming
+file, line and reason: a question left out unseen would change every figure.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "context": ("context", "passage"),
     "id": ("id",),
     "subquestions": ("subquestions",),
+    "kind": ("kind",),
 }
 REQUIRED = ("question", "answers")
 LISTS = ("answers", "subquestions")
@@ -142,6 +143,7 @@ class _Reading:
             dataset="jsonl",
             split=self.split,
             index=index,
+            kind=self._read(line, row, "kind", _optional_text, ""),
             subquestions=self._read(line, row, "subquestions", read_subquestions, ()),
         )
 

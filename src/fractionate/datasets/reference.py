@@ -16,7 +16,7 @@ MODULES: Mapping[str, str] = {
 }
 """The module of each data set; it has a module-level `DATASET`."""
 
-COLUMNS = ("question", "answers", "context", "id", "subquestions")
+COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind")
 """The columns that a user may map to names of their own."""
 
 FILE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
