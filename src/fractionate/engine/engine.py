@@ -102,7 +102,7 @@ class Engine:
         if hasattr(model, "complete_batch"):
             making = self._one_of_a_batch(model, request)
         else:
-            making = self._make(model, request, key)  # type: ignore[arg-type]
+            making = self._make(model, request, key)  # type: ignore[arg-type]  # no batches, so a SingleModel
         task = asyncio.get_running_loop().create_task(making)
         self._flying[key] = task
 
@@ -251,7 +251,7 @@ class Engine:
         lane, health = self._lanes.of(model), self._healths.setdefault(model.identity, Health())
         budgeted = model.paid and self.budget.active
         tokens = estimate_messages(request.messages) + request.max_tokens if self.limits.tokens_per_minute else 0
-        me: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]
+        me: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # never None in a coroutine
         for attempt in range(1, self.limits.attempts + 1):
             made = await self._enter(lane, tokens, key)
             if made is not None:

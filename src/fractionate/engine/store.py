@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fractionate.engine.migrations import migrate, refuse_newer
 from fractionate.errors import FractionateError
@@ -350,22 +351,22 @@ def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _completion(row: Sequence[object]) -> Completion:
+def _completion(row: Sequence[Any]) -> Completion:
     text, reasoning, finish_reason, error, calls, inputs, cached, outputs, thought, compute_s, counted, latency_s = row
-    usage = Usage(calls, inputs, cached, outputs, thought, compute_s, counted)  # type: ignore[arg-type]
-    return Completion(text, finish_reason, usage, latency_s, reasoning, error)  # type: ignore[arg-type]
+    usage = Usage(calls, inputs, cached, outputs, thought, compute_s, counted)
+    return Completion(text, finish_reason, usage, latency_s, reasoning, error)
 
 
-def _call(row: Sequence[object]) -> StoredCall:
-    key, model, identity, run, role, body = (str(value) for value in row[:6])
+def _call(row: Sequence[Any]) -> StoredCall:
+    key, model, identity, run, role, body = row[:6]
     fields = json.loads(body)
     request = Request(
         messages=tuple(Message(*message) for message in fields["messages"]),
-        role=role,  # type: ignore[arg-type]
+        role=role,
         max_tokens=fields["max_tokens"],
         temperature=fields["temperature"],
         stop=tuple(fields["stop"]),
         sample=fields["sample"],
         response_format=fields["response_format"],
     )
-    return StoredCall(key, model, identity, run, request, _completion(row[6:18]), float(row[18]))  # type: ignore[arg-type]
+    return StoredCall(key, model, identity, run, request, _completion(row[6:18]), row[18])

@@ -20,7 +20,7 @@ from typing import Any
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.base import Style
-from fractionate.types import Completion, Origin, Problem, Request, Role, Usage
+from fractionate.types import ROLES, Completion, Origin, Problem, Request, Role, Usage
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -232,8 +232,9 @@ def _raw_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _role(value: Any, place: str) -> Role | None:
     if value in (None, ""):
         return None
-    if value == "decomposer" or value == "solver":
-        return value  # type: ignore[no-any-return]
+    for role in ROLES:
+        if value == role:
+            return role
     raise UsageError(f"{place}: role is 'decomposer' or 'solver', not {value!r}")
 
 
