@@ -5,13 +5,14 @@
 The server is a process of its own (benchmarks/server.py): every reply takes 200 ms, and a request above what it allows
 gets 429 at once. Its ideal is allowed / 0.2 s replies a second. Every row is a run of as many calls as fill it for
 `--seconds`, each call looked up, sent and committed to a store as in any run; `limits.concurrency` is what the server
-allows, then far above it, so that the client must find out.
+allows, then far above it, so that the client must find out. The row "bare" is aiohttp alone with as many workers as the
+server allows, which looks nothing up and stores nothing: what this machine lets any client do.
 
 whole: replies a second over the whole run, its first and last call included, of the ideal.
 after ramp-up: the same from the moment at which the server was first full to the last at which
 there was work enough to fill it, by its own clock.
-CPU ms: what the client took of one core for a call. A client cannot do more calls a second than 1000 / that, times the
-share of a core that it is given: run this on a machine that has nothing else to do.
+CPU ms: what the client took of one core for a call. On a machine that has other work to do, client and server wait for
+their turn, and no client reaches the ideal: compare with "bare".
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import aiohttp
 
 from fractionate.config import LimitsConfig
 from fractionate.engine.drive import Call, run_all
@@ -56,6 +59,23 @@ async def ask_all(url: str, count: int, limit: int) -> dict[str, float]:
     return {"began": began, "ended": ended, "cpu_s": cpu, "failed": engine.stats.failures.total()}
 
 
+async def ask_barely(url: str, count: int, limit: int) -> dict[str, float]:
+    """Send `count` calls with nothing but aiohttp, `limit` in flight from the first moment on."""
+    numbers = iter(range(count))
+
+    async def worker() -> None:
+        for number in numbers:
+            body = {"model": "bench", "messages": [{"role": "user", "content": f"How many in all? ({number})"}]}
+            async with session.post(f"{url}/chat/completions", json=body) as reply:
+                json.loads(await reply.read())["choices"][0]["message"]["content"]
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        began, cpu = time.monotonic(), time.process_time()
+        await asyncio.gather(*(worker() for _ in range(limit)))
+        ended, cpu = time.monotonic(), time.process_time() - cpu
+    return {"began": began, "ended": ended, "cpu_s": cpu, "failed": 0}
+
+
 def busy(arrivals: list[float], start: float, end: float) -> float:
     """Return the mean number of calls in service between two moments, each for DELAY_S from its arrival."""
     inside = sum(max(0.0, min(at + DELAY_S, end) - max(at, start)) for at in arrivals)
@@ -70,7 +90,7 @@ def first_full(arrivals: list[float], places: int) -> float | None:
     return None
 
 
-def measure(allowed: int, limit: int, seconds: float) -> dict[str, Any]:
+def measure(allowed: int, limit: int, seconds: float, *, bare: bool = False) -> dict[str, Any]:
     """Run one client against one server of its own."""
     command = [sys.executable, str(ROOT / "benchmarks" / "server.py")]
     command += ["--delay", str(DELAY_S), "--concurrency", str(allowed)]
@@ -79,7 +99,7 @@ def measure(allowed: int, limit: int, seconds: float) -> dict[str, Any]:
     try:
         url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
         count = int(seconds * allowed / DELAY_S)
-        run = asyncio.run(ask_all(url, count, limit))
+        run = asyncio.run((ask_barely if bare else ask_all)(url, count, limit))
         counts = json.loads(server.communicate(timeout=30)[0])
     finally:
         server.kill()
@@ -90,7 +110,7 @@ def measure(allowed: int, limit: int, seconds: float) -> dict[str, Any]:
     whole = len(arrivals) / (run["ended"] - run["began"])
     return {
         "allowed": allowed,
-        "limit": limit,
+        "limit": "bare" if bare else limit,
         "calls": count,
         "ideal_per_s": ideal,
         "whole_per_s": whole,
@@ -124,8 +144,8 @@ def main() -> None:
     print("|" + "---:|" * 11, flush=True)
     rows = []
     for allowed in arguments.allowed:
-        for limit in (allowed, arguments.above):
-            rows.append(measure(allowed, limit, arguments.seconds))
+        for limit, bare in ((allowed, True), (allowed, False), (arguments.above, False)):
+            rows.append(measure(allowed, limit, arguments.seconds, bare=bare))
             print(line(rows[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
