@@ -46,11 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given[0] not in modules:
         return _top_level(given, modules)
     command = given[0]
-    module = import_module(f"fractionate.cli.{modules[command]}")
-    parser = OneLineParser(prog=f"fractionate {command}", formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.set_defaults(command=command)
-    module.add_arguments(parser)
     try:
+        module = import_module(f"fractionate.cli.{modules[command]}")
+        parser = OneLineParser(prog=f"fractionate {command}", formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.set_defaults(command=command)
+        module.add_arguments(parser)
         return int(module.run(parser.parse_args(given[1:])))
     except FractionateError as error:
         return _say(str(error), error.exit_code)

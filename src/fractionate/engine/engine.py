@@ -163,7 +163,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Calls that have left and not come back."""
-        return len(self._sending)
+        return sum(lane.in_flight for lane in self._lanes.values())
 
     def is_sent(self, task: asyncio.Task[Completion]) -> bool:
         """Return whether a task from `start` has a call in flight, rather than waiting for its turn or a retry."""
