@@ -120,6 +120,8 @@ def test_the_final_answer_is_read(output: str, answer: str | None) -> None:
 
 def test_a_sub_answer_beyond_the_reach_of_its_line_is_a_plain_answer() -> None:
     assert extract_final("A1: " + "x " * 1500 + "the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
+    assert extract_final("A1:" + "x" * 1993 + " the answer is Rome.\nThe answer is Oslo.") == ("Oslo",)
+    assert extract_final("A1:" + "x" * 1994 + " the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
     assert extract_final("So:\nA1: " + "x " * 1500 + "the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
     assert extract_final("A1: " + "x " * 50 + "the answer is Rome.\nThe answer is Oslo.") == ("Oslo",)
 

@@ -99,18 +99,21 @@ _WHOLE_SENTENCE = re.compile(
     r"[ *_]{0,4}[$€£]?\d[\d,.]*(?:[ ][^\W\d]{1,20}){0,3}[*_ ]{0,4}$",
     re.IGNORECASE,
 )
-_CALCULATOR = re.compile(r"<<[^<>\n]{0,400}>>")
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s?(?:\{\s*(-?[\d.,]+)\s*\}\s?\{\s*([\d.,]+)\s*\}|(\d)(\d))")
 _LATEX_SPACE = re.compile(r"\\[,;:!> ]|\\(?:left|right|displaystyle|quad|big)\b|\\[()\[\]]|~")
-_GROUPING = re.compile(r"(?<=\d)(?:[\u00a0\u202f\u2009'’]|\\[,;:! ]|\{,\}|,\\!|\\!,)(?=\d{3}(?!\d))")
-_SPACED_MONEY = re.compile(r"([$€£]\d{1,3})((?:[ ]\d{3}){1,4})(?![\d,])")
-_MINUS = re.compile(r"\b(?:minus|negative)[ ](?=[$€£]?\d)", re.IGNORECASE)
-_CENTS = re.compile(r"(?<=\d)[ ]dollars?,?[ ]and[ ](\d\d)[ ]cents\b", re.IGNORECASE)
-_THOUSANDS = re.compile(r"(?<=\d)k\b", re.IGNORECASE)
-_MILLIONS = re.compile(r"([$€£]\d{1,9}(?:\.\d{1,9})?)m\b", re.IGNORECASE)
 _ALIKE = str.maketrans(
     dict.fromkeys("−‐‑–﹣－", "-") | {"⁄": "/", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "＝": "="}
 )
+_WRITTEN_OTHERWISE = [
+    # A calculator's note; groups of three digits; "minus 5"; "18 dollars and 50 cents"; "80k"; "$2.5M".
+    (re.compile(r"<<[^<>\n]{0,400}>>"), ""),
+    (re.compile(r"(?<=\d)(?:[\u00a0\u202f\u2009'’]|\\[,;:! ]|\{,\}|,\\!|\\!,)(?=\d{3}(?!\d))"), ""),
+    (re.compile(r"(?<=[$€£]\d)(\d?\d?)[ ](\d{3})(?:[ ](\d{3}))?(?![\d,])"), r"\1\2\3"),
+    (re.compile(r"\b(?:minus|negative)[ ](?=[$€£]?\d)", re.IGNORECASE), "-"),
+    (re.compile(r"(?<=\d)[ ]dollars?,?[ ]and[ ](\d\d)[ ]cents\b", re.IGNORECASE), r".\1"),
+    (re.compile(r"(?<=\d)k\b", re.IGNORECASE), "e3"),
+    (re.compile(r"([$€£]\d{1,9}(?:\.\d{1,9})?)m\b", re.IGNORECASE), r"\1e6"),
+]
 _LATEX_SIGNS = {
     "\\times": "×",
     "\\cdot": "·",
@@ -124,7 +127,9 @@ _LATEX_SIGNS = {
 
 def plain_text(text: str) -> str:
     """Return the text with LaTeX, typographic signs, vulgar fractions and calculator notes in plain characters."""
-    text = _GROUPING.sub("", _CALCULATOR.sub("", text)).translate(_ALIKE)
+    for pattern, written in _WRITTEN_OTHERWISE:
+        text = pattern.sub(written, text)
+    text = text.translate(_ALIKE)
     if "\\" in text or "{" in text:
         boxed = text.rfind("boxed{")
         if boxed >= 0:
@@ -134,9 +139,6 @@ def plain_text(text: str) -> str:
         text = LATEX_TEXT.sub(r" \1", text)
         text = _LATEX_FRACTION.sub(lambda match: f" {match[1] or match[3]}/{match[2] or match[4]}", text)
         text = _LATEX_SPACE.sub(" ", text)
-    text = _SPACED_MONEY.sub(lambda match: match[1] + match[2].replace(" ", ""), text)
-    text = _CENTS.sub(r".\1 dollars", _MINUS.sub("-", text))
-    text = _MILLIONS.sub(r"\1 million", _THOUSANDS.sub(" thousand", text))
     return "".join(map(_plain_character, text))
 
 

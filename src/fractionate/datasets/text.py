@@ -106,7 +106,7 @@ _CORRECTION = re.compile(
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Sr|Jr|Prof|Gen|Col|Lt|No|vs|etc|approx|e\.g|i\.e)|\.[A-Za-z]|"
-    r"(?:^[ ]{0,3}|\b[A-Z][\w’'-]{0,15}\.?[ ])[A-Z])$"
+    r"(?:^[ ]{0,3}|\b[A-Z][\w’'-]{0,15}\.?[ ])[A-Z])[.。]$"
 )
 _LONGEST_ABBREVIATION = 24
 """Characters before a full stop in which an abbreviation is looked for; none that is known is longer."""
@@ -142,13 +142,10 @@ def visible(output: str) -> str:
 
 def parts(text: str) -> Iterator[str]:
     """Yield the reply cut before each heading that opens a new problem. Blank parts are left out."""
-    start = 0
-    for heading in _NEW_PROBLEM.finditer(text):
-        if text[start : heading.start()].strip():
-            yield text[start : heading.start()]
-        start = heading.start()
-    if text[start:].strip():
-        yield text[start:]
+    headings = (heading.start() for heading in _NEW_PROBLEM.finditer(text))
+    for start, end in pairwise([0, *headings, len(text)]):
+        if text[start:end].strip():
+            yield text[start:end]
 
 
 def is_preamble(part: str) -> bool:
@@ -292,7 +289,7 @@ def sentences(text: str) -> list[str]:
 
 def _abbreviates(text: str, stop: int) -> bool:
     """Tell whether the mark at `stop` is the full stop of an abbreviation or initial."""
-    return text[stop] in ".。" and bool(_ABBREVIATION.search(text, max(0, stop - _LONGEST_ABBREVIATION), stop))
+    return bool(_ABBREVIATION.search(text, max(0, stop - _LONGEST_ABBREVIATION), stop + 1))
 
 
 def clean_span(text: str) -> str:
