@@ -1,9 +1,10 @@
 """A million problems, streamed: a JSONL file in, one call a problem, every reply in the store; peak memory out.
 
-    python benchmarks/stream.py [--problems 1000000]
+    python benchmarks/stream.py [--problems 1000000] [--whole]
 
 Problems are read row by row, decomposed by the real program against benchmarks/server.py (a process of its own), and
 counted as they come out in order. Nothing holds them all: the peak must stay under 1 GB whatever their number.
+`--whole` runs `fractionate run` on the file instead, one cell from questions to report, which does hold them.
 """
 
 from __future__ import annotations
@@ -53,14 +54,38 @@ async def stream(folder: Path, url: str) -> int:
     return done
 
 
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def whole_run(folder: Path, url: str) -> int:
+    """Measure one cell by the command line, in a process of its own."""
+    (folder / "run.toml").write_text(
+        f'[data]\ntest = "jsonl:{folder / "questions.jsonl"}"\n[models]\nsolvers = ["{url}#bench"]\n'
+        'decomposers = ["none"]\n[run]\nstrategies = ["single"]\nvariants = []\n'
+        f'[prices."{url}#bench"]\ninput_per_million = 1\noutput_per_million = 1\n'
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "fractionate",
+        "run",
+        str(folder / "run.toml"),
+        "--out",
+        str(folder / "run"),
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout)["cells"][0]["n"])
+
+
+def peak_mb(whose: int = resource.RUSAGE_SELF) -> float:
+    """Return the most memory that this process, or the largest of those it waited for, has held."""
+    return resource.getrusage(whose).ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=1_000_000)
-    count = parser.parse_args().problems
+    parser.add_argument("--whole", action="store_true", help="a whole run with one cell, reports included")
+    arguments = parser.parse_args()
+    count: int = arguments.problems
     server = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("server.py"))],
         stdin=subprocess.PIPE,
@@ -72,10 +97,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         write_questions(Path(name) / "questions.jsonl", count)
         started = time.perf_counter()
-        done = asyncio.run(stream(Path(name), url))
+        done = whole_run(Path(name), url) if arguments.whole else asyncio.run(stream(Path(name), url))
         seconds = time.perf_counter() - started
     server.terminate()
-    print(f"{done:,} problems in {seconds:.0f} s ({done / seconds:,.0f} a second), peak memory {peak_mb():.0f} MB")
+    whose = resource.RUSAGE_CHILDREN if arguments.whole else resource.RUSAGE_SELF
+    print(f"{done:,} problems in {seconds:.0f} s ({done / seconds:,.0f} a second), peak memory {peak_mb(whose):.0f} MB")
 
 
 if __name__ == "__main__":
