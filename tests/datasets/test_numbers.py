@@ -100,6 +100,7 @@ WRITTEN = [
     ("three hundred", "300"),
     ("→ 18", "18"),
     ("∴ **18**", "18"),
+    ("-> 18", "18"),
 ]
 
 NO_NUMBER = [
@@ -197,6 +198,11 @@ NAMED = [
     ("The answer is eighteen.\nShe has 5 left.", "18"),
     ("The answer is eighteen. She has 5 left.", "18"),
     ("The answer is one of 5 or 7.", None),
+    ("The answer is two thirds.", None),
+    ("The answer is 0.2 or 20%.", "0.2"),
+    ("So the answer would not be 18.", None),
+    ("The answer isn't 18.", None),
+    ("My first answer was 18, but the answer is 20.", "20"),
     ("#### 9 * 2 = 18\nThat is all.", "18"),
     ("So it is " + "very " * 30 + "nice that 5 are left.", "5"),
     ("#### Step 2: add the eggs\nThe answer is 9.", "9"),
@@ -259,6 +265,11 @@ STATED = [
     ("16 - 3 = 13\n13 * 2 = 26\n\nTotal: $26", "26"),
     ("It is far.\n**Total cost: 26 dollars**", "26"),
     ("(After 3 weeks, she has 5 left.)", "5"),
+    ("We compute 16 - 3 = 13.\n\n**$18**", "18"),
+    ("We compute 16 - 3 = 13. So the total is:\n\n\\[ 18 \\]", "18"),
+    ("We compute 16 - 3 = 13.\n**Step 2**", None),
+    ("We compute 16 - 3 = 13.\nSo the final amount would be: $18", "18"),
+    ("Josh made $70,000 in profit", "70000"),
     ("The loser got (80 - 60)20 votes.", "20"),
     ("He got (80 + 60) 20 of the $18,", None),
     ("It is 90 minutes = 1 hour and 30 minutes.", "90"),

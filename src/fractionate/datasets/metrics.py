@@ -130,7 +130,7 @@ def text_score(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
 
 
 _YES_OR_NO = re.compile(
-    r"[\W_]*(?:(?:definitely|certainly|clearly|probably|likely|simply)[ ,]+)?(?:"
+    r"[\W_]*+(?:(?:definitely|certainly|clearly|probably|likely|simply)[ ,]+)?(?:"
     r"(?P<yes>yes|true|(?:y|yeah|yep|correct)(?=[\W_]*$))|(?:no|false|(?:n|nope|incorrect)(?=[\W_]*$)))(?![^\W_])"
     r"(?!\s+(?:or|of|one|more|longer|such|other|doubt|and\s+no)\b|/\w)",
     re.IGNORECASE,

@@ -86,7 +86,8 @@ _NOWHERE = (sys.maxsize, sys.maxsize)
 _JSON = json.JSONDecoder(parse_float=str, parse_int=str)
 _NOT_ASSERTED = re.compile(
     r"(?:\b(?:if|whether|unless|suppose|assuming|until)\s{1,2}(?:that\s{1,2})?"
-    r"|\bto\s(?:find|get|reach|compute|calculate|determine|give|check)\s)(?:the|an?|our|your|my)?\s?(?:\w{1,12}\s)?$",
+    r"|\bto\s(?:find|get|reach|compute|calculate|determine|give|check)\s)(?:the|an?|our|your|my)?\s?(?:\w{1,12}\s)?$"
+    r"|\b(?:first|previous|earlier|initial|original|old)\s$",
     re.IGNORECASE,
 )
 _ONE_OF_SEVERAL = re.compile(
