@@ -110,7 +110,7 @@ _ABBREVIATION = re.compile(
     r"(?:^[ ]{0,3}|\b[A-Z][\w’'-]{0,15}\.?[ ])[A-Z])[.。]$"
 )
 _LONGEST_ABBREVIATION = 24
-"""Characters before a full stop in which an abbreviation is looked for; none that is known is longer."""
+"""Characters up to a full stop in which an abbreviation is looked for; none that is known is longer."""
 _LONGEST_LEAD_IN = 40
 """Characters before a naming in which "if the …" is looked for; none that is known is longer."""
 _BULLET = re.compile(r"[ \t]{0,3}(?:[-*•]|\d{1,2}[.)])[ \t]{1,3}")
@@ -283,14 +283,14 @@ def sentences(text: str) -> list[str]:
     """Split into sentences, at line ends too; abbreviations ("Mr."), initials and decimals do not end one."""
     found: list[str] = []
     for line in text.splitlines():
-        ends = [end.end() for end in _SENTENCE_END.finditer(line) if not _abbreviates(line, end.start())]
+        ends = [end.end() for end in _SENTENCE_END.finditer(line) if not _abbreviates(line, end.start() + 1)]
         found += [line[start:end].strip() for start, end in pairwise([0, *ends, len(line)])]
     return [sentence for sentence in found if sentence]
 
 
-def _abbreviates(text: str, stop: int) -> bool:
-    """Tell whether the mark at `stop` is the full stop of an abbreviation or initial."""
-    return bool(_ABBREVIATION.search(text, max(0, stop - _LONGEST_ABBREVIATION), stop + 1))
+def _abbreviates(text: str, end: int) -> bool:
+    """Tell whether the mark that ends at `end` is the full stop of an abbreviation or initial."""
+    return bool(_ABBREVIATION.search(text, max(0, end - _LONGEST_ABBREVIATION), end))
 
 
 def clean_span(text: str) -> str:
@@ -304,7 +304,7 @@ def clean_span(text: str) -> str:
 def _unwrapped(span: str) -> str:
     """Take one layer off a span: marks around it, a closing full stop, a pair of brackets, a box."""
     span = span.strip(_WRAPPERS + ",;:").removeprefix("$$").removesuffix("$$")
-    if span.endswith((".", "。")) and not _abbreviates(span, len(span) - 1):
+    if span.endswith((".", "。")) and not _abbreviates(span, len(span)):
         span = span[:-1]
     if span[:1] + span[-1:] in ("()", "[]", "{}", "$$") and len(span) > 2:
         span = span[1:-1]
