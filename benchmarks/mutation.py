@@ -94,6 +94,8 @@ def verdict(code: int | None) -> str:
 
 def forget_survivors(folder: Path, modules: list[str]) -> None:
     """Let survivors be tried again: mutmut would let an old verdict stand though a test was added since."""
+    # Which tests reach which function is asked anew too, for both may have changed.
+    (folder / "mutants/mutmut-stats.json").unlink(missing_ok=True)
     for module in modules:
         path = folder / f"mutants/src/fractionate/datasets/{module}.py.meta"
         if path.exists():
