@@ -69,7 +69,7 @@ def test_a_run_leaves_results_in_the_form_of_the_contract(folder: Path) -> None:
         assert cell["ci_low"] <= cell["value"] <= cell["ci_high"]
         assert set(cell["usage"]["decomposer"]) >= USAGE
         assert set(cell["usd"]) >= {"decomposer", "solver", "total"}
-        decomposing = {"none": 0, "teacher": 90 if cell["strategy"] == "dynamic" else 30}[cell["decomposer"]]
+        decomposing = {"none": 0, "teacher": 60 if cell["strategy"] == "dynamic" else 30}[cell["decomposer"]]
         assert cell["usage"]["decomposer"]["calls"] == decomposing
     for comparison in results["comparisons"]:
         assert set(comparison) >= COMPARISON

@@ -86,7 +86,8 @@ async def run_matrix(
             on_stage(f"{test.reference}: {pair.decomposer} decomposes {len(test.problems)} questions")
             decomposed[pair.decomposer] = await _decompose_all(test, pair.decomposer, asker, engine)
         on_stage(f"{test.reference}: {pair.strategy}, {pair.decomposer} → {pair.solver}")
-        yield await _run_cell(test, pair, decomposed.get(pair.decomposer), asker, engine)
+        # A dynamic cell asks its follow-ups itself: another strategy's decompositions are neither used nor charged.
+        yield await _run_cell(test, pair, decomposed[pair.decomposer] if two_stage else None, asker, engine)
 
 
 async def _decompose_all(
