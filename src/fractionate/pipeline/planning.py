@@ -26,7 +26,7 @@ from fractionate.types import Completion, Decomposition, Example, Request
 
 FIRST_CHANCE = 3, 2
 """Of 3 questions, 2 are taken to pass the screen at the first chance (paper: 63 % of DROP, 65 % of Bamboogle)."""
-STAND_IN_SUBQUESTION = "What has to be known about the first thing before the question can be answered?"
+STAND_IN_SUBQUESTION = "What has to be known about thing {} before the question can be answered?"
 
 
 def forecast_run(run: Run) -> Forecast:
@@ -85,26 +85,31 @@ def _demonstrating(run: Run) -> list[Call]:
 
 def _evaluating(run: Run) -> list[Call]:
     calls: list[Call] = []
+    players = {name for pair in run.pairs for name in (pair.decomposer, pair.solver)} - {"none", "gold"}
+    askers = {name: _asker(run, name) for name in players}
+    # Decomposers differ: were their stand-ins alike, their solver's calls would be counted once for all of them.
+    things = {name: place for place, name in enumerate(dict.fromkeys(pair.decomposer for pair in run.pairs))}
     for test in run.tests:
         for problem in test.problems:
             decomposed: dict[str, Decomposition] = {}
             for pair in run.pairs:
-                if pair.strategy not in SINGLE_STAGE and pair.decomposer not in decomposed:
+                if pair.strategy not in (*SINGLE_STAGE, "dynamic") and pair.decomposer not in decomposed:
                     decomposed[pair.decomposer] = Decomposition(problem.subquestions)
-                    if pair.decomposer != "gold" and pair.strategy != "dynamic":
-                        program = decompose(problem, _asker(run, pair.decomposer), test.settings_of(pair.decomposer))
-                        (decomposed[pair.decomposer], _), made = _walk(program, _replying(run, right=True))
+                    if pair.decomposer != "gold":
+                        program = decompose(problem, askers[pair.decomposer], test.settings_of(pair.decomposer))
+                        reply = _replying(run, right=True, thing=things[pair.decomposer])
+                        (decomposed[pair.decomposer], _), made = _walk(program, reply)
                         calls += made
-                decomposer = None if pair.decomposer in ("none", "gold") else _asker(run, pair.decomposer)
                 task = Task(
                     problem,
                     test.dataset.answer_form,
-                    _asker(run, pair.solver),
-                    decomposer,
+                    askers[pair.solver],
+                    askers.get(pair.decomposer),
                     decomposed.get(pair.decomposer),
                     test.settings_of(pair.decomposer),
                 )
-                calls += _walk(PROGRAMS[pair.strategy](task), _replying(run, right=True))[1]
+                reply = _replying(run, right=True, thing=things[pair.decomposer])
+                calls += _walk(PROGRAMS[pair.strategy](task), reply)[1]
     return calls
 
 
@@ -117,23 +122,30 @@ def _stages(run: Run, name: str, calls: Iterable[Call]) -> list[Stage]:
 
 def _asker(run: Run, name: str) -> Asker:
     """Return who will be asked; a student that is not trained yet is stood in for by its base, asked in its form."""
-    return run.untrained(name) if run.config.variant(name) and not run.is_trained(name) else run.asker(name)
+    if not run.config.variant(name) or run.is_trained(name):
+        return run.asker(name)
+    stand_in = run.untrained(name)
+    stand_in.model.name = f"{stand_in.model.name}@{name}"  # what two students are asked is two calls
+    return stand_in
 
 
-def _replying(run: Run, *, right: bool) -> Any:
+def _replying(run: Run, *, right: bool, thing: int = 0) -> Any:
     def reply(call: Call) -> Completion:
         if isinstance(call.model, RecordedModel | EchoModel):
             return asyncio.run(call.model.complete(call.request))  # free, and what will really be said
         stored = run.store.get(call.model.key(call.request))
-        return stored or _stand_in(call, right=right)
+        return stored or _stand_in(call, right=right, thing=thing)
 
     return reply
 
 
-def _stand_in(call: Call, *, right: bool) -> Completion:
-    """Reply as a plausible model would: three subquestions; short sub-answers and the right answer, or a wrong one."""
+def _stand_in(call: Call, *, right: bool, thing: int = 0) -> Completion:
+    """Reply as a plausible model would: three subquestions; short sub-answers and the right answer, or a wrong one.
+
+    `thing` tells the subquestions of one decomposer from those of another.
+    """
     if call.request.role == "decomposer":
-        return Completion("\n".join(f"{number}. {STAND_IN_SUBQUESTION}" for number in (1, 2, 3)))
+        return Completion("\n".join(f"{number}. {STAND_IN_SUBQUESTION.format(thing)}" for number in (1, 2, 3)))
     origin = call.request.origin
     assert origin is not None, "strategies say what each call is for"
     answer = origin.problem.answers[0] if right else ("a wrong answer",)
