@@ -81,12 +81,12 @@ def test_the_forecast_counts_a_solver_call_for_every_cell_and_question(
 ) -> None:
     assert world.run(name, f"forecast-{name}", "--dry-run", "--json")[0] == 0
     stages = [entry["stage"] for entry in json.loads(capsys.readouterr().out)["stages"]]
-    questions = sum({"gsm8k": 5, "drop": 3, "bamboogle": 4}[one.partition("#")[0]] for one in tests_of(name))
+    questions = sum({"gsm8k": 5, "drop": 3, "bamboogle": 4}[one.partition("#")[0]] for one in measured_on(name))
     foreseen = sum(one["calls"] for one in stages if (one["name"], one["role"]) == ("evaluate", "solver"))
     assert foreseen == len(planned(name)) * questions
 
 
-def tests_of(name: str) -> list[str]:
+def measured_on(name: str) -> list[str]:
     """Return the references of a protocol's test sets."""
     return load_config(next(path for path in PROTOCOLS if path.stem == name)).data.test
 
@@ -95,7 +95,7 @@ def tests_of(name: str) -> list[str]:
 def test_every_planned_cell_is_measured_on_every_test_set(name: str, world: World) -> None:
     cells = world.results(name)["cells"]
     sets = {cell["test_set"] for cell in cells}
-    assert len(sets) == len(tests_of(name))
+    assert len(sets) == len(measured_on(name))
     for test_set in sets:
         own = [cell for cell in cells if cell["test_set"] == test_set]
         assert sorted((c["strategy"], c["decomposer"], c["solver"]) for c in own) == sorted(planned(name))
