@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,3 +102,13 @@ def test_short_names_stay_unique(parts, copies):
     assert len(set(short.values())) == len(set(names))
     assert short["none"] == "none"
     assert short["local:org/Tiny-1B@runs/x/D-R"] == "Tiny-1B@D-R"
+
+
+def test_students_that_solve_meet_each_other_and_their_base_and_single_stages_each_other():
+    solvers = ("student", "E-A", "E-A-direct", "D-R")
+    cells = [cell_of([1, 0, 1], solver=solver) for solver in solvers]
+    cells += [cell_of([0, 0, 1], strategy, "none", "student") for strategy in ("single", "single-cot")]
+    found = {frozenset((row.a, row.b)) for row in compare(cells, config_of())}
+    for one, other in combinations(solvers, 2):
+        assert frozenset((f"atlas/static/teacher/{one}", f"atlas/static/teacher/{other}")) in found
+    assert frozenset(("atlas/single/none/student", "atlas/single-cot/none/student")) in found

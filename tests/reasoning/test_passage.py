@@ -40,6 +40,14 @@ def test_every_strategy_shows_the_passage_in_every_call(strategy: Strategy, styl
         assert "\n".join(message.content for message in request.messages).count(PASSAGE) == 1
 
 
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("strategy", PROGRAMS)
+def test_every_strategy_shows_the_question_in_every_call(strategy: Strategy, style: str) -> None:
+    """A question may hold the facts itself: who answers a subquestion of it without it can only guess."""
+    for request in asked(style, strategy):
+        assert "\n".join(message.content for message in request.messages).count(PROBLEM.question) == 1
+
+
 @pytest.mark.parametrize("strategy", PROGRAMS)
 def test_an_answer_from_a_passage_is_asked_for_in_few_words_or_as_the_number_alone(strategy: Strategy) -> None:
     last = list(asked("instruct", strategy))[-1]

@@ -7,7 +7,8 @@ The family is fixed before any number is seen, for each test set:
 2. every two-stage cell against its solver's single-stage cells;
 3. decomposers against each other, under the same strategy and solver;
 4. two-stage strategies against each other, with the same decomposer and solver;
-5. solver students of one variant that learnt from different data, under the same strategy and decomposer.
+5. students as solvers, and their untuned base, against each other, under the same strategy and decomposer;
+6. single-stage strategies against each other, with the same solver.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from fractionate.config import Config
 from fractionate.evaluate.pairs import (
+    SINGLE_STAGE,
     TestSet,
     by_test_set,
     has_student_decomposer,
@@ -82,8 +84,11 @@ def _family(test: TestSet, config: Config) -> Iterator[tuple[Cell, Cell]]:
         _same_but_for(test.two_stage(), lambda cell: (cell.strategy, cell.solver)),
         _same_but_for(test.two_stage(), lambda cell: (cell.decomposer, cell.solver)),
         _same_but_for(
-            [cell for cell in test.cells if cell.solver in config.students],
-            lambda cell: (cell.strategy, f"{cell.decomposer}/{config.variant(cell.solver)}"),
+            [cell for cell in test.cells if config.variant(cell.solver) or cell.solver == "student"],
+            lambda cell: (cell.strategy, cell.decomposer),
+        ),
+        _same_but_for(
+            [cell for cell in test.cells if cell.strategy in SINGLE_STAGE], lambda cell: (cell.solver, "single stage")
         ),
     )
     for source in sources:

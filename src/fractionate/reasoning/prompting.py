@@ -51,10 +51,14 @@ def static_messages(
 def step_messages(
     problem: Problem, answered: Sequence[tuple[str, str]], subquestion: str, style: Style
 ) -> tuple[Message, ...]:
-    """Ask one subquestion, the earlier ones and their answers before it."""
+    """Ask one subquestion, the question and the earlier subquestions with their answers before it.
+
+    The question stands there because its own words may hold the facts that a subquestion is about (GSM8K's do).
+    """
     if style == "student":
-        return (Message("user", _paragraphs(problem.context, subquestion)),)
-    user = _paragraphs(_context(problem.context), _answered(answered), f"Subquestion: {subquestion}")
+        return (Message("user", _paragraphs(problem.context, problem.question, _answered(answered), subquestion)),)
+    question = f"Question: {problem.question}"
+    user = _paragraphs(_context(problem.context), question, _answered(answered), f"Subquestion: {subquestion}")
     return (Message("system", instruction("solve-step")), Message("user", user))
 
 
