@@ -63,6 +63,9 @@ def run_seed(out: Path, teacher: Path, seed: int, pairs: list[tuple[str, str]]) 
         f"students.D-R-some.train={split(seed)}{SEEN}@0-479",
         f"students.E-A-some.train={split(seed)}{SEEN}@0-479",
     ]
+    for gemma in {solver for _, solver in pairs if solver.startswith("local:")}:
+        settings += [f'models.options."{gemma}".{option}' for option in ("max_tokens=32", "batch_size=32")]
+        settings.append(f'prices."{gemma}".per_hour=0.05')
     changes = [part for setting in settings for part in ("--set", setting)]
     command("fractionate", "run", str(PROTOCOL), "--out", str(out / f"seed-{seed}"), *changes)
 
@@ -98,7 +101,7 @@ def main() -> None:
     out: Path = arguments.out
     teacher = record_teacher(out, arguments.seeds)
     gemma = f"local:{arguments.gemma}" if arguments.gemma else ""
-    across = [("none", gemma), ("teacher", gemma), ("D-R-all", gemma)] if gemma else []
+    across = [("teacher", gemma), ("D-R-all", gemma), ("none", gemma)] if gemma else []
     for number, seed in enumerate(arguments.seeds):
         run_seed(out, teacher, seed, SEEDED if number else [*SEEDED, *ONCE, *across])
     folders = [str(out / f"seed-{seed}") for seed in arguments.seeds]
