@@ -10,7 +10,7 @@ import pytest
 from tests_tiny import build_tiny_model
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell lets what it starts in the background ignore Ctrl-C, and so does all that this starts: tests of it need it.
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would all that the tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

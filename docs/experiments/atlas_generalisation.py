@@ -77,7 +77,9 @@ def word_for_word(out: Path, seeds: list[int]) -> str:
     for seed in seeds:
         rows = map(json.loads, (out / f"seed-{seed}/attempts.jsonl").read_text(encoding="utf-8").splitlines())
         seen = {
-            (row["split"], row["decomposer"], row["id"]): row["subquestions"] for row in rows if row["subquestions"]
+            (row["split"], row["decomposer"], row["id"]): row["subquestions"]
+            for row in rows
+            if row["decomposer"] != "none" and row["subquestions"] is not None
         }
         for kinds, decomposer in {(kinds, decomposer) for kinds, decomposer, _ in seen}:
             made = {at: steps for (where, who, at), steps in seen.items() if (where, who) == (kinds, decomposer)}
