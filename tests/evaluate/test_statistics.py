@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -55,6 +55,7 @@ def test_no_questions_say_nothing():
 
 
 @given(outcomes, st.integers(0, 5))
+@example([0.0, 2.225073858507203e-309], 0)
 @settings(max_examples=40, deadline=None)
 def test_a_mean_lies_in_its_interval_and_the_interval_in_range(values, seed):
     low, high = mean_interval(values, seed=seed)

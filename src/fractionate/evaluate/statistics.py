@@ -239,6 +239,7 @@ def _bca(values: Array, confidence: float, seed: int) -> Interval:
     below = (np.sum(means < mean) + 0.5 * np.sum(means == mean)) / len(means)
     bias = float(ndtri(np.clip(below, 1 / len(means), 1 - 1 / len(means))))
     centred = mean - values
+    centred = centred / np.abs(centred).max()  # the acceleration has no unit; cubes of tiny differences would vanish
     acceleration = float(np.sum(centred**3) / (6 * np.sum(centred**2) ** 1.5))
     z = critical(confidence)
     levels = [ndtr(bias + (bias + tail) / (1 - acceleration * (bias + tail))) for tail in (-z, z)]
