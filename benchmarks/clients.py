@@ -63,7 +63,7 @@ async def child_fractionate(url: str, count: int) -> dict[str, float]:
     from fractionate.engine.drive import Call, run_all
     from fractionate.engine.engine import Engine
     from fractionate.engine.store import Store
-    from fractionate.models.openai_api import OpenAIModel
+    from fractionate.models.openai.api import OpenAIModel
     from fractionate.types import Message, Request
 
     model = OpenAIModel(f"{url}#bench")

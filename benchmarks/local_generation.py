@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from fractionate.models.chat import render
-from fractionate.models.local import load_model, load_tokenizer
-from fractionate.models.weights import SMOLLM2, resolve
+from fractionate.models.local.chat import render
+from fractionate.models.local.model import load_model, load_tokenizer
+from fractionate.models.local.weights import SMOLLM2, resolve
 from fractionate.types import Message
 
 NEW_TOKENS = 32
@@ -26,7 +26,7 @@ def main() -> None:
 
     import torch
 
-    from fractionate.models.generate import Prompt, generate
+    from fractionate.models.local.generate import Prompt, generate
 
     torch.set_num_threads(chosen.threads)
     weights = resolve(SMOLLM2)

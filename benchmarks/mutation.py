@@ -3,7 +3,7 @@
     pip install mutmut
     python benchmarks/mutation.py [--module numbers] [--keep DIR] [--minutes 10] [--jobs 2]
 
-Lays out the sources and the tests of the three modules in a folder of its own, lets mutmut change one thing at a time,
+Lays out the sources and the tests of these modules in a folder of its own, lets mutmut change one thing at a time,
 and prints each change that no test noticed. Exit 0 when all were noticed but those listed in `EQUIVALENT` with the
 reason why they change no score; 1 when another survived; 3 when the time was up before all were tried.
 
@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,15 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("text", "numbers", "metrics")
+MODULES = {
+    "final": "answers",
+    "numbers": "answers",
+    "choices": "answers",
+    "spans": "answers",
+    "metrics": "datasets",
+}
+"""The modules whose changes are tried, and the room each lies in."""
+TESTS = ("answers/test_final.py", "answers/test_numbers.py", "datasets/test_metrics.py")
 POLL_S = 15.0
 SETTINGS = """[mutmut]
 source_paths =
@@ -49,7 +58,7 @@ KILLED = frozenset((1, 3, 24, -24, 36, 152, 255))
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     (
-        "text._spoken_claims",
+        "final._spoken_claims",
         "elif begin <= match.start(): → elif begin < match.start():",
     ): "a numbered label is itself no naming, so that a sub-answer and a naming never begin at the same place",
 }
@@ -62,9 +71,9 @@ def prepare(folder: Path, modules: list[str]) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     (folder / "tests").mkdir()
-    for module in MODULES:
-        shutil.copy(ROOT / "tests/datasets" / f"test_{module}.py", folder / "tests")
-    paths = "\n".join(f"    src/fractionate/datasets/{module}.py" for module in modules)
+    for test in TESTS:
+        shutil.copy(ROOT / "tests" / test, folder / "tests")
+    paths = "\n".join(f"    src/fractionate/{MODULES[module]}/{module}.py" for module in modules)
     (folder / "setup.cfg").write_text(SETTINGS.format(modules=paths))
 
 
@@ -82,7 +91,7 @@ def verdicts(folder: Path, modules: list[str]) -> dict[str, int | None]:
     for module in modules:
         # mutmut rewrites the file while it runs.
         with contextlib.suppress(OSError, ValueError):
-            known |= json.loads((folder / f"mutants/src/fractionate/datasets/{module}.py.meta").read_text())[
+            known |= json.loads((folder / f"mutants/src/fractionate/{MODULES[module]}/{module}.py.meta").read_text())[
                 "exit_code_by_key"
             ]
     return known
@@ -97,7 +106,7 @@ def forget_survivors(folder: Path, modules: list[str]) -> None:
     # Which tests reach which function is asked anew too, for both may have changed.
     (folder / "mutants/mutmut-stats.json").unlink(missing_ok=True)
     for module in modules:
-        path = folder / f"mutants/src/fractionate/datasets/{module}.py.meta"
+        path = folder / f"mutants/src/fractionate/{MODULES[module]}/{module}.py.meta"
         if path.exists():
             meta = json.loads(path.read_text())
             codes = meta["exit_code_by_key"]
@@ -137,14 +146,14 @@ def explain(folder: Path, name: str) -> tuple[str, str, str]:
     """Return a mutant's function (`numbers.read_number`), its changed line as "before → after", and the whole diff."""
     diff = mutmut(folder, "show", name)
     changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    module, _, rest = name.removeprefix("fractionate.datasets.").partition(".")
+    module, _, rest = re.sub(r"^fractionate\.(?:answers|datasets)\.", "", name).partition(".")
     function = rest.removeprefix("x_").rpartition("__mutmut_")[0]
     return f"{module}.{function}", " → ".join(line[1:].strip() for line in changed), diff
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--module", choices=MODULES, action="append", help="only this module; may be given again")
+    parser.add_argument("--module", choices=list(MODULES), action="append", help="only this module; may be given again")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="work in this folder, leave it there, go on from there"
     )

@@ -33,7 +33,7 @@ from fractionate.config import LimitsConfig
 from fractionate.engine.drive import Call, run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 from fractionate.types import Message, Request
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ async def ask_all(url: str, count: int, limit: int) -> dict[str, float]:
             await run_all((program(number) for number in range(count)), engine)
             ended, cpu = time.monotonic(), time.process_time() - cpu
         await model.close()
-    return {"began": began, "ended": ended, "cpu_s": cpu, "failed": engine.stats.failures.total()}
+    return {"began": began, "ended": ended, "cpu_s": cpu, "failed": engine.counters.failures.total()}
 
 
 async def ask_barely(url: str, count: int, limit: int) -> dict[str, float]:

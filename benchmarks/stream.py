@@ -24,7 +24,7 @@ from fractionate.datasets import iter_problems
 from fractionate.engine.drive import stream_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 from fractionate.reasoning.decompose import decompose
 from fractionate.reasoning.program import Asker, Settings
 

@@ -113,7 +113,7 @@ import signal, sys
 from pathlib import Path
 from fractionate.config import load_config
 from fractionate.engine.drive import Call, run_all
-from fractionate.pipeline.loop import in_loop
+from fractionate.pipeline.event_loop import in_loop
 from fractionate.pipeline.run import Run
 from fractionate.types import Message, Request
 

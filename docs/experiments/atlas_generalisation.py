@@ -41,7 +41,7 @@ def record_teacher(out: Path, seeds: list[int]) -> Path:
     if not teacher.is_file():
         out.mkdir(parents=True, exist_ok=True)
         drawn = [f"{split(seed)}@0-479" for seed in seeds]
-        command("fractionate.datasets.atlas_teacher", str(teacher), *drawn, "atlas#test@0-303")
+        command("fractionate.datasets.atlas.teacher", str(teacher), *drawn, "atlas#test@0-303")
     return teacher
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from fractionate import datasets
 from fractionate.datasets import atlas
-from fractionate.datasets.atlas_facts import SPLITS, countries, countries_of
-from fractionate.datasets.atlas_kinds import KINDS, MARGIN
-from fractionate.datasets.atlas_passage import (
+from fractionate.datasets.atlas.facts import SPLITS, countries, countries_of
+from fractionate.datasets.atlas.kinds import KINDS, MARGIN
+from fractionate.datasets.atlas.passage import (
     MEASURES,
     STYLES,
     TRAITS,
@@ -28,7 +28,7 @@ from fractionate.datasets.atlas_passage import (
     write_city,
     write_country,
 )
-from fractionate.datasets.atlas_program import CONTESTS, UNKNOWN, Step, execute, explain, fill, read_step
+from fractionate.datasets.atlas.program import CONTESTS, UNKNOWN, Step, execute, explain, fill, read_step
 from fractionate.errors import UsageError
 from fractionate.types import Problem
 
@@ -339,7 +339,7 @@ def test_problems_are_problems():
 
 
 def test_the_snapshots_description_counts_it_right_and_names_its_source():
-    readme = resources.files("fractionate.datasets").joinpath("facts/README.md").read_text(encoding="utf-8")
+    readme = resources.files("fractionate.datasets.atlas").joinpath("snapshot/README.md").read_text(encoding="utf-8")
     cities = sum(len(country.cities) for country in countries())
     assert re.search(rf"\b{len(countries())} countries .* and {cities} of their cities", readme)
     assert "GeoNames" in readme

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from fractionate.config import ModelOptions
 from fractionate.datasets.atlas import generate, sub_answers
-from fractionate.datasets.atlas_passage import read_passage
-from fractionate.datasets.atlas_program import execute
-from fractionate.datasets.atlas_teacher import FLAWS, demonstrate, solution, write_recording
+from fractionate.datasets.atlas.passage import read_passage
+from fractionate.datasets.atlas.program import execute
+from fractionate.datasets.atlas.teacher import FLAWS, demonstrate, solution, write_recording
 from fractionate.errors import UsageError
 from fractionate.models.recorded import RecordedModel
 from fractionate.types import Message, Origin, Problem, Request

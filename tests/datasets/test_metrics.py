@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fractionate.answers.choices import extract_choice, extract_yes_no
+from fractionate.answers.spans import extract_spans
 from fractionate.datasets.metrics import (
     drop_score,
     drop_score_one,
-    extract_choice,
-    extract_spans,
-    extract_yes_no,
     normalize_span,
     score_choice,
     score_yes_no,

@@ -190,9 +190,9 @@ def test_a_bad_row_is_refused_with_file_line_and_reason(tmp_path: Path, name: st
     [
         ("a.jsonl", "{", r"a\.jsonl:1: "),
         ("a.jsonl", "[1]", r"a\.jsonl:1: "),
-        ("a.json", "{\n", r"a\.json:2: not JSON"),
-        ("a.json", "3", "must hold a list of rows, not 3"),
-        ("a.json", "[3]", "row 1 must be an object"),
+        ("a.json", "{\n", r"a\.json:2: malformed JSON"),
+        ("a.json", "3", "holds a list of objects, or objects by id, not a number"),
+        ("a.json", "[3]", "a row is an object with named fields"),
         ("a.txt", "x", "a.txt"),
     ],
 )

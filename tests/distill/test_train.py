@@ -16,7 +16,7 @@ from fractionate.distill import train as train_module
 from fractionate.distill.train import dry_run, estimate, train_student
 from fractionate.distill.training_data import IGNORED, Collator, check_mask, training_rows
 from fractionate.errors import FractionateError, UsageError
-from fractionate.models.local import LocalModel, load_tokenizer
+from fractionate.models.local.model import LocalModel, load_tokenizer
 from fractionate.types import Example, Message, Request
 
 

@@ -20,7 +20,7 @@ from fractionate.engine.store import Store, StoredCall
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Style, request_key
 from fractionate.models.faults import TransientFault
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.tokens import input_bound
 from fractionate.types import Completion, Request, Usage
 from servers.chat_server import ChatServer

@@ -21,7 +21,7 @@ from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models.base import Style, request_key
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 from fractionate.types import Completion, Request
 from servers.chat_server import ChatServer
 
@@ -271,7 +271,7 @@ def test_identical_requests_in_flight_are_sent_once(store: Store) -> None:
 
     engine, server = asyncio.run(main())
     assert server.asked.total() == 1
-    assert engine.stats.joined == 19
+    assert engine.counters.joined == 19
     assert len(store) == 1
 
 
@@ -321,8 +321,8 @@ def test_a_second_run_makes_no_calls(tmp_path: Path) -> None:
                 second, engine = await main(store)
             assert first == second
             assert server.asked.total() == 60
-            assert engine.stats.sent == 0
-            assert engine.stats.served == 60
+            assert engine.counters.sent == 0
+            assert engine.counters.served == 60
 
     server: Any = None
     asyncio.run(both())

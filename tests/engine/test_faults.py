@@ -19,7 +19,7 @@ from fractionate.engine.drive import run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 from fractionate.types import Completion, Request
 from servers.chat_server import ChatServer, answer
 
@@ -73,8 +73,8 @@ def test_a_passing_fault_is_retried_and_counted(store: Store, fault: str, cause:
     (completion,), engine, server = complete(store, [ask(f"[{fault}] why?")])
     assert completion.finish_reason == "stop"
     assert len(completion.text) == 12
-    assert dict(engine.stats.retries) == {cause: 1}
-    assert engine.stats.sent == 2
+    assert dict(engine.counters.retries) == {cause: 1}
+    assert engine.counters.sent == 2
     assert len(store) == 1
     assert server.redirected == []
 
@@ -87,8 +87,8 @@ def test_a_lasting_fault_fails_one_call_and_is_not_stored(store: Store, fault: s
     assert second.finish_reason == "error"
     assert second.text == ""
     assert "3 attempts" in second.error
-    assert engine.stats.failures.total() == 1
-    assert engine.stats.sent == 5
+    assert engine.counters.failures.total() == 1
+    assert engine.counters.sent == 5
     assert len(store) == 2  # a rerun asks the broken one again
     assert server.asked[f"[{fault},always] why?"] == 3
 
@@ -97,7 +97,7 @@ def test_a_hanging_server_times_out_and_the_call_is_sent_again(store: Store) -> 
     limits = LimitsConfig(attempts=3, timeout_s=0.3)
     (completion,), engine, _ = complete(store, [ask("[hang] why?")], limits=limits)
     assert completion.finish_reason == "stop"
-    assert dict(engine.stats.retries) == {"timeout": 1}
+    assert dict(engine.counters.retries) == {"timeout": 1}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_paid_endings_are_stored_and_counted(store: Store, fault: str, finish: s
     (first, again), engine, server = complete(store, [request, request])
     assert first.finish_reason == finish
     assert again == first
-    assert dict(engine.stats.endings) == {finish: 1}
+    assert dict(engine.counters.endings) == {finish: 1}
     assert server.asked.total() == 1
     if fault == "refusal":
         assert first.error == "I cannot help with that."
@@ -131,7 +131,7 @@ def test_a_rejected_request_fails_alone_at_once(store: Store) -> None:
     assert "messages must be nicer" in first.error
     assert second.finish_reason == "stop"
     assert server.asked["[400,always] why?"] == 1
-    assert engine.stats.failures["400"] == 1
+    assert engine.counters.failures["400"] == 1
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_a_stream_cut_short_is_retried(store: Store) -> None:
     options = ModelOptions(extra_body={"stream": True})
     (completion,), engine, _ = complete(store, [ask("[sse-cut,sse] why?")], options=options)
     assert completion.finish_reason == "stop"
-    assert dict(engine.stats.retries) == {"cut short": 1}
+    assert dict(engine.counters.retries) == {"cut short": 1}
 
 
 def test_a_rejected_response_format_is_left_out_from_then_on(store: Store) -> None:
@@ -283,7 +283,7 @@ def test_a_rejected_response_format_is_left_out_from_then_on(store: Store) -> No
     completions, engine, server = complete(store, requests)
     assert [completion.finish_reason for completion in completions] == ["stop"] * 3
     assert ["response_format" in body for body in server.bodies] == [True, False, False, False]
-    assert not engine.stats.retries
+    assert not engine.counters.retries
 
 
 def test_fields_that_reasoning_models_reject_are_renamed_or_left_out(store: Store) -> None:
@@ -310,7 +310,7 @@ def test_the_key_reaches_the_server_and_nothing_else(
             seen.extend([repr(await engine.complete(model, ask(text))) for text in asked])
             with pytest.raises(FractionateError) as caught:
                 await engine.complete(model, ask("[401,always] e"))
-            seen.extend([str(caught.value), repr(caught.value.__cause__), repr(model), engine.stats.line()])
+            seen.extend([str(caught.value), repr(caught.value.__cause__), repr(model), engine.counters.line()])
             await model.close()
             return server
 

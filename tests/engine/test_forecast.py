@@ -11,10 +11,10 @@ from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.drive import run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.forecast import forecast, plan_stage
-from fractionate.engine.progress import Pulse
+from fractionate.engine.status import StatusLine
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 from servers.chat_server import ChatServer
 
 NAME = "http://127.0.0.1:9/v1#test"
@@ -65,12 +65,12 @@ def test_what_is_stored_costs_nothing_and_the_bound_holds(store: Store) -> None:
             model = OpenAIModel(server.name)
             requests = [ask(str(number)) for number in range(30)]
             before = plan_stage("solve", model, requests, store)
-            async with Engine(store) as engine, Pulse(engine, spoken.append, every_s=0.01):
+            async with Engine(store) as engine, StatusLine(engine, spoken.append, every_s=0.01):
                 await run_all((asking(model, str(number)) for number in range(30)), engine)
                 await asyncio.sleep(0.05)
             after = plan_stage("solve", model, requests, store)
             assert (before.calls, after.calls, after.stored) == (30, 0, 30)
-            assert engine.stats.usage_by_role()["solver"].output_tokens <= before.most_output_tokens
+            assert engine.counters.usage_by_role()["solver"].output_tokens <= before.most_output_tokens
             await model.close()
 
     asyncio.run(main())

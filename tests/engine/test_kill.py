@@ -23,13 +23,13 @@ import pytest
 from helpers import ask
 
 from fractionate.config import BudgetConfig, LimitsConfig
-from fractionate.engine.claims import Claims
+from fractionate.engine.call_locks import CallLocks
 from fractionate.engine.drive import Call, run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models.base import request_key
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 
 KILLS = 50
 QUESTIONS = 24
@@ -89,7 +89,7 @@ def stored(path: Path) -> dict[str, str]:
 
 def test_fifty_kills_lose_nothing_and_pay_nothing_twice(tmp_path: Path, url: str) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fractionate.engine.drive", "fractionate.models.openai_api", "aiohttp"])
+    context.set_forkserver_preload(["fractionate.engine.drive", "fractionate.models.openai.api", "aiohttp"])
     chance = random.Random(4)
     kills, rounds, finished = 0, 0, 0
     while kills < KILLS:
@@ -210,7 +210,7 @@ def test_a_budget_is_one_process_s_at_a_time(tmp_path: Path) -> None:
 def hold_claim(path: str, key: str, taken: str) -> None:
     """A child that never ends a call that it has begun."""
     with Store(path) as store:
-        assert Claims(store, 60).take(key)
+        assert CallLocks(store, 60).take(key)
         Path(taken).touch()
         time.sleep(600)
 
@@ -224,11 +224,11 @@ def test_nobody_waits_for_ever_for_a_halted_process(tmp_path: Path) -> None:
             assert child.is_alive()
             time.sleep(0.01)
         with Store(path) as store:
-            claims = Claims(store, 0.2)
-            assert not claims.take(key)
-            assert claims.take("f" * 64), "only that one call is claimed"
-            assert asyncio.run(claims.elsewhere(key)) is None
-            assert claims.take(key)
+            locks = CallLocks(store, 0.2)
+            assert not locks.take(key)
+            assert locks.take("f" * 64), "only that one call is claimed"
+            assert asyncio.run(locks.elsewhere(key)) is None
+            assert locks.take(key)
     finally:
         child.kill()
         child.join(60)

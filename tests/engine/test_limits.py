@@ -14,7 +14,7 @@ from fractionate.engine.drive import run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.limits import Bucket, Lane
 from fractionate.engine.store import Store
-from fractionate.models.openai_api import OpenAIModel
+from fractionate.models.openai.api import OpenAIModel
 from servers.chat_server import ChatServer
 
 
@@ -166,7 +166,7 @@ def test_a_server_that_allows_little_is_saturated_and_every_call_succeeds(store:
     engine, values = run(store, server, 200, LimitsConfig(concurrency=64, attempts=50))
     assert all(values)
     assert server.peak == 5
-    assert engine.stats.cuts >= 1
+    assert engine.counters.cuts >= 1
     assert server.refused < 400  # it is not hammered: a fixed 64 in flight would be refused thousands of times
 
 

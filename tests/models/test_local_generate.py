@@ -15,10 +15,10 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
-from fractionate.models import local as local_module
-from fractionate.models.generate import InterruptedBatchError, Prompt, generate, share_groups
-from fractionate.models.local import LocalModel, load_model, load_tokenizer
-from fractionate.models.weights import resolve
+from fractionate.models.local import model as local_module
+from fractionate.models.local.generate import InterruptedBatchError, Prompt, generate, share_groups
+from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
+from fractionate.models.local.weights import resolve
 from fractionate.types import Message, Request
 
 

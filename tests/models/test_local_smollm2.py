@@ -11,10 +11,10 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 
 from fractionate.config import ModelOptions, TrainConfig
 from fractionate.distill.train import dry_run
-from fractionate.models.chat import end_of_turn, render, render_target
-from fractionate.models.generate import Prompt, generate
-from fractionate.models.local import LocalModel, count_tokens, load_model, load_tokenizer
-from fractionate.models.weights import SMOLLM2, _wheel_gguf, quiet_transformers, resolve
+from fractionate.models.local.chat import end_of_turn, render, render_target
+from fractionate.models.local.generate import Prompt, generate
+from fractionate.models.local.model import LocalModel, count_tokens, load_model, load_tokenizer
+from fractionate.models.local.weights import SMOLLM2, _wheel_gguf, quiet_transformers, resolve
 from fractionate.types import Example, Message, Request
 
 pytestmark = [
@@ -105,7 +105,7 @@ def test_a_dry_run_trains_two_real_steps() -> None:
 
 
 def test_a_missing_cache_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fractionate.models import weights as weights_module
+    from fractionate.models.local import weights as weights_module
 
     made: list[str] = []
 

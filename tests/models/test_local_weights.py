@@ -12,9 +12,9 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
-from fractionate.models import weights as weights_module
-from fractionate.models.local import LocalModel
-from fractionate.models.weights import fingerprint, resolve, split_adapter
+from fractionate.models.local import weights as weights_module
+from fractionate.models.local.model import LocalModel
+from fractionate.models.local.weights import fingerprint, resolve, split_adapter
 
 
 def copy(folder: Path, to: Path) -> Path:

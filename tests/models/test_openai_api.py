@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, TransientFault
-from fractionate.models.openai_api import OpenAIModel
-from fractionate.models.openai_wire import (
+from fractionate.models.openai.api import OpenAIModel
+from fractionate.models.openai.wire import (
     completion_of,
     duration_s,
     encode,
@@ -90,7 +90,7 @@ def test_identity_tells_apart_what_replies_differently_and_nothing_else(monkeypa
 
 def test_importing_and_constructing_stay_light() -> None:
     code = (
-        "import sys; from fractionate.models.openai_api import OpenAIModel; OpenAIModel('http://127.0.0.1:1/v1#m'); "
+        "import sys; from fractionate.models.openai.api import OpenAIModel; OpenAIModel('http://127.0.0.1:1/v1#m'); "
         "assert not {'aiohttp', 'sqlite3', 'torch'} & set(sys.modules), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

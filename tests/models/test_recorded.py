@@ -100,6 +100,47 @@ def test_csv_is_read(tmp_path: Path) -> None:
     assert reply(opened(path), request("solver")) == "9, I think"
 
 
+def test_a_quoted_csv_cell_may_hold_line_breaks(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('index,questions,answers\n0,"1. First?\n2. Second?","1. Yes.\nThe answer is: 9"\n')
+    model = opened(path)
+    assert reply(model, request("decomposer")) == "1. First?\n2. Second?"
+    assert reply(model, request("solver", decomposition="1. First?\n2. Second?")) == "1. Yes.\nThe answer is: 9"
+
+
+def test_parquet_json_and_tsv_are_read(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    rows = [{"question": PROBLEM.question, "output": "9"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "log.parquet")
+    (tmp_path / "log.json").write_text(json.dumps(rows))
+    (tmp_path / "log.tsv").write_text(f"question\toutput\n{PROBLEM.question}\t9\n")
+    for name in ("log.parquet", "log.json", "log.tsv"):
+        assert reply(opened(tmp_path / name), request("solver")) == "9", name
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"index": "first", "output": "9"}, "'index' must be a whole number, not 'first'"),
+        ({"index": 0, "output": "9", "usage": "much"}, "'usage' must be an object"),
+        ({"index": 0, "output": "9", "usage": {"output_tokens": "x"}}, "'output_tokens' must be a whole number"),
+        ({"index": 0, "output": "9", "sample": 0.5}, "'sample' must be a whole number"),
+        ({"index": 0, "output": "9", "latency_s": "soon"}, "'latency_s' must be seconds"),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_by_its_line(tmp_path: Path, row: object, said: str) -> None:
+    with pytest.raises(UsageError, match=rf"log\.jsonl:1: {said}"):
+        opened(write(tmp_path / "log.jsonl", row))
+
+
+def test_usage_may_stand_in_a_csv_cell(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('index,output,usage\n0,nine,"{""prompt_tokens"": 11, ""completion_tokens"": 2}"\n')
+    told = asyncio.run(opened(path).complete(request("solver"))).usage
+    assert (told.input_tokens, told.output_tokens, told.counted) == (11, 2, 0)
+
+
 def test_a_changed_file_is_another_model(tmp_path: Path) -> None:
     path = write(tmp_path / "log.jsonl", {"index": 0, "output": "9"})
     before = opened(path).key(request("solver"))
@@ -111,8 +152,8 @@ def test_a_changed_file_is_another_model(tmp_path: Path) -> None:
     ("content", "said"),
     [
         ("", "holds no recorded rows"),
-        ("{]\n", r"log\.jsonl:1: not valid JSON"),
-        ("3\n", r"log\.jsonl:1: a recorded row is a JSON object"),
+        ("{]\n", r"log\.jsonl:1: malformed JSON"),
+        ("3\n", r"log\.jsonl:1: a row is an object with named fields"),
         ('{"output": "9"}\n', r"log\.jsonl:1: the row names no question"),
         ('{"index": 0, "role": "judge", "output": "9"}\n', "role is 'decomposer' or 'solver'"),
     ],

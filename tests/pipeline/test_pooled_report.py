@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from measured import cell_of
 
+from fractionate.analysis.pooling import pool_cells
 from fractionate.cli import main
 from fractionate.config import parse_config
 from fractionate.errors import UsageError
-from fractionate.evaluate.pooling import pool_cells
 from fractionate.pipeline.progress import Progress
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.stages import run_everything

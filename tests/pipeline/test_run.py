@@ -81,11 +81,11 @@ def test_a_run_leaves_results_in_the_form_of_the_contract(folder: Path) -> None:
 def test_a_second_run_makes_no_call_and_the_same_results(folder: Path) -> None:
     with open_run(folder) as run:
         run_everything(run)
-        assert run.engine.stats.sent > 0
+        assert run.engine.counters.sent > 0
     before = (folder / "run/results.json").read_bytes()
     with open_run(folder) as run:
         run_everything(run)
-        assert run.engine.stats.sent == 0
+        assert run.engine.counters.sent == 0
     assert (folder / "run/results.json").read_bytes() == before
 
 
@@ -102,13 +102,13 @@ def test_stages_one_by_one_leave_what_a_whole_run_leaves(folder: Path) -> None:
 def test_an_interrupted_run_resumes_to_the_same_results(folder: Path) -> None:
     with open_run(folder, "whole", run__name="same") as run:
         run_everything(run)
-        calls = run.engine.stats.sent
+        calls = run.engine.counters.sent
     with open_run(folder, "cut", run__name="same", run__strategies=["single"]) as run:
         evaluate_stage(run)
-        done = run.engine.stats.sent
+        done = run.engine.counters.sent
     with open_run(folder, "cut", run__name="same") as run:
         run_everything(run)
-        assert run.engine.stats.sent == calls - done
+        assert run.engine.counters.sent == calls - done
     whole, cut = (json.loads((folder / name / "results.json").read_text()) for name in ("whole", "cut"))
     assert cut == whole
 
@@ -174,17 +174,17 @@ def test_reports_are_made_again_at_other_prices_without_a_call(folder: Path) -> 
         run_everything(run)
     with open_run(folder, prices={"echo:0.8": {"input_per_million": 5.0, "output_per_million": 5.0}}) as run:
         results = report_stage(run)
-        assert run.engine.stats.sent == 0
+        assert run.engine.counters.sent == 0
     assert any(cell["usd"]["decomposer"] for cell in results["cells"])
 
 
 def test_the_forecast_counts_the_calls_that_a_run_makes(folder: Path) -> None:
-    from fractionate.pipeline.planning import forecast_run
+    from fractionate.pipeline.forecast import forecast_run
 
     with open_run(folder) as run:
         planned = forecast_run(run)
         run_everything(run)
-        assert planned.calls == run.engine.stats.sent
+        assert planned.calls == run.engine.counters.sent
         assert forecast_run(run).calls == 0
 
 

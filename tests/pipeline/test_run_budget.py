@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fractionate.analysis.pricing import Pricing
 from fractionate.cli import main
 from fractionate.config import parse_config
 from fractionate.engine.budget import BudgetReached
-from fractionate.evaluate.cost import Pricing
-from fractionate.pipeline.planning import forecast_run
+from fractionate.pipeline.forecast import forecast_run
 from fractionate.pipeline.progress import Progress
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.stages import evaluate_stage, run_everything
@@ -71,13 +71,13 @@ def test_a_reached_cap_leaves_a_partial_report_and_a_higher_one_resumes(server: 
         with pytest.raises(BudgetReached, match=r"--set budget\.usd"):
             evaluate_stage(run)
         assert run.engine.budget.total_usd() <= 0.7 * whole
-        sent = run.engine.stats.sent
+        sent = run.engine.counters.sent
     results = json.loads((folder / "run/results.json").read_text())
     assert 0 < len(results["cells"]) < 3
     assert any("Partial" in note for note in results["notes"])
     with opened(folder, config(server)) as run:
         results = run_everything(run)
-        assert run.engine.stats.served >= sent - 1
+        assert run.engine.counters.served >= sent - 1
     assert len(results["cells"]) == 3
     assert not any("Partial" in note for note in results["notes"])
 

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from fractionate.cli import main
 from fractionate.datasets import load, parse_reference
-from fractionate.datasets.atlas_teacher import write_recording
+from fractionate.datasets.atlas.teacher import write_recording
 from servers.chat_server import ChatServer, answer
 
 ROOT = Path(__file__).resolve().parents[2]

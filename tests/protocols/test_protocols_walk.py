@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from protocol_world import ATLAS, PROTOCOLS, World, read_protocol
 
+from fractionate.analysis.pairs import SINGLE_STAGE
 from fractionate.config import DECOMPOSER_VARIANTS, STUDENTS, load_config
 from fractionate.datasets import load, parse_reference
-from fractionate.evaluate.pairs import SINGLE_STAGE
 from fractionate.pipeline.roster import check_names
 
 NAMES = [path.stem for path in PROTOCOLS]

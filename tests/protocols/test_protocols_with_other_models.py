@@ -9,7 +9,7 @@ import pytest
 from protocol_world import ROOT, World, read_protocol
 
 from fractionate.cli import main
-from fractionate.models.weights import _wheel_gguf
+from fractionate.models.local.weights import _wheel_gguf
 
 NAMES = sorted(path.stem for path in (ROOT / "protocols").glob("*.toml"))
 REMOTE = [name for name in NAMES if read_protocol(name)["models"]["teacher"].startswith("openai:")]

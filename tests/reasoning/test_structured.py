@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.datasets.text import extract_final
+from fractionate.answers.final import extract_final
 from fractionate.reasoning.parse import parse_decomposition
 from fractionate.reasoning.structured import as_text, response_format
 

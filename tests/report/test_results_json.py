@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import cell_of, config_of, matrix
 
+from fractionate.analysis.statistics import wilson
 from fractionate.errors import FractionateError, UsageError
-from fractionate.evaluate.statistics import wilson
 from fractionate.report.published import published_rows
 from fractionate.report.results import build_results, to_json, write_json
 from fractionate.types import Decomposition, Usage

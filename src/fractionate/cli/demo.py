@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = write_demo(arguments.out, size)
     with Run(load_config(config), arguments.out, arguments.out.resolve(), Progress(quiet=arguments.quiet)) as opened:
         results = run_everything(opened)
-        opened.progress.stage(opened.engine.stats.line())
+        opened.progress.stage(opened.engine.counters.line())
         print_results(results, arguments.out, as_json=arguments.json)
     return 0
 
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 def write_demo(folder: Path, size: Size) -> Path:
     """Write the demo's config and its teacher's recording. Returns the config's path."""
     from fractionate import datasets
-    from fractionate.datasets.atlas_teacher import write_recording
+    from fractionate.datasets.atlas.teacher import write_recording
     from fractionate.files import write_text
     from fractionate.pipeline.folder import RunFolder
 

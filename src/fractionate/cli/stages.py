@@ -31,9 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.command in ("demonstrate", "evaluate"):
             stages.check_before_spending(opened)
         getattr(stages, f"{arguments.command}_stage")(opened)
-        opened.progress.stage(opened.engine.stats.line())
+        opened.progress.stage(opened.engine.counters.line())
         if arguments.json:
-            written = {"stage": arguments.command, "folder": str(opened.folder.path), "calls": opened.engine.stats.sent}
+            written = {
+                "stage": arguments.command,
+                "folder": str(opened.folder.path),
+                "calls": opened.engine.counters.sent,
+            }
             print(json.dumps(written))
         else:
             print(f"{arguments.command}: done, in {opened.folder.path}")

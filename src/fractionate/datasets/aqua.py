@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 
+from fractionate.answers.choices import extract_choice
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.metrics import extract_choice, score_choice
+from fractionate.datasets.metrics import score_choice
+from fractionate.rows import Row
 from fractionate.types import Problem
 
 HOME = hub.Home("aqua", "deepmind/aqua_rat", "raw", {"train": "train", "dev": "validation", "test": "test"})
 _OPTION = re.compile(r"\(?([A-E])[).:]\s*(.*)", re.DOTALL)
 
 
-def read(row: hub.Row) -> Problem:
+def read(row: Row) -> Problem:
     """Return the problem of a row. Raises UsageError where the correct letter is no option's."""
     options = dict(_option(row, option) for option in row.texts("options"))
     correct = row.text("correct", "answer").upper()
@@ -27,7 +29,7 @@ def read(row: hub.Row) -> Problem:
     return Problem("", "\n".join([row.text("question"), *lines]), ((correct,),))
 
 
-def _option(row: hub.Row, option: str) -> tuple[str, str]:
+def _option(row: Row, option: str) -> tuple[str, str]:
     match = _OPTION.fullmatch(option)
     if match is None:
         raise row.error(f"an option must begin with its letter, as in 'A)21', not {option[:60]!r}")

@@ -6,16 +6,17 @@ whoever trains on it must not evaluate on it.
 
 from __future__ import annotations
 
+from fractionate.answers.final import extract_final
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import text_score
-from fractionate.datasets.text import extract_final
+from fractionate.rows import Row
 from fractionate.types import Problem
 
 HOME = hub.Home("bamboogle", "chiayewken/bamboogle", splits={"test": "test"})
 
 
-def read(row: hub.Row) -> Problem:
+def read(row: Row) -> Problem:
     """Return the problem of a row."""
     return Problem("", row.text("question", "Question"), ((row.text("answer", "Answer"),),))
 

@@ -12,9 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from fractionate.answers.spans import extract_spans
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset, Reference
-from fractionate.datasets.metrics import drop_score, extract_spans
+from fractionate.datasets.metrics import drop_score
+from fractionate.rows import Row
 from fractionate.types import Answer, Problem
 
 HOME = hub.Home("drop", "ucinlp/drop", splits={"train": "train", "dev": "validation"})
@@ -28,7 +30,7 @@ def load(reference: Reference) -> Iterator[Problem]:
     yield from hub.placed(read, HOME.name, split)
 
 
-def _problems(row: hub.Row, split: str) -> Iterator[Problem]:
+def _problems(row: Row, split: str) -> Iterator[Problem]:
     if row.has("qa_pairs"):
         yield from _official(row)
     elif row.has("answers_spans"):
@@ -39,12 +41,12 @@ def _problems(row: hub.Row, split: str) -> Iterator[Problem]:
         raise row.error("is of no form of DROP: no 'qa_pairs', 'answers_spans' or 'ref_text'")
 
 
-def _official(row: hub.Row) -> Iterator[Problem]:
+def _official(row: Row) -> Iterator[Problem]:
     pairs = row.value("qa_pairs")
     if not isinstance(pairs, list) or not all(isinstance(pair, dict) for pair in pairs):
         raise row.error("'qa_pairs' must be a list of questions")
     for position, pair in enumerate(pairs):
-        entry = hub.Row(pair, f"{row.where}, question {position + 1}")
+        entry = Row(pair, f"{row.where}, question {position + 1}")
         annotated = [pair.get("answer"), *(pair.get("validated_answers") or [])]
         answers = [answer for answer, _ in map(annotated_answer, annotated) if answer]
         if not answers:
@@ -73,7 +75,7 @@ def annotated_answer(annotation: Mapping[str, Any]) -> tuple[Answer, str]:
     return ((written,), "date") if written else ((), "")
 
 
-def _hub_answers(row: hub.Row, split: str) -> tuple[Answer, ...]:
+def _hub_answers(row: Row, split: str) -> tuple[Answer, ...]:
     table = row.value("answers_spans")
     listed, kinds = (table.get("spans"), table.get("types")) if isinstance(table, Mapping) else (None, None)
     if not isinstance(listed, list) or not hub.spans(listed):
@@ -94,7 +96,7 @@ def grouped(listed: Sequence[str], may_have_several: bool) -> tuple[Answer, ...]
     return _distinct([(span,) for span in listed])
 
 
-def _flat(row: hub.Row) -> Problem:
+def _flat(row: Row) -> Problem:
     match = _FLAT.fullmatch(row.text("context"))
     if match is None:
         raise row.error("'context' must read 'Passage: …', a line 'Question: …' and 'Answer:'")

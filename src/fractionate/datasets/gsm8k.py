@@ -7,16 +7,18 @@ read.
 
 from __future__ import annotations
 
+from fractionate.answers.numbers import extract_number, format_number, number_of
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.numbers import extract_number, format_number, number_of, score_number
+from fractionate.datasets.metrics import score_number
+from fractionate.rows import Row
 from fractionate.types import Problem
 
 HOME = hub.Home("gsm8k", "openai/gsm8k", "main")
 SOCRATIC = hub.Home("gsm8k", "openai/gsm8k", "socratic", {"train_socratic": "train", "test_socratic": "test"})
 
 
-def read(row: hub.Row) -> Problem:
+def read(row: Row) -> Problem:
     """Return the problem of a row. Raises UsageError where its answer does not end in a number."""
     solution, hashes, gold = row.text("answer").rpartition("####")
     number = number_of(gold)

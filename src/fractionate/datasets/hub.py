@@ -1,21 +1,16 @@
-"""Where a data set's rows come from: a local file or folder, `$FRACTIONATE_DATA`, or the hub.
-
-Files are JSONL, JSON (a list of rows, or an object of them by id), CSV, TSV or Parquet, told apart by their ending.
-"""
+"""Where a data set's rows come from: a local file or folder, `$FRACTIONATE_DATA`, or the hub."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from fractionate.datasets.base import Reference
-from fractionate.datasets.reference import FILE_SUFFIXES
 from fractionate.errors import UsageError, missing_extra
+from fractionate.rows import SUFFIXES, Row, read_rows, shown
 from fractionate.types import Problem
 
 DATA_FOLDER = "FRACTIONATE_DATA"
@@ -23,43 +18,6 @@ DATA_FOLDER = "FRACTIONATE_DATA"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SAME_SPLIT = {"dev": "validation", "val": "validation", "validation": "dev"}
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a file or hub split. `where` names it in errors ("test.jsonl:12")."""
-
-    values: Mapping[str, Any]
-    where: str
-
-    def has(self, *names: str) -> bool:
-        """Tell whether any of the fields holds something."""
-        return any(self.values.get(name) not in (None, "") for name in names)
-
-    def value(self, *names: str) -> Any:
-        """Return the first of the fields that holds something. Raises UsageError when none does."""
-        for name in names:
-            if self.values.get(name) not in (None, ""):
-                return self.values[name]
-        raise self.error(f"no {names[0]!r}" + (f" (the row has {', '.join(self.values)})" if self.values else ""))
-
-    def text(self, *names: str) -> str:
-        """Return the first of the fields that holds something, which must be text or a number, stripped."""
-        value = self.value(*names)
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
-            raise self.error(f"{names[0]!r} must be text, not {_shown(value)}")
-        return str(value).strip()
-
-    def texts(self, *names: str) -> tuple[str, ...]:
-        """Return a field that must be a list of text."""
-        value = self.value(*names)
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-            raise self.error(f"{names[0]!r} must be a list of strings, not {_shown(value)}")
-        return tuple(item.strip() for item in value)
-
-    def error(self, reason: str) -> UsageError:
-        """Return the error that names this row and what is wrong with it."""
-        return UsageError(f"{self.where}: {reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +59,7 @@ def split_of(reference: Reference, default: str) -> str:
     if reference.split:
         return reference.split
     path = Path(reference.path)
-    return path.stem if reference.path and path.suffix in FILE_SUFFIXES else default
+    return path.stem if reference.path and path.suffix in SUFFIXES else default
 
 
 def rows(reference: Reference, home: Home, default_split: str) -> Iterator[Row]:
@@ -113,13 +71,13 @@ def rows(reference: Reference, home: Home, default_split: str) -> Iterator[Row]:
     """
     split = split_of(reference, default_split)
     path = Path(reference.path)
-    if reference.path and _HUB_ID.fullmatch(reference.path) and not path.exists() and path.suffix not in FILE_SUFFIXES:
+    if reference.path and _HUB_ID.fullmatch(reference.path) and not path.exists() and path.suffix not in SUFFIXES:
         return _hub_rows(replace(home, hub_id=reference.path), split)
     if reference.path:
-        return read_file(_file_of(path, split))
+        return read_rows(_file_of(path, split))
     folder = os.environ.get(DATA_FOLDER)
     local = _find(Path(folder) / home.name, split) if folder else None
-    return read_file(local) if local else _hub_rows(home, split)
+    return read_rows(local) if local else _hub_rows(home, split)
 
 
 def _file_of(path: Path, split: str) -> Path:
@@ -135,38 +93,8 @@ def _file_of(path: Path, split: str) -> Path:
 
 def _find(folder: Path, split: str) -> Path | None:
     names = [split, _SAME_SPLIT[split]] if split in _SAME_SPLIT else [split]
-    candidates = (folder / f"{name}{ending}" for name in names for ending in FILE_SUFFIXES)
+    candidates = (folder / f"{name}{ending}" for name in names for ending in SUFFIXES)
     return next((path for path in candidates if path.is_file()), None)
-
-
-def read_file(path: Path) -> Iterator[Row]:
-    """Yield the rows of a JSONL, JSON, CSV or Parquet file. Raises UsageError with file, line and reason."""
-    if path.suffix.lower() == ".json":
-        yield from _read_json(path)
-        return
-    from fractionate.datasets.jsonl_rows import read_rows
-
-    for line, values in read_rows(path):
-        yield Row(values, f"{path}:{line}")
-
-
-def _read_json(path: Path) -> Iterator[Row]:
-    """Yield the rows of a list, or of an object that holds them by id (DROP's passages)."""
-    try:
-        table = json.loads(path.read_bytes().decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}:{error.lineno}: not JSON ({error.msg})") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    if not isinstance(table, list | dict):
-        raise UsageError(f"{path}: must hold a list of rows, not {_shown(table)}")
-    named = (
-        table.items() if isinstance(table, dict) else ((f"row {number}", row) for number, row in enumerate(table, 1))
-    )
-    for name, values in named:
-        if not isinstance(values, dict):
-            raise UsageError(f"{path}: {name} must be an object with named fields, not {_shown(values)}")
-        yield Row(values, f"{path}: {name}")
 
 
 def _hub_rows(home: Home, split: str) -> Iterator[Row]:
@@ -190,19 +118,14 @@ def _hub_rows(home: Home, split: str) -> Iterator[Row]:
         yield Row(value, f"{home.hub_id} {hub_split}: row {number}")
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def number_answer(row: Row, *names: str) -> str:
     """Return a field's number, written exactly. Raises UsageError when it holds none."""
-    from fractionate.datasets.numbers import format_number, number_of
+    from fractionate.answers.numbers import format_number, number_of
 
     text = row.text(*names)
     number = number_of(text)
     if number is None:
-        raise row.error(f"{names[0]!r} has no number: {_shown(text)}")
+        raise row.error(f"{names[0]!r} has no number: {shown(text)}")
     return format_number(number)
 
 

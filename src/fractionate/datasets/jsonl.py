@@ -7,16 +7,17 @@ file, line and reason: a question left out unseen would change every figure.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fractionate.answers.final import extract_final
 from fractionate.datasets.base import Dataset, Reference
-from fractionate.datasets.jsonl_rows import kind_of, read_rows, refuse
+from fractionate.datasets.metrics import text_score
 from fractionate.errors import UsageError
-from fractionate.types import Answer, Problem, Score
+from fractionate.rows import TEXT_TABLES, Row, kind_of, list_in, read_rows
+from fractionate.types import Answer, Problem
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "question": ("question", "problem", "input", "query"),
@@ -29,8 +30,6 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 REQUIRED = ("question", "answers")
 LISTS = ("answers", "subquestions")
 SPLIT_COLUMN = "split"
-TEXT_TABLES = (".csv", ".tsv")
-"""Files whose cells are text: a list of answers or subquestions stands in them as JSON."""
 T = TypeVar("T")
 
 
@@ -66,16 +65,6 @@ def read_subquestions(value: Any) -> tuple[str, ...]:
     return tuple(_sound(each.strip()) for each in value if each.strip())
 
 
-def _cell(value: Any) -> Any:
-    """Return what a cell of a table of text holds: the list that it writes as JSON, else the text itself."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return value
-
-
 def _spans(value: list[Any]) -> Iterator[str]:
     if not value:
         raise ValueError("an alternative without spans")
@@ -84,12 +73,21 @@ def _spans(value: list[Any]) -> Iterator[str]:
 
 
 def _alternatives(value: Any) -> tuple[Answer, ...]:
+    return tuple((_text(form),) for form in forms_of(value))
+
+
+def forms_of(value: Any) -> tuple[str, ...]:
+    """Return the forms that one answer may be given in, as text: `3.0` is "3", `true` is "yes" or "true".
+
+    Raises ValueError for what is neither a string nor a finite number.
+    """
     if isinstance(value, bool):
-        return (("yes",), ("true",)) if value else (("no",), ("false",))
-    return ((_text(value),),)
+        return ("yes", "true") if value else ("no", "false")
+    return (span_text(value),)
 
 
-def _text(value: Any) -> str:
+def span_text(value: Any) -> str:
+    """Return one span as text, a whole number without a fraction. Raises ValueError as `forms_of` does."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and not math.isfinite(value):
@@ -100,9 +98,14 @@ def _text(value: Any) -> str:
         return str(value)
     if not isinstance(value, str):
         raise ValueError(f"a string, a number or a list of these is wanted, not {kind_of(value)}")
-    if not value.strip():
+    return value
+
+
+def _text(value: Any) -> str:
+    text = span_text(value)
+    if not text.strip():
         raise ValueError("empty")
-    return _sound(value.strip())
+    return _sound(text.strip())
 
 
 def _sound(text: str) -> str:
@@ -128,60 +131,60 @@ class _Reading:
 
     def problems(self) -> Iterator[Problem]:
         index = 0
-        for line, row in read_rows(self.path):
-            if self.split and not self._is_of_split(line, row):
+        for row in read_rows(self.path):
+            if self.split and not self._is_of_split(row):
                 continue
-            yield self._problem(line, row, index)
+            yield self._problem(row, index)
             index += 1
 
-    def _problem(self, line: int, row: dict[str, Any], index: int) -> Problem:
+    def _problem(self, row: Row, index: int) -> Problem:
         return Problem(
-            id=self._id(line, row, index),
-            question=self._read(line, row, "question", _question, ""),
-            answers=self._read(line, row, "answers", read_answers, ()),
-            context=self._read(line, row, "context", _optional_text, ""),
+            id=self._id(row, index),
+            question=self._read(row, "question", _question, ""),
+            answers=self._read(row, "answers", read_answers, ()),
+            context=self._read(row, "context", _optional_text, ""),
             dataset="jsonl",
             split=self.split,
             index=index,
-            kind=self._read(line, row, "kind", _optional_text, ""),
-            subquestions=self._read(line, row, "subquestions", read_subquestions, ()),
+            kind=self._read(row, "kind", _optional_text, ""),
+            subquestions=self._read(row, "subquestions", read_subquestions, ()),
         )
 
-    def _read(self, line: int, row: dict[str, Any], ours: str, reader: Callable[[Any], T], default: T) -> T:
-        column = self._column(line, row, ours)
+    def _read(self, row: Row, ours: str, reader: Callable[[Any], T], default: T) -> T:
+        column = self._column(row, ours)
         if column is None:
             return default
-        value = _cell(row[column]) if self.is_text and ours in LISTS else row[column]
+        value = list_in(row.values[column]) if self.is_text and ours in LISTS else row.values[column]
         if ours in REQUIRED and value is None:
-            refuse(self.path, line, f"{column}: empty")
+            raise row.error(f"{column}: empty")
         try:
             return reader(value)
         except ValueError as error:
-            refuse(self.path, line, f"{column}: {error}")
+            raise row.error(f"{column}: {error}") from None
 
-    def _column(self, line: int, row: dict[str, Any], ours: str) -> str | None:
+    def _column(self, row: Row, ours: str) -> str | None:
         """Return the row's name for one of our columns. A mapped or a required one that is missing is refused."""
         wanted = (self.mapped[ours],) if ours in self.mapped else SYNONYMS[ours]
-        found = next((name for name in wanted if row.get(name) is not None), None)
+        found = next((name for name in wanted if row.values.get(name) is not None), None)
         if found is None:
-            found = next((name for name in wanted if name in row), None)
+            found = next((name for name in wanted if name in row.values), None)
         if found is None and (ours in REQUIRED or ours in self.mapped):
-            has = ", ".join(map(str, list(row)[:8])) or "nothing"
+            has = ", ".join(map(str, list(row.values)[:8])) or "nothing"
             mend = f"map yours under [data.columns]: {ours} = …" if ours not in self.mapped else "mend data.columns"
-            refuse(self.path, line, f"no column {' or '.join(wanted)} (the row has {has}): {mend}")
+            raise row.error(f"no column {' or '.join(wanted)} (the row has {has}): {mend}")
         return found
 
-    def _id(self, line: int, row: dict[str, Any], index: int) -> str:
-        given = self._read(line, row, "id", _optional_text, "") or f"{self.path.stem}-{index}"
+    def _id(self, row: Row, index: int) -> str:
+        given = self._read(row, "id", _optional_text, "") or f"{self.path.stem}-{index}"
         if given in self.seen:
-            refuse(self.path, line, f"the id {given!r} stands on an earlier row too: ids are unique")
+            raise row.error(f"the id {given!r} stands on an earlier row too: ids are unique")
         self.seen.add(given)
         return given
 
-    def _is_of_split(self, line: int, row: dict[str, Any]) -> bool:
-        if SPLIT_COLUMN not in row:
-            refuse(self.path, line, f"#{self.split} was asked for, but the row has no column {SPLIT_COLUMN!r}")
-        return bool(row[SPLIT_COLUMN] == self.split)
+    def _is_of_split(self, row: Row) -> bool:
+        if SPLIT_COLUMN not in row.values:
+            raise row.error(f"#{self.split} was asked for, but the row has no column {SPLIT_COLUMN!r}")
+        return bool(row.values[SPLIT_COLUMN] == self.split)
 
 
 def _question(value: Any) -> str:
@@ -200,18 +203,6 @@ def _load(reference: Reference) -> Iterator[Problem]:
     return _Reading(reference).problems()
 
 
-def _extract(output: str) -> Answer | None:
-    from fractionate.datasets.text import extract_final
-
-    return extract_final(output)
-
-
-def _score(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
-    from fractionate.datasets.metrics import text_score
-
-    return text_score(prediction, answers)
-
-
 DATASET = Dataset(
     name="jsonl",
     source="the user's own file",
@@ -220,7 +211,7 @@ DATASET = Dataset(
     answer_form="text",
     default_cap=3,
     load=_load,
-    extract=_extract,
-    score=_score,
+    extract=extract_final,
+    score=text_score,
     default_split="",
 )

@@ -1,4 +1,4 @@
-"""How answers are scored: DROP's exact match and F1, and the simpler scores for text, yes/no and choices.
+"""How answers are scored: DROP's exact match and F1, and the simpler scores for text, numbers, yes/no and choices.
 
 DROP's score follows the official evaluator (https://github.com/allenai/allennlp-reading-comprehension, `drop_eval.py`)
 in every turn, the odd ones too, so that figures compare with published ones:
@@ -20,7 +20,9 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from fractionate.datasets.text import LATEX_TEXT, Claim, read_bare, read_final, read_span
+from fractionate.answers.choices import choice, yes_no
+from fractionate.answers.final import clean_span
+from fractionate.answers.numbers import number_of
 from fractionate.types import Answer, Score
 
 ZERO = Score(0.0, 0.0)
@@ -129,34 +131,22 @@ def text_score(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
     return max((_text_score_one(prediction, answer) for answer in answers), default=ZERO)
 
 
-_YES_OR_NO = re.compile(
-    r"[\W_]*+(?:(?:definitely|certainly|clearly|probably|likely|simply)[ ,]+)?(?:"
-    r"(?P<yes>yes|true|(?:y|yeah|yep|correct)(?=[\W_]*$))|(?:no|false|(?:n|nope|incorrect)(?=[\W_]*$)))(?![^\W_])"
-    r"(?!\s+(?:or|of|one|more|longer|such|other|doubt|and\s+no)\b|/\w)",
-    re.IGNORECASE,
-)
-_THEREFORE = re.compile(r"^\s*(?:so|therefore|thus|hence|in conclusion)\b[,:]?\s*", re.IGNORECASE)
-_AFTER_A_CLAUSE = re.compile(r"^[^,\n]{0,80},\s(?=(?:yes|no)(?:[,.!*]|$))", re.IGNORECASE)
+def score_number(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
+    """Score 1 when the prediction is exactly one of the numbers, else 0; F1 is the same figure.
+
+    Compared as exact fractions: `3.75` is not 3, `1,234.00` is 1234. An answer that is no number is compared as text.
+    """
+    if prediction is None or len(prediction) != 1:
+        return Score(0.0, 0.0)
+    right = any(len(answer) == 1 and _same(prediction[0], answer[0]) for answer in answers)
+    return Score(float(right), float(right))
 
 
-def yes_no(text: str) -> str | None:
-    """Read "yes" or "no" ("True.", "**No**, because …") at the beginning of a text; None when neither is there."""
-    said = _YES_OR_NO.match(LATEX_TEXT.sub(r"\1", text))
-    if said is None:
-        return None
-    return "yes" if said["yes"] else "no"
-
-
-def extract_yes_no(output: str) -> Answer | None:
-    """Read a reply's final "yes" or "no": where it is named, or where a reply without naming begins or ends."""
-    return _one_span(read_final(output, lambda claim: yes_no(claim.value), _unnamed_yes_no))
-
-
-def _unnamed_yes_no(part: str) -> str | None:
-    lines = [line for line in part.strip().splitlines() if line.strip()]
-    last_sentence = re.split(r"(?<=[.!?])\s+", lines[-1])[-1]
-    conclusion = _AFTER_A_CLAUSE.sub("", _THEREFORE.sub("", last_sentence))
-    return yes_no(lines[0]) or yes_no(conclusion)
+def _same(predicted: str, gold: str) -> bool:
+    wanted = number_of(gold)
+    if wanted is None:
+        return bool(gold.strip()) and clean_span(predicted).casefold() == clean_span(gold).casefold()
+    return number_of(predicted) == wanted
 
 
 def score_yes_no(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
@@ -164,42 +154,9 @@ def score_yes_no(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
     return _score_same(prediction, answers, yes_no)
 
 
-_CHOICE = re.compile(
-    r"[\s*_`\"'“”$:\\]*(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?"
-    r"(?:[Oo]ption|[Cc]hoice|[Ll]etter)[ ]{0,2}:?[ ]{0,2})?[*_`\"']*"
-    r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’])(?![ ]{1,2}[a-z])|([a-h])(?=[\s*_`\"'.]*$|\)))"
-)
-_LAST_CHOICE = re.compile(
-    r"\b(?:[Oo]ption|[Cc]hoice|[Cc]hoose|[Ss]elect|[Pp]ick)(?:[ ]is)?:?[ ]{0,2}[*(]{0,3}([A-H])(?![\w'’])"
-    r"|(?<!\w)([A-H])\)?[*]{0,2}[ ]is[ ](?:the[ ])?(?:correct|right|best)\b"
-)
-_IN_LATEX = re.compile(r"\\(?:text|boxed|mathrm|textbf)\s?\{([^{}]{0,200})\}")
-
-
-def choice(text: str) -> str | None:
-    """Read a choice's letter at the beginning of a text: "B", "(b)", "B) 12", "option C"; None when there is none."""
-    match = _CHOICE.match(_IN_LATEX.sub(r"\1", text))
-    return next(filter(None, match.groups())).upper() if match else None
-
-
-def extract_choice(output: str) -> Answer | None:
-    """Read a reply's final choice as a capital letter: where it is named, or where the reply begins."""
-    return _one_span(read_final(output, lambda claim: choice(claim.value), _unnamed_choice))
-
-
-def _unnamed_choice(part: str) -> str | None:
-    lines = part.strip().splitlines()
-    last = {named or judged for named, judged in _LAST_CHOICE.findall(lines[-1])}
-    return choice(lines[0]) or (last.pop() if len(last) == 1 else None)
-
-
 def score_choice(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
     """Score 1 when prediction and answer name the same letter, else 0. None scores 0."""
     return _score_same(prediction, answers, choice)
-
-
-def _one_span(value: str | None) -> Answer | None:
-    return None if value is None else (value,)
 
 
 def _score_same(prediction: Answer | None, answers: Sequence[Answer], read: Callable[[str], str | None]) -> Score:
@@ -208,32 +165,3 @@ def _score_same(prediction: Answer | None, answers: Sequence[Answer], read: Call
     said = read(prediction[0])
     right = said is not None and any(len(answer) == 1 and read(answer[0]) == said for answer in answers)
     return Score(float(right), float(right))
-
-
-_LISTED = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]+(\S[^\n]*)$")
-
-
-def extract_spans(output: str) -> Answer | None:
-    """Read a final answer that may have several spans: one, several split at ";", or a bulleted list.
-
-    Commas and "and" do not split, for names hold both ("Copenhagen, Denmark").
-    """
-    return read_final(output, _read_spans, _read_unnamed_spans)
-
-
-def _read_spans(claim: Claim) -> Answer | None:
-    return _split_spans(read_span(claim))
-
-
-def _read_unnamed_spans(part: str) -> Answer | None:
-    listed = [_LISTED.match(line) for line in part.strip().splitlines()]
-    if len(listed) > 1 and all(listed):
-        spans = [read_bare(match[1]) for match in listed if match]
-        return tuple(span[0] for span in spans if span) or None
-    return _split_spans(read_bare(part))
-
-
-def _split_spans(answer: Answer | None) -> Answer | None:
-    if answer is None or ";" not in answer[0]:
-        return answer
-    return tuple(span.strip() for span in answer[0].split(";") if span.strip()) or None

@@ -5,23 +5,25 @@ Reads the original JSON (`sQuestion`, `lSolutions`) and `{question, final_ans}` 
 
 from __future__ import annotations
 
+from fractionate.answers.numbers import extract_number
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.numbers import extract_number, score_number
+from fractionate.datasets.metrics import score_number
+from fractionate.rows import Row
 from fractionate.types import Problem
 
 HOME = hub.Home("multiarith", "ChilleD/MultiArith")
 
 
-def read(row: hub.Row) -> Problem:
+def read(row: Row) -> Problem:
     """Return the problem of a row."""
     return Problem("", row.text("question", "sQuestion"), ((_answer(row),),))
 
 
-def _answer(row: hub.Row) -> str:
+def _answer(row: Row) -> str:
     solutions = row.values.get("lSolutions")
     if isinstance(solutions, list) and solutions:
-        row = hub.Row({"answer": solutions[0]}, row.where)
+        row = Row({"answer": solutions[0]}, row.where)
     return hub.number_answer(row, "answer", "final_ans")
 
 

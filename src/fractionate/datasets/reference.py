@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fractionate.datasets.base import Reference
 from fractionate.errors import UsageError
+from fractionate.rows import SUFFIXES
 
 MODULES: Mapping[str, str] = {
     name: f"fractionate.datasets.{name}"
@@ -18,8 +19,6 @@ MODULES: Mapping[str, str] = {
 
 COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind")
 """The columns that a user may map to names of their own."""
-
-FILE_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
 _SLICE = re.compile(r"@(\d{1,15})-(\d{1,15})\Z", re.ASCII)
 _BROKEN_SLICE = re.compile(r"@[\d\s,:.-]*\Z", re.ASCII)
@@ -38,7 +37,7 @@ def parse_reference(text: str, columns: Mapping[str, str] | None = None) -> Refe
     rest, kinds = _cut_kinds(rest)
     rest, split = _cut_split(rest, text)
     name, colon, path = rest.partition(":")
-    if name not in MODULES and rest.lower().endswith(FILE_SUFFIXES):
+    if name not in MODULES and rest.lower().endswith(SUFFIXES):
         name, colon, path = "jsonl", ":", rest
     if name not in MODULES:
         raise unknown_name(name, text)
@@ -53,7 +52,7 @@ def resolve(reference: Reference, base: Path | None) -> Reference:
         return reference
     written = Path(reference.path).expanduser()
     path = written if base is None or written.is_absolute() else base / written
-    is_file = path.exists() or reference.name == "jsonl" or str(path).lower().endswith(FILE_SUFFIXES)
+    is_file = path.exists() or reference.name == "jsonl" or str(path).lower().endswith(SUFFIXES)
     return replace(reference, path=str(path)) if is_file else reference
 
 

@@ -7,21 +7,23 @@ that has them.
 
 from __future__ import annotations
 
+from fractionate.answers.choices import extract_yes_no, yes_no
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.metrics import extract_yes_no, score_yes_no, yes_no
+from fractionate.datasets.metrics import score_yes_no
+from fractionate.rows import Row
 from fractionate.types import Problem
 
 HOME = hub.Home("strategyqa", "ChilleD/StrategyQA")
 
 
-def read(row: hub.Row) -> Problem:
+def read(row: Row) -> Problem:
     """Return the problem of a row, with its decomposition where the row has one."""
     subquestions = hub.spans(row.texts("decomposition")) if row.has("decomposition") else ()
     return Problem("", row.text("question"), ((_answer(row),),), subquestions=subquestions)
 
 
-def _answer(row: hub.Row) -> str:
+def _answer(row: Row) -> str:
     answer = row.value("answer")
     said = yes_no(str(answer)) if isinstance(answer, bool | str) else None
     if said is None:

@@ -5,15 +5,17 @@ Reads the official JSON (`Body`, `Question`, `Answer`, `ID`) and rows of the sam
 
 from __future__ import annotations
 
+from fractionate.answers.numbers import extract_number
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.numbers import extract_number, score_number
+from fractionate.datasets.metrics import score_number
+from fractionate.rows import Row
 from fractionate.types import Problem
 
 HOME = hub.Home("svamp", "ChilleD/SVAMP")
 
 
-def read(row: hub.Row) -> Problem:
+def read(row: Row) -> Problem:
     """Return the problem of a row: its body, ended where it is not, and its question."""
     body = row.text("Body", "body") if row.has("Body", "body") else ""
     if body and not body.endswith((".", "!", "?", ",")):

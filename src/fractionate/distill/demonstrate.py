@@ -6,15 +6,15 @@ A question has up to n independent chances: sample k+1 is only asked for where s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fractionate.datasets.base import Dataset
-from fractionate.errors import UsageError
 from fractionate.reasoning.decompose import decompose
 from fractionate.reasoning.program import Asker, Program, Settings, Task
 from fractionate.reasoning.static import static
+from fractionate.rows import Row
 from fractionate.types import Answer, Decomposition, Problem, Score
 
 
@@ -55,22 +55,23 @@ class Demonstration:
         }
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], place: str) -> Demonstration:
+    def from_row(cls, row: Row) -> Demonstration:
         """Read a row back. Raises UsageError naming the place of a row that lacks a field."""
+        values = row.values
         try:
             return cls(
-                problem_id=row["id"],
-                sample=row["sample"],
+                problem_id=values["id"],
+                sample=values["sample"],
                 decomposition=Decomposition(
-                    tuple(row["subquestions"]), row["status"], row["decomposition"], row["dropped"]
+                    tuple(values["subquestions"]), values["status"], values["decomposition"], values["dropped"]
                 ),
-                output=row["output"],
-                prediction=tuple(row["prediction"]) if row["prediction"] is not None else None,
-                score=Score(row["exact_match"], row["f1"]),
-                solved=row["solved"],
+                output=values["output"],
+                prediction=tuple(values["prediction"]) if values["prediction"] is not None else None,
+                score=Score(values["exact_match"], values["f1"]),
+                solved=values["solved"],
             )
         except (KeyError, TypeError) as error:
-            raise UsageError(f"{place}: not a demonstration ({error}): run the demonstrate stage again") from None
+            raise row.error(f"not a demonstration ({error}): run the demonstrate stage again") from None
 
 
 def demonstrate(

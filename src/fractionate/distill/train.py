@@ -22,8 +22,8 @@ from typing import Any
 from fractionate.config import TrainConfig
 from fractionate.distill.training_data import IGNORED, Collator, TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
-from fractionate.models.local import best_device, load_model, load_tokenizer, unload
-from fractionate.models.weights import Weights, quiet_transformers, resolve, tensor_shapes
+from fractionate.models.local.model import best_device, load_model, load_tokenizer, unload
+from fractionate.models.local.weights import Weights, quiet_transformers, resolve, tensor_shapes
 from fractionate.types import Example
 
 CHECKPOINT_STEPS = {"lora": 20, "full": 200}

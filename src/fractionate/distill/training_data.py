@@ -10,7 +10,7 @@ from typing import Any
 
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Style
-from fractionate.models.chat import end_of_turn, render, render_target
+from fractionate.models.local.chat import end_of_turn, render, render_target
 from fractionate.types import Example
 
 IGNORED = -100

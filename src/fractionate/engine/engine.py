@@ -16,12 +16,12 @@ from typing import Any
 
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.budget import Budget, BudgetReached, Pricing, Reservation
-from fractionate.engine.claims import Claims
-from fractionate.engine.commits import Committer
+from fractionate.engine.call_locks import CallLocks
+from fractionate.engine.counters import Counters
 from fractionate.engine.deadlines import Deadlines
+from fractionate.engine.group_commit import Committer
 from fractionate.engine.health import Health
 from fractionate.engine.limits import BACKOFF_S, Lane, Lanes, backoff
-from fractionate.engine.stats import Stats
 from fractionate.engine.store import Store, StoredCall
 from fractionate.engine.workers import in_worker
 from fractionate.errors import FractionateError
@@ -57,10 +57,10 @@ class Engine:
     ) -> None:
         self.store = store
         self.limits = limits or LimitsConfig()
-        self.stats = Stats()
-        self._claims = Claims(store, self.limits.timeout_s)
+        self.counters = Counters()
+        self._locks = CallLocks(store, self.limits.timeout_s)
         if budget not in (None, BudgetConfig()):
-            self._claims.hold_budget(run)
+            self._locks.hold_budget(run)
         self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
         self.run = run
         self._backoff_s = backoff_s
@@ -83,7 +83,7 @@ class Engine:
     def close(self) -> None:
         """Commit what is left. The store and the models stay open: whoever opened them closes them."""
         self._commits.close()
-        self._claims.close()
+        self._locks.close()
 
     def start(self, model: Model, request: Request) -> Completion | asyncio.Task[Completion]:
         """Return a request's completion if it is stored, else the task that makes it (shared by identical requests).
@@ -93,11 +93,11 @@ class Engine:
         key = model.key(request)
         flying = self._flying.get(key)
         if flying is not None:
-            self.stats.joined += 1
+            self.counters.joined += 1
             return flying
         stored = self.store.get(key)
         if stored is not None:
-            self.stats.served += 1
+            self.counters.served += 1
             return stored
         if hasattr(model, "complete_batch"):
             making = self._one_of_a_batch(model, request)
@@ -109,7 +109,7 @@ class Engine:
         def land(done: asyncio.Task[Completion]) -> None:
             del self._flying[key]
             self._sending.discard(done)
-            self._claims.give_back(key)
+            self._locks.give_back(key)
 
         task.add_done_callback(land)
         return task
@@ -136,7 +136,7 @@ class Engine:
         for position, key in enumerate(keys):
             positions.setdefault(key, []).append(position)
         firsts = [where[0] for where in positions.values()]
-        self.stats.joined += len(requests) - len(firsts)
+        self.counters.joined += len(requests) - len(firsts)
         if hasattr(model, "complete_many"):
             async for first, completion in self._at_the_provider(model, [(keys[n], requests[n]) for n in firsts]):
                 for position in positions[keys[firsts[first]]]:
@@ -146,7 +146,7 @@ class Engine:
         for batch in model.plan([requests[first] for first in firsts]):
             chosen = [firsts[row] for row in batch]
             replies = self.store.get_many([keys[first] for first in chosen])
-            self.stats.served += len(replies)
+            self.counters.served += len(replies)
             missing = [first for first in chosen if keys[first] not in replies]
             if missing:
                 async with self._batching:
@@ -179,7 +179,7 @@ class Engine:
     ) -> AsyncIterator[tuple[int, Completion]]:
         """Answer requests through a provider's batch endpoint; yields (position in rows, completion), all committed."""
         stored = self.store.get_many([key for key, _ in rows])
-        self.stats.served += len(stored)
+        self.counters.served += len(stored)
         for position, (key, _) in enumerate(rows):
             if key in stored:
                 yield position, stored[key]
@@ -189,7 +189,8 @@ class Engine:
             chosen, left = left[: len(reservations)], left[len(reservations) :]
             waiting = dict(zip(chosen, reservations, strict=True))
             try:
-                async for number, outcome in model.complete_many([rows[position][1] for position in chosen], self):
+                requests = [rows[position][1] for position in chosen]
+                async for number, outcome in model.complete_many(requests, self._count_sent):
                     key, request = rows[chosen[number]]
                     completion = await self._account(model, request, key, outcome, waiting.pop(chosen[number]))
                     yield chosen[number], completion
@@ -209,7 +210,7 @@ class Engine:
         if reservation is not None:
             self.budget.settle(reservation, model.name, outcome.usage)
         self._healths.setdefault(model.identity, Health()).succeeded()
-        self.stats.completed(model.name, request.role, outcome)
+        self.counters.completed(model.name, request.role, outcome)
         return await self._commit(model, request, key, outcome)
 
     async def _reserve_many(self, model: Any, requests: list[Request]) -> Sequence[Reservation | None]:
@@ -232,7 +233,7 @@ class Engine:
         """Run one batch in a worker thread and commit it whole."""
         if self._stopped is not None:
             raise self._stopped
-        self.stats.sent += len(rows)
+        self.counters.sent += len(rows)
         completions = await in_worker(model, [request for _, request in rows])
         calls = [
             StoredCall(key, model.name, model.identity, self.run, request, completion)
@@ -242,8 +243,8 @@ class Engine:
         replies: dict[str, Completion] = {}
         for call in calls:
             replies[call.key] = others.get(call.key, call.completion)
-            self.stats.completed(model.name, call.request.role, call.completion)
-        self.stats.stored += len(calls)
+            self.counters.completed(model.name, call.request.role, call.completion)
+        self.counters.stored += len(calls)
         return replies
 
     async def _make(self, model: SingleModel, request: Request, key: str) -> Completion:
@@ -266,7 +267,7 @@ class Engine:
                 assert completion is not None
                 health.succeeded()
                 lane.succeeded(tokens - completion.usage.input_tokens - completion.usage.output_tokens if tokens else 0)
-                self.stats.completed(model.name, request.role, completion)
+                self.counters.completed(model.name, request.role, completion)
                 return await self._commit(model, request, key, completion)
             if isinstance(fault, FatalFault):
                 raise self._give_up(fault.message)
@@ -275,9 +276,9 @@ class Engine:
             assert isinstance(fault, TransientFault)
             if attempt == self.limits.attempts:
                 return await self._fail(model, request, key, fault, attempt)
-            self.stats.retries[fault.cause] += 1
+            self.counters.retries[fault.cause] += 1
             wait = (fault.after_s or 0.0) + backoff(self._backoff_s, attempt)
-            count = self.stats.retries[fault.cause]
+            count = self.counters.retries[fault.cause]
             self._tell(count, f"retry {count:,} because of {fault.cause}, in {wait:.1f} s: {fault.message}")
             self._sending.discard(me)
             await asyncio.sleep(wait)
@@ -289,15 +290,15 @@ class Engine:
             if self._stopped is not None:
                 raise self._stopped
             await lane.enter(tokens)
-            mine = self._claims.take(key)
+            mine = self._locks.take(key)
             # Looked up again: another process may have committed it while it waited here.
             made = self.store.get(key)
             if made is None and mine:
                 return None
             lane.leave(unsent=tokens)
-            made = made or await self._claims.elsewhere(key)
+            made = made or await self._locks.elsewhere(key)
             if made is not None:
-                self.stats.served += 1
+                self.counters.served += 1
                 return made
 
     async def _reserve(self, model: SingleModel, request: Request) -> Reservation:
@@ -322,7 +323,7 @@ class Engine:
         """Send a request once. Returns a completion or a fault, with budget and lane told of it."""
         loop = asyncio.get_running_loop()
         sent_at = loop.time()
-        self.stats.sent += 1
+        self.counters.sent += 1
         fault: Fault
         try:
             completion = await self._deadlines.run(model.complete(request), me)
@@ -364,10 +365,10 @@ class Engine:
         """Give a call up: an error completion, stored only where the server would always say the same."""
         if isinstance(fault, PermanentFault) and fault.keep:
             completion = Completion("", fault.finish_reason, Usage(calls=1), error=fault.message)
-            self.stats.completed(model.name, request.role, completion)
+            self.counters.completed(model.name, request.role, completion)
             return await self._commit(model, request, key, completion)
-        self.stats.failures[fault.cause] += 1
-        count = self.stats.failures[fault.cause]
+        self.counters.failures[fault.cause] += 1
+        count = self.counters.failures[fault.cause]
         self._tell(count, f"failed call {count:,} because of {fault.cause}: {fault.message}")
         hopeless = isinstance(fault, TransientFault) and fault.systematic
         tries = f" ({attempts} attempts)" if attempts > 1 else ""
@@ -383,12 +384,15 @@ class Engine:
     async def _commit(self, model: Model, request: Request, key: str, completion: Completion) -> Completion:
         row = StoredCall(key, model.name, model.identity, self.run, request, completion, time.time())
         kept = await self._commits.put(row)
-        self.stats.stored += 1
+        self.counters.stored += 1
         return kept
 
+    def _count_sent(self, calls: int) -> None:
+        self.counters.sent += calls
+
     def _cut(self, name: str, limit: int) -> None:
-        self.stats.cuts += 1
-        self._tell(self.stats.cuts, f"{name} is busy: at most {limit} calls in flight for now")
+        self.counters.cuts += 1
+        self._tell(self.counters.cuts, f"{name} is busy: at most {limit} calls in flight for now")
 
     def _tell(self, count: int, line: str) -> None:
         """Tell a person of the first occurrence, the tenth, the hundredth …: enough to see, too few to drown in."""

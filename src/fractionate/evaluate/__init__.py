@@ -1,1 +1,1 @@
-"""Every decomposer × solver pair: outcome, cost, tests, verdict."""
+"""Which decomposer × solver pairs there are, and working through them."""

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from fractionate.models.base import Model
 
 _CLASSES = {
-    "openai": ("fractionate.models.openai_api", "OpenAIModel"),
-    "http": ("fractionate.models.openai_api", "OpenAIModel"),
-    "https": ("fractionate.models.openai_api", "OpenAIModel"),
-    "local": ("fractionate.models.local", "LocalModel"),
+    "openai": ("fractionate.models.openai.api", "OpenAIModel"),
+    "http": ("fractionate.models.openai.api", "OpenAIModel"),
+    "https": ("fractionate.models.openai.api", "OpenAIModel"),
+    "local": ("fractionate.models.local.model", "LocalModel"),
     "recorded": ("fractionate.models.recorded", "RecordedModel"),
     "echo": ("fractionate.models.echo", "EchoModel"),
 }

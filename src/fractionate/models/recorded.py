@@ -1,4 +1,4 @@
-"""`recorded:PATH`: replay of recorded outputs (a JSONL or CSV file, or a folder of them), such as a user's logs.
+"""`recorded:PATH`: replay of recorded outputs, such as a user's logs: a file that `rows` reads, or a folder of them.
 
 A row names its question by `id`, `index` or `question`, and holds a decomposer's output (`decomposition`), a solver's
 (`output`), or both; solver rows are matched by the decomposition that they answered. Other field names are mapped
@@ -7,12 +7,11 @@ under [models.options."recorded:PATH".format]. A question without a row is an er
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.base import Style
+from fractionate.rows import SUFFIXES, Row, read_rows, shown
 from fractionate.types import ROLES, Completion, Origin, Problem, Request, Role, Usage
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -29,12 +29,13 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "decomposition": ("decomposition", "questions", "subquestions"),
     "output": ("output", "completion", "response", "answers"),
 }
+_COUNTS = ("input_tokens", "prompt_tokens", "cached_input_tokens", "output_tokens", "completion_tokens")
 _SAME_QUESTION = 0.6
 """Similarity (difflib ratio) under which a row found by index is taken for another question."""
 
 
 @dataclass(frozen=True)
-class Row:
+class Recording:
     """One recorded row, its fields under our names."""
 
     place: str
@@ -44,7 +45,7 @@ class Row:
     decomposition: str | None
     output: str | None
     sample: int | None
-    usage: Mapping[str, Any]
+    usage: Mapping[str, int]
     latency_s: float
 
     def text(self, role: Role) -> str | None:
@@ -72,9 +73,9 @@ class RecordedModel:
         unknown = set(options.format) - set(_FIELDS)
         if unknown:
             raise UsageError(f"{name}: format maps {', '.join(_FIELDS)}, not {sorted(unknown)[0]!r}")
-        self._by_id: dict[str, list[Row]] = {}
-        self._by_index: dict[int, list[Row]] = {}
-        self._by_question: dict[str, list[Row]] = {}
+        self._by_id: dict[str, list[Recording]] = {}
+        self._by_index: dict[int, list[Recording]] = {}
+        self._by_question: dict[str, list[Recording]] = {}
         for file in files:
             self._read(file)
         if not (self._by_id or self._by_index or self._by_question):
@@ -99,7 +100,7 @@ class RecordedModel:
         rows = [row for row in self._rows(problem) if row.text("decomposer")]
         return len({row.sample for row in rows}) if any(row.sample is not None for row in rows) else min(len(rows), 1)
 
-    def _find(self, request: Request) -> Row:
+    def _find(self, request: Request) -> Recording:
         origin = request.origin
         if origin is None:
             raise UsageError(f"{self.name} replays outputs for known questions only: it cannot answer a new prompt")
@@ -115,7 +116,7 @@ class RecordedModel:
             raise UsageError(self._lacks(request, origin, bool(rows)))
         return (own or found)[0]
 
-    def _rows(self, problem: Problem) -> list[Row]:
+    def _rows(self, problem: Problem) -> list[Recording]:
         if rows := self._by_id.get(problem.id):
             return rows
         if rows := self._by_index.get(problem.index):
@@ -138,48 +139,48 @@ class RecordedModel:
         return f"{what} ({origin.problem.question[:60]!r}): leave the question out of the data or add its row"
 
     def _read(self, file: Path) -> None:
-        for place, raw in _raw_rows(file):
-            row = Row(
-                place=place,
+        for raw in read_rows(file):
+            row = Recording(
+                place=raw.where,
                 file=file.name,
-                role=_role(raw.get("role"), place),
+                role=_role(raw),
                 question=str(self._field(raw, "question") or ""),
                 decomposition=_as_text(self._field(raw, "decomposition")),
                 output=_as_text(self._field(raw, "output"), missing="" if self._has(raw, "output") else None),
-                sample=int(raw["sample"]) if raw.get("sample") not in (None, "") else None,
-                usage=raw.get("usage") or {},
-                latency_s=float(raw.get("latency_s") or 0.0),
+                sample=_whole(raw, "sample", raw.values.get("sample")),
+                usage=_reported(raw),
+                latency_s=_seconds(raw),
             )
-            identifier, index = self._field(raw, "id"), self._field(raw, "index")
+            identifier, index = self._field(raw, "id"), _whole(raw, "index", self._field(raw, "index"))
             if identifier is None and index is None and not row.question:
-                raise UsageError(f"{place}: the row names no question: give it an id, an index or the question's text")
+                raise raw.error("the row names no question: give it an id, an index or the question's text")
             if identifier is not None:
                 self._by_id.setdefault(str(identifier), []).append(row)
             if index is not None:
-                self._by_index.setdefault(int(index), []).append(row)
+                self._by_index.setdefault(index, []).append(row)
             if row.question:
                 self._by_question.setdefault(_normal(row.question), []).append(row)
 
-    def _field(self, raw: Mapping[str, Any], ours: str) -> Any:
-        return next((raw[name] for name in self._names[ours] if raw.get(name) is not None), None)
+    def _field(self, raw: Row, ours: str) -> Any:
+        return next((raw.values[name] for name in self._names[ours] if raw.values.get(name) is not None), None)
 
-    def _has(self, raw: Mapping[str, Any], ours: str) -> bool:
-        return any(name in raw for name in self._names[ours])
+    def _has(self, raw: Row, ours: str) -> bool:
+        return any(name in raw.values for name in self._names[ours])
 
 
-def _answering(rows: list[Row], origin: Origin) -> list[Row]:
+def _answering(rows: list[Recording], origin: Origin) -> list[Recording]:
     """Keep the solver rows that answered the same decomposition, or none."""
     wanted = _normal(origin.decomposition)
     return [row for row in rows if _normal(row.decomposition or "") == wanted]
 
 
-def _usage(row: Row, request: Request, text: str) -> Usage:
+def _usage(row: Recording, request: Request, text: str) -> Usage:
     if row.usage:
         return Usage(
             calls=1,
-            input_tokens=int(row.usage.get("input_tokens", row.usage.get("prompt_tokens", 0))),
-            cached_input_tokens=int(row.usage.get("cached_input_tokens", 0)),
-            output_tokens=int(row.usage.get("output_tokens", row.usage.get("completion_tokens", 0))),
+            input_tokens=row.usage.get("input_tokens", row.usage.get("prompt_tokens", 0)),
+            cached_input_tokens=row.usage.get("cached_input_tokens", 0),
+            output_tokens=row.usage.get("output_tokens", row.usage.get("completion_tokens", 0)),
         )
     from fractionate.models.tokens import reference_counter
 
@@ -190,14 +191,12 @@ def _usage(row: Row, request: Request, text: str) -> Usage:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in {".jsonl", ".csv"})
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
         if not files:
-            raise UsageError(f"recorded:{path} is a folder without .jsonl or .csv files")
+            raise UsageError(f"recorded:{path} is a folder without a file of recorded outputs ({', '.join(SUFFIXES)})")
         return files
     if not path.is_file():
-        raise UsageError(
-            f"recorded:{path} is not there: name a .jsonl or .csv file of recorded outputs, or their folder"
-        )
+        raise UsageError(f"recorded:{path} is not there: name a file of recorded outputs, or their folder")
     return [path]
 
 
@@ -208,34 +207,51 @@ def _digest(files: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _raw_rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from None
-    if file.suffix == ".csv":
-        for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
-            yield f"{file}:{number}", dict(row)
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"{file}:{number}: not valid JSON: {error.msg}") from None
-        if not isinstance(row, dict):
-            raise UsageError(f"{file}:{number}: a recorded row is a JSON object, not {type(row).__name__}")
-        yield f"{file}:{number}", row
-
-
-def _role(value: Any, place: str) -> Role | None:
+def _role(raw: Row) -> Role | None:
+    value = raw.values.get("role")
     if value in (None, ""):
         return None
     for role in ROLES:
         if value == role:
             return role
-    raise UsageError(f"{place}: role is 'decomposer' or 'solver', not {value!r}")
+    raise raw.error(f"role is 'decomposer' or 'solver', not {value!r}")
+
+
+def _whole(raw: Row, name: str, value: Any) -> int | None:
+    """Return a whole number, which a CSV cell writes as text; None where the row has none."""
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+        if isinstance(value, bool) or not number.is_integer():
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise raw.error(f"{name!r} must be a whole number, not {shown(value)}") from None
+    return int(value) if isinstance(value, int) else int(number)
+
+
+def _reported(raw: Row) -> Mapping[str, int]:
+    """Return a row's usage as token counts by name: an object, or in a table of text one written as JSON."""
+    usage = raw.values.get("usage")
+    if isinstance(usage, str) and usage.strip():
+        try:
+            usage = json.loads(usage)
+        except (ValueError, RecursionError):
+            raise raw.error(f"'usage' must be an object of token counts, not {shown(usage)}") from None
+    if usage in (None, "", {}):
+        return {}
+    if not isinstance(usage, dict):
+        raise raw.error(f"'usage' must be an object of token counts, not {shown(usage)}")
+    return {name: _whole(raw, name, usage[name]) or 0 for name in _COUNTS if usage.get(name) is not None}
+
+
+def _seconds(raw: Row) -> float:
+    value = raw.values.get("latency_s")
+    try:
+        seconds = float(value) if value not in (None, "") else 0.0
+    except (TypeError, ValueError):
+        raise raw.error(f"'latency_s' must be seconds, not {shown(value)}") from None
+    return seconds if 0 <= seconds < float("inf") else 0.0
 
 
 def _as_text(value: Any, missing: str | None = None) -> str | None:

@@ -70,7 +70,7 @@ def _transformers(path: str) -> tuple[TokenCounter, str] | None:
     try:
         from tokenizers import Tokenizer
 
-        from fractionate.models.weights import resolve
+        from fractionate.models.local.weights import resolve
 
         tokenizer = Tokenizer.from_file(str(resolve(path).folder() / "tokenizer.json"))
     except (FractionateError, ImportError, OSError):

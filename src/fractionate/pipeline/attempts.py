@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fractionate.errors import UsageError
-from fractionate.pipeline.folder import read_rows
+from fractionate.pipeline.folder import read_own
 from fractionate.types import Attempt, Cell, Decomposition, Problem, Score, Usage
 
 _CELL = ("dataset", "split", "strategy", "decomposer", "solver", "metric", "decomposer_model", "solver_model",
@@ -45,11 +44,11 @@ def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
 def read_cells(path: Path) -> list[Cell]:
     """Read attempts.jsonl back into cells. Raises UsageError for a row that lacks a field."""
     grouped: dict[tuple[str, ...], list[Attempt]] = {}
-    for place, row in read_rows(path, "evaluate"):
+    for row in read_own(path, "evaluate"):
         try:
-            grouped.setdefault(tuple(row[name] for name in _CELL), []).append(_attempt(row))
-        except (KeyError, TypeError) as error:
-            raise UsageError(f"{place}: not an attempt ({error}): run fractionate evaluate again") from None
+            grouped.setdefault(tuple(row.values[name] for name in _CELL), []).append(_attempt(row.values))
+        except (KeyError, TypeError, ValueError) as error:
+            raise row.error(f"not an attempt ({error}): run fractionate evaluate again") from None
     return [_cell(named, attempts) for named, attempts in grouped.items()]
 
 
@@ -58,7 +57,7 @@ def _cell(values: Sequence[Any], attempts: Sequence[Attempt]) -> Cell:
     return Cell(**named, attempts=tuple(attempts))
 
 
-def _attempt(row: dict[str, Any]) -> Attempt:
+def _attempt(row: Mapping[str, Any]) -> Attempt:
     problem = Problem(
         id=row["id"],
         question=row["question"],

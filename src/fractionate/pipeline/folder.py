@@ -16,6 +16,7 @@ except ImportError:  # Windows
 
 from fractionate.errors import FractionateError, UsageError
 from fractionate.files import write_text
+from fractionate.rows import Row, read_rows
 
 
 class RunFolder:
@@ -76,15 +77,11 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
 
 
-def read_rows(path: Path, made_by: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, row). Raises UsageError naming the stage that makes the file where it is missing."""
+def read_own(path: Path, made_by: str) -> Iterator[Row]:
+    """Yield the rows of a file that a stage wrote. Raises UsageError naming the stage where it cannot be read."""
     if not path.is_file():
         raise UsageError(f"{path} is not there yet: run the stage that makes it first (fractionate {made_by} CONFIG)")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield f"{path}:{number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UsageError(
-                    f"{path}:{number}: not valid JSON ({error.msg}): run fractionate {made_by} again"
-                ) from None
+    try:
+        yield from read_rows(path)
+    except UsageError as error:
+        raise UsageError(f"{error}: run fractionate {made_by} again") from None

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fractionate import __version__
+from fractionate.analysis.pooling import pool_cells
 from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError
-from fractionate.evaluate.pooling import pool_cells
 from fractionate.files import write_text
 from fractionate.pipeline.attempts import read_cells
 from fractionate.pipeline.folder import RunFolder

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 
 from fractionate import datasets
+from fractionate.analysis.pricing import Pricing
 from fractionate.config import Config, DecomposerConfig, ModelOptions, StudentConfig
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.overlap import find_overlap
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.errors import UsageError
-from fractionate.evaluate.cost import Pricing
 from fractionate.evaluate.matrix import Pair, TestSet
 from fractionate.models import open_model
 from fractionate.models.base import Model
@@ -180,8 +180,8 @@ class Run:
         model = open_model(name, options, self.base)
         if not options.batch:
             return model
-        from fractionate.engine.batch_api import OpenAIBatchModel
-        from fractionate.models.openai_api import OpenAIModel
+        from fractionate.models.openai.api import OpenAIModel
+        from fractionate.models.openai.batch import OpenAIBatchModel
 
         if not isinstance(model, OpenAIModel):
             raise UsageError(f'models.options."{name}".batch: only openai: and http: models have a batch endpoint')

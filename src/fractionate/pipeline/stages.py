@@ -18,8 +18,8 @@ from fractionate.evaluate.matrix import run_matrix
 from fractionate.models.recorded import RecordedModel
 from fractionate.models.tokens import reference_counter
 from fractionate.pipeline.attempts import attempt_rows
-from fractionate.pipeline.folder import read_rows, write_rows
-from fractionate.pipeline.loop import in_loop
+from fractionate.pipeline.event_loop import in_loop
+from fractionate.pipeline.folder import read_own, write_rows
 from fractionate.pipeline.reporting import write_report
 from fractionate.pipeline.roster import models_asked
 from fractionate.pipeline.run import Run
@@ -55,7 +55,7 @@ def check_before_spending(run: Run) -> None:
 
 def check_budget(run: Run) -> None:
     """Refuse what will not fit the budget, and try the trainer, before the first call that costs money."""
-    from fractionate.pipeline.planning import forecast_run, training_examples
+    from fractionate.pipeline.forecast import forecast_run, training_examples
 
     players = models_asked(run.config, run.pairs)
     if not any(run.asker(name).model.paid for name in players | ({"teacher"} if run.students else set())):
@@ -165,9 +165,7 @@ def report_stage(run: Run) -> dict[str, Any]:
 
 def read_demonstrations(run: Run) -> list[Demonstration]:
     """Read demonstrations.jsonl. Raises UsageError where it is missing or of other training data."""
-    demonstrations = [
-        Demonstration.from_row(row, place) for place, row in read_rows(run.folder.demonstrations, "demonstrate")
-    ]
+    demonstrations = [Demonstration.from_row(row) for row in read_own(run.folder.demonstrations, "demonstrate")]
     strangers = [one.problem_id for one in demonstrations if one.problem_id not in run.train]
     if strangers:
         raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractionate.datasets.text import extract_final
+from fractionate.answers.final import extract_final
 from fractionate.reasoning.parse import fill_references
 from fractionate.reasoning.program import DIRECT_TOKENS, STEP_TOKENS, Program, Solution, Task, ask
 from fractionate.reasoning.prompting import final_messages, step_messages

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
-from fractionate.config import Config
-from fractionate.evaluate.pairs import (
+from fractionate.analysis.pairs import (
     TestSet,
     by_test_set,
     has_student_decomposer,
@@ -17,6 +16,7 @@ from fractionate.evaluate.pairs import (
     short_pair_names,
     undistilled,
 )
+from fractionate.config import Config
 from fractionate.types import Attempt, Cell
 
 MOST_TEXT = 1500

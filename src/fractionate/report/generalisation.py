@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fractionate.report.wording import count, p_value, percent, points
+from fractionate.report.formatting import count, p_value, percent, points
 
 LEAD = (
     "Each student beside the part it stands in for, and beside a student of its kind that learnt from other data; same "

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fractionate.evaluate.pairs import SINGLE_STAGE
+from fractionate.analysis.pairs import SINGLE_STAGE
 from fractionate.files import write_text
 from fractionate.report.charts import Forest, Point, scatter, shape
-from fractionate.report.generalisation import LEAD, generalisation_rows
-from fractionate.report.wording import (
+from fractionate.report.formatting import (
     HEADLINES,
     HOW_TO_READ,
     METRICS,
@@ -29,6 +28,7 @@ from fractionate.report.wording import (
     run_rows,
     seconds,
 )
+from fractionate.report.generalisation import LEAD, generalisation_rows
 
 Row = Mapping[str, Any]
 _OPEN_COMPARISONS = 12

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.files import write_text
-from fractionate.report.generalisation import LEAD, generalisation_rows
-from fractionate.report.wording import (
+from fractionate.report.formatting import (
     HOW_TO_READ,
     METRICS,
     RUNS,
@@ -25,6 +24,7 @@ from fractionate.report.wording import (
     run_rows,
     seconds,
 )
+from fractionate.report.generalisation import LEAD, generalisation_rows
 
 Row = Mapping[str, Any]
 

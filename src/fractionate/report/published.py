@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fractionate.analysis.pairs import SINGLE_STAGE
 from fractionate.errors import UsageError
-from fractionate.evaluate.pairs import SINGLE_STAGE
 
 _KNOWN = {"decomposer", "solver", "strategy", "dataset", "value", "source"}
 

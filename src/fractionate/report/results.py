@@ -9,15 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fractionate.analysis.agreement import measure_agreement
+from fractionate.analysis.comparisons import compare
+from fractionate.analysis.generalisation import measure_generalisation
+from fractionate.analysis.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
+from fractionate.analysis.pooling import Key, key_of
+from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.statistics import value_interval
+from fractionate.analysis.verdict import decide
 from fractionate.config import Config
-from fractionate.evaluate.agreement import measure_agreement
-from fractionate.evaluate.comparisons import compare
-from fractionate.evaluate.cost import Pricing
-from fractionate.evaluate.generalisation import measure_generalisation
-from fractionate.evaluate.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
-from fractionate.evaluate.pooling import Key, key_of
-from fractionate.evaluate.statistics import value_interval
-from fractionate.evaluate.verdict import decide
 from fractionate.files import write_text
 from fractionate.report.published import published_rows
 from fractionate.types import ROLES, Attempt, Cell, Role, Usage

@@ -1,0 +1,1 @@
+"""Reading answers out of a model's words: final statements, numbers, spans, yes or no, choices."""

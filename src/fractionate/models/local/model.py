@@ -1,0 +1,265 @@
+"""`local:` models: weights on this machine, run with transformers, with or without a LoRA adapter.
+
+Making a `LocalModel` only looks that the weights are there; they are loaded at the first batch, once for all models of
+the same weights, and let go again, the longest unused first, when several would not fit beside each other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fractionate.config import ModelOptions
+from fractionate.errors import FractionateError, UsageError
+from fractionate.models.base import Style, request_key
+from fractionate.models.local.chat import end_of_turn, render
+from fractionate.models.local.weights import SMOLLM2, Weights, quiet_transformers, resolve
+from fractionate.types import Completion, Request, Usage
+
+if TYPE_CHECKING:
+    from fractionate.models.local.generate import Reply
+
+RESIDENT_BYTES = 3 << 29
+"""Weights kept loaded at most, beyond the model in use: a base and some students of SmolLM2's size."""
+CACHE_BYTES = {"cpu": 1 << 29, "cuda": 8 << 30}
+"""Memory that one batch's keys and values may take, by device."""
+_WINDOW = 512
+"""Requests grouped at a time by common beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model ready to run: base weights with the adapter merged in, in evaluation mode, on its device."""
+
+    model: Any
+    size: int
+
+
+_loaded: OrderedDict[tuple[str, str, str], _Loaded] = OrderedDict()
+_lock = threading.RLock()
+"""One batch runs at a time: two would only share the same cores, and loading must not happen twice."""
+
+
+class LocalModel:
+    """A `BatchModel` over local weights. `name` is `local:HUB_ID_OR_PATH[@ADAPTER]`.
+
+    `style` is the options', else "student" for weights that this project trained (an adapter or a `training.json` is
+    there), else "instruct". `identity` holds the content's fingerprints: retrained weights at the same path are another
+    model to the store. Raises UsageError if the weights, the adapter or an install is missing, or they do not fit.
+    """
+
+    paid = False
+
+    def __init__(self, name: str, options: ModelOptions | None = None) -> None:
+        self.options = options or ModelOptions()
+        self.name = name if name.startswith("local:") else f"local:{name}"
+        self.weights: Weights = resolve(self.name)
+        trained = self.weights.adapter is not None or (self.weights.source / "training.json").is_file()
+        self.style: Style = self.options.style or ("student" if trained else "instruct")
+        adapter = f"@{self.weights.adapter_fingerprint}" if self.weights.adapter else ""
+        self._stop = threading.Event()
+        self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}"
+
+    def key(self, request: Request) -> str:
+        """Return the store key of a request."""
+        return request_key(self.identity, request)
+
+    def plan(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Cut requests into batches of positions: those that begin alike together, then those of like length.
+
+        A batch has at most `batch_size` rows and keys and values of at most `CACHE_BYTES`. Longest prompts come first,
+        so that what does not fit in memory fails at once. Loads the tokenizer, not the weights.
+        """
+        from fractionate.models.local.generate import share_groups
+
+        prompts = [self._tokens(request) for request in requests]
+        order = sorted(range(len(requests)), key=lambda position: prompts[position])
+        groups: list[list[int]] = []
+        for start in range(0, len(order), _WINDOW):
+            window = order[start : start + _WINDOW]
+            groups += [[window[at] for at in members] for _, members in share_groups([prompts[at] for at in window])]
+        groups.sort(key=lambda members: -max(len(prompts[at]) for at in members))
+        limit = CACHE_BYTES[best_device(self.options.device).partition(":")[0]] // _cache_bytes_per_token(self.folder)
+        batches: list[list[int]] = []
+        longest = 0
+        for at in (at for members in groups for at in members):
+            length = len(prompts[at]) + requests[at].max_tokens
+            fits = batches and (len(batches[-1]) + 1) * max(longest, length) <= limit
+            if fits and len(batches[-1]) < self.options.batch_size:
+                batches[-1].append(at)
+                longest = max(longest, length)
+            else:
+                batches.append([at])
+                longest = length
+        return batches
+
+    def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer requests as one batch, in order. May be called from any thread; batches run one after another."""
+        with _lock:
+            self._stop.clear()
+            model = _load(self.weights, best_device(self.options.device))
+            return self._complete(model, requests)
+
+    def interrupt(self) -> None:
+        """Ask the running batch to stop at its next token; `complete_batch` then raises FractionateError."""
+        self._stop.set()
+
+    async def close(self) -> None:
+        """Release nothing: other models may run on the same weights. `unload` lets all go."""
+
+    @property
+    def folder(self) -> Path:
+        """The base's folder (converting it from GGUF first, where that was not done yet)."""
+        return self.weights.folder()
+
+    def _tokens(self, request: Request) -> list[int]:
+        return render(load_tokenizer(self.folder), request.messages, self.style)
+
+    def _complete(self, model: Any, requests: Sequence[Request]) -> list[Completion]:
+        from fractionate.models.local.generate import Prompt
+
+        tokenizer = load_tokenizer(self.folder)
+        context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
+        prompts = [self._tokens(request) for request in requests]
+        fits = [at for at, row in enumerate(prompts) if len(row) + requests[at].max_tokens <= context]
+        batch = [Prompt(prompts[at], *self._sampling(requests[at])) for at in fits]
+        started = time.perf_counter()
+        replies = dict(zip(fits, _generate(model, tokenizer, batch, self._stop.is_set), strict=True))
+        seconds = time.perf_counter() - started
+        return [
+            _completion(replies[at], len(row), seconds, len(fits))
+            if at in replies
+            else Completion("", "error", error=f"prompt of {len(row)} tokens does not fit the model's {context}")
+            for at, row in enumerate(prompts)
+        ]
+
+    def _sampling(self, request: Request) -> tuple[int, float, int, tuple[str, ...]]:
+        # The key tells model, prompt and sample number apart: so does the seed made of it, whatever the batch.
+        return request.max_tokens, request.temperature, int(self.key(request)[:16], 16), request.stop
+
+
+def count_tokens(texts: Sequence[str], model: str = SMOLLM2) -> list[int]:
+    """Return how many tokens each text has by a local model's tokenizer; loads no weights.
+
+    For recorded outputs that came without usage. Without the `local` extra: raises UsageError.
+    """
+    tokenizer = load_tokenizer(resolve(model).folder())
+    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False).input_ids] if texts else []
+
+
+def unload() -> None:
+    """Let go of all loaded weights."""
+    with _lock:
+        _loaded.clear()
+
+
+@lru_cache(maxsize=8)
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder. Raises UsageError if there is none that can be read."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"no tokenizer can be read in {folder}: {_first_line(error)}") from None
+    return tokenizer
+
+
+def best_device(wanted: str) -> str:
+    """Return `wanted`, or the GPU if there is one, else the CPU. Raises UsageError for a device that is not there."""
+    import torch
+
+    if wanted and wanted != "cpu" and not wanted.startswith("cuda"):
+        raise UsageError(f"no device {wanted!r}: a local model runs on 'cpu' or 'cuda[:N]'")
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"device {wanted!r} is not there: this install of torch sees no GPU (device = 'cpu')")
+    return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _cache_bytes_per_token(folder: Path) -> int:
+    """Return the bytes that one token's keys and values take in all layers: 2 · layers · heads · width · 4 bytes."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder).get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * 4)
+
+
+def _load(weights: Weights, device: str) -> Any:
+    """Return the model in memory, loading it if need be. An adapter is merged into a copy: as fast as none."""
+    key = (str(weights.folder()), weights.fingerprint + weights.adapter_fingerprint, device)
+    if key not in _loaded:
+        model = load_model(weights, device)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+        while _loaded and size + sum(other.size for other in _loaded.values()) > RESIDENT_BYTES:
+            _loaded.popitem(last=False)
+        _loaded[key] = _Loaded(model, size)
+    _loaded.move_to_end(key)
+    return _loaded[key].model
+
+
+def load_model(weights: Weights, device: str, exact: bool = False) -> Any:
+    """Load weights, fp32 on the CPU or if `exact`, else bf16, the adapter merged in. Raises FractionateError."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if device.startswith("cuda") and not exact else torch.float32
+    try:
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(weights.folder(), dtype=dtype)
+            if weights.adapter is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, str(weights.adapter)).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        what = f"{weights.name}@{weights.adapter}" if weights.adapter else weights.name
+        raise FractionateError(f"the weights of {what} cannot be loaded: {_first_line(error)}") from None
+    return model.to(device).eval()
+
+
+def _generate(model: Any, tokenizer: Any, batch: list[Any], stopped: Callable[[], bool]) -> list[Reply]:
+    """Generate; a batch too large for the GPU's memory is halved until it fits."""
+    import torch
+
+    from fractionate.models.local.generate import generate
+
+    try:
+        return generate(model, tokenizer, batch, end_tokens(model, tokenizer), stopped=stopped)
+    except torch.OutOfMemoryError:
+        if len(batch) < 2:
+            raise FractionateError("one prompt alone is too large for the GPU's memory: use a smaller model") from None
+    torch.cuda.empty_cache()
+    middle = len(batch) // 2
+    halves = batch[:middle], batch[middle:]
+    return [reply for half in halves for reply in _generate(model, tokenizer, half, stopped)]
+
+
+def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+    """Return the ids that end a reply: the template's end of turn and what the model's generation config names."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = configured if isinstance(configured, list) else [configured] if configured is not None else []
+    return {end_of_turn(tokenizer), *ends}
+
+
+def _completion(reply: Reply, prompt_tokens: int, seconds: float, rows: int) -> Completion:
+    usage = Usage(
+        calls=1,
+        input_tokens=prompt_tokens,
+        cached_input_tokens=reply.shared,
+        output_tokens=reply.spoken,
+        compute_s=seconds / rows,
+    )
+    return Completion(reply.text, reply.finish_reason, usage, latency_s=seconds)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
