@@ -25,7 +25,7 @@ from fractionate.engine.limits import BACKOFF_S, Lane, Lanes, backoff
 from fractionate.engine.store import Store, StoredCall
 from fractionate.engine.workers import in_worker
 from fractionate.errors import FractionateError
-from fractionate.models.base import BatchModel, Model, SingleModel
+from fractionate.models.base import BatchModel, Model, ProviderBatchModel, SingleModel
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, TransientFault
 from fractionate.models.tokens import estimate_messages
 from fractionate.types import Completion, Request, Usage
@@ -99,10 +99,11 @@ class Engine:
         if stored is not None:
             self.counters.served += 1
             return stored
-        if hasattr(model, "complete_batch"):
-            making = self._one_of_a_batch(model, request)
+        if isinstance(model, SingleModel):
+            making = self._make(model, request, key)
         else:
-            making = self._make(model, request, key)  # type: ignore[arg-type]  # no batches, so a SingleModel
+            assert isinstance(model, BatchModel | ProviderBatchModel), f"{model.name} has no way to answer"
+            making = self._one_of_a_batch(model, request)
         task = asyncio.get_running_loop().create_task(making)
         self._flying[key] = task
 
@@ -124,7 +125,7 @@ class Engine:
         return started if isinstance(started, Completion) else await asyncio.shield(started)
 
     async def complete_batches(
-        self, model: BatchModel, requests: Sequence[Request]
+        self, model: BatchModel | ProviderBatchModel, requests: Sequence[Request]
     ) -> AsyncIterator[tuple[int, Completion]]:
         """Answer requests with a model in this process; yields (position, completion) as batches are committed.
 
@@ -137,7 +138,7 @@ class Engine:
             positions.setdefault(key, []).append(position)
         firsts = [where[0] for where in positions.values()]
         self.counters.joined += len(requests) - len(firsts)
-        if hasattr(model, "complete_many"):
+        if isinstance(model, ProviderBatchModel):
             async for first, completion in self._at_the_provider(model, [(keys[n], requests[n]) for n in firsts]):
                 for position in positions[keys[firsts[first]]]:
                     yield position, completion
@@ -169,13 +170,13 @@ class Engine:
         """Return whether a task from `start` has a call in flight, rather than waiting for its turn or a retry."""
         return task in self._sending
 
-    async def _one_of_a_batch(self, model: Any, request: Request) -> Completion:
+    async def _one_of_a_batch(self, model: BatchModel | ProviderBatchModel, request: Request) -> Completion:
         async for _, completion in self.complete_batches(model, [request]):
             return completion
         raise FractionateError(f"{model.name} planned no batch for a request")
 
     async def _at_the_provider(
-        self, model: Any, rows: list[tuple[str, Request]]
+        self, model: ProviderBatchModel, rows: list[tuple[str, Request]]
     ) -> AsyncIterator[tuple[int, Completion]]:
         """Answer requests through a provider's batch endpoint; yields (position in rows, completion), all committed."""
         stored = self.store.get_many([key for key, _ in rows])
@@ -200,7 +201,7 @@ class Engine:
                     self.budget.release(reservation)
 
     async def _account(
-        self, model: Any, request: Request, key: str, outcome: Completion | Fault, reservation: Reservation | None
+        self, model: Model, request: Request, key: str, outcome: Completion | Fault, reservation: Reservation | None
     ) -> Completion:
         """Settle, count and commit what a provider's batch gave for one request."""
         if isinstance(outcome, Fault):
@@ -213,7 +214,7 @@ class Engine:
         self.counters.completed(model.name, request.role, outcome)
         return await self._commit(model, request, key, outcome)
 
-    async def _reserve_many(self, model: Any, requests: list[Request]) -> Sequence[Reservation | None]:
+    async def _reserve_many(self, model: Model, requests: list[Request]) -> Sequence[Reservation | None]:
         """Reserve for as many requests as the budget has room for, in order; raises if it is none."""
         if not (model.paid and self.budget.active):
             return [None] * len(requests)
@@ -357,11 +358,10 @@ class Engine:
         return None, fault
 
     def _heed(self, model: SingleModel, lane: Lane) -> None:
-        rate = getattr(model, "rate", None)
-        if rate is not None:
-            lane.heed(rate)
+        if model.rate is not None:
+            lane.heed(model.rate)
 
-    async def _fail(self, model: SingleModel, request: Request, key: str, fault: Fault, attempts: int) -> Completion:
+    async def _fail(self, model: Model, request: Request, key: str, fault: Fault, attempts: int) -> Completion:
         """Give a call up: an error completion, stored only where the server would always say the same."""
         if isinstance(fault, PermanentFault) and fault.keep:
             completion = Completion("", fault.finish_reason, Usage(calls=1), error=fault.message)

@@ -14,7 +14,7 @@ from fractionate.distill.demonstrate import demonstrate
 from fractionate.distill.examples import VARIANTS, build_examples, needs_solutions
 from fractionate.engine.drive import Call, Program
 from fractionate.engine.forecast import Forecast, Stage, forecast, plan_stage
-from fractionate.models.base import Model, Style
+from fractionate.models.base import Model
 from fractionate.models.echo import EchoModel
 from fractionate.models.recorded import RecordedModel
 from fractionate.pipeline.run import Run
@@ -168,16 +168,5 @@ def _walk(program: Program[Any], reply: Any) -> tuple[Any, list[Call]]:
         sent = replies if isinstance(wanted, list) else replies[0]
 
 
-class _Nobody:
+class _Nobody(Model):
     """A model that is only named in calls that nobody sends."""
-
-    name = identity = ""
-    style: Style = "instruct"
-    paid = False
-
-    def key(self, request: Request) -> str:
-        """Never asked for."""
-        raise AssertionError("a stand-in is not sent")
-
-    async def close(self) -> None:
-        """Nothing is held."""

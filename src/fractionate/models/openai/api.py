@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
-from fractionate.models.base import Style, request_key
-from fractionate.models.faults import FatalFault, Fault, RateHeaders, TransientFault
+from fractionate.models.base import SingleModel
+from fractionate.models.faults import FatalFault, Fault, TransientFault
 from fractionate.models.openai.wire import (
     body_of,
     completion_of,
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 BLOT = "[key]"
+FIRST_S, TOKENS_PER_S = 0.7, 60.0
+"""Seconds until a hosted model begins to reply, and the tokens it then writes per second, where nothing is known."""
 _JSON = {"Content-Type": "application/json"}
 _TRANSPORT_FIELDS = ("stream", "stream_options")
 """Fields of extra_body that change how a reply travels, not what it says."""
 
 
-class OpenAIModel:
+class OpenAIModel(SingleModel):
     """One model behind a chat endpoint. Construction checks name and key and sends nothing.
 
     `rate` is what the server's x-ratelimit headers said last. Raises UsageError for a bad name or a missing key.
@@ -60,8 +62,7 @@ class OpenAIModel:
         self._key = _key(name, key_variable, key_needed)
         self._blots = _forms(self._key)
         self.identity = _identity(name, base, options)
-        self.style: Style = options.style or "instruct"
-        self.rate: RateHeaders | None = None
+        self.style = options.style or "instruct"
         self._dropped: frozenset[str] = frozenset()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,15 +70,15 @@ class OpenAIModel:
     def __repr__(self) -> str:
         return f"OpenAIModel({self.name!r})"
 
-    def key(self, request: Request) -> str:
-        """Return the store key of a request."""
-        return request_key(self.identity, request)
-
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None and self._loop is asyncio.get_running_loop():
             await self._session.close()
         self._session = None
+
+    def expected_seconds(self, output_tokens: float) -> float:
+        """Return what a hosted model of middling speed takes."""
+        return FIRST_S + output_tokens / TOKENS_PER_S
 
     async def complete(self, request: Request) -> Completion:
         """Send one request, once (again at once only where the server rejects a field it can do without).

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fractionate.errors import FractionateError
+from fractionate.models.base import ProviderBatchModel
 from fractionate.models.faults import FatalFault, Fault, TransientFault
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.openai.wire import completion_of, encode, error_of, fault_of
@@ -46,13 +47,11 @@ class BatchLedger(Protocol):
         """Return the completions that are there under any of the keys."""
 
 
-class OpenAIBatchModel:
+class OpenAIBatchModel(ProviderBatchModel):
     """An `OpenAIModel` whose calls go through the batch endpoint. Store keys are the same as of direct calls.
 
     `run` is noted beside each batch, `poll_s` is the pause between looks at it, `say` is told how a batch stands.
     """
-
-    paid = True
 
     def __init__(
         self,
@@ -79,6 +78,10 @@ class OpenAIBatchModel:
     async def close(self) -> None:
         """Close the connections."""
         await self._model.close()
+
+    def expected_seconds(self, output_tokens: float) -> float:
+        """Return what a direct call takes: when a batch will be done nobody knows, but within a day."""
+        return self._model.expected_seconds(output_tokens)
 
     async def complete_many(
         self, requests: Sequence[Request], on_sent: Callable[[int], None] = lambda count: None
