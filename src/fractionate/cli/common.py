@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the run's folder (default: runs/NAME: the config's name, the folder's of a fractionate.toml)",
     )
+    parser.add_argument(
+        "--store", metavar="FILE", help="the SQLite file of all calls (default: run.store, calls.sqlite beside CONFIG)"
+    )
     add_output_arguments(parser)
 
 
@@ -41,8 +45,13 @@ def open_run(arguments: argparse.Namespace) -> Run:
     from fractionate.pipeline.progress import Progress
     from fractionate.pipeline.run import Run
 
-    config = load_config(arguments.config, arguments.set)
+    config = load_config(arguments.config, settings(arguments))
     return Run(config, run_folder(arguments), arguments.config.resolve().parent, Progress(quiet=arguments.quiet))
+
+
+def settings(arguments: argparse.Namespace) -> list[str]:
+    """Return what the command line changes in the config: --set, and --store as `run.store`."""
+    return [*arguments.set, *([f"run.store={json.dumps(arguments.store)}"] if arguments.store else [])]
 
 
 def run_folder(arguments: argparse.Namespace) -> Path:
@@ -56,6 +65,13 @@ def run_folder(arguments: argparse.Namespace) -> Path:
 def _name_of(config: Path) -> str:
     """Return what a config is called: its file's name, or its folder's where every config is called so."""
     return config.resolve().parent.name or config.stem if config.stem == "fractionate" else config.stem
+
+
+def exit_code(results: Mapping[str, Any]) -> int:
+    """Return 1 where something went wrong on the way to the results, and say each thing in a line; else 0."""
+    for warning in results["warnings"]:
+        print(f"fractionate: {warning}", file=sys.stderr)
+    return int(bool(results["warnings"]))
 
 
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:

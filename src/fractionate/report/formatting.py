@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fractionate.analysis.pairs import short_pair_names
 from fractionate.analysis.sentence import HEADLINES, level, percent, points, usd
+from fractionate.analysis.short_names import short_pair_names
 
 __all__ = [
     "HEADLINES", "count", "dollars", "level", "names_of", "p_value", "pair_label", "per_correct", "percent", "points",

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fractionate.analysis.pairs import SINGLE_STAGE
 from fractionate.files import write_text
 from fractionate.report.charts import Forest, Point, scatter, shape
 from fractionate.report.formatting import (
@@ -205,8 +204,8 @@ def _matrices(results: Mapping[str, Any], test_set: str, names: Mapping[str, str
     """Return a decomposer × solver table a two-stage strategy, with the single-stage cells as its first rows."""
     cells = [cell for cell in results["cells"] if cell["test_set"] == test_set and cell["n"]]
     solvers = list(dict.fromkeys(cell["solver"] for cell in cells))
-    single = [cell for cell in cells if cell["strategy"] in SINGLE_STAGE]
-    strategies = list(dict.fromkeys(cell["strategy"] for cell in cells if cell["strategy"] not in SINGLE_STAGE))
+    single = [cell for cell in cells if cell["stages"] == "single"]
+    strategies = list(dict.fromkeys(cell["strategy"] for cell in cells if cell["stages"] != "single"))
     values = [cell["value"] for cell in cells]
     return [
         {
@@ -232,7 +231,7 @@ def _heat_rows(
     }
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for cell in cells:
-        single = cell["strategy"] in SINGLE_STAGE
+        single = cell["stages"] == "single"
         key = (cell["strategy"] if single else "", cell["decomposer"])
         header = STRATEGIES[cell["strategy"]] if single else names[cell["decomposer"]]
         row = rows.setdefault(key, {"name": header, "full": cell["decomposer"], "single": single, "found": {}})
