@@ -42,7 +42,7 @@ class DataConfig(_Section):
     test: Names = Field(description="data the pairs are measured on: a reference or a list of them")
     columns: dict[str, str] = Field(
         default={},
-        description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind → your names",
+        description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind, group → your names",
     )
     scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
     metric: Literal["", "exact_match", "f1"] = Field(

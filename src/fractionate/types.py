@@ -41,6 +41,13 @@ class Problem:
     kind: str = ""
     subquestions: tuple[str, ...] = ()
     """The reference decomposition, where the data set has one."""
+    group: str = ""
+    """What the question shares with others (a passage, a document), if the data says so; see `cluster`."""
+
+    @property
+    def cluster(self) -> str:
+        """The independent unit that the question belongs to: its group, else its passage, else itself."""
+        return self.group or self.context or self.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ class Reference:
     end: int | None = None
     kinds: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
-    """The user's column names, by ours (question, answers, context, id, subquestions)."""
+    """The user's column names, by ours (question, answers, context, id, subquestions, kind, group)."""
 
 
 @dataclass(frozen=True)

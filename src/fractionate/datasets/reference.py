@@ -18,7 +18,7 @@ MODULES: Mapping[str, str] = {
 }
 """The module of each data set; it has a module-level `DATASET`."""
 
-COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind")
+COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind", "group")
 """The columns that a user may map to names of their own."""
 
 _SLICE = re.compile(r"@(\d{1,15})-(\d{1,15})\Z", re.ASCII)

@@ -26,6 +26,7 @@ def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
                 "id": problem.id,
                 "index": problem.index,
                 "kind": problem.kind,
+                "group": problem.group,
                 "question": problem.question,
                 "context": problem.context,
                 "answers": [list(answer) for answer in problem.answers],
@@ -78,6 +79,7 @@ def _attempt(row: Mapping[str, Any], contexts: dict[str, str]) -> Attempt:
         split=row["split"],
         index=row["index"],
         kind=row["kind"],
+        group=row["group"],
     )
     read = row["decomposition"]
     return Attempt(

@@ -203,6 +203,12 @@ def _load(weights: Weights, device: str) -> Any:
     return _loaded[key].model
 
 
+def load_base(weights: Weights, device: str) -> tuple[Any, Any]:
+    """Return the base model, in memory and ready to run, and its tokenizer; an adapter is left out."""
+    base = Weights(weights.name, weights.source, weights.fingerprint)
+    return _load(base, device), load_tokenizer(weights.folder())
+
+
 def load_model(weights: Weights, device: str, exact: bool = False) -> Any:
     """Load weights, fp32 on the CPU or if `exact`, else bf16, the adapter merged in. Raises FractionateError."""
     import torch
