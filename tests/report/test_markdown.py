@@ -80,6 +80,8 @@ def on_one_line(text: str) -> str:
 @example("a\\|b|c")
 @example("_x_ __y__ snake_case *z*")
 @example("1. a")
+@example("> a")
+@example("- a")
 @example("# a #")
 def test_any_text_is_read_as_itself_in_a_table_a_bullet_and_a_heading(text: str):
     expected = on_one_line(text)
