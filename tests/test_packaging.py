@@ -22,8 +22,8 @@ NOT_SHIPPED = {".pyc", ".pyo"}
 
 
 def run(command: list[str | Path], folder: Path, seconds: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder, without this process's paths to the source."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    """Run a command in a folder, as a shell without this process's Python settings would."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=seconds
     )

@@ -76,6 +76,7 @@ def test_html_shows_the_verdict_every_cell_and_the_examples():
     text, tags = read(html(results, pick_examples(cells, config)))
     assert results["verdict"]["because"] in text
     assert text.count("Answer read:") == 12
+    assert text.count("has two rivers.") == 6, "every example has its passage"
     rows = [attributes for tag, attributes in tags if tag == "table"]
     assert len(rows) >= 5
     for cell in results["cells"]:
