@@ -104,7 +104,8 @@ def test_any_text_is_read_as_itself_in_a_table_a_bullet_and_a_heading(text: str)
 @example("<img src=x onerror=alert(1)>")
 def test_a_report_full_of_it_has_no_link_no_image_and_no_html(text: str):
     name = text or "x"
-    cells = [replace(cell_of([1, 0, 1], decomposer="D-R"), dataset=name, solver_model=name), *matrix(3)]
+    hostile = cell_of([1, 0, 1], decomposer="D-R")
+    cells = [replace(hostile, dataset=name, solver=replace(hostile.solver, model=name)), *matrix(3)]
     published = [{"decomposer": name, "solver": name, "value": 1, "source": text}]
     results = build_results(cells, config_of(published=published), [text], {"name": name, "list": [text], name: text})
     tokens = READER.parse(markdown(results))

@@ -12,7 +12,6 @@ from markupsafe import Markup
 from measured import cell_of, config_of, matrix
 
 from fractionate.cli.common import print_results
-from fractionate.errors import FractionateError
 from fractionate.report import sections
 from fractionate.report.added import with_sections
 from fractionate.report.facts import Facts
@@ -105,13 +104,13 @@ def test_an_added_section_is_in_every_format(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.usefixtures("added")
-def test_two_sections_of_one_key_are_refused_in_one_line():
+def test_two_sections_of_one_key_have_addresses_of_their_own():
     def notes(facts: Facts) -> Section:
         return Section("notes", "Mine", ())
 
     sections.add_section(notes)
-    with pytest.raises(FractionateError, match="two sections of the report are called 'notes'"):
-        html(results_of(matrix(3)))
+    page = html(results_of(matrix(3)))
+    assert page.count('id="notes"') == page.count('id="notes-2"') == 1
 
 
 def test_without_added_sections_json_is_results_json():
@@ -167,10 +166,39 @@ def test_the_terminal_shows_what_was_asked_of_nobody():
 def test_a_strategy_and_a_metric_of_another_package_are_called_by_their_names():
     results = results_of(matrix(5))
     for cell in results["cells"]:
-        cell["strategy"], cell["metric"] = "tree-of-thought", "bleu"
+        cell["strategy"], cell["strategy_label"], cell["stages"], cell["metric"] = (
+            "tot",
+            "tree of thought",
+            "two",
+            "bleu",
+        )
     page = html(results)
-    assert "tree-of-thought, bleu" in page
-    assert "tree-of-thought" in markdown(results)
+    assert "tree of thought, bleu" in page
+    assert "| tot |" in markdown(results)
+
+
+def test_what_went_wrong_comes_first():
+    results = build_results(matrix(5), config_of(), [], {"name": "demo"}, warnings=["D-R was left out"])
+    assert markdown(results).split("\n## ")[1] == "Went wrong on the way\n\n- D-R was left out\n"
+    page = html(results)
+    assert page.index("D-R was left out") < page.index('id="evidence"')
+    assert "Went wrong" not in html(results_of(matrix(5)))
+
+
+def test_a_package_s_section_that_fails_says_so_and_loses_no_report(monkeypatch: pytest.MonkeyPatch):
+    def broken(facts: Facts) -> Section:
+        raise KeyError("no such\nfield")
+
+    def installed(group: str) -> dict[str, Any]:
+        assert group == "sections"
+        return {"mine": broken, "longest": longest}
+
+    monkeypatch.setattr(sections, "all_plugins", installed)
+    results = results_of(matrix(5))
+    for report in (html(results), markdown(results), terminal(results)):
+        assert "This section of another package could not be made" in report
+        assert "KeyError" in report
+        assert "Longest outputs" in report
 
 
 def test_formats_do_not_mix():

@@ -12,19 +12,7 @@ from fractionate.analysis.short_names import short_pair_names
 from fractionate.report.section import EVERYWHERE, TEXT, Column
 
 Record = Mapping[str, Any]
-_STRATEGIES = {
-    "single": "single stage, direct",
-    "single-cot": "single stage, chain of thought",
-    "static": "static two stage",
-    "stepwise": "stepwise two stage",
-    "dynamic": "dynamic (self-ask)",
-}
 _METRICS = {"exact_match": "exact match", "f1": "F1"}
-
-
-def strategy_label(strategy: str) -> str:
-    """Return a strategy in words; one that is not known by any is called by its name."""
-    return _STRATEGIES.get(strategy, strategy)
 
 
 def metric_label(metric: str) -> str:
@@ -78,6 +66,14 @@ class Facts:
     @cached_property
     def _names(self) -> dict[str, str]:
         return short_pair_names((cell["decomposer"] for cell in self.cells), (cell["solver"] for cell in self.cells))
+
+    @cached_property
+    def _strategies(self) -> dict[str, str]:
+        return {cell["strategy"]: cell["strategy_label"] for cell in self.cells}
+
+    def strategy(self, name: str) -> str:
+        """Return a strategy in words."""
+        return self._strategies.get(name, name)
 
     def name(self, full: str) -> str:
         """Return the short form of a decomposer or solver."""

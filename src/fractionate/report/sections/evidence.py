@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractionate.report.amounts import PER, count, dollars, dollars_between, level, percent, points, points_between
 from fractionate.report.charts import Forest
-from fractionate.report.facts import Facts, Record, strategy_label
+from fractionate.report.facts import Facts, Record
 from fractionate.report.section import HTML, PAGES, TEXT, Column, Entry, Row, Section, State, Table
 
 _ANSWERS: dict[str, tuple[str, State]] = {
@@ -74,7 +74,7 @@ def _benefit(row: Record, facts: Facts, forest: Forest) -> Row:
     return {
         "test_set": row["dataset"],
         "change": Entry(
-            f"Decomposing at all, against {strategy_label(row['baseline'])}",
+            f"Decomposing at all, against {facts.strategy(row['baseline'])}",
             _values(row),
             hint=f"{row['a']} against {row['b']}",
         ),

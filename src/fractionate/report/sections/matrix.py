@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fractionate.report.amounts import percent, shares_between
-from fractionate.report.facts import Facts, Record, metric_label, strategy_label
+from fractionate.report.facts import Facts, Record, metric_label
 from fractionate.report.section import HTML, Column, Entry, Section, Table
 
 _LEAD = "The stronger the colour the better, on one scale per test set; ▲ marks the best decomposer of each solver."
@@ -40,7 +40,7 @@ def _tables(facts: Facts, test_set: str) -> list[Table]:
 
 
 def _title(facts: Facts, test_set: str, strategy: str, metric: str) -> str:
-    text = f"{strategy_label(strategy) if strategy else 'single stage'}, {metric_label(metric)}"
+    text = f"{facts.strategy(strategy) if strategy else 'single stage'}, {metric_label(metric)}"
     return f"{test_set}: {text}" if len(facts.test_sets) > 1 else text
 
 
@@ -54,7 +54,7 @@ def _rows(facts: Facts, cells: Sequence[Record], of_test_set: Sequence[Record]) 
     rows: dict[tuple[str, str], dict[str, Entry]] = {}
     for cell in cells:
         single = cell["stages"] == "single"
-        head = Entry(detail=strategy_label(cell["strategy"])) if single else Entry(facts.name(cell["decomposer"]))
+        head = Entry(detail=cell["strategy_label"]) if single else Entry(facts.name(cell["decomposer"]))
         row = rows.setdefault((cell["strategy"] if single else "", cell["decomposer"]), {**missing, "": head})
         row[cell["solver"]] = Entry(
             percent(cell["value"]) + (" ▲" if cell["value"] == best[cell["solver"]] else ""),

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fractionate.report.amounts import PER, dollars, percent
 from fractionate.report.charts import Point, legend_mark, scatter
-from fractionate.report.facts import Facts, Record, metric_label, strategy_label
+from fractionate.report.facts import Facts, Record, metric_label
 from fractionate.report.section import HTML, Figure, Section
 
 _KINDS = {
@@ -43,7 +43,7 @@ def _figure(facts: Facts, test_set: str, key: int) -> Figure:
         test_set if len(facts.test_sets) > 1 else "",
         scatter(marks, axis, money, 860, 430, f"wide{key}") if marks else None,
         scatter(marks, axis, money, 380, 400, f"narrow{key}") if marks else None,
-        tuple(_legend(drawn)),
+        tuple(_legend(facts, drawn)),
         " ".join(caption),
     )
 
@@ -67,10 +67,10 @@ def _tokens(cell: Record) -> int:
     return sum(int(usage["input_tokens"]) + int(usage["output_tokens"]) for usage in cell["usage"].values())
 
 
-def _legend(cells: Sequence[Record]) -> list[tuple[Markup, str]]:
+def _legend(facts: Facts, cells: Sequence[Record]) -> list[tuple[Markup, str]]:
     drawn = {cell["decomposer_kind"] for cell in cells}
     entries = [(legend_mark(kind=kind), text) for kind, text in _KINDS.items() if kind in drawn]
     if any(cell["student_solver"] for cell in cells):
         entries.append((legend_mark(hollow=True), "hollow: a student solves"))
     strategies = dict.fromkeys(cell["strategy"] for cell in cells)
-    return [*entries, *((legend_mark(strategy=name), strategy_label(name)) for name in strategies)]
+    return [*entries, *((legend_mark(strategy=name), facts.strategy(name)) for name in strategies)]
