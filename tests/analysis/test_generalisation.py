@@ -121,7 +121,7 @@ def test_both_reports_show_the_rows(tmp_path: Path) -> None:
     assert results["generalisation"] == [row.as_dict() for row in rows()]
     text = markdown(results)
     assert "## Generalisation" in text
-    assert "| D-some | atlas#train?bridge | no | teacher |" in text
+    assert "| D-some (decomposer, from atlas#train?bridge) | no | teacher |" in text
     write_html(results, tmp_path / "report.html", [])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert '<h2 id="generalisation">' in page

@@ -124,7 +124,7 @@ def test_the_same_cells_give_the_same_bytes_in_another_process():
     found = [
         subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONPATH": measured, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([measured, *sys.path]), "PYTHONHASHSEED": seed},
             capture_output=True,
             check=True,
         ).stdout

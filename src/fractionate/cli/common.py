@@ -75,53 +75,13 @@ def exit_code(results: Mapping[str, Any]) -> int:
 
 
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
-    """Print the cells, where the reports are, and the verdict as the last line; or results.json itself."""
+    """Print the terminal's sections, where the reports are, and the verdict as the last line; or results.json."""
+    from fractionate.report.added import with_sections
+    from fractionate.report.terminal import printable, terminal
+
     if as_json:
-        print(json.dumps(results, ensure_ascii=False))
+        print(json.dumps(with_sections(results), ensure_ascii=False))
         return
-    print(cell_table(results["cells"]))
+    print(terminal(results))
     print(f"\nreports: {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'results.json'}")
-    verdict = results["verdict"]
-    print(f"\nWhich part should you distill? {verdict['because']}")
-
-
-def cell_table(cells: list[Mapping[str, Any]]) -> str:
-    """Return the cells as an aligned plain-text table."""
-    heads = (
-        "data",
-        "strategy",
-        "decomposer",
-        "solver",
-        "n",
-        "value",
-        "95 % interval",
-        "unread",
-        "tokens/question",
-        "$/1000",
-    )
-    rows = [heads, *(_row(cell) for cell in cells)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:
-    tokens = sum(use["input_tokens"] + use["output_tokens"] for use in cell["usage"].values())
-    total = cell["usd"]["total"]
-    count = max(cell["n"], 1)
-    return (
-        f"{cell['dataset']}#{cell['split']}" if cell["split"] else cell["dataset"],
-        cell["strategy"],
-        _short(cell["decomposer"]),
-        _short(cell["solver"]),
-        str(cell["n"]),
-        f"{cell['value']:.3f}",
-        f"{cell['ci_low']:.3f}–{cell['ci_high']:.3f}",
-        str(cell["unextracted"]),
-        f"{tokens / count:.0f}",
-        "?" if total is None else f"{1000 * total / count:.4f}",
-    )
-
-
-def _short(name: str, limit: int = 36) -> str:
-    return name if len(name) <= limit else f"{name[: name.find(':') + 1]}…{name[-(limit - 10) :]}"
+    print(f"\nWhich part should you distill? {printable(results['verdict']['because'])}")

@@ -17,7 +17,7 @@ MOST_TEXT = 1500
 
 
 def pick_examples(cells: Sequence[Cell], rule: Rule, limit: int = 6) -> list[dict[str, Any]]:
-    """Return up to `limit` questions per run, worked through by two pairs, chosen for their disagreement.
+    """Return up to `limit` questions of a run, each worked through by two pairs, chosen for their disagreement.
 
     First come questions that only one of the two got right, then ones that both did, then ones that neither did, in
     the order of the test set. Each is {"test_set", "question", "context", "gold", "attempts": [{"pair",
@@ -35,7 +35,7 @@ def _of_test_set(matrix: Matrix, rule: Rule, limit: int) -> list[dict[str, Any]]
     names = short_pair_names(
         (cell.decomposer.name for cell in matrix.cells), (cell.solver.name for cell in matrix.cells)
     )
-    labels = [f"{cell.strategy}: {names[cell.decomposer.name]} → {names[cell.solver.name]}" for cell in shown]
+    labels = [f"{cell.strategy}, {names[cell.decomposer.name]} → {names[cell.solver.name]}" for cell in shown]
     columns = pair_up(shown[0], shown[1]) if len(shown) == 2 else (list(shown[0].attempts),)
     rows = list(zip(*columns, strict=True))
     return [
