@@ -145,6 +145,27 @@ class Completion:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """How fast a local model runs, measured apart from any run, once per round: tokens per second of one core.
+
+    `input_per_s` is of reading prompts, `output_per_s` of writing replies in batches of `batch_size` rows. `cores` is
+    how many a machine of this kind has, which its price by the hour is shared out over. A GPU counts as one core.
+    """
+
+    input_per_s: tuple[float, ...]
+    output_per_s: tuple[float, ...]
+    device: str = "cpu"
+    cores: int = 1
+    batch_size: int = 1
+
+    def hours(self, usage: Usage) -> float:
+        """Return the machine hours of a usage, by the mean time per token. Tokens read for a neighbour count too."""
+        reading = sum(1 / rate for rate in self.input_per_s) / len(self.input_per_s)
+        writing = sum(1 / rate for rate in self.output_per_s) / len(self.output_per_s)
+        return (usage.input_tokens * reading + usage.output_tokens * writing) / self.cores / 3600
+
+
 class Score(NamedTuple):
     """Exact match (0 or 1) and F1 (0 to 1) of one prediction against the best of the alternatives."""
 

@@ -10,7 +10,10 @@ from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, 
 
 TEACHER = "openai:gpt-4o-mini"
 STUDENT = "local:org/Tiny-1B@runs/demo/adapters/"
-PRICES = {TEACHER: {"input_per_million": 0.15, "output_per_million": 0.60}}
+PRICES = {
+    TEACHER: {"input_per_million": 0.15, "output_per_million": 0.60},
+    "local:org/Tiny-1B": {"per_hour": 0.0},
+}
 
 
 def config_of(**sections: object) -> Config:

@@ -17,6 +17,7 @@ from fractionate.pipeline.attempts import read_cells
 from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.run import config_digest
+from fractionate.pipeline.speed import read_speed
 from fractionate.report.examples import pick_examples
 from fractionate.report.html import write_html
 from fractionate.report.markdown import write_markdown
@@ -29,7 +30,14 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
     cells = _measured(folder)
     Names(config)  # a changed setting may name what is not there: that is said before anything is written
     notes = Notes(folder.notes)
-    results = build_results(cells, config, notes.all(), _about(config, name), warnings=notes.warnings())
+    results = build_results(
+        cells,
+        config,
+        notes.all(),
+        _about(config, name),
+        warnings=notes.warnings(),
+        throughput=read_speed(folder),
+    )
     return _write(folder, config, results, cells)
 
 
@@ -46,7 +54,9 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
     notes = [f"Pooled over {len(runs)} runs: each question counts with its mean over {', '.join(measured)}."]
     notes += [f"{folder.path.name}: {note}" for folder in runs for note in Notes(folder.notes).all()]
     warnings = [f"{folder.path.name}: {warning}" for folder in runs for warning in Notes(folder.notes).warnings()]
-    results = build_results(cells, config, notes, _about(config, out.path.name), values, warnings)
+    results = build_results(
+        cells, config, notes, _about(config, out.path.name), values, warnings, throughput=read_speed(runs[0])
+    )
     out.create()
     return _write(out, config, results, cells)
 

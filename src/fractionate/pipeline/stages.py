@@ -20,6 +20,7 @@ from fractionate.pipeline.event_loop import in_loop
 from fractionate.pipeline.folder import read_own, write_rows
 from fractionate.pipeline.reporting import write_report
 from fractionate.pipeline.run import Run
+from fractionate.pipeline.speed import measure_speed
 from fractionate.pipeline.training import check_trainer, screens, train_students
 from fractionate.pipeline.work import chances, demonstrating, evaluating, recorded_chances
 from fractionate.types import Cell, Component
@@ -151,6 +152,7 @@ def evaluate_stage(run: Run) -> list[Cell]:
             run.progress.stage(f"partial report of {len(cells)} of {planned} cells: {run.folder.html}")
         raise
     _keep(run, cells)
+    measure_speed(run)
     return cells
 
 

@@ -21,7 +21,7 @@ from fractionate.analysis.statistics import value_interval
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
 from fractionate.files import write_text
-from fractionate.types import ROLES, Attempt, Cell, Component, Role, Usage
+from fractionate.types import ROLES, Attempt, Cell, Component, Role, Throughput, Usage
 
 SCHEMA = 1
 
@@ -33,15 +33,16 @@ def build_results(
     run: Mapping[str, Any],
     pooled: Mapping[Key, Mapping[str, float]] | None = None,
     warnings: Sequence[str] = (),
+    throughput: Mapping[str, Throughput] | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
     Values, intervals and differences are shares of 1; dollars are floats, or null where a price is not known; tokens
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
-    and stand at the top of every report.
+    and stand at the top of every report; `throughput` is that of local models by name.
     """
-    pricing, rule = Pricing.of(config), Rule.of(config)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}

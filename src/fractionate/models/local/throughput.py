@@ -10,29 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fractionate.models.local.model import LocalModel, best_device, load_base
+from fractionate.types import Throughput
 
 ROUNDS = 4
 PROMPT_TOKENS = 48
 REPLY_TOKENS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Throughput:
-    """Repeated measurements of one base model, one per round: tokens per second of one core (or of the GPU).
-
-    `input_per_s` is of reading prompts, `output_per_s` of writing replies in batches of `batch_size` rows. `cores` is
-    how many a machine of this kind has, which its price by the hour is divided by; 1 for a GPU.
-    """
-
-    input_per_s: tuple[float, ...]
-    output_per_s: tuple[float, ...]
-    device: str
-    cores: int
-    batch_size: int
 
 
 def measure_throughput(
