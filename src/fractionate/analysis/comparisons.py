@@ -63,9 +63,7 @@ def compare(cells: Iterable[Cell], config: Config) -> list[Comparison]:
             difference = paired_difference(
                 outcomes(mine, a.metric),
                 outcomes(theirs, a.metric),
-                a.metric,
                 config.verdict.confidence,
-                config.run.seed,
             )
             rows.append((test.name(a), test.name(b), len(mine), difference))
     adjusted = holm([row[3].p_value for row in rows])

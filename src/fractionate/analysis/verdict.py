@@ -134,7 +134,7 @@ def _finding(
 ) -> Finding:
     mine, theirs = pair_up(cell, reference)
     ours, others = outcomes(mine, cell.metric), outcomes(theirs, cell.metric)
-    outcome = paired_difference(ours, others, cell.metric, confidence, config.run.seed)
+    outcome = paired_difference(ours, others, confidence)
     margin = config.verdict.margin / 100
     non_inferior = _beyond(outcome.low + margin, outcome.high + margin)
     usd, reference_usd = dollars(cell, mine, pricing), dollars(reference, theirs, pricing)
@@ -238,7 +238,7 @@ def _benefit(test: TestSet, reference: Cell, config: Config) -> Benefit | None:
     best = max(baselines, key=lambda cell: _mean(cell.values()))
     mine, theirs = pair_up(reference, best)
     ours, others = outcomes(mine, reference.metric), outcomes(theirs, reference.metric)
-    found = paired_difference(ours, others, reference.metric, config.verdict.confidence, config.run.seed)
+    found = paired_difference(ours, others, config.verdict.confidence)
     helps: Answer = "yes" if found.low > 0 else "no" if found.high < 0 else "undecided"
     return Benefit(
         test.label, reference.strategy, best.strategy, test.name(reference), test.name(best),

@@ -15,7 +15,7 @@ from fractionate.analysis.generalisation import measure_generalisation
 from fractionate.analysis.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
 from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.statistics import value_interval
+from fractionate.analysis.statistics import mean_interval
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
 from fractionate.files import write_text
@@ -72,7 +72,7 @@ def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[s
     values = cell.values()
     n = len(values)
     confidence = config.verdict.confidence
-    interval = value_interval(values, cell.metric, confidence, config.run.seed) if n else None
+    interval = mean_interval(values, confidence) if n else None
     usages = {role: total_usage(cell.attempts, role) for role in ROLES}
     dollars = _dollars(cell, usages, pricing)
     correct = _whole(math.fsum(attempt.score.exact_match for attempt in cell.attempts))
