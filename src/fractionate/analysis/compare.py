@@ -12,13 +12,9 @@ from fractionate.errors import UsageError
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """a − b over `n` shared questions: both means, the difference with its interval, the test and its p-value.
-
-    `clusters` are the independent units that the questions come in.
-    """
+    """a − b over `n` shared questions: both means, the difference with its interval, the test and its p-value."""
 
     n: int
-    clusters: int
     a: float
     b: float
     difference: float
@@ -37,27 +33,16 @@ class PairedComparison:
 
 
 def compare_outcomes(
-    a: Mapping[str, float],
-    b: Mapping[str, float],
-    confidence: float = 0.95,
-    groups: Mapping[str, str] | None = None,
+    a: Mapping[str, float], b: Mapping[str, float], metric: str = "exact_match", confidence: float = 0.95, seed: int = 0
 ) -> PairedComparison:
-    """Compare outcomes (0 to 1) by question id; `groups` names what questions share, such as a passage.
-
-    Raises UsageError where no question was answered by both, or an outcome lies outside.
-    """
+    """Compare outcomes (0 to 1) by question id. Raises UsageError where no question was answered by both."""
     shared = [identity for identity in a if identity in b]
     if not shared:
         raise UsageError("the two share no question: give both the same ids or indices")
     ours, theirs = [a[identity] for identity in shared], [b[identity] for identity in shared]
-    clusters = [groups.get(identity, identity) for identity in shared] if groups else None
-    try:
-        found = paired_difference(ours, theirs, confidence, clusters)
-    except ValueError as error:
-        raise UsageError(f"these outcomes cannot be compared: {error}") from None
+    found = paired_difference(ours, theirs, metric, confidence, seed)
     return PairedComparison(
         n=len(shared),
-        clusters=found.clusters,
         a=sum(ours) / len(shared),
         b=sum(theirs) / len(shared),
         difference=found.difference,

@@ -16,7 +16,6 @@ from fractionate.report.sections import (
     agreement,
     cells,
     comparisons,
-    controls,
     evidence,
     examples,
     generalisation,
@@ -37,7 +36,6 @@ Builder: TypeAlias = Callable[[Facts], Section | None]
 _MEASURED: tuple[Builder, ...] = (
     warnings.section,
     evidence.section,
-    controls.section,
     outcome.section,
     matrix.section,
     cells.section,
