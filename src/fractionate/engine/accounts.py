@@ -21,8 +21,8 @@ from fractionate.models.base import Model
 from fractionate.models.faults import Fault, PermanentFault, TransientFault
 from fractionate.types import Completion, Request, Usage
 
-ROOM_PER_CALL = 16 << 10
-"""Bytes that the disk must have room for, per call that may be in flight, before one is sent: a long reply's row."""
+ROOM_PER_CALL, LEAST_ROOM = 16 << 10, 256 << 10
+"""Bytes that there must be room for before a call is sent: for each that may be in flight a long reply's row."""
 
 OnEvent = Callable[[str], None]
 """Told one line about what a person should know while a run goes on: retries, failures, fewer calls in flight."""
@@ -46,7 +46,7 @@ class Accounts:
         self.counters = Counters()
         self.commits = Committer(store, run, budget)
         self.stopped: FractionateError | None = None
-        self._room = ROOM_PER_CALL * limits.concurrency
+        self._room = max(LEAST_ROOM, ROOM_PER_CALL * limits.concurrency)
         self._room_tried = False
         self._healths: dict[str, Health] = {}
         self._on_stop = on_stop

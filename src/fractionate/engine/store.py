@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.engine.migrations import has_column, migrate, refuse_newer
-from fractionate.engine.store_file import BUSY_S, StoreFile, is_busy, mend
+from fractionate.engine.store_file import BUSY_S, StoreFile, has_no_room, is_busy, mend
 from fractionate.engine.stored_call import (
     COLUMNS,
     REPLY,
@@ -121,12 +121,15 @@ class Store:
         return self._file.has_room(size)
 
     def try_room(self, size: int) -> None:
-        """Write so many bytes and take them back. Raises FractionateError if there is no room for them.
+        """Write so many bytes, to SQLite's log and to the file, and take them back.
 
-        Quotas and limits on the size of files show only so. What was set aside is used by the next rows.
+        Raises FractionateError if there is no room for them: quotas and limits on the size of files show only so. What
+        was set aside is used by the next rows.
         """
         try:
             self._transaction(lambda: self._connection.execute("INSERT INTO room VALUES (zeroblob(?))", (size,)))
+            with self._clear_errors(), self._lock:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
             with suppress(FractionateError):
                 self._transaction(lambda: self._connection.execute("DELETE FROM room"))
@@ -289,8 +292,12 @@ class Store:
         self._transaction(lambda: self._connection.execute("UPDATE batches SET state = 'done' WHERE id = ?", (batch,)))
 
     def _transaction(self, write: Callable[[], object], *, patience_s: float = BUSY_S) -> int:
-        """Run `write` in one transaction; wait for other processes' unless told not to."""
+        """Run `write` in one transaction; wait for other processes' unless told not to.
+
+        Where there is no room for it, SQLite's log is emptied into the file first, which may have some.
+        """
         deadline = time.monotonic() + patience_s
+        emptied = False
         while True:
             with self._clear_errors(), self._lock:
                 try:
@@ -304,6 +311,11 @@ class Store:
                         raise
                     return result if isinstance(result, int) else 0
                 except sqlite3.OperationalError as error:
+                    if has_no_room(error) and not emptied:
+                        emptied = True
+                        with suppress(sqlite3.Error):
+                            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                        continue
                     if not is_busy(error):
                         raise
                     if not patience_s:

@@ -110,7 +110,7 @@ def mend(error: Exception) -> str:
         return f"this SQLite file is not a fractionate store ({text}): choose another with run.store"
     if "readonly" in text or "read-only" in text or isinstance(error, PermissionError):
         return "it cannot be written (read-only): give write permission, or choose another file with run.store"
-    if is_full(error):
+    if "is full" in text or "No space left" in text:
         return "the disk is full: free some room and run the same command again; what was committed is kept"
     if "disk I/O error" in text:
         return (
@@ -126,9 +126,9 @@ def mend(error: Exception) -> str:
     return f"SQLite says {text!r}: check the disk, or choose another file with run.store"
 
 
-def is_full(error: Exception) -> bool:
-    """Return whether an error says that there is no room."""
-    return "is full" in str(error) or "No space left" in str(error)
+def has_no_room(error: sqlite3.Error) -> bool:
+    """Return whether a write failed for want of room; past a limit on files it is a plain I/O error."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
 def is_busy(error: sqlite3.Error) -> bool:

@@ -17,12 +17,13 @@ _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 def join_events(data: bytes) -> dict[str, Any]:
     """Join a whole stream into one reply. Raises TransientFault if it stops before its end."""
     stream = Stream(max(1, len(data)))
+    stream.begin()
     stream.feed(data)
     return stream.reply()
 
 
 class Stream:
-    """The chunks of one streamed reply, repeated events once; `limit` is the most bytes that its words may take.
+    """The chunks of one streamed reply, from `begin` on, repeated events once; its words take at most `limit` bytes.
 
     Two equal neighbours may be two equal tokens, so a repetition shows by its SSE id, or by every event (the first and
     the last too, which a reply has once) coming twice. Until the end either may be so: both readings are kept.
@@ -33,10 +34,9 @@ class Stream:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.most_bytes = limit * STREAM_FACTOR
-        self.begin()
 
     def begin(self) -> None:
-        """Forget what came before."""
+        """Begin a reply, forgetting what came before."""
         self._pieces: list[bytes] = []
         self._size = 0
         self._edge = b""
