@@ -89,8 +89,8 @@ class Places:
 class Lane:
     """The way to one model: at most `limit` calls in flight, paused while the server asks for it.
 
-    `in_flight` counts calls that have left and not come back; each has one of the `places` until `leave`. `on_change`
-    is told of every new limit after a complaint.
+    `in_flight` counts calls that have left and not come back, `settling` those that have come back and keep their place
+    until `leave`. `on_change` is told of every new limit after a complaint.
     """
 
     def __init__(
@@ -101,6 +101,7 @@ class Lane:
         self.ceiling = limits.concurrency
         self.limit = float(min(START, limits.concurrency))
         self.in_flight = 0
+        self.settling = 0
         self.paused_until = 0.0
         self._threshold = float("inf")
         self._patience = 1
@@ -137,6 +138,7 @@ class Lane:
         One that was not sent after all gives back its share of the minute (its tokens: `unsent`).
         """
         self.in_flight -= 1
+        self.settling += 1
         if unsent is not None:
             for bucket, amount in ((self._requests, 1.0), (self._tokens, unsent)):
                 if bucket is not None:
@@ -145,13 +147,14 @@ class Lane:
 
     def leave(self) -> None:
         """Give the place of an answered call back: its reply is committed, or there is nothing to commit."""
+        self.settling -= 1
         self.places.free()
 
     def succeeded(self, tokens_unused: float = 0.0) -> None:
         """Note a reply: the server keeps up, more may be asked of it. Unused tokens go back to the bucket."""
         if tokens_unused and self._tokens is not None:
             self._tokens.take(-tokens_unused, _now())
-        if self.limit >= self.ceiling or self.in_flight + 2 < self.limit:
+        if self.limit >= self.ceiling or self.in_flight + self.settling + 2 < self.limit:
             return  # at the ceiling, or not asking for as much as the limit allows
         if self.limit < self._threshold:
             self.limit = min(self.ceiling, self._threshold, self.limit + 1.0)
