@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fractionate.answers.final import Claim, read_bare, read_final, read_span
+from fractionate.answers.claims import Claim
+from fractionate.answers.final import read_bare, read_final, read_span
 from fractionate.types import Answer
 
 _LISTED = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]+(\S[^\n]*)$")

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fractionate.answers.choices import choice, yes_no
-from fractionate.answers.final import clean_span
+from fractionate.answers.sentences import clean_span
 from fractionate.answers.numbers import number_of
 from fractionate.types import Answer, Score
 
