@@ -19,6 +19,9 @@ STRATEGIES: tuple[Strategy, ...] = ("single", "single-cot", "static", "stepwise"
 Answer: TypeAlias = tuple[str, ...]
 """One answer: its spans. Nearly always a single span; DROP has answers of several."""
 
+AnswerForm = Literal["number", "span", "yes-no", "choice", "text"]
+"""What an answer looks like, which decides how the instruction asks for it and how it is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -53,7 +53,7 @@ _LEADS_IN = re.compile(
     r"(?:(?:the|our|my|your|its|an?)\b[ ]{0,2})?[*_$]{0,3}(?:[a-z]{1,12}[ ]{1,2})?[*_$<\[(\"']{0,3}$",
     re.IGNORECASE,
 )
-_INTRODUCES = re.compile(r"(?:^|(?<=[.!?\n])[ ]{0,2})[^.!?\n\d]{0,50}\b(?:is|are|be|get|have|equals|:)[ ]{0,2}$")
+_INTRODUCES = re.compile(r"(?:^|(?<=[.!?\n])[ ]{0,2})[^.!?\n\d]{0,50}(?:\b(?:is|are|be|get|have|equals)|:)[ ]{0,2}[*_$(]{0,4}$")
 _LONGEST_LEAD_IN = 60
 """Characters before a naming that may belong to its statement ("So we can conclude that the correct …")."""
 
@@ -141,8 +141,8 @@ def _statement(text: str, naming: int) -> int:
     floor = max(text.rfind("\n", 0, naming) + 1, naming - _LONGEST_LEAD_IN)
     starts = [place for place in range(floor, naming) if place == floor or not text[place - 1].isalnum()]
     start = next((place for place in starts if _LEADS_IN.match(text, place, naming)), naming)
-    introduction = _INTRODUCES.search(text, floor, start)
-    return introduction.start() if introduction else start
+    introduction = _INTRODUCES.search(text, floor, naming)
+    return min(start, introduction.start()) if introduction else start
 
 
 def read_span(claim: Claim) -> Answer | None:

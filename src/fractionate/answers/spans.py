@@ -16,10 +16,11 @@ def extract_spans(output: str) -> Answer | None:
 
     Commas and "and" do not split, for names hold both ("Copenhagen, Denmark").
     """
-    return read_final(output, _read_spans, _read_unnamed_spans)
+    return read_final(output, read_spans, _read_unnamed_spans)
 
 
-def _read_spans(claim: Claim) -> Answer | None:
+def read_spans(claim: Claim) -> Answer | None:
+    """Read the spans that a naming gives, split at semicolons."""
     return _split_spans(read_span(claim))
 
 

@@ -109,16 +109,3 @@ def fill_references(subquestion: str, answers: list[str]) -> str:
         return answers[position - 1] if 1 <= position <= len(answers) and answers[position - 1] else match.group(0)
 
     return re.sub(r"#(\d{1,2})\b", answer, subquestion)
-
-
-_FINAL = re.compile(
-    r"^[\s>*_#-]*(?:(?:so|thus|therefore|hence)[, ]+)?(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*[:=]|^\s*####|"
-    r"\b(?:the|final) (?:final )?answer is\b",
-    re.IGNORECASE | re.MULTILINE,
-)
-
-
-def split_final(output: str) -> tuple[str, str]:
-    """Cut a solver's output before its first stated final answer: (reasoning, statement). Either may be empty."""
-    match = _FINAL.search(output)
-    return (output[: match.start()].rstrip(), output[match.start() :].strip()) if match else (output.rstrip(), "")
