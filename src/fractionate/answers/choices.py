@@ -6,6 +6,7 @@ import re
 
 from fractionate.answers.claims import Claim
 from fractionate.answers.final import read_final
+from fractionate.answers.reply import last_line
 from fractionate.answers.sentences import LATEX_TEXT
 from fractionate.types import Answer
 
@@ -26,6 +27,7 @@ _NOT = re.compile(r"[\W_]*+(?:most[ ])?(?:probably|likely|certainly|definitely|c
 _THEREFORE = re.compile(r"^\s*(?:so|therefore|thus|hence|in conclusion)\b[,:]?\s*", re.IGNORECASE)
 _AFTER_A_CLAUSE = re.compile(r"^[^,\n]{0,80},\s(?=(?:yes|no)(?:[,.!*]|$))", re.IGNORECASE)
 _COPULA = re.compile(r"^(?:it|this|that|the answer)\s(?:is|would be|must be)\s(?=[^.,;:!]{2,40}[\W_]{0,9}$)", re.IGNORECASE)
+_NEXT_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _SAID_ALONE = re.compile(rf"[\W_]*+{_HEDGES}(?:yes|no|true|false)[\W_]*+$", re.IGNORECASE)
 
 
@@ -55,8 +57,7 @@ def _unnamed_yes_no(part: str) -> str | None:
 
 def _concluded_yes_no(part: str) -> str | None:
     """Read a last sentence that is or begins with a yes or no: "So yes.", "Based on this, no", "It is most likely no."."""
-    last_line = part.rstrip().rpartition("\n")[2]
-    sentence = re.split(r"(?<=[.!?])\s+", last_line)[-1]
+    sentence = _NEXT_SENTENCE.split(last_line(part))[-1]
     conclusion = _AFTER_A_CLAUSE.sub("", _THEREFORE.sub("", sentence))
     stated = _COPULA.sub("", conclusion)
     if stated != conclusion:
@@ -116,7 +117,7 @@ def _unnamed_choice(part: str) -> str | None:
 
 def _concluded_choice(part: str) -> str | None:
     """Read the one letter that a last line settles on: "So I take option C.", "the price is (d) Rs. 750"."""
-    line = part.rstrip().rpartition("\n")[2]
+    line = last_line(part)
     letters = {_letter(match) for match in _NAMED.finditer(line) if not _is_denied(line, match)}
     if not letters and len(set(_ANY_BRACKETED.findall(line))) == 1:
         letters = {_letter(match) for match in _BRACKETED.finditer(line) if not _is_denied(line, match)}

@@ -115,7 +115,7 @@ _PROMISE = re.compile(
 """Words after "the answer is" that speak of the answer without giving it."""
 _SUPPOSED = re.compile(r"[^.!?\n]{1,80}?\b(?:if|unless|had)\b", re.IGNORECASE)
 _ITEM = re.compile(
-    r"^(?![ \t]{0,3}####[ \t]{0,3}[-$(]?\d)[ \t>*_#-]{0,8}?(?:"
+    r"^(?=[^\n])(?![ \t]{0,3}####[ \t]{0,3}[-$(]?\d)[ \t>*_#-]{0,8}?(?:"
     r"(?:[aq]|ans|answer|question|sub-?question|sub-?answer|follow-?up|step|part)[ ]{0,2}\#?(?P<labelled>\d{1,3})\b"
     r"|\#(?P<hashed>\d{1,3})\b|\(?(?P<numbered>\d{1,3})(?=[.):]{1,2}[*_]{0,2}(?:\s|$))|[-*•](?=[ \t]))",
     re.IGNORECASE | re.MULTILINE,

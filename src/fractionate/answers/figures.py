@@ -105,6 +105,11 @@ def is_term(plain: str, number: re.Match[str]) -> bool:
     return bool(_TERM_BEFORE.search(plain, max(0, start - _LONGEST_TERM), start))
 
 
+def mentions_number(text: str) -> bool:
+    """Tell whether a number stands anywhere in a text, in figures or in words."""
+    return any(map(str.isnumeric, text)) or bool(SPELT.search(text))
+
+
 def in_words(plain: str) -> Fraction | None:
     """Read a text that is one number in words, alone or with its unit: "eighteen", "two hundred fifty apples"."""
     match = _LED_WORDS.match(plain)

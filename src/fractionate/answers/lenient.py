@@ -82,15 +82,12 @@ def last_number(text: str) -> str | None:
 
 def _last_figure(plain: str) -> tuple[int, str] | None:
     """Return the last number of a plain text and where it stands: in figures, else in words."""
-    last: tuple[int, str] | None = None
-    for number in NUMBER.finditer(plain):
-        amount = value(number)
-        last = last if amount is None else (number.start(), format_number(amount))
-    if last is None:
-        for spelt in SPELT.finditer(plain):
-            amount = value_of(spelt)
-            last = last if amount is None else (spelt.start(), format_number(amount))
-    return last
+    for pattern, amount in ((NUMBER, value), (SPELT, value_of)):
+        for match in reversed(list(pattern.finditer(plain))):
+            found = amount(match)
+            if found is not None:
+                return match.start(), format_number(found)
+    return None
 
 
 def last_entity(text: str) -> str | None:

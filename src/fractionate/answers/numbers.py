@@ -18,15 +18,13 @@ from decimal import Decimal
 from fractions import Fraction
 
 from fractionate.answers.claims import Claim
-from fractionate.answers.figures import LED_NUMBER, in_words, is_term, value
+from fractionate.answers.figures import LED_NUMBER, in_words, is_term, mentions_number, value
 from fractionate.answers.final import read_final
 from fractionate.answers.number_text import plain_text
+from fractionate.answers.reply import LONGEST_CONCLUSION
 from fractionate.answers.results import stated_first, stated_result
 from fractionate.answers.sentences import sentences
 from fractionate.types import Answer
-
-LONGEST_CONCLUSION = 1000
-"""Characters at the end of a reply in which its last sentence is looked for."""
 
 LONGEST_TEXT = 2000
 """Characters of a text that may be one number with its unit; a longer one is none."""
@@ -62,6 +60,8 @@ def read_claim(claim: Claim) -> Fraction | None:
 
     A label must be followed by the number itself; if it is reasoning ("A: Ann has 2 + 3 = 5 eggs. …") it is no answer.
     """
+    if not mentions_number(claim.value):
+        return None
     if claim.alone:
         return read_number(claim.value) if "=" not in claim.value else stated_result(claim.value)
     first = stated_first(claim.value, claim.following, alone=claim.label)

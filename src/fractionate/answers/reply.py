@@ -12,12 +12,12 @@ WRAPPERS = "*_`\"'“”‘’«» \t\r\n"
 MOST_PARTS = 50
 """Parts of a reply that are looked at, the first ones; a reply with more restates problems without end."""
 
-LONGEST_AFTERWORD = 1000
-"""Characters at the end of a reply in which a note is looked for."""
+LONGEST_CONCLUSION = 1000
+"""Characters at the end of a reply in which its last line or sentence, or a note after it, is looked for."""
 
 _END_OF_TEXT = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|im_start)\|>|</s>|<end_of_turn>|<eos>")
 _NEW_PROBLEM = re.compile(
-    r"^[ \t>*#_-]{0,8}(?:(?:new|next|another)[ ]{1,2})?"
+    r"^(?=[^\n])[ \t>*#_-]{0,8}(?:(?:new|next|another)[ ]{1,2})?"
     r"(?:question|passage|context|instruction|user|human|q|(?:problem|example|exercise)(?:[ ]{0,2}\#?\d{1,4})?)"
     r"[*_ ]{0,4}:",
     re.IGNORECASE | re.MULTILINE,
@@ -74,6 +74,11 @@ def is_preamble(part: str) -> bool:
     return bool(_NEW_PROBLEM.match(part.lstrip())) or part.rstrip(WRAPPERS).endswith(":")
 
 
+def last_line(part: str) -> str:
+    """Return the last line of a part that is not blank, `LONGEST_CONCLUSION` characters at most."""
+    return part.rstrip()[-LONGEST_CONCLUSION:].rpartition("\n")[2]
+
+
 def without_afterword(part: str) -> str:
     """Return a part without what follows its answer: a note at its end, or the explanation of a first line.
 
@@ -83,7 +88,7 @@ def without_afterword(part: str) -> str:
     if _EXPLANATION.match(rest):
         return first
     end = len(part.rstrip())
-    notes = [note.start() for note in _NOTE.finditer(part, max(0, end - LONGEST_AFTERWORD), end)]
+    notes = [note.start() for note in _NOTE.finditer(part, max(0, end - LONGEST_CONCLUSION), end)]
     for note in notes:
         if part[:note].strip() and not _CONCLUDES.search(part, note, end):
             return part[:note]

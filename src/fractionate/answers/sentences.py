@@ -16,22 +16,20 @@ MOST_LAYERS = 20
 LATEX_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s?\{([^{}]{0,200})\}")
 BOXED = re.compile(r"\\f?boxed[ ]{0,2}\{")
 
+_BRACE = re.compile(r"[{}]")
 _SENTENCE_END = re.compile(r"[.!?][\"'”’)*_]{0,4}(?=\s|$)")
 _LONGEST_ABBREVIATION = 24
 """Characters up to a full stop in which an abbreviation is looked for; none that is known is longer."""
-_TITLE = re.compile(
-    r"\b(?:Mr|Mrs|Ms|Dr|Prof|Gen|Col|Lt|Sgt|Capt|Maj|Cmdr|Adm|Sen|Rep|Gov|Pres|Rev|Hon|vs|approx|e\.g|i\.e|cf|ca|Rs|"
-    r"Fig|Vol)[.。]$"
-)
-"""Abbreviations that never end a sentence: something always follows them."""
 _SHORTENED = re.compile(
-    r"(?:\b(?:St|Mt|Ft|Sr|Jr|etc|Inc|Ltd|Co|Corp|Cos|Bros|Assn|Dept|Univ|Ave|Blvd|Rd|Mfg|Intl|Jan|Feb|Mar|Apr|Aug|Sept?|"
-    r"Oct|Nov|Dec)|\.[A-Za-z]|"
-    r"(?:^[ ]{0,3}|\b[A-Z][\w’'-]{0,15}\.?[ ])[A-Z])[.。]$"
+    # Titles and the like, which something always follows.
+    r"(?:\b(?P<title>Mr|Mrs|Ms|Dr|Prof|Gen|Col|Lt|Sgt|Capt|Maj|Cmdr|Adm|Sen|Rep|Gov|Pres|Rev|Hon|vs|approx|e\.g|i\.e|cf|"
+    r"ca|Rs|Fig|Vol)"
+    r"|\b(?P<number>Nos?)"
+    # Abbreviations and initials that a sentence may well end in; the last is an initial by itself ("Malcolm X").
+    r"|\b(?:St|Mt|Ft|Sr|Jr|etc|Inc|Ltd|Co|Corp|Cos|Bros|Assn|Dept|Univ|Ave|Blvd|Rd|Mfg|Intl|Jan|Feb|Mar|Apr|Aug|Sept?|"
+    r"Oct|Nov|Dec)|\.[A-Za-z]|(?P<initial>(?:^[ ]{0,3}|\b[A-Z][\w’'-]{0,15}\.?[ ])[A-Z]))[.。]$"
 )
-"""Abbreviations and initials that a sentence may well end in."""
-_INITIAL = re.compile(r"(?<![.\w])[A-Z][.。]$")
-_NUMBERED = re.compile(r"\bNos?[.。]$")
+"""The abbreviation that a text ends in, with its full stop."""
 _NUMBER_NEXT = re.compile(r"[ ]{1,2}\#?\d")
 _OPENS_SENTENCE = re.compile(
     r"[\"'”’)*_]{0,4}\s{1,3}[\"'“‘(*_]{0,3}(?:The|It|He|She|They|We|You|This|That|These|Those|There|Here|So|Therefore|Thus|"
@@ -54,12 +52,19 @@ def sentences(text: str) -> list[str]:
 
 def _goes_on(line: str, end: int) -> bool:
     """Tell whether the sentence goes on after the mark that ends at `end`: it is the full stop of an abbreviation."""
-    start = max(0, end - _LONGEST_ABBREVIATION)
-    if _TITLE.search(line, start, end):
-        return True
-    if _NUMBERED.search(line, start, end):
+    shortened = _abbreviation(line, end)
+    if shortened is None or shortened["title"]:
+        return shortened is not None
+    if shortened["number"]:
         return bool(_NUMBER_NEXT.match(line, end))
-    return bool(_SHORTENED.search(line, start, end)) and not _OPENS_SENTENCE.match(line, end)
+    return not _OPENS_SENTENCE.match(line, end)
+
+
+def _abbreviation(text: str, end: int) -> re.Match[str] | None:
+    """Return the abbreviation or initial whose full stop ends at `end`, None where there is none."""
+    if text[end - 1] not in ".。":
+        return None
+    return _SHORTENED.search(text, max(0, end - _LONGEST_ABBREVIATION), end)
 
 
 def clean_span(text: str) -> str:
@@ -86,16 +91,15 @@ def _unwrapped(span: str) -> str:
 
 def _keeps_stop(span: str) -> bool:
     """Tell whether a span's last full stop belongs to an abbreviation; that of "Malcolm X." ends the sentence."""
-    start = max(0, len(span) - _LONGEST_ABBREVIATION)
-    shortened = _TITLE.search(span, start) or _SHORTENED.search(span, start)
-    return bool(shortened) and not _INITIAL.search(span, start)
+    shortened = _abbreviation(span, len(span))
+    return shortened is not None and not shortened["number"] and not shortened["initial"]
 
 
 def braced(text: str, start: int) -> str:
     """Return what stands from `start` to the brace that closes the one just before it."""
-    depth = 1
-    for position in range(start, min(len(text), start + LONGEST_BRACED)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
+    depth, end = 1, min(len(text), start + LONGEST_BRACED)
+    for brace in _BRACE.finditer(text, start, end):
+        depth += 1 if brace[0] == "{" else -1
         if depth == 0:
-            return text[start:position]
-    return text[start : start + LONGEST_BRACED]
+            return text[start : brace.start()]
+    return text[start:end]

@@ -52,7 +52,9 @@ def _normalize_token(token: str) -> str:
 
 def normalize_span(span: str) -> str:
     """Return a span in DROP's normal form: lower case, no punctuation, no articles, numbers as decimals."""
-    return " ".join(filter(None, map(_normalize_token, _TOKEN_ENDS.split(span))))
+    tokens = [token for token in _TOKEN_ENDS.split(span) if token]
+    normal = {token: _normalize_token(token) for token in set(tokens)}
+    return " ".join(filter(None, map(normal.__getitem__, tokens)))
 
 
 def _token_f1(predicted: set[str], gold: set[str]) -> float:
