@@ -46,27 +46,28 @@ READERS: Mapping[str, Callable[[str], object]] = {
 }
 
 PIECES = (
-    "\n", "\n\n \n", "\r\n", " ", "\t", "\u00a0", "a", "A ", "A. ", "a. ", ". ", ".", "?", "? ", "!", ",", ", so ", "; ",
-    "*", "**", "_", "#", "#### ", "#### 5\n", "-", "- ", "- a\n", "> ", "=", "1=", "= 1 ", "(", "((a)", "()", "[", "[]",
-    "{", "{}", "[[", '{"answer":', '"answer": "', '"', "'", "“a”.", "`", "```", "```json\n", "<", "<<", "<<1+1=", "<think>",
-    "</think>", "<think></think>", "<|im_end|>", "</s> ", "<answer>", "\\", "\\boxed{", "\\boxed{5} ", "\\text{", "\\frac{1",
-    "$", "$5 ", "%", "0", "9", "1,", "1,234,", "1 ", "1 234 ", "1/", "1/2 ", "1.", "1. ", "1.\n", "1. a?\n", "1. a? 2. ",
-    "-1 ", "--", "+1", "1e9", "5x ", "2^", "½", "５", "two ", "hundred and ", "twenty-", "a hundred ", "and a half ",
-    "the answer is ", "the answer is 5. ", "the answer is a\n", "answer ", "answer (", "answer ((a) ", "answer [", "answer to ",
-    "answer to question 1 ", "if the answer is ", "final ", "final answer: a\n", "Answer 1: 5\n", "A1: ", "Q1: ", "Q1: Q1: a?\n",
-    "Q1:\n", "q ", "step ", "step #", "step 1", "Step 1: a?\n", "intermediate answer ", "sub-answer: 5\n", "Problem: a\n",
-    "Question: a\n", "question ", "wait the answer is b ", "Wait, ", "not ", "not known ", "note that ", "Note: a\n", "So ",
-    "so it is ", "most likely ", "probably ", "yes ", "no ", "yes, no. ", "is (a) ", "option A ", "option ", "(a) ", "B) ",
-    "would cost $5 ", "will each ", "a total of ", "since 1, ", "cm^2 ", "5:00 ", "10:30 ", "Rs. ", "Mr. ", "Inc. ", "J. ",
-    "Follow-up: ", "follow-up ", "follow-up:\n", "No decomposition ", "no ", "#1 ", "the ", "a-", "é", "東京", "\U0001f600", "\x00",
-    "\u2028", "x" * 50 + " ", "word " * 30 + "\n", "1. " + "x" * 3000 + "?\n",
+    "\n", "\n\n \n", "\r\n", " ", "\t", "\u00a0", "a", "A ", "A. ", "a. ", ". ", ".", "?", "? ", "!", ",",
+    ", so ", "; ", "*", "**", "_", "#", "#### ", "#### 5\n", "-", "- ", "- a\n", "> ", "=", "1=", "= 1 ", "(",
+    "((a)", "()", "[", "[]", "{", "{}", "[[", '{"answer":', '"answer": "', '"', "'", "“a”.", "`", "```",
+    "```json\n", "<", "<<", "<<1+1=", "<think>", "</think>", "<think></think>", "<|im_end|>", "</s> ",
+    "<answer>", "\\", "\\boxed{", "\\boxed{5} ", "\\text{", "\\frac{1", "$", "$5 ", "%", "0", "9", "1,",
+    "1,234,", "1 ", "1 234 ", "1/", "1/2 ", "1.", "1. ", "1.\n", "1. a?\n", "1. a? 2. ", "-1 ", "--", "+1",
+    "1e9", "5x ", "2^", "½", "５", "two ", "hundred and ", "twenty-", "a hundred ", "and a half ",
+    "the answer is ", "the answer is 5. ", "the answer is a\n", "answer ", "answer (", "answer ((a) ",
+    "answer [", "answer to ", "answer to question 1 ", "if the answer is ", "final ", "final answer: a\n",
+    "Answer 1: 5\n", "A1: ", "Q1: ", "Q1: Q1: a?\n", "Q1:\n", "q ", "step ", "step #", "step 1", "Step 1: a?\n",
+    "intermediate answer ", "sub-answer: 5\n", "Problem: a\n", "Question: a\n", "question ",
+    "wait the answer is b ", "Wait, ", "not ", "not known ", "note that ", "Note: a\n", "So ", "so it is ",
+    "most likely ", "probably ", "yes ", "yes, no. ", "is (a) ", "option A ", "option ", "(a) ", "B) ",
+    "would cost $5 ", "will each ", "a total of ", "since 1, ", "cm^2 ", "5:00 ", "10:30 ", "Rs. ", "Mr. ",
+    "Inc. ", "J. ", "Follow-up: ", "follow-up ", "follow-up:\n", "No decomposition ", "no ", "#1 ", "the ",
+    "a-", "é", "東京", "\U0001f600", "\x00", "\u2028", "x" * 50 + " ", "word " * 30 + "\n",
+    "1. " + "x" * 3000 + "?\n",
 )  # fmt: skip
-"""More than a hundred pieces; a text is one of them over and over, alone or after a word or before a question mark."""
+"""More than a hundred pieces; a text is one of them over and over, alone or after words that name an answer."""
 
 
 def texts(length: int) -> dict[str, str]:
-    """Return the adversarial texts of about so many characters, by their piece and what stands at their ends."""
+    """Return the adversarial texts of about so many characters, by their piece and what stands before it."""
     repeated = {repr(piece): piece * (length // len(piece) + 1) for piece in PIECES}
-    ended = {f"{name} after a naming": f"The answer is {text} b" for name, text in repeated.items()}
-    asked = {f"{name} before a question": f"1. {text}?\n2. a?" for name, text in repeated.items()}
-    return {**repeated, **ended, **asked}
+    return {**repeated, **{f"{name} after a naming": f"The answer is {text} b" for name, text in repeated.items()}}

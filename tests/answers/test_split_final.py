@@ -65,7 +65,8 @@ def test_the_cut_is_where_the_reader_of_the_form_reads(form: AnswerForm, output:
 _LINES = st.sampled_from(
     [
         "The answer is: 12", "Answer: Paris", "1. The answer is 7.", "2. Answer: no", "A1: (b)", "She has 3 + 4 = 7.",
-        "Final answer: 26", "Wait, that is wrong.", "Problem: another", "#### 5", "\\boxed{9}", "", "Intermediate answer: 8",
+        "Final answer: 26", "Wait, that is wrong.", "Problem: another", "#### 5", "\\boxed{9}", "",
+        "Intermediate answer: 8",
         "It is yes, so the answer is yes.", "<answer>(c)</answer>", "Step 3: The final answer is 4.",
     ]
 )  # fmt: skip

@@ -23,10 +23,14 @@ _YES_OR_NO = re.compile(
     r"(?!\s+(?:or|of|one|more|longer|such|other|doubt|and\s+no)\b|/\w)",
     re.IGNORECASE,
 )
-_NOT = re.compile(r"[\W_]*+(?:most[ ])?(?:probably|likely|certainly|definitely|clearly|surely) not(?=[\W_]*+$|[,;:!])", re.I)
+_NOT = re.compile(
+    r"[\W_]*+(?:most[ ])?(?:probably|likely|certainly|definitely|clearly|surely) not(?=[\W_]*+$|[,;:!])", re.I
+)
 _THEREFORE = re.compile(r"^\s*(?:so|therefore|thus|hence|in conclusion)\b[,:]?\s*", re.IGNORECASE)
 _AFTER_A_CLAUSE = re.compile(r"^[^,\n]{0,80},\s(?=(?:yes|no)(?:[,.!*]|$))", re.IGNORECASE)
-_COPULA = re.compile(r"^(?:it|this|that|the answer)\s(?:is|would be|must be)\s(?=[^.,;:!]{2,40}[\W_]{0,9}$)", re.IGNORECASE)
+_COPULA = re.compile(
+    r"^(?:it|this|that|the answer)\s(?:is|would be|must be)\s(?=[^.,;:!]{2,40}[\W_]{0,9}$)", re.IGNORECASE
+)
 _NEXT_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 _SAID_ALONE = re.compile(rf"[\W_]*+{_HEDGES}(?:yes|no|true|false)[\W_]*+$", re.IGNORECASE)
 
@@ -56,7 +60,7 @@ def _unnamed_yes_no(part: str) -> str | None:
 
 
 def _concluded_yes_no(part: str) -> str | None:
-    """Read a last sentence that is or begins with a yes or no: "So yes.", "Based on this, no", "It is most likely no."."""
+    """Read a last sentence that is or begins with a yes or no: "So yes.", "Based on this, no", "It is likely no."."""
     sentence = _NEXT_SENTENCE.split(last_line(part))[-1]
     conclusion = _AFTER_A_CLAUSE.sub("", _THEREFORE.sub("", sentence))
     stated = _COPULA.sub("", conclusion)
@@ -83,8 +87,8 @@ _BRACKETED = re.compile(
 """A letter in brackets where a sentence has its result: "the price is (d) Rs. 750", "the price is Rs. 750 (d)."."""
 _ANY_BRACKETED = re.compile(r"[(\[]([A-Ha-h])[)\]]")
 _DENIED_BEFORE = re.compile(
-    r"(?:\bnot|n['’]t|\bnor|\bneither|\beliminat\w{1,4}|\bexclud\w{1,4}|\breject\w{0,3}|\bdiscard\w{0,3}|\brul\w{1,3}[ ]out|"
-    r"\brather than|\binstead of)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
+    r"(?:\bnot|n['’]t|\bnor|\bneither|\beliminat\w{1,4}|\bexclud\w{1,4}|\breject\w{0,3}|\bdiscard\w{0,3}|"
+    r"\brul\w{1,3}[ ]out|\brather than|\binstead of)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
@@ -130,7 +134,8 @@ def _is_denied(line: str, match: re.Match[str]) -> bool:
 
 
 def _letter(match: re.Match[str]) -> str:
-    return next(filter(None, match.groups())).upper()
+    letter: str = next(filter(None, match.groups()))
+    return letter.upper()
 
 
 def _one_span(value: str | None) -> Answer | None:

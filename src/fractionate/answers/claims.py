@@ -103,8 +103,8 @@ _FOR_ONE = re.compile(
 _LONGEST_FOR_ONE = 80
 """Characters before a naming in which "for subquestion 2, the …" is looked for."""
 _PROMISE = re.compile(
-    r"(?:that[ ])?(?:(?:found|obtained|given|stated|calculated|computed|determined|derived|reached|hidden|based|located|"
-    r"mentioned|provided|twice|double|triple|half|clear|obvious|simple|straightforward|easy|as follows|"
+    r"(?:that[ ])?(?:(?:found|obtained|given|stated|calculated|computed|determined|derived|reached|hidden|based|"
+    r"located|mentioned|provided|twice|double|triple|half|clear|obvious|simple|straightforward|easy|as follows|"
     r"(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger) than|between)\b"
     r"|the[ ](?:number|sum|total|difference|product|quotient|amount|ratio|average|result|one|same|name|value)[ ]"
     r"(?:of|that|who|which|as|in|we|you)\b"
@@ -232,7 +232,9 @@ def _holders(found: list[Claim], items: list[_Item]) -> list[int | None]:
     """
     starts = [item.start for item in items]
     before = [bisect_right(starts, claim.start) - 1 for claim in found]
-    inside = {place for claim, place in zip(found, before, strict=True) if place >= 0 and claim.start < items[place].end}
+    inside = {
+        place for claim, place in zip(found, before, strict=True) if place >= 0 and claim.start < items[place].end
+    }
     holders: list[int | None] = []
     for position, (claim, place) in enumerate(zip(found, before, strict=True)):
         if place < 0:

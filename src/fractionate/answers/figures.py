@@ -56,8 +56,8 @@ _GOES_ON = re.compile(
 _TERM_BEFORE = re.compile(
     r"(?:(?<![\w'’.])\d{0,4}(?-i:[b-hj-z])(?:\^\d)?[ ]?[-+*/×÷·^]|[)\]][ ]?[*/×÷·^]|[a-z][/^]|[√π][ ]?[-+*/×÷·^]?|"
     r"\\?sqrt[ ]?[({]|\^\{?|\blog_?\{?)[ ]?[$(]{0,2}$"
-    r"|\b(?:twice|double|triple|half|(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger)[ ]than|between|below|"
-    r"above)[ ](?:of[ ])?(?:the[ ])?$",
+    r"|\b(?:twice|double|triple|half|(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger)[ ]than|between|"
+    r"below|above)[ ](?:of[ ])?(?:the[ ])?$",
     re.IGNORECASE,
 )
 _LONGEST_TERM = 28
@@ -87,8 +87,8 @@ def value(number: re.Match[str]) -> Fraction | None:
 def _without_dust(decimal: str) -> Fraction:
     """Read a decimal, one that floating point spoilt (5.000000000000002, 2.9999999999999996) as what was meant.
 
-    Its digits must fill a float and hold six zeros or nines in a row up to the last three: no fraction whose denominator
-    is below a million is written so.
+    Its digits must fill a float and hold six zeros or nines in a row up to the last three: no fraction whose
+    denominator is below a million is written so.
     """
     dusty = _DUST.fullmatch(decimal) if len(decimal.replace(".", "").lstrip("0")) >= FLOAT_DIGITS else None
     return round(Fraction(decimal), len(dusty[1].partition(".")[2])) if dusty else Fraction(decimal)

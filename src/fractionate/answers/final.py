@@ -6,13 +6,13 @@ A reply is read in four steps:
 2. The reply is cut where it rambles on into a new problem ("Problem: …", "Question: …"); what follows is no answer to
    ours.
 3. In what remains the answer is looked for where the model *names* it. A final naming ("Final answer: …", "#### …",
-   `\\boxed{…}`, `<answer>…</answer>`) outranks a plain one ("The answer is …", `"answer": …` in JSON), that a label or a
-   guarded one ("Answer: …", which reasoning may follow; "the answer would be …"), and that a sub-answer: a naming in a
-   numbered or bulleted line ("2. … the answer is 7", "A2: …"), or one that says so ("Intermediate answer: …", "the
-   answer to subquestion 2 is …"). Least counts a cue that promises an answer without giving it ("The answer is found by
-   …"). Of one rank the first counts, for a model that has answered often goes on to other things; of sub-answers the
-   last, for they lead up to the question. A later naming takes over only when the model says in between that it looks
-   again ("Wait, …", "Correction: …", "Let me check …").
+   `\\boxed{…}`, `<answer>…</answer>`) outranks a plain one ("The answer is …", `"answer": …` in JSON), that a label
+   ("Answer: …", which reasoning may follow) or a guarded one ("the answer would be …"), and that a sub-answer: a naming
+   in a numbered or bulleted line ("2. … the answer is 7", "A2: …"), or one that says so ("Intermediate answer: …",
+   "the answer to subquestion 2 is …"). Least counts a cue that promises an answer without giving it ("The answer is
+   found by …"). Of one rank the first counts, for a model that has answered often goes on to other things; of
+   sub-answers the last, for they lead up to the question. A later naming takes over only when the model says in
+   between that it looks again ("Wait, …", "Correction: …", "Let me check …").
 4. A reply without any naming can be an answer given bare: one short line. Where only sub-answers are named, a result
    that the last sentence states after them counts more.
 
@@ -53,7 +53,9 @@ _LEADS_IN = re.compile(
     r"(?:(?:the|our|my|your|its|an?)\b[ ]{0,2})?[*_$]{0,3}(?:[a-z]{1,12}[ ]{1,2})?[*_$<\[(\"']{0,3}$",
     re.IGNORECASE,
 )
-_INTRODUCES = re.compile(r"(?:^|(?<=[.!?\n])[ ]{0,2})[^.!?\n\d]{0,50}(?:\b(?:is|are|be|get|have|equals)|:)[ ]{0,2}[*_$(]{0,4}$")
+_INTRODUCES = re.compile(
+    r"(?:^|(?<=[.!?\n])[ ]{0,2})[^.!?\n\d]{0,50}(?:\b(?:is|are|be|get|have|equals)|:)[ ]{0,2}[*_$(]{0,4}$"
+)
 _LONGEST_LEAD_IN = 60
 """Characters before a naming that may belong to its statement ("So we can conclude that the correct …")."""
 
@@ -84,8 +86,8 @@ def read_final(
     if found is None:
         return read_unnamed(without_afterword(text[start:end])) if end else None
     if found.rank >= SUB_ANSWER and read_conclusion:
-        after = text.find("\n", found.end, end)
-        concluded = read_conclusion(without_afterword(text[after:end])) if after >= 0 and text[after:end].strip() else None
+        after = text[found.end : end].partition("\n")[2]
+        concluded = read_conclusion(without_afterword(after)) if after.strip() else None
         if concluded is not None:
             return concluded
     return found.value
@@ -126,7 +128,7 @@ def split_final(output: str, read: Callable[[Claim], object | None] | None = Non
 
     The cut is before the naming that `read_final` takes, of the values that `read` can read (`claim_reader` gives the
     one of an answer's form; by default any text is read), so that sub-answers stay in the reasoning. Thoughts, and new
-    problems that the reply rambles on into, are in neither. A reply that names nothing but sub-answers is all reasoning.
+    problems that the reply rambles on into, are in neither. A reply that names only sub-answers is all reasoning.
     """
     text = visible(output)
     found, _, end = _find(text, read or read_span)

@@ -20,28 +20,34 @@ from fractionate.answers.reply import is_preamble, part_spans, visible
 from fractionate.answers.sentences import LATEX_TEXT, clean_span
 from fractionate.types import Answer, AnswerForm
 
-LONGEST_LOOK = 20_000
+LONGEST_LOOK = 5_000
 """Characters at the end of a reply in which something like an answer is looked for."""
 
 _LIST_MARKER = re.compile(r"^[ \t>*_#-]{0,8}\(?\d{1,2}[.):]{1,2}(?=\s)", re.MULTILINE)
 _WORD = re.compile(r"\S+")
 _STARTERS = frozenset(
-    """a about after all also although an and another answer are as at based because before both but by can could
-    correct did do does each either even every finally first for from given had has have he hence her here his how
-    however i if i'm i’m in instead is it it's it’s its last later let let's let’s many may maybe might more most my next
-    no not note now of okay ok on once one only option or other our over overall part perhaps please possibly probably
-    question second she should since so some sorry step still sure than that that's that’s the their then there
-    therefore these they third this those though thus to total two under unfortunately until was we well were what when
-    where whether which while who whose why will with without would yes yet you your""".split()
+    re.findall(
+        r"\S+",
+        """
+        a about after all also although an and another answer are as at based because before both but by can correct
+        could did do does each either even every finally first for from given had has have he hence her here his how
+        however i i'm if in instead is it it's its last later let let's many may maybe might more most my next no
+        not note now of ok okay on once one only option or other our over overall part perhaps please possibly
+        probably question second she should since so some sorry step still sure than that that's the their then
+        there therefore these they third this those though thus to total two under unfortunately until was we well
+        were what when where whether which while who whose why will with without would yes yet you your
+        """,
+    )
 )
 """Words that are no names though they begin with a capital letter."""
-_CONNECTORS = frozenset("of the de la le du van von der den da di del al bin and & y".split())
+_CONNECTORS = frozenset(re.findall(r"\S+", "of the de la le du van von der den da di del al bin and & y"))
 _LETTERS = re.compile(
     r"[(\[]([A-Ha-h])[)\]]|(?<![\w'’./-])([B-H])(?![\w'’/-])|(?<![\w'’./-])(A)(?=[).:,*]|\s*+$|[ ](?:is|was)\b)"
     r"|\b(?:option|choice|answer|letter|choose|pick|select)(?: is)?:? \(?([A-Ha-h])(?![\w'’])",
 )
 _SAID = re.compile(
-    r"\b(?:(?P<denied>(?:not|n['’]t)[ ](?:true|correct))|(?P<yes>yes|yeah|yep|true)|(?P<no>nope|false|no(?=[^\w\s]|\s*+$)))\b",
+    r"\b(?:(?P<denied>(?:not|n['’]t)[ ](?:true|correct))|(?P<yes>yes|yeah|yep|true)"
+    r"|(?P<no>nope|false|no(?=[^\w\s]|\s*+$)))\b",
     re.IGNORECASE,
 )
 
@@ -119,7 +125,7 @@ def _capitalised(text: str) -> Iterator[tuple[int, str, bool]]:
         for match in _WORD.finditer(line):
             word = match[0].strip("*_`\"'“”‘’«»()[]{},;:!?$\\")
             bare = word.rstrip(".")
-            named = bare[:1].isupper() and bare.casefold() not in _STARTERS
+            named = bare[:1].isupper() and bare.casefold().replace("’", "'") not in _STARTERS
             if named:
                 if not run:
                     begins, opens = match.start(), sentence_opens
@@ -127,7 +133,8 @@ def _capitalised(text: str) -> Iterator[tuple[int, str, bool]]:
                 linking = []
             elif run and bare in _CONNECTORS:
                 linking.append(bare)
-            if run and (not (named or linking) or match[0].rstrip("*_\"'”’")[-1:] in ",;:.!?)" and not _initial(word)):
+            breaks = match[0].rstrip("*_\"'”’")[-1:] in ",;:.!?)" and not _initial(word)
+            if run and (breaks or not (named or linking)):
                 yield begins, " ".join(run), opens
                 run, linking = [], []
             sentence_opens = match[0].rstrip("*_\"'”’)")[-1:] in ".!?:" and not _initial(word)

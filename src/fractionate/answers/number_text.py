@@ -1,4 +1,4 @@
-r"""Writing the many notations of numbers in one: LaTeX, typographic signs, grouped digits, currencies, units with powers.
+r"""Writing the many notations of numbers in one: LaTeX, typographic signs, grouped digits, currencies, units.
 
 `plain_text` leaves words alone; what it returns is for `numbers` to read.
 """
@@ -45,8 +45,8 @@ _LATEX_SIGNS = {
 _LATEX_FRACTION = re.compile(r"\\[dt]?frac\s?(?:\{\s*(-?[\d.,]+)\s*\}\s?\{\s*([\d.,]+)\s*\}|(\d)(\d))")
 _LATEX_SPACE = re.compile(r"\\[,;:!> ]|\\(?:left|right|displaystyle|quad|big)\b|\\[()\[\]]|~")
 _UNIT_POWER = re.compile(
-    r"(?<=[\d /·.(])((?:mm|cm|dm|km|m|in|inch(?:es)?|ft|foot|feet|yd|yards?|mi|miles?|units?|s|sec|seconds?|met(?:er|re)s?|"
-    r"centimet(?:er|re)s?|kilomet(?:er|re)s?))[ ]?(?:\^[ ]?\{?-?[1-4]\}?|[²³])(?!\w)",
+    r"(?<=[\d /·.(])((?:mm|cm|dm|km|m|in|inch(?:es)?|ft|foot|feet|yd|yards?|mi|miles?|units?|s|sec|seconds?|"
+    r"met(?:er|re)s?|centimet(?:er|re)s?|kilomet(?:er|re)s?))[ ]?(?:\^[ ]?\{?-?[1-4]\}?|[²³])(?!\w)",
     re.IGNORECASE,
 )
 _FIGURE = r"([$€£]?(?:\d[\d.,]{0,40}\d|\d))"

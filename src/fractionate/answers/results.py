@@ -29,7 +29,9 @@ _OPENING_CLAUSE = re.compile(
 _CONSEQUENCE = re.compile(
     r",[ ](?:so|therefore|thus|hence|which (?:is|means|equals|gives|makes)|or|i\.e\.)\b,?", re.IGNORECASE
 )
-_UNABLE = r"(?:can ?not|can['’]t|could not|couldn['’]t|unable to|(?:impossible|not possible|not able|no way) to|hard to)"
+_UNABLE = (
+    r"(?:can ?not|can['’]t|could not|couldn['’]t|unable to|(?:impossible|not possible|not able|no way) to|hard to)"
+)
 _TO_TELL = (
     r"(?:determin|answer|solv|calculat|comput|find|tell|say|know|figure|provid|give (?:an?|the|you)|conclud|work out|"
     r"deduc|infer|predict|establish|evaluat|help|be (?:found|known|solved|sure|certain))"
@@ -56,8 +58,8 @@ _STATES = re.compile(
     rf"(?:\b{_MODAL}(?:[ ](?:each|all|both|now|then|only|also|still|have|be|need[ ]to|get[ ]to))*[ ][a-z]{{2,15}}"
     r"|\b(?:is|are|was|were|equals?|costs?|weighs?|weighed|totals?|totall?ed|amount(?:s|ed)?[ ]to|c[ao]mes?[ ]to|"
     r"adds?[ ]up[ ]to|sums?[ ]to|measures?|lasts?|takes?|took)"
-    r"|\ba(?:n|[ ][a-z]{1,12})?[ ](?:total|profit|sum|difference|remainder|loss|average|cost|price|amount|income|balance|"
-    r"saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain)[ ]of)"
+    r"|\ba(?:n|[ ][a-z]{1,12})?[ ](?:total|profit|sum|difference|remainder|loss|average|cost|price|amount|income|"
+    r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain)[ ]of)"
     r"(?:[ ](?:her|him|them|you|us|me|it|each|a|an|about|approximately|around|roughly|exactly|only|just|still|now|"
     r"a[ ]total[ ]of|equal[ ]to))*[ ]$",
     re.IGNORECASE,
@@ -85,8 +87,8 @@ def stated_result(sentence: str) -> Fraction | None:
     """Read the one result a sentence states: behind its last equals sign, its only figure, or the one that is stated.
 
     Figures in parentheses and in an opening clause ("After 3 weeks, …") do not count. Of several others the last is the
-    result where a verb or noun says so ("7 tickets would cost $210", "a profit of $60") and says it of no other; else it
-    is open which one is meant, and none is read. None too where the clause denies that there is a result.
+    result where a verb or noun says so ("7 tickets would cost $210", "a profit of $60") and says it of no other; else
+    it is open which one is meant, and none is read. None too where the clause denies that there is a result.
     """
     plain = plain_text(sentence)
     outside = PARENTHESES.sub(" ", plain)

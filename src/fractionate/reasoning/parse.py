@@ -73,7 +73,8 @@ def _split_inline(line: str) -> list[str]:
     first = _FIRST_INLINE.match(line) if line else None
     if first is None:
         return [line]
-    pieces, start = [], 0
+    pieces: list[str] = []
+    start = 0
     for match in (_LABELLED_INLINE if first[1] else _NUMBERED_INLINE).finditer(line, first.end()):
         if int(match[1]) == len(pieces) + 2:
             pieces.append(line[start : match.start()].strip())
