@@ -78,11 +78,6 @@ _HASHES = re.compile(r"^[ \t]{0,3}####[ \t]{0,3}(?=\S)", re.MULTILINE)
 _TAGGED = re.compile(r"[<\[](?:final[ _-]?)?answer[>\]]", re.IGNORECASE)
 _CLOSING_TAG = re.compile(r"[<\[]/")
 _KEYED = re.compile(r"[\"'](?P<final>final[ _]?)?answers?[\"'][ ]{0,3}:[ ]{0,3}", re.IGNORECASE)
-_LAST_LINE = re.compile(
-    r"(?:^|\n)[ \t*]{0,3}(?:A|Ans|Answer|Sub-?[Aa]nswer)[ ]{0,2}\#?\d{1,3}[*]{0,2}[ ]?[:.)][*]{0,2}[ ]{0,2}"
-    rf"([^\n]{{1,{LONGEST_VALUE}}})\s*+$"
-)
-_LONGEST_LAST_LINE = 500
 _JSON = json.JSONDecoder(parse_float=str, parse_int=str)
 _NOT_ASSERTED = re.compile(
     r"(?:\b(?:if|whether|unless|suppose|assuming|until)\s{1,2}(?:that\s{1,2})?"
@@ -133,9 +128,7 @@ def claims(part: str) -> list[Claim]:
     """Return the places where the text names an answer, in order of position."""
     found = [*islice(_spoken_claims(part), MOST_CLAIMS), *islice(_marked_claims(part), MOST_CLAIMS)]
     found.sort(key=lambda claim: claim.start)
-    found = _ranked(found, list(islice(_items(part), MOST_ITEMS)))
-    last = _last_line(part)
-    return [*found, last] if last and not any(claim.start >= last.start for claim in found) else found
+    return _ranked(found, list(islice(_items(part), MOST_ITEMS)))
 
 
 def _spoken_claims(part: str) -> Iterator[Claim]:
@@ -180,13 +173,6 @@ def _marked_claims(part: str) -> Iterator[Claim]:
     for match in _KEYED.finditer(part):
         rank = FINAL if match["final"] else PLAIN
         yield Claim(rank, match.start(), match.end(), _keyed_value(part, match.end()))
-
-
-def _last_line(part: str) -> Claim | None:
-    """Return the sub-answer that ends the part ("Answer 2: 14"); before the end such a label may open reasoning."""
-    end = len(part.rstrip())
-    match = _LAST_LINE.search(part, max(0, end - _LONGEST_LAST_LINE), end)
-    return Claim(SUB_ANSWER, match.start(1), match.end(), match[1], alone=True) if match else None
 
 
 def _items(part: str) -> Iterator[_Item]:

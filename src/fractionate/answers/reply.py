@@ -28,7 +28,7 @@ _NOTE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _CONCLUDES = re.compile(
-    r"(?:^[ \t*_]{0,4}|[.!?][ ]{1,2})(?:so|therefore|thus|hence|then|finally|in total|altogether|the answer|answer|"
+    r"(?:^[ \t*_•-]{0,6}|[.!?][ ]{1,2})(?:so|therefore|thus|hence|then|finally|in total|altogether|the answer|answer|"
     r"final answer)\b",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -82,10 +82,10 @@ def last_line(part: str) -> str:
 def without_afterword(part: str) -> str:
     """Return a part without what follows its answer: a note at its end, or the explanation of a first line.
 
-    A note that a conclusion follows belongs to the reasoning and stays. So does a part that is nothing but a note.
+    What ends in a conclusion belongs to the reasoning and stays. So does a part that is nothing but a note.
     """
     first, _, rest = part.strip().partition("\n")
-    if _EXPLANATION.match(rest):
+    if _EXPLANATION.match(rest) and not _CONCLUDES.search(rest) and "=" not in last_line(rest):
         return first
     end = len(part.rstrip())
     notes = [note.start() for note in _NOTE.finditer(part, max(0, end - LONGEST_CONCLUSION), end)]
