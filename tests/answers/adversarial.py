@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fractionate.reasoning.dynamic import _read_proposal
-from fractionate.reasoning.stepwise import short_answer
-
 from fractionate.answers.choices import extract_choice, extract_yes_no
 from fractionate.answers.final import extract_final, split_final
 from fractionate.answers.forms import claim_reader
@@ -17,6 +14,8 @@ from fractionate.answers.spans import extract_spans
 from fractionate.datasets.metrics import drop_score, score_choice, score_number, score_yes_no, text_score
 from fractionate.models.openai.wire import split_thoughts
 from fractionate.reasoning.parse import fill_references, parse_decomposition
+from fractionate.reasoning.strategies.dynamic import _read_proposal
+from fractionate.reasoning.strategies.stepwise import short_answer
 from fractionate.reasoning.structured import as_text
 
 READERS: Mapping[str, Callable[[str], object]] = {

@@ -66,7 +66,8 @@ _PAYS = re.compile(
 )
 """Words before an amount of money that make it what the clause states."""
 _PURPOSE = re.compile(
-    r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )(?<!have )(?<!had )(?<!need )(?<!needs )"
+    r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )"
+    r"(?<!have )(?<!had )(?<!need )(?<!needs )"
     r"(?<!going )(?<!able )\bto[ ][a-z]{2,12}(?:[ ][a-z]{1,12}){0,4}[ ]$",
     re.IGNORECASE,
 )
