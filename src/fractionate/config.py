@@ -72,6 +72,12 @@ class ModelOptions(_Section):
         default=False,
         description="ask for JSON through response_format where the server has it; plain text is read too",
     )
+    reply_mb: float = Field(
+        default=2.0, gt=0, le=256, description="megabytes of a server's reply at most, decompressed; longer ones fail"
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="let a local model's folder run code of its own; only for folders that you trust"
+    )
     batch: bool = Field(
         default=False, description="send an openai: model's calls through the batch endpoint (half price)"
     )

@@ -22,6 +22,9 @@ Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "model"]
 Answer: TypeAlias = tuple[str, ...]
 """One answer: its spans. Nearly always a single span; DROP has answers of several."""
 
+AnswerForm = Literal["number", "span", "yes-no", "choice", "text"]
+"""What an answer looks like, which decides how the instruction asks for it and how it is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

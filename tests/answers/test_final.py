@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.answers.final import clean_span, extract_final, is_preamble, parts, sentences, visible
+from fractionate.answers.final import extract_final
+from fractionate.answers.reply import is_preamble, parts, visible
+from fractionate.answers.sentences import clean_span, sentences
 
 CASES = [
     ("The answer is: Paris", "Paris"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.answers.numbers import extract_number, format_number, read_number, stated_result
+from fractionate.answers.numbers import extract_number, format_number, read_number
+from fractionate.answers.results import stated_result
 from fractionate.datasets.metrics import score_number
 
 WRITTEN = [

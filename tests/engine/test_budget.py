@@ -209,12 +209,13 @@ def test_the_cap_holds_against_a_real_server_with_many_in_flight(store: Store) -
 
 def test_reservations_leave_nothing_behind(store: Store) -> None:
     async def main() -> None:
-        budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
-        held = [await budget.reserve("m", ask("q")) for _ in range(3)]
+        budget, model = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r"), Provider(lambda _: 1.0)
+        held = [await budget.reserve(model, ask("q")) for _ in range(3)]
         budget.settle(held[0], "m", Usage(1, 5, 0, 5))
         budget.release(held[1])
         budget.lose(held[2])
         assert budget.total_tokens() == 10 + held[2].tokens
-        assert budget.stored_holds()["solver"].tokens == held[2].tokens
+        (holds,) = budget.holds_to_write().values()
+        assert holds["solver"].tokens == held[2].tokens
 
     asyncio.run(main())

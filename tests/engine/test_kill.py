@@ -210,9 +210,11 @@ def test_a_budget_is_one_process_s_at_a_time(tmp_path: Path) -> None:
 def hold_claim(path: str, key: str, taken: str) -> None:
     """A child that never ends a call that it has begun."""
     with Store(path) as store:
-        assert CallLocks(store, 60).take(key)
+        locks = CallLocks(store, 60)
+        assert locks.take(key)
         Path(taken).touch()
         time.sleep(600)
+        locks.close()
 
 
 def test_nobody_waits_for_ever_for_a_halted_process(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.reasoning.parse import fill_references, parse_decomposition, split_final
+from fractionate.reasoning.parse import fill_references, parse_decomposition
 
 EXPECTED = ("How many eggs, in all, are there?", "What is #1 times 2.5?")
 FORMS = {
@@ -99,17 +99,3 @@ def test_any_text_is_read_without_error(text: str) -> None:
 def test_references_are_filled_and_unknown_ones_stay() -> None:
     assert fill_references("Is #1 more than #2 or #12?", ["3 eggs", "4"]) == "Is 3 eggs more than 4 or #12?"
     assert fill_references("What is #2?", ["", ""]) == "What is #2?"
-
-
-@pytest.mark.parametrize(
-    ("output", "reasoning"),
-    [
-        ("1. France\n2. Paris\nThe answer is: Paris", "1. France\n2. Paris"),
-        ("A1: So 4.\n\nFinal answer: 18\n\nProblem: another\nFinal answer: 7", "A1: So 4."),
-        ("The answer is: 4", ""),
-        ("no statement at all", "no statement at all"),
-        ("a\n#### 12", "a"),
-    ],
-)
-def test_reasoning_is_cut_before_the_first_final_statement(output: str, reasoning: str) -> None:
-    assert split_final(output)[0] == reasoning

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
-from fractionate.answers.final import Claim, read_bare, read_final, read_span
+from fractionate.answers.claims import Claim
+from fractionate.answers.final import read_bare, read_final, read_span
 from fractionate.types import Answer
+
+MOST_SPANS = 100
+"""Lines of a list that may be an answer's spans; a longer list is none."""
 
 _LISTED = re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)])[ \t]+(\S[^\n]*)$")
 
@@ -15,15 +19,17 @@ def extract_spans(output: str) -> Answer | None:
 
     Commas and "and" do not split, for names hold both ("Copenhagen, Denmark").
     """
-    return read_final(output, _read_spans, _read_unnamed_spans)
+    return read_final(output, read_spans, _read_unnamed_spans)
 
 
-def _read_spans(claim: Claim) -> Answer | None:
+def read_spans(claim: Claim) -> Answer | None:
+    """Read the spans that a naming gives, split at semicolons."""
     return _split_spans(read_span(claim))
 
 
 def _read_unnamed_spans(part: str) -> Answer | None:
-    listed = [_LISTED.match(line) for line in part.strip().splitlines()]
+    lines = part.strip().split("\n", MOST_SPANS)
+    listed = [_LISTED.match(line.rstrip()) for line in lines]
     if len(listed) > 1 and all(listed):
         spans = [read_bare(match[1]) for match in listed if match]
         return tuple(span[0] for span in spans if span) or None

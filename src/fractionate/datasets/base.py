@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from fractionate.types import Answer, Problem, Score
+from fractionate.types import AnswerForm as AnswerForm
 
 Metric = Literal["exact_match", "f1"]
-AnswerForm = Literal["number", "span", "yes-no", "choice", "text"]
-"""What an answer looks like, which decides how the instruction asks for it."""
 
 
 @dataclass(frozen=True, slots=True)

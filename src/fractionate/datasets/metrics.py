@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fractionate.answers.choices import choice, yes_no
-from fractionate.answers.final import clean_span
 from fractionate.answers.numbers import number_of
+from fractionate.answers.sentences import clean_span
 from fractionate.types import Answer, Score
 
 ZERO = Score(0.0, 0.0)
@@ -52,7 +52,9 @@ def _normalize_token(token: str) -> str:
 
 def normalize_span(span: str) -> str:
     """Return a span in DROP's normal form: lower case, no punctuation, no articles, numbers as decimals."""
-    return " ".join(filter(None, map(_normalize_token, _TOKEN_ENDS.split(span))))
+    tokens = [token for token in _TOKEN_ENDS.split(span) if token]
+    normal = {token: _normalize_token(token) for token in set(tokens)}
+    return " ".join(filter(None, map(normal.__getitem__, tokens)))
 
 
 def _token_f1(predicted: set[str], gold: set[str]) -> float:

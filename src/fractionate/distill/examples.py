@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fractionate.answers.final import split_final
+from fractionate.answers.forms import claim_reader
 from fractionate.datasets.base import AnswerForm
 from fractionate.distill.demonstrate import Demonstration
-from fractionate.reasoning.parse import split_final
 from fractionate.reasoning.prompting import (
     decompose_messages,
     final_line,
@@ -119,6 +120,6 @@ def _solver_example(recipe: Recipe, problem: Problem, form: AnswerForm, demonstr
     else:
         messages = single_messages(problem, "student", form, chain_of_thought=False)
     answer = problem.answers[0] if recipe.answer == "gold" else demonstration.prediction or ()
-    rationale = split_final(demonstration.output)[0] if recipe.rationale else ""
+    rationale = split_final(demonstration.output, claim_reader(form))[0] if recipe.rationale else ""
     target = f"{rationale}\n{final_line(answer)}" if rationale else final_line(answer)
     return Example(messages, target, problem.id)

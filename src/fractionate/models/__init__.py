@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fractionate.errors import UsageError
+from fractionate.errors import UsageError, without_secrets
 from fractionate.plugins import find_plugin
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check_name(name: str) -> None:
         return
     nearest = difflib.get_close_matches(prefix, _CLASSES, n=1)
     hint = f" (did you mean {nearest[0] + ':'!r}?)" if nearest and prefix not in _CLASSES else ""
-    raise UsageError(f"unknown model {name!r}{hint}: a model is named {GRAMMAR}")
+    raise UsageError(f"unknown model {without_secrets(name)!r}{hint}: a model is named {GRAMMAR}")
 
 
 def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Model:

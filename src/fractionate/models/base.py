@@ -54,8 +54,8 @@ class Model:
         """Return how many calls can be under way together where the user's limit is `limit`."""
         return limit
 
-    def most_usage(self, request: Request) -> Usage | None:
-        """Return the most that one call can use, which a budget reserves; None where nobody can know."""
+    def most_usage(self, request: Request) -> Usage:
+        """Return the most that one call can use, which a budget reserves. Raises UsageError where nobody can know."""
         return Usage(calls=1, input_tokens=input_bound(request), output_tokens=request.max_tokens)
 
     def samples(self, problem: Problem) -> int | None:

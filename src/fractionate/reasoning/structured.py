@@ -7,12 +7,11 @@ tolerant reading of plain text follows either way.
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from fractionate.types import Role
 
-_FENCE = re.compile(r"^\s*```(?:json)?\s*(.*?)\s*```\s*$", re.DOTALL)
+_FENCE = "```"
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 _FIELDS: dict[Role, dict[str, Any]] = {
     "decomposer": {"subquestions": _STRINGS},
@@ -30,25 +29,36 @@ def response_format(role: Role) -> str:
 
 def as_text(reply: str) -> str:
     """Return the plain text that a structured reply stands for; any other reply as it is."""
-    match = _FENCE.match(reply)
-    body = match.group(1) if match else reply.strip()
+    body = _unfenced(reply)
     if not body.startswith(("{", "[")):
         return reply
     try:
-        value = json.loads(body)
-    except ValueError:
+        return _written(json.loads(body)) or reply
+    except (ValueError, RecursionError):
         return reply
+
+
+def _unfenced(reply: str) -> str:
+    """Return what stands between a Markdown fence's marks, or the reply, without blanks at its ends."""
+    body = reply.strip()
+    if len(body) >= 2 * len(_FENCE) and body.startswith(_FENCE) and body.endswith(_FENCE):
+        body = body[len(_FENCE) : -len(_FENCE)].removeprefix("json").strip()
+    return body
+
+
+def _written(value: Any) -> str:
+    """Return the lines that a JSON value of the role's form stands for, "" for any other."""
     if isinstance(value, list):
         value = {"subquestions": value}
     if not isinstance(value, dict):
-        return reply
+        return ""
     if isinstance(subquestions := value.get("subquestions", value.get("questions")), list):
         return _numbered(subquestions) or "No decomposition"
     if "answer" in value:
         steps = value.get("sub_answers")
         lines = [_numbered(steps)] if isinstance(steps, list) else []
         return "\n".join([*lines, f"The answer is: {_plain(value['answer'])}"]).lstrip()
-    return reply
+    return ""
 
 
 def _numbered(items: list[Any]) -> str:

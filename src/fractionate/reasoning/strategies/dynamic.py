@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from fractionate.reasoning.parse import parse_decomposition, split_final
+from fractionate.answers.final import split_final
+from fractionate.answers.reply import visible
+from fractionate.reasoning.parse import parse_decomposition
 from fractionate.reasoning.program import (
     DECOMPOSE_TOKENS,
     DIRECT_TOKENS,
@@ -61,6 +63,7 @@ def _read_proposal(text: str) -> tuple[str, str]:
 
     Models that run on may state an answer after inventing the follow-up's answer themselves: the follow-up counts.
     """
+    text = visible(text)
     match = re.search(r"follow[- ]?up(?: question)?\s*:\s*(.+)", text, re.IGNORECASE)
     reasoning, final = split_final(text)
     if match and (not final or match.start() < len(reasoning)):
