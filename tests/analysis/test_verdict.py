@@ -76,7 +76,7 @@ def test_neither_only_where_both_parts_are_shown_not_to_pay():
 
 
 def test_a_student_that_costs_as_much_is_shown_not_to_pay():
-    free = {TEACHER: {"input_per_million": 0.0, "output_per_million": 0.0}}
+    free = {**PRICES, TEACHER: {"input_per_million": 0.0, "output_per_million": 0.0}}
     verdict = verdict_of(run(solver=GOOD, pair=GOOD), prices=free)
     assert finding(verdict, "decomposer")["cheaper"] == "no"
     assert verdict.distill == "neither"
