@@ -65,6 +65,8 @@ def dearest(facts: Any) -> Section | None:
         cell["name"]: sum(use["input_tokens"] + use["output_tokens"] for use in cell["usage"].values())
         for cell in facts.results["cells"]
     }
-    name = max(used, key=used.__getitem__, default="")
+    if not used:
+        return None
+    name = max(used, key=used.__getitem__)
     columns = [Column("cell", "cell"), Column("tokens", "tokens", "number")]
     return table_section("dearest", "Most tokens", columns, [{"cell": name, "tokens": f"{used[name]:,}"}])

@@ -126,3 +126,10 @@ def test_dollars_add_up_over_calls(input_a, output_a, input_b, output_b):
     together = pricing.usd("openai:x", a + b)
     apart = (pricing.usd("openai:x", a) or 0) + (pricing.usd("openai:x", b) or 0)
     assert together == pytest.approx(apart)
+
+
+def test_the_machine_of_a_student_is_that_of_its_base_model():
+    prices = {"local:m": PriceConfig(per_hour=3.0), "local:free": PriceConfig(per_hour=0.0)}
+    pricing = Pricing({**prices, "local:n@a": PriceConfig(per_hour=1.0)})
+    asked = ["local:m@a/D-R", "local:m@a/E-A", "local:free@a", "local:unpriced", "openai:x", "local:n@a", "local:n"]
+    assert pricing.machines(asked) == ["local:m", "local:n"], "a student in every cell and its base in none"

@@ -9,6 +9,7 @@ import pytest
 
 from fractionate.cli import main
 from fractionate.engine.store import Store, StoredCall
+from fractionate.pipeline.folder import RunFolder
 from fractionate.types import Completion, Message, Request, Usage
 
 
@@ -34,6 +35,15 @@ def test_list_shows_the_newest_first(folder: Path, capsys: pytest.CaptureFixture
     assert len(out.out.splitlines()) == 2
     assert "How many? 3" in out.out
     assert "2 of 5 calls" in out.err
+
+
+def test_a_runs_folder_says_which_store_it_used(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path_factory.mktemp("run"))
+    run.identify(run.path.parent, folder / "calls.sqlite")
+    assert main(["store", "list", str(run.path), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 5
 
 
 def test_show_prints_one_call_whole(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ and on what else the machine was doing, and would make of one slow batch many de
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -104,6 +104,11 @@ class Pricing:
         """Return the throughput that a model's machine time is priced by, None where none is."""
         rates = self._of(model_name)
         return rates.throughput if rates.per_hour else None
+
+    def machines(self, model_names: Iterable[str]) -> list[str]:
+        """Return the base models of these whose machine has a price by the hour: those to measure the throughput of."""
+        local = [name for name in model_names if name.startswith("local:")]
+        return list(dict.fromkeys(_base(name) for name in local if self._of(name).per_hour))
 
     def source(self, model_name: str) -> str:
         """Return where a model's price comes from, in words, with the table's version and date."""

@@ -29,7 +29,7 @@ _EPILOGS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Every completed model call is a row of a SQLite file (calls.sqlite in the run's folder, or run.store).\n"
+        "Every completed model call is a row of a SQLite file (calls.sqlite beside the config, or run.store).\n"
         "These commands read it, take rows out as JSON lines, or delete rows. It never holds an API key."
     )
     parser.epilog = "\n".join(["examples:", *(epilog.partition("\n")[2] for epilog in _EPILOGS.values())])
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             epilog=_EPILOGS[name],
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        action.add_argument("store", metavar="STORE", type=Path, help="the SQLite file, or the run's folder")
+        action.add_argument("store", metavar="STORE", type=Path, help="the SQLite file, its folder or a run's folder")
         if name == "show":
             action.add_argument("key", metavar="KEY", help="the call's key, or how it begins")
         if name == "export":
@@ -69,10 +69,18 @@ def run(args: argparse.Namespace) -> int:
     """Open the store and do what was asked."""
     from fractionate.engine.store import Store
 
-    path = args.store / _NAME if args.store.is_dir() else args.store
+    path = _store_in(args.store) if args.store.is_dir() else args.store
     action = {"list": _list, "show": _show, "export": _export, "purge": _purge}[args.action]
     with closing(Store(path, read_only=not (args.action == "purge" and args.yes))) as store:
         return action(store, args)
+
+
+def _store_in(folder: Path) -> Path:
+    """Return the store that a run's folder says it used, or else the one that lies in the folder."""
+    from fractionate.pipeline.folder import RunFolder
+
+    beside = folder / _NAME
+    return beside if beside.is_file() else RunFolder(folder).store() or beside
 
 
 def _list(store: Store, args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from fractionate.analysis.pricing import Pricing
 from fractionate.errors import UsageError
 from fractionate.files import write_text
 from fractionate.pipeline.folder import RunFolder
@@ -17,7 +18,8 @@ from fractionate.types import Throughput
 def measure_speed(run: Run) -> None:
     """Measure every local base model whose machine has a price, unless this folder holds its throughput already."""
     known = read_speed(run.folder)
-    wanted = [name for name in _priced_by_the_hour(run) if name not in known]
+    asked = [component.model for pair in run.pairs() for component in (pair.decomposer, pair.solver)]
+    wanted = [name for name in Pricing.of(run.config).machines(asked) if name not in known]
     if not wanted:
         return
     from fractionate.models.local.model import LocalModel
@@ -41,12 +43,6 @@ def read_speed(folder: RunFolder) -> dict[str, Throughput]:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(f"{folder.throughput} cannot be read ({error}): delete it and evaluate again") from None
-
-
-def _priced_by_the_hour(run: Run) -> list[str]:
-    models = [component.model for pair in run.pairs() for component in (pair.decomposer, pair.solver)]
-    priced = [name for name in models if name.startswith("local:") and name in run.config.prices]
-    return [name for name in dict.fromkeys(priced) if run.config.prices[name].per_hour]
 
 
 def _write_speed(folder: RunFolder, speeds: Mapping[str, Throughput]) -> None:
