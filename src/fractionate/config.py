@@ -59,8 +59,10 @@ class ModelOptions(_Section):
     base_url: str = Field(default="", description="endpoint of an `openai:` model, instead of OPENAI_BASE_URL")
     api_key_env: str = Field(default="", description="environment variable that holds the key")
     temperature: float = Field(default=0.0, ge=0, description="sampling temperature of a first sample")
-    max_tokens: int = Field(default=0, ge=0, description="output tokens a call at most; 0 takes the strategy's own")
-    batch_size: int = Field(default=16, ge=1, description="rows a batch of a local model")
+    max_tokens: int = Field(
+        default=0, ge=0, description="at most this many output tokens per call; 0 takes the strategy's own"
+    )
+    batch_size: int = Field(default=16, ge=1, description="rows per batch of a local model")
     device: str = Field(default="", description="cpu or cuda[:N] for a local model; the best there is if empty")
     style: Literal["", "instruct", "student"] = Field(
         default="", description="prompt style: full instructions, or the short form students are trained on"
@@ -130,7 +132,7 @@ Cap = Annotated[int, Field(ge=1, le=50)] | Literal["default", "none"]
 class DecomposerConfig(_Section):
     """A decomposer asked in a way of its own, under [decomposers.NAME]: what is not given is as in [run]."""
 
-    model: str = Field(default="teacher", description='who is asked: "teacher", "solver", "student" or a model name')
+    model: str = Field(default="teacher", description='the model: "teacher", "solver", "student" or a model name')
     cap: Cap | None = Field(default=None, description="subquestions at most: a number, default, or none")
     shots: int | None = Field(default=None, ge=0, le=1, description="worked examples in its instruction (0 or 1)")
     context: bool | None = Field(default=None, description="whether it sees the question's passage")
@@ -150,7 +152,7 @@ class RunConfig(_Section):
         description="decomposer and solver of the only cells to measure, instead of every decomposer with every solver",
     )
     variants: list[Variant] = Field(default=["D-R"], description="students to train; [] trains none")
-    samples: int = Field(default=2, ge=1, le=100, description="chances a question has to pass the screen")
+    samples: int = Field(default=2, ge=1, le=100, description="chances per question to pass the screen")
     sample_temperature: float = Field(default=0.7, ge=0, description="temperature of the second and later chances")
     seed: int = Field(default=0, ge=0, description="seed of sampling, training and resampling")
     cap: Cap = Field(
@@ -187,22 +189,22 @@ class LimitsConfig(_Section):
     """How hard a server may be asked."""
 
     concurrency: int = Field(default=64, ge=1, description="requests in flight at most")
-    requests_per_minute: float | None = Field(default=None, gt=0, description="requests a minute at most")
-    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens a minute at most")
-    timeout_s: float = Field(default=120.0, gt=0, description="seconds a call may take")
-    attempts: int = Field(default=6, ge=1, description="times a call is sent before it is given up")
+    requests_per_minute: float | None = Field(default=None, gt=0, description="requests per minute at most")
+    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens per minute at most")
+    timeout_s: float = Field(default=120.0, gt=0, description="the most seconds per call")
+    attempts: int = Field(default=6, ge=1, description="attempts per call before it is given up")
 
 
 class PriceConfig(_Section):
     """What one model costs, under [prices."NAME"]. User prices win over the dated price table."""
 
-    input_per_million: float | None = Field(default=None, ge=0, description="dollars a million input tokens")
+    input_per_million: float | None = Field(default=None, ge=0, description="dollars per million input tokens")
     cached_input_per_million: float | None = Field(
         default=None, ge=0, description="the same for cached input; input's if absent"
     )
-    output_per_million: float | None = Field(default=None, ge=0, description="dollars a million output tokens")
+    output_per_million: float | None = Field(default=None, ge=0, description="dollars per million output tokens")
     per_hour: float | None = Field(
-        default=None, ge=0, description="dollars an hour of the machine a local model runs on"
+        default=None, ge=0, description="dollars per hour of the machine a local model runs on"
     )
 
 

@@ -174,7 +174,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_t_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Return Student's interval of an unbounded mean (dollars a question); unbounded below two values."""
+    """Return Student's interval of an unbounded mean (dollars per question); unbounded below two values."""
     import numpy as np
     from scipy.special import stdtrit
 

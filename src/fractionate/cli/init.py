@@ -8,7 +8,7 @@ from pathlib import Path
 CONFIG = """\
 # A run of fractionate. `fractionate run fractionate.toml` takes it from questions to a verdict.
 # As written it runs on the embedded data set with a small local model: no key, no hub.
-# To use your own: point [data] at a JSONL, CSV or Parquet file with a question and an answer a row, and name models.
+# To use your own: point [data] at a JSONL, CSV or Parquet file with a question and an answer per row, and name models.
 
 [data]
 train = "atlas#train@0-79"         # or "jsonl:train.jsonl"; the students learn from these questions
@@ -27,7 +27,7 @@ max_tokens = 96
 [run]
 strategies = ["single", "static"]
 variants = ["D-T"]                 # students to train; [] trains none
-samples = 2                        # chances a question has to pass the screen
+samples = 2                        # chances per question to pass the screen
 seed = 0
 
 # [budget]

@@ -1,6 +1,6 @@
 """Screening by the answer: a demonstration is kept when the teacher's own solution along it reaches the gold answer.
 
-At most one demonstration a question is kept, the first that passes (paper §3: D-R).
+At most one demonstration per question is kept, the first that passes (paper §3: D-R).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Timeouts for thousands of calls a second: one timer for all, since all have the same patience.
+"""Timeouts for thousands of calls per second: one timer for all, since all have the same patience.
 
 `asyncio.timeout` puts a timer of its own on the loop's heap for every call; calls that all have the same limit run out
 in the order in which they began, so a queue does.

@@ -255,7 +255,7 @@ def main() -> int:
     )
     parser.add_argument("out", type=Path, metavar="OUT.jsonl")
     parser.add_argument("references", nargs="+", metavar="REFERENCE", help="data references such as 'atlas#test@0-303'")
-    parser.add_argument("--samples", type=int, default=2, help="chances a question is recorded with (default: 2)")
+    parser.add_argument("--samples", type=int, default=2, help="chances recorded per question (default: 2)")
     parser.add_argument("--flaws", type=float, default=0.2, help="share of flawed demonstrations (default: 0.2)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the flaws (default: 0)")
     arguments = parser.parse_args()

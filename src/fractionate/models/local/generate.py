@@ -209,7 +209,7 @@ class _Batch:
         return self._forward([row[length:] for row, length in zip(tokens, cut, strict=True)])
 
     def _forward(self, rows: list[list[int]]) -> Any:
-        """Read one stretch of tokens a row (left-padded) behind the cache; return the last token's logits."""
+        """Read one stretch of tokens per row (left-padded) behind the cache; return the last token's logits."""
         width = max(len(row) for row in rows)
         pads = torch.tensor([width - len(row) for row in rows], device=self.device)
         ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=self.device)

@@ -102,7 +102,7 @@ class OpenAIBatchModel(ProviderBatchModel):
 
         First come the batches that an earlier run left open. Requests that a batch leaves unanswered (it expired, or
         some failed for a passing reason) are submitted again, at most `ROUNDS` times in all. `on_sent` is told how many
-        requests a batch took along.
+        requests each batch took along.
         """
         wanted = {self.key(request): position for position, request in enumerate(requests)}
         faults: dict[str, Fault] = {}
