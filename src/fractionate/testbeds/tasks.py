@@ -1,0 +1,132 @@
+"""What a training run needs of a testbed: batches of tensors by sample number, models by name, ceilings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+from fractionate.errors import UsageError
+
+Tensor = Any
+TEACH = ("none", "divide", "solve", "both")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tensors on the run's device: images (n, side, side) uint8, labels (n,) int64, and hints where the task has them."""
+
+    images: Tensor
+    labels: Tensor
+    hints: Tensor | None = None
+
+
+class Task(Protocol):
+    """A testbed as a stream of samples."""
+
+    name: str
+    models: tuple[str, ...]
+
+    def batch(self, split: str, start: int, count: int, device: str) -> Batch:
+        """Return samples start … start + count − 1 of a split."""
+        ...
+
+    def model(self, name: str, **options: Any) -> Any:
+        """Return an untrained model."""
+        ...
+
+    def ceilings(self) -> dict[str, Fraction]:
+        """Return the Bayes ceilings by what is known."""
+        ...
+
+
+class AllPairsTask:
+    """All-Pairs k-m."""
+
+    models = ("type-net", "resnet-18", "resnet-34")
+
+    def __init__(self, pairs: int, types: int, seed: int = 0, side: int | None = None) -> None:
+        from fractionate.testbeds.allpairs.generator import AllPairs
+
+        self._settings = {"pairs": pairs, "types": types, "seed": seed, "side": AllPairs(pairs, types, side=side).side}
+        self.name = "allpairs " + " ".join(f"{key}={value}" for key, value in self._settings.items())
+        self._generators: dict[tuple[str, str], Any] = {}
+
+    def batch(self, split: str, start: int, count: int, device: str) -> Batch:
+        """Return samples start … start + count − 1 of a split, made on the device (NumPy where that is the CPU)."""
+        from fractionate.testbeds.allpairs.generator import AllPairs
+
+        made = self._generators.setdefault(
+            (split, device), AllPairs(**self._settings, split=split, device=_maker(device))
+        ).take(start, count)
+        return Batch(_tensor(made.images), _tensor(made.labels))
+
+    def model(self, name: str, **options: Any) -> Any:
+        """Return an untrained model."""
+        from fractionate.testbeds.allpairs.resnet import ResNet
+        from fractionate.testbeds.allpairs.typenet import TypeNet
+
+        builders = {"type-net": TypeNet, "resnet-18": lambda: ResNet(18), "resnet-34": lambda: ResNet(34)}
+        return _built(name, builders, options)
+
+    def ceilings(self) -> dict[str, Fraction]:
+        """Return the Bayes ceilings by what is known."""
+        from fractionate.testbeds.ceilings import allpairs_ceilings
+
+        return allpairs_ceilings(int(self._settings["pairs"]), int(self._settings["types"]))
+
+
+class PentominoTask:
+    """Knowledge Matters."""
+
+    models = ("block-types", "conv-types", "two-tier", "mlp")
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed, self.name = seed, f"pentomino seed={seed}"
+        self._generators: dict[tuple[str, str], Any] = {}
+
+    def batch(self, split: str, start: int, count: int, device: str) -> Batch:
+        """Return samples start … start + count − 1 of a split, made on the device (NumPy where that is the CPU)."""
+        from fractionate.testbeds.pentomino.generator import Pentomino
+
+        made = self._generators.setdefault(
+            (split, device), Pentomino(self.seed, split, device=_maker(device))
+        ).take(start, count)
+        return Batch(_tensor(made.images), _tensor(made.labels), _tensor(made.hints))
+
+    def model(self, name: str, **options: Any) -> Any:
+        """Return an untrained model."""
+        from fractionate.testbeds.pentomino import nets
+
+        builders = {
+            "block-types": nets.BlockTypes,
+            "conv-types": nets.ConvTypes,
+            "two-tier": nets.TwoTier,
+            "mlp": nets.PixelMLP,
+        }
+        return _built(name, builders, options)
+
+    def ceilings(self) -> dict[str, Fraction]:
+        """Return the Bayes ceilings by what is known."""
+        from fractionate.testbeds.ceilings import pentomino_ceilings
+
+        return pentomino_ceilings()
+
+
+def _built(name: str, builders: dict[str, Any], options: dict[str, Any]) -> Any:
+    if name not in builders:
+        raise UsageError(f"unknown model {name!r}: choose one of {', '.join(builders)}")
+    try:
+        return builders[name](**options)
+    except TypeError:
+        raise UsageError(f"model {name!r} does not take all of the options {', '.join(sorted(options))}") from None
+
+
+def _maker(device: str) -> str | None:
+    return None if device == "cpu" else device
+
+
+def _tensor(array: Any) -> Tensor:
+    import torch
+
+    return torch.as_tensor(array)
