@@ -49,7 +49,7 @@ def pentomino_ceilings() -> dict[str, Fraction]:
 def stage(ceilings: Mapping[str, Fraction], low: float, high: float) -> str:
     """Return, in words, where an accuracy with the interval low … high stands among the ceilings."""
     known = {CHANCE: Fraction(1, 2), **ceilings}
-    reached = [name for name, value in known.items() if low <= value <= high]
+    reached = [name for name, value in known.items() if low - 1e-9 <= value <= high + 1e-9]
     if reached:
         return "at " + " = ".join(f"“{name}” ({float(known[name]):.3f})" for name in reached)
     below = max((item for item in known.items() if item[1] < low), key=lambda item: item[1], default=None)

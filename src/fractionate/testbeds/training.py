@@ -18,8 +18,11 @@ import io
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,12 +100,28 @@ def train(task: Task, settings: TrainSettings, out: Path, say: Say = lambda line
         say(f"{out} holds the complete run")
         return TrainResult(**json.loads((out / "result.json").read_text(encoding="utf-8")))
     run.resume()
-    try:
-        run.train()
-    except KeyboardInterrupt:
-        run.checkpoint()
-        raise
+    with _interrupt_between_steps() as interrupted:
+        run.train(interrupted)
     return run.finish()
+
+
+@contextmanager
+def _interrupt_between_steps() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of a step, so that a checkpoint never holds half of one."""
+    came = False
+
+    def note(*_: object) -> None:
+        nonlocal came
+        came = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check(task: Task, settings: TrainSettings) -> None:
@@ -147,36 +166,37 @@ class _Run:
             self._model = self._model.to(memory_format=torch.channels_last)
         self._optimizer = torch.optim.Adam(self._model.parameters(), lr=settings.learning_rate)
         self._forward = torch.compile(self._model) if settings.compile else self._model
-        self._step, self._curve = 0, []  # type: int, list[dict[str, float]]
+        self._step = 0
+        self._curve: list[dict[str, float]] = []
+        self._stretch = [0, 0.0, 0.0]  # steps, loss and right answers since the last look
         self._spent, self._cpu_spent = 0.0, 0.0
         self._fixed: Batch | None = None
         self._order: tuple[int, Tensor] | None = None
 
     # ------------------------------------------------------------ the loop
 
-    def train(self) -> None:
-        """Take the steps that are left."""
+    def train(self, interrupted: Callable[[], bool]) -> None:
+        """Take the steps that are left. Raises KeyboardInterrupt, with all kept, once `interrupted` says so."""
         settings = self._settings
         self._start_clock()
         said = saved = time.monotonic()
-        right, seen, loss_sum = 0.0, 0, 0.0
         while self._step * settings.batch < settings.samples and not self._stops():
             loss, correct = self._take_step()
-            right, seen, loss_sum = right + correct, seen + 1, loss_sum + loss
+            self._stretch = [self._stretch[0] + 1, self._stretch[1] + loss, self._stretch[2] + correct]
             self._step += 1
             samples = self._step * settings.batch
             if samples // settings.validate_every > (samples - settings.batch) // settings.validate_every:
-                self._look(right / seen / settings.batch, loss_sum / seen)
-                right, seen, loss_sum = 0.0, 0, 0.0
+                self._look()
             now = time.monotonic()
             if now - said > 10:
                 said = now
                 speed = samples / max(self._elapsed(), 1e-9)
                 self._say(f"{samples:,} of {settings.samples:,} samples, {speed:,.0f} per second, loss {loss:.4f}")
-            # A checkpoint is taken only where a stretch of the curve begins, so that a resumed curve is the same.
-            if not seen and now - saved > settings.checkpoint_s:
+            if now - saved > settings.checkpoint_s or interrupted():
                 saved = now
                 self.checkpoint()
+            if interrupted():
+                raise KeyboardInterrupt
 
     def _take_step(self) -> tuple[float, float]:
         torch, settings = self._torch, self._settings
@@ -228,16 +248,18 @@ class _Run:
             self._order = turn, order.to(self._settings.device)
         return self._order[1]
 
-    def _look(self, train_accuracy: float, loss: float) -> None:
+    def _look(self) -> None:
+        steps, loss, right = self._stretch
         accuracy = self._accuracy("validation", self._settings.validation)
         row = {
             "samples": self._step * self._settings.batch,
             "seconds": round(self._elapsed(), 2),
-            "train_loss": loss,
-            "train_accuracy": train_accuracy,
+            "train_loss": loss / steps,
+            "train_accuracy": right / steps / self._settings.batch,
             "validation_accuracy": accuracy,
         }
         self._curve.append(row)
+        self._stretch = [0, 0.0, 0.0]
         low, high = wilson(accuracy, self._settings.validation)
         where = stage(self._task.ceilings(), low, high)
         self._say(f"{row['samples']:,} samples, {row['seconds']:.0f} s: validation accuracy {accuracy:.4f}, {where}")
@@ -268,6 +290,7 @@ class _Run:
             "optimizer": self._optimizer.state_dict(),
             "step": self._step,
             "curve": self._curve,
+            "stretch": self._stretch,
             "seconds": self._elapsed(),
             "cpu_seconds": self._cpu_elapsed(),
         }
@@ -281,7 +304,7 @@ class _Run:
         state = self._torch.load(path, map_location=self._settings.device, weights_only=True)
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._step, self._curve = state["step"], state["curve"]
+        self._step, self._curve, self._stretch = state["step"], state["curve"], state["stretch"]
         self._spent, self._cpu_spent = state["seconds"], state["cpu_seconds"]
         self._say(f"going on at {self._step * self._settings.batch:,} samples")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from fractionate.errors import UsageError
 from fractionate.testbeds.allpairs.scenes import MARGIN, Painter, Placement
@@ -71,6 +72,10 @@ class AllPairs:
         self._xp = arrays_for(device)
         self._painter = Painter(self._xp, self.side)
         self._root = root(seed, "allpairs", f"{pairs}-{types}", str(self.side), split)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what another process needs to make the same samples: the arguments alone."""
+        return AllPairs, (self.pairs, self.types, self.seed, self.split, self.side, self.device)
 
     def take(self, start: int, count: int) -> AllPairsBatch:
         """Return samples start … start + count − 1."""

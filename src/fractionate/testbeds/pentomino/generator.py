@@ -49,6 +49,10 @@ class Pentomino:
         self._patterns = self._xp.array(patterns())
         self._conflicts = self._xp.array(conflicts().reshape(-1))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what another process needs to make the same samples: the arguments alone."""
+        return Pentomino, (self.seed, self.split, self.device)
+
     def take(self, start: int, count: int) -> PentominoBatch:
         """Return samples start … start + count − 1."""
         xp = self._xp

@@ -47,68 +47,68 @@ def distinct_blocks(images: Tensor) -> tuple[Tensor, Tensor]:
 class BlockTypes(nn.Module):  # type: ignore[misc]
     """The generic model: types of blocks, their histogram, a relation over it; trained end to end on the label alone.
 
-    Built in: the image is cut into its 8 × 8 blocks; one network types every block; the relation sees how many blocks
-    there are of each type, not where. Not built in: how many classes there are, which drawings belong together, what a
-    sprite is, that there are three, what is asked about them.
+    Built in: the image is cut into its 8 × 8 blocks; one network types every block, and nothing in a black one (it has no
+    biases); the relation sees how much there is of each type, not where. Not built in: how many classes there are, which
+    drawings belong together, that there are three sprites, what is asked about them.
     """
 
-    def __init__(self, hidden: int = 256, types: int = 64, relation: int = 128) -> None:
+    def __init__(self, hidden: int = 512, types: int = 256, relation: int = 256) -> None:
         super().__init__()
         self.types = types
-        self.perceive = nn.Sequential(nn.Linear(_PIXELS, hidden), nn.ReLU(), nn.Linear(hidden, types))
-        self.relate = nn.Sequential(
-            nn.BatchNorm1d(types),
-            nn.Linear(types, relation),
-            nn.BatchNorm1d(relation),
-            nn.ReLU(),
-            nn.Linear(relation, 2),
+        self.perceive = nn.Sequential(
+            nn.Linear(_PIXELS, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, types, bias=False)
         )
+        self.relate = _relation(types, relation)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, (n, 2)."""
         patterns, which = distinct_blocks(images)
-        return self.relate(_counts(which, len(patterns)) @ self.perceive(patterns).softmax(1))
+        return self.relate(_counts(which, len(patterns)) @ self.perceive(patterns).relu())
 
     def loss(self, images: Tensor, labels: Tensor, hints: Tensor, teach: str) -> tuple[Tensor, Tensor]:
-        """Return the loss and the logits; hints teach what `teach` says: "none", "divide", "solve" or "both"."""
+        """Return the loss and the logits; hints teach what `teach` says.
+
+        "divide" adds the cross-entropy of every sprite's class among the first ten types; "solve" adds that of the
+        relation on the true histogram, one type per class; "both" adds both; "none" neither.
+        """
         patterns, which = distinct_blocks(images)
         counts, typed = _counts(which, len(patterns)), self.perceive(patterns)
-        logits = self.relate(counts @ typed.softmax(1))
+        logits = self.relate(counts @ typed.relu())
         loss = functional.cross_entropy(logits, labels)
         if teach in ("divide", "both"):
-            loss = loss + _block_loss(typed, which, counts, hints)
+            truth, weights = _truth(which, hints, len(patterns)), counts.sum(0)[1:]
+            each = functional.cross_entropy(typed[1:, : len(CLASSES)], truth[1:] - 1, reduction="none")
+            loss = loss + (each * weights).sum() / weights.sum()
         if teach in ("solve", "both"):
-            truth = functional.one_hot(hints, self.types).sum(1).float()
-            loss = loss + functional.cross_entropy(self.relate(truth), labels)
+            histogram = functional.one_hot(hints, 1 + self.types).sum(1)[:, 1:].float()
+            loss = loss + functional.cross_entropy(self.relate(histogram), labels)
         return loss, logits
 
 
 class ConvTypes(nn.Module):  # type: ignore[misc]
     """The more generic model: overlapping convolutions, types, their histogram over all places, a relation.
 
-    Built in: locality, one network for every place, and that the relation sees a histogram. Nothing of blocks: the
-    receptive field is 17 px and types are read every 4 px.
+    Built in: locality, one network for every place, nothing in a black one, and that the relation sees a histogram.
+    Nothing of blocks: the receptive field is 17 px and types are read every 4 px.
     """
 
-    def __init__(self, width: int = 24, types: int = 64, relation: int = 128) -> None:
+    def __init__(self, width: int = 24, types: int = 128, relation: int = 256) -> None:
         super().__init__()
-        self.types = types
         self.perceive = nn.Sequential(
-            *_conv(1, width, 5, 2), *_conv(width, 2 * width, 3, 2), *_conv(2 * width, 3 * width, 3, 1)
-        )
-        self.type = nn.Conv2d(3 * width, types, 1)
-        self.relate = nn.Sequential(
-            nn.BatchNorm1d(types, momentum=0.02),
-            nn.Linear(types, relation),
-            nn.BatchNorm1d(relation, momentum=0.02),
+            nn.Conv2d(1, width, 5, 2, 2, bias=False),
             nn.ReLU(),
-            nn.Linear(relation, 2),
+            nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(2 * width, 3 * width, 3, 1, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(3 * width, types, 1, bias=False),
+            nn.ReLU(),
         )
+        self.relate = _relation(types, relation)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, (n, 2)."""
-        typed = self.type(self.perceive(images[:, None].float())).softmax(1)
-        return self.relate(typed.sum((2, 3)))
+        return self.relate(self.perceive(images[:, None].float()).sum((2, 3)))
 
 
 class TwoTier(nn.Module):  # type: ignore[misc]
@@ -160,12 +160,8 @@ class PixelMLP(nn.Module):  # type: ignore[misc]
         return self.net(images.flatten(1).float())
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int) -> list[Any]:
-    return [
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs, momentum=0.02),
-        nn.ReLU(),
-    ]
+def _relation(types: int, hidden: int) -> Any:
+    return nn.Sequential(nn.Linear(types, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, 2))
 
 
 def _counts(which: Tensor, blocks: int) -> Tensor:
@@ -174,8 +170,12 @@ def _counts(which: Tensor, blocks: int) -> Tensor:
     return counts.scatter_add_(1, which, torch.ones_like(which, dtype=counts.dtype))
 
 
+def _truth(which: Tensor, hints: Tensor, blocks: int) -> Tensor:
+    """Return each distinct block's hint: equal blocks have equal hints."""
+    return torch.zeros(blocks, dtype=torch.int64, device=which.device).scatter_(0, which.flatten(), hints.flatten())
+
+
 def _block_loss(typed: Tensor, which: Tensor, counts: Tensor, hints: Tensor) -> Tensor:
     """Return the mean cross-entropy of all blocks' types, each distinct block weighted by how often it is there."""
-    truth = torch.zeros(len(typed), dtype=torch.int64, device=typed.device)
-    truth[which.flatten()] = hints.flatten()  # equal blocks have equal hints
-    return (functional.cross_entropy(typed, truth, reduction="none") * counts.sum(0)).sum() / which.numel()
+    each = functional.cross_entropy(typed, _truth(which, hints, len(typed)), reduction="none")
+    return (each * counts.sum(0)).sum() / which.numel()

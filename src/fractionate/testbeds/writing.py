@@ -1,0 +1,210 @@
+"""Write samples as files: PNG + CSV, WebDataset tar shards, or Parquet shards.
+
+Samples are made in parts of 512, one after the other or by several processes, and written in order as they come, so that
+memory stays flat and the files are the same, byte for byte, for any number of workers. A part's last file is written
+before the CSV is closed: an interrupted run leaves no CSV, and the same command begins anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fractionate.errors import FractionateError, UsageError, missing_extra
+from fractionate.files import write_text
+
+PART = 512
+FORMS = ("png", "webdataset", "parquet")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample as it is written: a PNG, the label, and hints as plain numbers."""
+
+    number: int
+    png: bytes
+    label: int
+    hints: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The sample's name, from its number."""
+        return f"{self.number:08d}"
+
+
+def write_samples(
+    source: Any,
+    out: Path,
+    start: int,
+    count: int,
+    *,
+    form: str = "png",
+    shard_size: int = 10_000,
+    hints: bool = True,
+    workers: int = 1,
+    say: Say = lambda line: None,
+) -> dict[str, Any]:
+    """Write samples start … start + count − 1 of an `AllPairs` or `Pentomino` into the folder `out`.
+
+    Returns {"count", "share_true", "files"}, the files relative to `out`: the CSV first, or the shards. Raises UsageError
+    for a folder that is not empty, numbers that cannot be, or a package that is missing.
+    """
+    _check(out, start, count, form, shard_size, workers)
+    out.mkdir(parents=True, exist_ok=True)
+    counted = _Counted(_samples(source, start, count, hints, workers), count, say)
+    if form == "png":
+        files = _write_pngs(counted, out)
+    else:
+        write = _write_tar if form == "webdataset" else _write_parquet
+        files = []
+        ending = "tar" if form == "webdataset" else "parquet"
+        stream = iter(counted)
+        for shard in range(-(-count // shard_size)):
+            path = out / f"shard-{shard:05d}.{ending}"
+            write((sample for _, sample in zip(range(min(shard_size, count - shard * shard_size)), stream)), path)
+            files.append(path.name)
+    return {"count": count, "share_true": counted.true / count, "files": files}
+
+
+def _check(out: Path, start: int, count: int, form: str, shard_size: int, workers: int) -> None:
+    for name, value, least in (("count", count, 1), ("start", start, 0), ("shard-size", shard_size, 1), ("workers", workers, 1)):
+        if value < least:
+            raise UsageError(f"{name} must be {least} or more, not {value}")
+    if form not in FORMS:
+        raise UsageError(f"format must be one of {', '.join(FORMS)}, not {form!r}")
+    if find_spec("PIL") is None:
+        raise missing_extra("pillow", "testbeds", "writing images")
+    if form == "parquet" and find_spec("pyarrow") is None:
+        raise missing_extra("pyarrow", "parquet", "writing Parquet")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not an empty folder: give another --out, or remove it")
+
+
+class _Counted:
+    """Samples as they pass: how many were true, and a line now and then."""
+
+    def __init__(self, samples: Iterator[Sample], count: int, say: Say) -> None:
+        self._samples, self._count, self._say, self.true = samples, count, say, 0
+
+    def __iter__(self) -> Iterator[Sample]:
+        for done, sample in enumerate(self._samples, 1):
+            self.true += sample.label
+            if done % 10_000 == 0:
+                self._say(f"{done:,} of {self._count:,} samples")
+            yield sample
+
+
+def _samples(source: Any, start: int, count: int, hints: bool, workers: int) -> Iterator[Sample]:
+    parts = [(source, first, min(PART, start + count - first), hints) for first in range(start, start + count, PART)]
+    if workers == 1:
+        for part in parts:
+            yield from _part(part)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        # A few parts ahead and no more, so that memory stays flat where writing is slower than making.
+        ahead = [pool.submit(_part, part) for part in parts[: 2 * workers]]
+        for place in range(len(parts)):
+            made = ahead.pop(0).result()
+            if place + 2 * workers < len(parts):
+                ahead.append(pool.submit(_part, parts[place + 2 * workers]))
+            yield from made
+
+
+def _part(part: tuple[Any, int, int, bool]) -> list[Sample]:
+    source, first, count, hints = part
+    batch = source.take(first, count)
+    scale = 255 if int(batch.images.max(initial=0)) <= 1 else 1
+    return [
+        Sample(first + row, _png(batch.images[row] * scale), int(batch.labels[row]), _hints(batch, row) if hints else {})
+        for row in range(count)
+    ]
+
+
+def _hints(batch: Any, row: int) -> dict[str, Any]:
+    if hasattr(batch, "hints"):
+        return {"blocks": batch.hints[row].tolist()}
+    return {
+        "classes": batch.classes[row].tolist(),
+        "boxes": batch.boxes[row].tolist(),
+        "histogram": batch.histogram[row].tolist(),
+        "parities": batch.parities[row].tolist(),
+    }
+
+
+def _png(image: Any) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def _write_pngs(samples: _Counted, out: Path) -> list[str]:
+    (out / "images").mkdir()
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    head = False
+    for sample in samples:
+        if not head:
+            writer.writerow(["file", "label", *sample.hints])
+            head = True
+        file = f"images/{sample.name}.png"
+        _write_bytes(sample.png, out / file)
+        writer.writerow([file, sample.label, *(json.dumps(value) for value in sample.hints.values())])
+    write_text(rows.getvalue(), out / "samples.csv")
+    return ["samples.csv", "images"]
+
+
+def _write_bytes(content: bytes, path: Path) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _write_tar(samples: Iterator[Sample], path: Path) -> None:
+    """Write a WebDataset shard: for each sample NAME.png, NAME.cls and, with hints, NAME.json."""
+    beside = path.with_suffix(".part")
+    try:
+        with tarfile.open(beside, "w") as tar:
+            for sample in samples:
+                members = {"png": sample.png, "cls": str(sample.label).encode()}
+                if sample.hints:
+                    members["json"] = json.dumps(sample.hints).encode()
+                for ending, content in members.items():
+                    member = tarfile.TarInfo(f"{sample.name}.{ending}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+        beside.replace(path)
+    except OSError as error:
+        raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write_parquet(samples: Iterator[Sample], path: Path) -> None:
+    """Write a Parquet shard: the image as {"bytes", "path"}, as Hugging Face's Image feature reads it, label and hints."""
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [
+        {"image": {"bytes": sample.png, "path": f"{sample.name}.png"}, "label": sample.label, **sample.hints}
+        for sample in samples
+    ]
+    beside = path.with_suffix(".part")
+    try:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), beside)
+        beside.replace(path)
+    except OSError as error:
+        raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        beside.unlink(missing_ok=True)
