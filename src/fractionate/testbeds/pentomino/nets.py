@@ -21,7 +21,7 @@ BLOCK_CLASSES = len(CLASSES) + 1
 
 _PIXELS = BLOCK * BLOCK
 _GATHER = 0x0102040810204080
-"""Times eight bytes of 0 or 1, this leaves their bits in the topmost byte, the first pixel in its highest bit."""
+"""Times eight bytes of 0 or 1, this leaves their bits in the topmost byte, the first pixel in its lowest bit."""
 
 Tensor = Any
 
@@ -39,7 +39,7 @@ def distinct_blocks(images: Tensor) -> tuple[Tensor, Tensor]:
     found, place = torch.unique(keys[occupied], return_inverse=True)
     which = torch.zeros_like(keys)
     which[occupied] = place + 1
-    pixels = shifts[:, None] + torch.arange(BLOCK - 1, -1, -1, device=images.device)
+    pixels = shifts[:, None] + torch.arange(BLOCK, device=images.device)
     patterns = (torch.cat([torch.zeros_like(found[:1]), found])[:, None] >> pixels.flatten()) & 1
     return patterns.float(), which
 
