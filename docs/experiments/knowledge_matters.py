@@ -1,6 +1,7 @@
 """Knowledge Matters: solved without hints, the published comparison, and which part should be taught.
 
-    python docs/experiments/knowledge_matters.py --out runs/knowledge-matters [--part solve|generic|table|teach] [--minutes 9]
+    python docs/experiments/knowledge_matters.py --out runs/knowledge-matters [--part solve|generic|table|teach]
+    [--minutes 9]
 
 Units of work are done one by one and kept in the folder, so that the same command goes on where it was cut off; with
 --minutes it stops by itself after the unit (or checkpoint) under way. At the end it prints the tables of
@@ -59,8 +60,9 @@ def units(part: str) -> Iterator[Unit]:
             for learner in ("svm-linear", "svm-rbf", "knn", "tree", "forest"):
                 if (learner, size) not in CUT:
                     yield f"table/{learner}-{size}", fitted(learner, size)
-            yield f"table/mlp-{size}", trained(
-                model="mlp", model_options={"hidden": 512}, train_size=size, samples=100_000
+            yield (
+                f"table/mlp-{size}",
+                trained(model="mlp", model_options={"hidden": 512}, train_size=size, samples=100_000),
             )
             for teach in ("none", "divide"):
                 settings = {"model": "two-tier", "train_size": size, "samples": 600_000, "teach": teach}
@@ -92,7 +94,17 @@ def report(out: Path) -> None:
                 f"| {one['stage']} | {one['cpu_seconds']:.0f} |"
             )
     print("\n| learner | 20k | 40k | 80k | published 20k / 40k / 80k |\n| --- | --- | --- | --- | --- |")
-    learners = ("svm-linear", "svm-rbf", "knn", "tree", "forest", "mlp", "two-tier-none", "two-tier-divide", "block-types")
+    learners = (
+        "svm-linear",
+        "svm-rbf",
+        "knn",
+        "tree",
+        "forest",
+        "mlp",
+        "two-tier-none",
+        "two-tier-divide",
+        "block-types",
+    )
     for learner in learners:
         cells = [_error(done.get(f"table/{learner}-{size}")) for size in SIZES]
         name, _, teach = learner.rpartition("-")

@@ -116,6 +116,13 @@ def _add_training_options(parser: argparse.ArgumentParser, task: str) -> None:
     parser.add_argument("--validation", type=int, default=5_000, metavar="N", help="validation images (5000)")
     parser.add_argument("--test", type=int, default=20_000, metavar="N", help="test images, looked at once (20000)")
     parser.add_argument(
+        "--statistics",
+        type=int,
+        default=2_000,
+        metavar="N",
+        help="images on which batch norm is measured before a look; 0: running averages (2000)",
+    )
+    parser.add_argument(
         "--stop-at", type=float, metavar="ACC", help="stop at this validation accuracy, reached twice in a row"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu); the generator runs there too")
@@ -181,6 +188,7 @@ def _train(args: argparse.Namespace) -> int:
         validate_every=args.validate_every,
         validation=args.validation,
         test=args.test,
+        statistics=args.statistics,
         stop_at=args.stop_at,
         device=args.device,
         precision=args.precision,
@@ -194,9 +202,10 @@ def _train(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(asdict(result)))
         return 0
+    interval = f"95 % interval {result.ci_low:.4f}–{result.ci_high:.4f}, n = {result.n:,}"
     print(
-        f"test accuracy {result.accuracy:.4f} (95 % interval {result.ci_low:.4f}–{result.ci_high:.4f}, n = {result.n:,}) "
-        f"after {result.samples:,} samples in {result.seconds:.0f} s\n{result.stage}\n"
+        f"test accuracy {result.accuracy:.4f} ({interval}) after {result.samples:,} samples in {result.seconds:.0f} s\n"
+        f"{result.stage}\n"
         f"{args.out / 'curve.csv'}{f', {plot}' if plot else ''}"
     )
     return 0

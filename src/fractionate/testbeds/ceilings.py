@@ -1,7 +1,7 @@
 """What accuracy a model can reach that knows only so much: Bayes ceilings, by exact enumeration.
 
-The score of a Bayes-optimal guess from a feature f is the sum over its values of max(P(f, true), P(f, false)). They name
-the stage that a training run is in: a curve that rests at a ceiling has learnt that and no more.
+The score of a Bayes-optimal guess from a feature f is the sum over its values of max(P(f, true), P(f, false)). They
+name the stage that a training run is in: a curve that rests at a ceiling has learnt that and no more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def allpairs_ceilings(pairs: int, types: int) -> dict[str, Fraction]:
         "parity of one class": _expected(weights, lambda odd: Fraction(odd, types)),
     }
     if types > 2:
-        # The merged class is odd unless both or neither of the two are: all parities are even where the odd two are they.
+        # Merged, two classes are odd only where one of them is: all is even in a false image whose odd two they are.
         two = Fraction(1, math.comb(types, 2))
         named["parities, two classes confused"] = _expected(weights, lambda odd: 1 - two if odd else Fraction(0))
     named["full histogram"] = _ceiling(weights, lambda counts: counts)
@@ -40,7 +40,7 @@ def pentomino_ceilings() -> dict[str, Fraction]:
     # Two of three sprites are of one class in every true scene and in a third of the false ones.
     named = {"class of one sprite": Fraction(1, 2), "classes of two of the three sprites": 1 - Fraction(1, 2) / 3}
     for confused in (5, 4, 3, 2, 1):
-        # A false scene looks true where the odd class and the other are a confused pair: 2 of 90 ordered pairs for each.
+        # A false scene looks true where its two classes are a confused pair: 2 of 90 ordered pairs for each.
         missed = Fraction(2 * confused, classes * (classes - 1)) / 2
         named[f"all classes, {confused} pair{'s' * (confused > 1)} of them confused"] = 1 - missed
     return {**named, "all classes": Fraction(1)}

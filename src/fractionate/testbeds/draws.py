@@ -1,9 +1,9 @@
 """Random draws that are a pure function of (seed, split, sample, what is drawn): no state, no order.
 
-A sample is therefore the same in whatever batch, worker, process or device it is made. The function is the output mix of
-SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, doi 10.1145/2660193.2660195) over keys that are split as that paper splits
-its generators. All of it is 64-bit integer arithmetic that wraps, which NumPy and torch define alike, so every function
-here takes arrays of either.
+A sample is therefore the same in whatever batch, worker, process or device it is made. The function is the output mix
+of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, doi 10.1145/2660193.2660195) over keys that are split as that paper
+splits its generators. All of it is 64-bit integer arithmetic that wraps, which NumPy and torch define alike, so every
+function here takes arrays of either.
 """
 
 from __future__ import annotations

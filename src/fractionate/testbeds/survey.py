@@ -39,7 +39,7 @@ def sample_sheet(source: Any, path: Path, start: int, count: int) -> None:
 
 
 def symbol_sheet(source: Any, path: Path, start: int, count: int) -> None:
-    """Write a PNG with a row of `count` drawings for each class: All-Pairs' 18 symbols, or the pentominoes' 8 patterns."""
+    """Write a PNG with a row for each class: `count` drawings of All-Pairs' symbols, or the pentominoes' 8 patterns."""
     if isinstance(source, AllPairs):
         _save(_grid([tile for row in symbol_patches(source, start, count) for tile in row], count), path, _SCALE)
         return
@@ -57,7 +57,8 @@ def symbol_patches(source: AllPairs, start: int, count: int) -> Sheet:
 
     xp = arrays_for(None)
     painter = Painter(xp, source.side)
-    keys = child(np.full(len(NAMES) * count, root(source.seed, "symbols")), np.arange(start, start + len(NAMES) * count))
+    total = len(NAMES) * count
+    keys = child(np.full(total, root(source.seed, "symbols")), np.arange(start, start + total))
     patches, _ = painter.draw(keys, np.repeat(np.arange(len(NAMES)), count), painter.sizes(keys))
     return np.asarray(patches).reshape(len(NAMES), count, *patches.shape[1:])
 
@@ -67,7 +68,7 @@ def _grid(tiles: list[Sheet], columns: int) -> Sheet:
     rows = math.ceil(len(tiles) / columns)
     sheet = np.full((rows * (height + _GAP) + _GAP, columns * (width + _GAP) + _GAP), _SHADE, np.uint8)
     for place, tile in enumerate(tiles):
-        top, left = (_GAP + part * (side + _GAP) for part, side in zip(divmod(place, columns), (height, width), strict=True))
+        top, left = _GAP + place // columns * (height + _GAP), _GAP + place % columns * (width + _GAP)
         sheet[top : top + height, left : left + width] = tile
     return sheet
 

@@ -14,7 +14,7 @@ TEACH = ("none", "divide", "solve", "both")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tensors on the run's device: images (n, side, side) uint8, labels (n,) int64, and hints where the task has them."""
+    """Tensors on the run's device: images (n, side, side) of uint8, labels (n,) of int64, hints if there are any."""
 
     images: Tensor
     labels: Tensor
@@ -24,8 +24,15 @@ class Batch:
 class Task(Protocol):
     """A testbed as a stream of samples."""
 
-    name: str
-    models: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """What distinguishes its samples from any other's."""
+        ...
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of models that it can be learnt with."""
+        ...
 
     def batch(self, split: str, start: int, count: int, device: str) -> Batch:
         """Return samples start … start + count − 1 of a split."""
@@ -56,9 +63,9 @@ class AllPairsTask:
         """Return samples start … start + count − 1 of a split, made on the device (NumPy where that is the CPU)."""
         from fractionate.testbeds.allpairs.generator import AllPairs
 
-        made = self._generators.setdefault(
-            (split, device), AllPairs(**self._settings, split=split, device=_maker(device))
-        ).take(start, count)
+        if (split, device) not in self._generators:
+            self._generators[split, device] = AllPairs(**self._settings, split=split, device=_maker(device))
+        made = self._generators[split, device].take(start, count)
         return Batch(_tensor(made.images), _tensor(made.labels))
 
     def model(self, name: str, **options: Any) -> Any:
@@ -89,9 +96,9 @@ class PentominoTask:
         """Return samples start … start + count − 1 of a split, made on the device (NumPy where that is the CPU)."""
         from fractionate.testbeds.pentomino.generator import Pentomino
 
-        made = self._generators.setdefault(
-            (split, device), Pentomino(self.seed, split, device=_maker(device))
-        ).take(start, count)
+        if (split, device) not in self._generators:
+            self._generators[split, device] = Pentomino(self.seed, split, device=_maker(device))
+        made = self._generators[split, device].take(start, count)
         return Batch(_tensor(made.images), _tensor(made.labels), _tensor(made.hints))
 
     def model(self, name: str, **options: Any) -> Any:

@@ -1,8 +1,9 @@
 """Train a model on a testbed: an endless stream or a fixed set, checkpoints, exact resume, honest final figures.
 
 A run's folder holds `settings.json`, `curve.csv` (one row per look at the validation samples), `checkpoint.pt` until
-the run is complete, then `model.pt` and `result.json`. Which samples a step sees follows from its number alone, so a run
-that was cut off goes on exactly where its checkpoint left it. On the CPU, equal settings and threads give equal weights.
+the run is complete, then `model.pt` and `result.json`. Which samples a step sees follows from its number alone, so a
+run that was cut off goes on exactly where its checkpoint left it. On the CPU, equal settings and threads give equal
+weights.
 
 Accuracies are of samples that are never trained on: the curve's of the split "validation", the final one of the split
 "test", which is looked at once, after the last step. Nothing is chosen by either, save that `stop_at` ends a run by its
@@ -58,6 +59,9 @@ class TrainSettings:
     validate_every: int = 50_000
     validation: int = 5_000
     test: int = 20_000
+    statistics: int = 2_000
+    """Unlabelled samples of their own on which batch normalisation is measured anew before each look; 0 keeps the
+    running averages, which lag behind in short runs (the release looks with those)."""
     stop_at: float | None = None
     """Stop once the validation accuracy has been this high twice in a row."""
     device: str = "cpu"
@@ -142,7 +146,9 @@ def _check(task: Task, settings: TrainSettings) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            raise UsageError(f"device {settings.device!r} is not there: torch sees no GPU; leave --device out for the CPU")
+            raise UsageError(
+                f"device {settings.device!r} is not there: torch sees no GPU; leave --device out for the CPU"
+            )
 
 
 class _Run:
@@ -271,15 +277,33 @@ class _Run:
 
     def _accuracy(self, split: str, count: int) -> float:
         torch, settings = self._torch, self._settings
+        self._measure_statistics()
         self._model.eval()
         right, size = 0, min(1000, max(settings.batch, 250))
-        with torch.no_grad(), torch.autocast(
-            settings.device.partition(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"
+        with (
+            torch.no_grad(),
+            torch.autocast(settings.device.partition(":")[0], torch.bfloat16, enabled=settings.precision == "bf16"),
         ):
             for start in range(0, count, size):
                 batch = self._task.batch(split, start, min(size, count - start), settings.device)
                 right += int((self._model(batch.images).argmax(1) == batch.labels).sum())
         return right / count
+
+    def _measure_statistics(self) -> None:
+        torch, settings = self._torch, self._settings
+        norms = [part for part in self._model.modules() if isinstance(part, torch.nn.modules.batchnorm._BatchNorm)]
+        if not norms or not settings.statistics:
+            return
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over all batches
+        self._model.train()
+        with torch.no_grad():
+            for start in range(0, settings.statistics, settings.batch):
+                self._model(self._task.batch("statistics", start, settings.batch, settings.device).images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     # ------------------------------------------------------------ what a run leaves
 
@@ -384,7 +408,8 @@ def _save(state: Any, path: Path) -> None:
 
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        torch.save(state, beside)
+        with beside.open("wb") as file:  # named by path, the archive would hold that name
+            torch.save(state, file)
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:
         beside.unlink(missing_ok=True)

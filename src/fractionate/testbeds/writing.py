@@ -1,8 +1,8 @@
 """Write samples as files: PNG + CSV, WebDataset tar shards, or Parquet shards.
 
-Samples are made in parts of 512, one after the other or by several processes, and written in order as they come, so that
-memory stays flat and the files are the same, byte for byte, for any number of workers. A part's last file is written
-before the CSV is closed: an interrupted run leaves no CSV, and the same command begins anew.
+Samples are made in parts of 512, one after the other or by several processes, and written in order as they come, so
+that memory stays flat and the files are the same, byte for byte, for any number of workers. A part's last file is
+written before the CSV is closed: an interrupted run leaves no CSV, and the same command begins anew.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ def write_samples(
 ) -> dict[str, Any]:
     """Write samples start … start + count − 1 of an `AllPairs` or `Pentomino` into the folder `out`.
 
-    Returns {"count", "share_true", "files"}, the files relative to `out`: the CSV first, or the shards. Raises UsageError
-    for a folder that is not empty, numbers that cannot be, or a package that is missing.
+    Returns {"count", "share_true", "files"}, the files relative to `out`: the CSV first, or the shards. Raises
+    UsageError for a folder that is not empty, numbers that cannot be, or a package that is missing.
     """
     _check(out, start, count, form, shard_size, workers)
     out.mkdir(parents=True, exist_ok=True)
@@ -70,13 +71,18 @@ def write_samples(
         stream = iter(counted)
         for shard in range(-(-count // shard_size)):
             path = out / f"shard-{shard:05d}.{ending}"
-            write((sample for _, sample in zip(range(min(shard_size, count - shard * shard_size)), stream)), path)
+            write(islice(stream, shard_size), path)
             files.append(path.name)
     return {"count": count, "share_true": counted.true / count, "files": files}
 
 
 def _check(out: Path, start: int, count: int, form: str, shard_size: int, workers: int) -> None:
-    for name, value, least in (("count", count, 1), ("start", start, 0), ("shard-size", shard_size, 1), ("workers", workers, 1)):
+    for name, value, least in (
+        ("count", count, 1),
+        ("start", start, 0),
+        ("shard-size", shard_size, 1),
+        ("workers", workers, 1),
+    ):
         if value < least:
             raise UsageError(f"{name} must be {least} or more, not {value}")
     if form not in FORMS:
@@ -124,7 +130,9 @@ def _part(part: tuple[Any, int, int, bool]) -> list[Sample]:
     batch = source.take(first, count)
     scale = 255 if int(batch.images.max(initial=0)) <= 1 else 1
     return [
-        Sample(first + row, _png(batch.images[row] * scale), int(batch.labels[row]), _hints(batch, row) if hints else {})
+        Sample(
+            first + row, _png(batch.images[row] * scale), int(batch.labels[row]), _hints(batch, row) if hints else {}
+        )
         for row in range(count)
     ]
 
@@ -192,7 +200,8 @@ def _write_tar(samples: Iterator[Sample], path: Path) -> None:
 
 
 def _write_parquet(samples: Iterator[Sample], path: Path) -> None:
-    """Write a Parquet shard: the image as {"bytes", "path"}, as Hugging Face's Image feature reads it, label and hints."""
+    """Write a Parquet shard: the image as {"bytes", "path"}, as Hugging Face's Image feature reads it, label and
+    hints."""
     import pyarrow
     import pyarrow.parquet
 

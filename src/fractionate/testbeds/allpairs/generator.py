@@ -46,8 +46,9 @@ class AllPairsBatch:
 class AllPairs:
     """The samples of a k-m setting, seed and split, each made from its number alone.
 
-    `pairs` is k ≥ 1, `types` is m, 2 … 18; `side` is the image's side in pixels (76 up to 5 pairs, else 96). `device` is
-    None for NumPy or a torch device. Equal arguments give equal samples on any machine, device and number of workers.
+    `pairs` is k ≥ 1, `types` is m, 2 … 18; `side` is the image's side in pixels (76 up to 5 pairs, else 96). `device`
+    is None for NumPy or a torch device. Equal arguments give equal samples on any machine, device and number of
+    workers.
 
     Raises UsageError for settings that cannot be; `take` does for symbols that do not fit into the image.
     """
@@ -67,7 +68,9 @@ class AllPairs:
             raise UsageError(f"types must be 2 to {len(NAMES)}, not {types}: the symbols are {', '.join(NAMES)}")
         self.side = side if side is not None else (SIDE if pairs <= 5 else SIDE_FROM_SIX_PAIRS)
         if self.side < LARGEST + 2 * MARGIN:
-            raise UsageError(f"side must be {LARGEST + 2 * MARGIN} px or more, not {self.side}: a symbol and its margin")
+            raise UsageError(
+                f"side must be {LARGEST + 2 * MARGIN} px or more, not {self.side}: a symbol and its margin"
+            )
         self.pairs, self.types, self.seed, self.split, self.device = pairs, types, seed, split, device
         self._xp = arrays_for(device)
         self._painter = Painter(self._xp, self.side)
@@ -105,4 +108,3 @@ class AllPairs:
         # Shuffled by sorting random keys; two of 64 bits are as good as never equal.
         order = xp.sort_order(child(child(keys, _ORDER)[:, None], xp.arange(symbols)[None]))
         return labels, xp.along(classes, order)
-

@@ -1,8 +1,9 @@
 """ResNet-18 and ResNet-34 (He et al., arXiv 1512.03385) for one grey channel and two answers: All-Pairs' baselines.
 
-Written out and not taken from torchvision: that package's wheels are built against one build of torch and fail to import
-beside another (the CPU build that this project installs). The layers, their order and the initialisation are those of the
-paper and of torchvision's `resnet18` and `resnet34`, so the numbers of parameters agree: 11,171,266 and 21,279,426.
+Written out and not taken from torchvision: that package's wheels are built against one build of torch and fail to
+import beside another (the CPU build that this project installs). The layers, their order and the initialisation are
+those of the paper and of torchvision's `resnet18` and `resnet34`, so the numbers of parameters agree: 11,171,266 and
+21,279,426.
 """
 
 from __future__ import annotations

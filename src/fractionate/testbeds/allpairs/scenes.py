@@ -1,8 +1,8 @@
 """Symbols drawn and placed: many images at once, each by the release's own rejection sampling.
 
 An image takes its symbols one by one. A place is uniform among those that keep the patch MARGIN pixels from the image's
-edge; it is refused where the symbol's ink, grown by MARGIN pixels all around, meets ink. At the 40th refusal the image is
-begun anew: same classes in the same order, new sizes, drawings and places.
+edge; it is refused where the symbol's ink, grown by MARGIN pixels all around, meets ink. At the 40th refusal the image
+is begun anew: same classes in the same order, new sizes, drawings and places.
 
 Ink is tested on bits. A row of an image is kept as overlapping 64-bit words, one every 32 pixels, so that any 22 pixels
 in a row lie in one word: a trial takes one shift and one "and" per row.
@@ -22,7 +22,7 @@ from fractionate.testbeds.draws import below, below_too, child
 
 MARGIN = 2
 MOST_REFUSALS = 40
-MOST_ATTEMPTS = 1000
+MOST_ATTEMPTS = 500
 """An image that was begun so often has too many symbols for its size."""
 
 _STEP = 32
@@ -162,7 +162,8 @@ class Placement:
 
 
 def _grown(xp: Any, ink: Array) -> Array:
-    """Return ink grown by MARGIN pixels all around, (n, 2k, 22): bit x of row y is MARGIN pixels up and left of ink's."""
+    """Return ink grown by MARGIN pixels all around, (n, 2k, 22): bit x of row y is MARGIN pixels up and left of
+    ink's."""
     wide = functools.reduce(lambda grown, by: grown | (ink << by), range(1, 2 * MARGIN + 1), ink)
     tall = xp.zeros((*ink.shape[:-1], _GROWN), xp.int64)
     for down in range(2 * MARGIN + 1):

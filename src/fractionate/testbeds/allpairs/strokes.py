@@ -55,13 +55,14 @@ def table() -> Bits:
 @functools.cache
 def row_bits() -> Bits:
     """Return each stroke's ink, (NOTHING + 1, 35) of int64: bit x of row y is set where the table is not black."""
-    return (table() > 0).astype(np.int64) @ (np.int64(1) << np.arange(TABLE_SIDE, dtype=np.int64))
+    bits: Bits = (table() > 0).astype(np.int64) @ (np.int64(1) << np.arange(TABLE_SIDE, dtype=np.int64))
+    return bits
 
 
 def _line(y: Bits, x: Bits, dy: int, dx: int) -> Bits:
     if dy == dx == 0:
-        return (y == 0) & (x == 0)
-    near = 1 - abs(y * dx - x * dy) / np.hypot(dy, dx)
+        return np.asarray((y == 0) & (x == 0))
+    near: Bits = 1 - abs(y * dx - x * dy) / np.hypot(dy, dx)
     box = (y >= min(0, dy)) & (y <= max(0, dy)) & (x >= min(0, dx)) & (x <= max(0, dx))
     return np.where(box, near.clip(0), 0)
 

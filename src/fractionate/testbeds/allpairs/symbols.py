@@ -17,8 +17,8 @@ from fractionate.testbeds.arrays import Array
 from fractionate.testbeds.draws import below, below_too, child
 
 NAMES = (
-    "circle", "line", "cross", "angle", "three_star", "theta", "phi", "double_circle", "circle_3star", "box", "box_diag",
-    "barbell", "dot_line", "zshape", "triangle_lid", "dot_on_line", "hourglass", "triangle",
+    "circle", "line", "cross", "angle", "three_star", "theta", "phi", "double_circle", "circle_3star", "box",
+    "box_diag", "barbell", "dot_line", "zshape", "triangle_lid", "dot_on_line", "hourglass", "triangle",
 )  # fmt: skip
 SMALLEST, LARGEST = 15, strokes.PATCH
 MOST_STROKES = 5

@@ -1,7 +1,8 @@
-"""Type-Net (arXiv 1807.00126): convolutions that give every place a sum of types, their histogram, a relation over it."""
+"""Type-Net (arXiv 1807.00126): convolutions give every place types; their histogram; a relation over it."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ class TypeNet(nn.Module):  # type: ignore[misc]
         )
         self.branches = nn.ModuleList(nn.Conv2d(width, types, 1, bias=False) for _ in range(2))
         sizes = [3 * types, 3 * types, 3 * types // 2, 3 * types // 4]
-        dense = [part for inner, outer in zip(sizes, sizes[1:], strict=False) for part in _dense(inner, outer)]
+        dense = [part for inner, outer in pairwise(sizes) for part in _dense(inner, outer)]
         self.relate = nn.Sequential(*dense, nn.Linear(sizes[-1], 2))
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):

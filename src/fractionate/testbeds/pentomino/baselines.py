@@ -29,7 +29,9 @@ LEARNERS: dict[str, Callable[[int], Any]] = {
     "svm-linear": lambda seed: _sklearn("svm", "LinearSVC", C=1e-3, random_state=seed),
     "knn": lambda seed: _sklearn("neighbors", "KNeighborsClassifier", n_neighbors=5, algorithm="brute"),
     "tree": lambda seed: _sklearn("tree", "DecisionTreeClassifier", random_state=seed),
-    "forest": lambda seed: _sklearn("ensemble", "RandomForestClassifier", n_estimators=100, random_state=seed, n_jobs=1),
+    "forest": lambda seed: _sklearn(
+        "ensemble", "RandomForestClassifier", n_estimators=100, random_state=seed, n_jobs=1
+    ),
 }
 
 

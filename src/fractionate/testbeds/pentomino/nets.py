@@ -1,8 +1,8 @@
 """Models of Knowledge Matters: the published two-tier network, two that divide without hints, and a plain MLP.
 
-A block's types depend on its pixels alone, so the two block models compute every distinct block of a batch once and look
-the others up. That is the same function with the same gradients as a pass over all 64 blocks of every image, for about
-80 of them instead of 16,000 (a test compares the two).
+A block's types depend on its pixels alone, so the two block models compute every distinct block of a batch once and
+look the others up. That is the same function with the same gradients as a pass over all 64 blocks of every image, for
+about 80 of them instead of 16,000 (a test compares the two).
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def distinct_blocks(images: Tensor) -> tuple[Tensor, Tensor]:
 class BlockTypes(nn.Module):  # type: ignore[misc]
     """The generic model: types of blocks, their histogram, a relation over it; trained end to end on the label alone.
 
-    Built in: the image is cut into its 8 × 8 blocks; one network types every block, and nothing in a black one (it has no
-    biases); the relation sees how much there is of each type, not where. Not built in: how many classes there are, which
-    drawings belong together, that there are three sprites, what is asked about them.
+    Built in: the image is cut into its 8 × 8 blocks; one network types every block, and nothing in a black one (it has
+    no biases); the relation sees how much there is of each type, not where. Not built in: how many classes there are,
+    which drawings belong together, that there are three sprites, what is asked about them.
     """
 
     def __init__(self, hidden: int = 512, types: int = 256, relation: int = 256) -> None:
@@ -152,7 +152,11 @@ class PixelMLP(nn.Module):  # type: ignore[misc]
     def __init__(self, hidden: int = 1024) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(SIDE * SIDE, hidden), nn.ReLU(), nn.Linear(hidden, hidden // 4), nn.ReLU(), nn.Linear(hidden // 4, 2)
+            nn.Linear(SIDE * SIDE, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden // 4),
+            nn.ReLU(),
+            nn.Linear(hidden // 4, 2),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -37,8 +37,9 @@ def patterns() -> Bits:
 def conflicts() -> Bits:
     """Return where two patterns may not stand together, (3, 3, 80, 80): [dy + 1, dx + 1, first, second].
 
-    (dy, dx) is the second block's place minus the first's. Masks must not overlap; a mask is the shape grown by one cell
-    all around, corners too, so one pixel at scale 1 and two at scale 2: the release grows a shape before it scales it.
+    (dy, dx) is the second block's place minus the first's. Masks must not overlap; a mask is the shape grown by one
+    cell all around, corners too, so one pixel at scale 1 and two at scale 2: the release grows a shape before it scales
+    it.
     """
     span = 3 * BLOCK + 4
     masks = np.zeros((len(CLASSES) * VARIANTS, span, span), np.float32)
