@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from fractionate.errors import UsageError
 
 Tensor = Any
+_BLOCK = {"cpu": 512, "gpu": 8192}
 TEACH = ("none", "divide", "solve", "both")
 
 
@@ -57,16 +58,17 @@ class AllPairsTask:
 
         self._settings = {"pairs": pairs, "types": types, "seed": seed, "side": AllPairs(pairs, types, side=side).side}
         self.name = "allpairs " + " ".join(f"{key}={value}" for key, value in self._settings.items())
-        self._generators: dict[tuple[str, str], Any] = {}
+        self._streams: dict[tuple[str, str], _Stream] = {}
 
     def batch(self, split: str, start: int, count: int, device: str) -> Batch:
         """Return samples start … start + count − 1 of a split, made on the device (NumPy where that is the CPU)."""
         from fractionate.testbeds.allpairs.generator import AllPairs
 
-        if (split, device) not in self._generators:
-            self._generators[split, device] = AllPairs(**self._settings, split=split, device=_maker(device))
-        made = self._generators[split, device].take(start, count)
-        return Batch(_tensor(made.images), _tensor(made.labels))
+        if (split, device) not in self._streams:
+            self._streams[split, device] = _Stream(
+                AllPairs(**self._settings, split=split, device=_maker(device)), ("images", "labels"), device
+            )
+        return Batch(*self._streams[split, device].take(start, count))
 
     def model(self, name: str, **options: Any) -> Any:
         """Return an untrained model."""
@@ -90,16 +92,17 @@ class PentominoTask:
 
     def __init__(self, seed: int = 0) -> None:
         self.seed, self.name = seed, f"pentomino seed={seed}"
-        self._generators: dict[tuple[str, str], Any] = {}
+        self._streams: dict[tuple[str, str], _Stream] = {}
 
     def batch(self, split: str, start: int, count: int, device: str) -> Batch:
         """Return samples start … start + count − 1 of a split, made on the device (NumPy where that is the CPU)."""
         from fractionate.testbeds.pentomino.generator import Pentomino
 
-        if (split, device) not in self._generators:
-            self._generators[split, device] = Pentomino(self.seed, split, device=_maker(device))
-        made = self._generators[split, device].take(start, count)
-        return Batch(_tensor(made.images), _tensor(made.labels), _tensor(made.hints))
+        if (split, device) not in self._streams:
+            self._streams[split, device] = _Stream(
+                Pentomino(self.seed, split, device=_maker(device)), ("images", "labels", "hints"), device
+            )
+        return Batch(*self._streams[split, device].take(start, count))
 
     def model(self, name: str, **options: Any) -> Any:
         """Return an untrained model."""
@@ -120,6 +123,30 @@ class PentominoTask:
         return pentomino_ceilings()
 
 
+class _Stream:
+    """A generator's samples as tensors, made a block at a time: a batch alone would be too few to keep a GPU busy."""
+
+    def __init__(self, source: Any, fields: tuple[str, ...], device: str) -> None:
+        self._source, self._fields = source, fields
+        self._block = _BLOCK["cpu" if device == "cpu" else "gpu"]
+        self._held: tuple[int, list[Tensor]] | None = None
+
+    def take(self, start: int, count: int) -> list[Tensor]:
+        """Return the fields of samples start … start + count − 1; a sample is the same in whatever block."""
+        import torch
+
+        parts = []
+        while count:
+            number, skip = divmod(start, self._block)
+            some = min(count, self._block - skip)
+            if self._held is None or self._held[0] != number:
+                made = self._source.take(number * self._block, self._block)
+                self._held = number, [torch.as_tensor(getattr(made, field)) for field in self._fields]
+            parts.append([tensor[skip : skip + some] for tensor in self._held[1]])
+            start, count = start + some, count - some
+        return [torch.cat(list(tensors)) for tensors in zip(*parts, strict=True)] if len(parts) > 1 else parts[0]
+
+
 def _built(name: str, builders: dict[str, Any], options: dict[str, Any]) -> Any:
     if name not in builders:
         raise UsageError(f"unknown model {name!r}: choose one of {', '.join(builders)}")
@@ -131,9 +158,3 @@ def _built(name: str, builders: dict[str, Any], options: dict[str, Any]) -> Any:
 
 def _maker(device: str) -> str | None:
     return None if device == "cpu" else device
-
-
-def _tensor(array: Any) -> Tensor:
-    import torch
-
-    return torch.as_tensor(array)

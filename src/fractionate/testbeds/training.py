@@ -174,7 +174,8 @@ class _Run:
         self._forward = torch.compile(self._model) if settings.compile else self._model
         self._step = 0
         self._curve: list[dict[str, float]] = []
-        self._stretch = [0, 0.0, 0.0]  # steps, loss and right answers since the last look
+        # Steps, loss and right answers since the last look.
+        self._stretch = torch.zeros(3, dtype=torch.float64, device=settings.device)
         self._spent, self._cpu_spent = 0.0, 0.0
         self._fixed: Batch | None = None
         self._order: tuple[int, Tensor] | None = None
@@ -187,8 +188,7 @@ class _Run:
         self._start_clock()
         said = saved = time.monotonic()
         while self._step * settings.batch < settings.samples and not self._stops():
-            loss, correct = self._take_step()
-            self._stretch = [self._stretch[0] + 1, self._stretch[1] + loss, self._stretch[2] + correct]
+            self._take_step()
             self._step += 1
             samples = self._step * settings.batch
             if samples // settings.validate_every > (samples - settings.batch) // settings.validate_every:
@@ -197,6 +197,7 @@ class _Run:
             if now - said > 10:
                 said = now
                 speed = samples / max(self._elapsed(), 1e-9)
+                loss = self._mean_loss()
                 self._say(f"{samples:,} of {settings.samples:,} samples, {speed:,.0f} per second, loss {loss:.4f}")
             if now - saved > settings.checkpoint_s or interrupted():
                 saved = now
@@ -204,7 +205,7 @@ class _Run:
             if interrupted():
                 raise KeyboardInterrupt
 
-    def _take_step(self) -> tuple[float, float]:
+    def _take_step(self) -> None:
         torch, settings = self._torch, self._settings
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * self._share()
@@ -219,10 +220,16 @@ class _Run:
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FractionateError(f"the loss is {value} after {self._step} steps: lower the learning rate")
-        return value, (logits.argmax(1) == batch.labels).sum().item()
+        # Kept on the device: to read them here would make a GPU wait at every step.
+        right = (logits.argmax(1) == batch.labels).sum()
+        self._stretch += torch.stack([torch.ones_like(loss), loss.detach(), right]).double()
+
+    def _mean_loss(self) -> float:
+        """Return the mean loss since the last look at validation samples."""
+        steps, loss, _ = self._stretch.tolist()
+        if not math.isfinite(loss):
+            raise FractionateError(f"the loss is {loss} after {self._step} steps: lower the learning rate")
+        return float(loss / max(steps, 1))
 
     def _share(self) -> float:
         """Return the share of the learning rate that this step takes."""
@@ -255,17 +262,18 @@ class _Run:
         return self._order[1]
 
     def _look(self) -> None:
-        steps, loss, right = self._stretch
+        loss = self._mean_loss()
+        steps, _, right = self._stretch.tolist()
         accuracy = self._accuracy("validation", self._settings.validation)
         row = {
             "samples": self._step * self._settings.batch,
             "seconds": round(self._elapsed(), 2),
-            "train_loss": loss / steps,
+            "train_loss": loss,
             "train_accuracy": right / steps / self._settings.batch,
             "validation_accuracy": accuracy,
         }
         self._curve.append(row)
-        self._stretch = [0, 0.0, 0.0]
+        self._stretch.zero_()
         low, high = wilson(accuracy, self._settings.validation)
         where = stage(self._task.ceilings(), low, high)
         self._say(f"{row['samples']:,} samples, {row['seconds']:.0f} s: validation accuracy {accuracy:.4f}, {where}")
