@@ -53,8 +53,12 @@ def units(part: str) -> Iterator[Unit]:
         for seed in range(5):
             yield f"solve/{seed}", trained(model="block-types", samples=2_000_000, stop_at=0.9995, seed=seed)
     if part == "generic":
-        options = {"width": 16, "types": 64}
-        yield "generic/0", trained(model="conv-types", model_options=options, samples=400_000, stop_at=0.9995)
+        for norm in (0, 1):
+            options = {"width": 16, "types": 64, "norm": norm}
+            yield (
+                f"generic/norm-{norm}",
+                trained(model="conv-types", model_options=options, samples=400_000, stop_at=0.9995),
+            )
     if part == "table":
         for size in SIZES:
             for learner in ("svm-linear", "svm-rbf", "knn", "tree", "forest"):

@@ -54,10 +54,29 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     for workers in ("1", "3"):
         options = ["--count", "1100", "--format", "webdataset", "--shard-size", "700", "--workers", workers]
         run("allpairs", "generate", *options, "--out", str(tmp_path / workers))
-    names = sorted(path.name for path in (tmp_path / "1").iterdir())
+    names = sorted(path.name for path in (tmp_path / "1").glob("*.tar"))
     assert names == ["shard-00000.tar", "shard-00001.tar"]
     for name in names:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes()
+
+
+def test_a_folder_goes_on_after_its_complete_shards(tmp_path: Path) -> None:
+    options = ["pentomino", "generate", "--count", "250", "--format", "webdataset", "--shard-size", "100", "--json"]
+    whole = json.loads(run(*options, "--out", "whole", cwd=tmp_path).stdout)
+    # As if it had been cut off while it wrote the second shard: that shard is missing and not noted.
+    note = json.loads((tmp_path / "whole" / "settings.json").read_text())
+    (tmp_path / "cut").mkdir()
+    first = tmp_path / "cut" / "shard-00000.tar"
+    first.write_bytes((tmp_path / "whole" / first.name).read_bytes())
+    cut = {"plan": note["plan"], "shards": note["shards"][:1], "summary": None}
+    (tmp_path / "cut" / "settings.json").write_text(json.dumps(cut))
+    written = first.stat().st_mtime_ns
+    assert json.loads(run(*options, "--out", "cut", cwd=tmp_path).stdout) == whole
+    assert first.stat().st_mtime_ns == written
+    for name in whole["files"]:
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert json.loads(run(*options, "--out", "whole", cwd=tmp_path).stdout) == whole, "a complete folder is only read"
+    assert "holds other samples" in run(*options, "--seed", "1", "--out", "whole", code=2, cwd=tmp_path).stderr
 
 
 def test_webdataset_members_belong_together(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Write samples as files: PNG + CSV, WebDataset tar shards, or Parquet shards.
 
 Samples are made in parts of 512, one after the other or by several processes, and written in order as they come, so
-that memory stays flat and the files are the same, byte for byte, for any number of workers. A part's last file is
-written before the CSV is closed: an interrupted run leaves no CSV, and the same command begins anew.
+that memory stays flat and the files are the same, byte for byte, for any number of workers. `settings.json` says what
+the folder holds and which shards are complete: the same command goes on after them. Shards and the CSV appear whole;
+images cut off before their CSV are written again.
 """
 
 from __future__ import annotations
@@ -59,24 +60,55 @@ def write_samples(
     Returns {"count", "share_true", "files"}, the files relative to `out`: the CSV first, or the shards. Raises
     UsageError for a folder that is not empty, numbers that cannot be, or a package that is missing.
     """
-    _check(out, start, count, form, shard_size, workers)
-    out.mkdir(parents=True, exist_ok=True)
-    counted = _Counted(_samples(source, start, count, hints, workers), count, say)
+    _check(count, start, form, shard_size, workers)
+    note = _Note(out, [type(source).__name__, *source.__reduce__()[1]], start, count, form, shard_size, hints)
+    if note.summary is not None:
+        say(f"{out} holds these samples already")
+        return note.summary
+    # Shards that are complete are not made again; a folder of images has its CSV, and so its end, or begins anew.
+    done = len(note.shards) * shard_size
+    counted = _Counted(_samples(source, start + done, count - done, hints, workers), count, done, say)
     if form == "png":
         files = _write_pngs(counted, out)
+        note.shards.append(counted.true)
     else:
-        write = _write_tar if form == "webdataset" else _write_parquet
-        files = []
-        ending = "tar" if form == "webdataset" else "parquet"
+        write, ending = (_write_tar, "tar") if form == "webdataset" else (_write_parquet, "parquet")
+        files = [f"shard-{shard:05d}.{ending}" for shard in range(-(-count // shard_size))]
         stream = iter(counted)
-        for shard in range(-(-count // shard_size)):
-            path = out / f"shard-{shard:05d}.{ending}"
-            write(islice(stream, shard_size), path)
-            files.append(path.name)
-    return {"count": count, "share_true": counted.true / count, "files": files}
+        for name in files[len(note.shards) :]:
+            before = counted.true
+            write(islice(stream, shard_size), out / name)
+            note.shards.append(counted.true - before)
+            note.write()
+    note.summary = {"count": count, "share_true": sum(note.shards) / count, "files": files}
+    note.write()
+    return note.summary
 
 
-def _check(out: Path, start: int, count: int, form: str, shard_size: int, workers: int) -> None:
+class _Note:
+    """What a folder holds, in its `settings.json`: its plan, true samples per complete shard, and the end's summary."""
+
+    def __init__(self, out: Path, *plan: Any) -> None:
+        self._path, self._plan = out / "settings.json", list(plan)
+        self.shards: list[int] = []
+        self.summary: dict[str, Any] | None = None
+        if self._path.is_file():
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if found.get("plan") != json.loads(json.dumps(self._plan)):
+                raise UsageError(f"{out} holds other samples: give another --out, or remove it")
+            self.shards, self.summary = found["shards"], found["summary"]
+        elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} is not an empty folder: give another --out, or remove it")
+        else:
+            self.write()
+
+    def write(self) -> None:
+        """Write the note, whole or not at all."""
+        held = {"plan": self._plan, "shards": self.shards, "summary": self.summary}
+        write_text(json.dumps(held, indent=2) + "\n", self._path)
+
+
+def _check(count: int, start: int, form: str, shard_size: int, workers: int) -> None:
     for name, value, least in (
         ("count", count, 1),
         ("start", start, 0),
@@ -91,18 +123,16 @@ def _check(out: Path, start: int, count: int, form: str, shard_size: int, worker
         raise missing_extra("pillow", "testbeds", "writing images")
     if form == "parquet" and find_spec("pyarrow") is None:
         raise missing_extra("pyarrow", "parquet", "writing Parquet")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not an empty folder: give another --out, or remove it")
 
 
 class _Counted:
     """Samples as they pass: how many were true, and a line now and then."""
 
-    def __init__(self, samples: Iterator[Sample], count: int, say: Say) -> None:
-        self._samples, self._count, self._say, self.true = samples, count, say, 0
+    def __init__(self, samples: Iterator[Sample], count: int, done: int, say: Say) -> None:
+        self._samples, self._count, self._done, self._say, self.true = samples, count, done, say, 0
 
     def __iter__(self) -> Iterator[Sample]:
-        for done, sample in enumerate(self._samples, 1):
+        for done, sample in enumerate(self._samples, self._done + 1):
             self.true += sample.label
             if done % 10_000 == 0:
                 self._say(f"{done:,} of {self._count:,} samples")
@@ -157,7 +187,7 @@ def _png(image: Any) -> bytes:
 
 
 def _write_pngs(samples: _Counted, out: Path) -> list[str]:
-    (out / "images").mkdir()
+    (out / "images").mkdir(exist_ok=True)
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
     head = False

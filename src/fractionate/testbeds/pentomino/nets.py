@@ -88,27 +88,27 @@ class BlockTypes(nn.Module):  # type: ignore[misc]
 class ConvTypes(nn.Module):  # type: ignore[misc]
     """The more generic model: overlapping convolutions, types, their histogram over all places, a relation.
 
-    Built in: locality, one network for every place, nothing in a black one, and that the relation sees a histogram.
-    Nothing of blocks: the receptive field is 17 px and types are read every 4 px.
+    Built in: locality, one network for every place, and that the relation sees a histogram. Nothing of blocks: the
+    receptive field is 17 px and types are read every 4 px. `norm` puts batch normalisation after every layer; without
+    it there are no biases below the relation, so that black has no types.
     """
 
-    def __init__(self, width: int = 24, types: int = 128, relation: int = 256) -> None:
+    def __init__(self, width: int = 24, types: int = 128, relation: int = 256, norm: int = 1) -> None:
         super().__init__()
         self.perceive = nn.Sequential(
-            nn.Conv2d(1, width, 5, 2, 2, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(2 * width, 3 * width, 3, 1, 1, bias=False),
-            nn.ReLU(),
+            *_conv(1, width, 5, 2, norm),
+            *_conv(width, 2 * width, 3, 2, norm),
+            *_conv(2 * width, 3 * width, 3, 1, norm),
             nn.Conv2d(3 * width, types, 1, bias=False),
             nn.ReLU(),
         )
+        # Most of an image is black, so a sum over it has a large constant part, which this takes away.
+        self.centre = nn.BatchNorm1d(types) if norm else nn.Identity()
         self.relate = _relation(types, relation)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, (n, 2)."""
-        return self.relate(self.perceive(images[:, None].float()).sum((2, 3)))
+        return self.relate(self.centre(self.perceive(images[:, None].float()).sum((2, 3))))
 
 
 class TwoTier(nn.Module):  # type: ignore[misc]
@@ -162,6 +162,11 @@ class PixelMLP(nn.Module):  # type: ignore[misc]
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, (n, 2)."""
         return self.net(images.flatten(1).float())
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int, norm: int) -> list[Any]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return [convolution, *([nn.BatchNorm2d(outputs)] if norm else []), nn.ReLU()]
 
 
 def _relation(types: int, hidden: int) -> Any:
