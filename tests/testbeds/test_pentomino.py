@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
+from fractionate.errors import UsageError
+from fractionate.testbeds.pentomino.baselines import LEARNERS, run_baseline
 from fractionate.testbeds.pentomino.generator import Pentomino, published_splits
 from fractionate.testbeds.pentomino.sprites import CLASSES, conflicts, patterns, shapes
 
@@ -138,6 +140,49 @@ def test_looking_blocks_up_is_the_same_as_a_pass_over_every_block(build: type) -
     assert torch.allclose(looked_up, whole, atol=1e-12)
     for one, other in zip(gradients, grown(whole), strict=True):
         assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_black_has_no_types_in_the_networks_without_biases() -> None:
+    torch.manual_seed(0)
+    black = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    for net in (nets.BlockTypes(hidden=8, types=8, relation=8), nets.ConvTypes(width=4, types=8, relation=8, norm=0)):
+        assert torch.equal(net(black), net.relate(torch.zeros(2, 8)))
+
+
+def test_conv_types_do_not_depend_on_where_sprites_are() -> None:
+    torch.manual_seed(0)
+    net = nets.ConvTypes(width=4, types=8, relation=8).eval()
+    images = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    sprite = torch.from_numpy(patterns()[1])
+    images[0, 16:24, 16:24], images[1, 36:44, 28:36] = sprite, sprite
+    one, other = net(images)
+    assert torch.allclose(one, other, atol=1e-5)
+
+
+# ---------------------------------------------------------------- off-the-shelf learners
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS))
+def test_off_the_shelf_learners_are_fitted_and_measured(learner: str) -> None:
+    pytest.importorskip("sklearn")
+    result = run_baseline(learner, 200, 400, seed=1)
+    assert (result.train_size, result.test_size) == (200, 400)
+    assert result.ci_low <= result.error <= result.ci_high
+    assert result.ci_low < 0.55, "they are at chance, not below it"
+    assert result.ci_high > 0.45
+    assert run_baseline(learner, 200, 400, seed=1).error == result.error
+
+
+def test_an_unknown_learner_is_named() -> None:
+    with pytest.raises(UsageError, match="unknown learner 'oracle': choose one of svm-rbf"):
+        run_baseline("oracle", 10, 10)
+
+
+def test_batches_go_on_where_the_last_one_ended() -> None:
+    source = Pentomino(seed=4)
+    first, second = itertools.islice(source.batches(30, start=5), 2)
+    whole = source.take(5, 60)
+    assert (np.concatenate([first.images, second.images]) == whole.images).all()
 
 
 def test_hints_teach_only_the_part_they_are_for() -> None:

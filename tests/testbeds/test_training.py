@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch", reason="the 'testbeds' extra is not install
 from fractionate.testbeds.allpairs.resnet import ResNet  # noqa: E402
 from fractionate.testbeds.allpairs.typenet import TypeNet  # noqa: E402
 from fractionate.testbeds.plots import read_curve  # noqa: E402
+from fractionate.testbeds.settings import TrainSettings  # noqa: E402
 from fractionate.testbeds.tasks import AllPairsTask, PentominoTask  # noqa: E402
-from fractionate.testbeds.training import TrainSettings, train, wilson  # noqa: E402
+from fractionate.testbeds.training import train, wilson  # noqa: E402
 
 SMALL = {"width": 4, "types": 4}
 BRIEF = TrainSettings(

@@ -171,8 +171,9 @@ def _train(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from fractionate.testbeds.plots import plot_run
+    from fractionate.testbeds.settings import TrainSettings
     from fractionate.testbeds.tasks import AllPairsTask, PentominoTask
-    from fractionate.testbeds.training import TrainSettings, train
+    from fractionate.testbeds.training import train
 
     allpairs = args.task == "allpairs"
     settings = TrainSettings(

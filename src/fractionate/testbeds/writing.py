@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -145,7 +146,7 @@ def _samples(source: Any, start: int, count: int, hints: bool, workers: int) -> 
         for part in parts:
             yield from _part(part)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
         # A few parts ahead and no more, so that memory stays flat where writing is slower than making.
         ahead = [pool.submit(_part, part) for part in parts[: 2 * workers]]
         for place in range(len(parts)):
@@ -153,6 +154,10 @@ def _samples(source: Any, start: int, count: int, hints: bool, workers: int) -> 
             if place + 2 * workers < len(parts):
                 ahead.append(pool.submit(_part, parts[place + 2 * workers]))
             yield from made
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal
 
 
 def _part(part: tuple[Any, int, int, bool]) -> list[Sample]:

@@ -40,7 +40,7 @@ def distinct_blocks(images: Tensor) -> tuple[Tensor, Tensor]:
     which = torch.zeros_like(keys)
     which[occupied] = place + 1
     pixels = shifts[:, None] + torch.arange(BLOCK, device=images.device)
-    patterns = (torch.cat([torch.zeros_like(found[:1]), found])[:, None] >> pixels.flatten()) & 1
+    patterns = (torch.cat([found.new_zeros(1), found])[:, None] >> pixels.flatten()) & 1
     return patterns.float(), which
 
 
