@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client clean
+.PHONY: setup demo test lint docs mutation bench-client bench-testbeds clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,9 @@ mutation: setup
 
 bench-client: setup
 	$(BIN)/python benchmarks/clients.py
+
+bench-testbeds: setup
+	$(BIN)/python benchmarks/testbeds.py
 
 clean:
 	rm -rf $(VENV) runs fractionate-demo

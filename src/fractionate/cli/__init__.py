@@ -26,6 +26,7 @@ COMMANDS = (
     ("report", "report", "write results.json, report.md and report.html from what was measured"),
     ("score", "score", "score recorded outputs as a data set does"),
     ("store", "store", "list, show, export or purge stored calls"),
+    ("testbed", "testbed", "All-Pairs and Knowledge Matters: dividing and solving where the truth is exact"),
     ("doctor", "doctor", "say what is installed, what works and what is missing"),
 )
 _INTERRUPTED = 1

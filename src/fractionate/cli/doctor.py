@@ -15,6 +15,7 @@ EXTRAS = {
     "local": ("torch", "transformers", "safetensors", "gguf"),
     "train": ("trl", "peft", "datasets", "accelerate"),
     "parquet": ("pyarrow",),
+    "testbeds": ("torch", "sklearn", "PIL", "matplotlib"),
 }
 
 
