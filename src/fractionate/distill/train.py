@@ -1,31 +1,28 @@
-"""Train a student on examples: LoRA or full supervised fine-tuning. The only file that knows TRL."""
+"""Train a student on examples: LoRA or full supervised fine-tuning; or say what that would take."""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import hashlib
 import importlib.util
 import json
 import math
-import resource
 import shutil
-import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fractionate.config import MOST_SEED, TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
-from fractionate.distill.training_data import IGNORED, Collator, TrainingRows, training_rows
+from fractionate.distill.trainer import OnStep, Training, TrainingReport, micro_batch, quiet
+from fractionate.distill.training_data import IGNORED, TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
-from fractionate.models.local.model import best_device, load_config, load_model, load_tokenizer, unload
-from fractionate.models.local.weights import Weights, quiet_transformers, resolve, tensor_shapes
+from fractionate.models.local.model import best_device, load_config, load_tokenizer
+from fractionate.models.local.weights import Weights, resolve, tensor_shapes
 from fractionate.types import Example
+
 
 def train_student(
     base: str,
