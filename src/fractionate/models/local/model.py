@@ -86,8 +86,10 @@ class LocalModel(BatchModel):
             window = order[start : start + _WINDOW]
             groups += [[window[at] for at in members] for _, members in share_groups([prompts[at] for at in window])]
         groups.sort(key=lambda members: -max(len(prompts[at]) for at in members))
+        device = best_device(self.options.device).partition(":")[0]
         config = load_config(self.folder, self.options.trust_remote_code)
-        limit = CACHE_BYTES[best_device(self.options.device).partition(":")[0]] // _cache_bytes_per_token(config)
+        with _readable(f"the model config in {self.folder} cannot be used", trust=True):
+            limit = CACHE_BYTES[device] // _cache_bytes_per_token(config)
         batches: list[list[int]] = []
         longest = 0
         for at in (at for members in groups for at in members):
