@@ -163,15 +163,8 @@ def huge_header(data: bytes, draw: random.Random) -> bytes:
     return b"\xff" * 8 + data
 
 
-DAMAGES: list[Callable[[bytes, random.Random], bytes]] = [
-    flipped,
-    cut,
-    emptied,
-    nonsense,
-    deep,
-    another_json,
-    huge_header,
-]
+Damage = Callable[[bytes, random.Random], bytes]
+DAMAGES: list[Damage] = [flipped, cut, emptied, nonsense, deep, another_json, huge_header]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
