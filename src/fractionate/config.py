@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from fractionate.errors import UsageError
+from fractionate.errors import UsageError, shortened, without_secrets
 
 
 def _as_list(value: object) -> object:
@@ -20,6 +20,23 @@ def _as_list(value: object) -> object:
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 """A string or a list of strings."""
 
+
+def _as_file_name(name: str) -> str:
+    if len(name) > 100 or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
+        raise ValueError("a name becomes a folder's: no slash, no dot in front, at most 100 printable characters")
+    return name
+
+
+def _as_variable(name: str) -> str:
+    if name and not (name.isidentifier() and name.isascii()):
+        raise ValueError("give the name of an environment variable, such as OPENAI_API_KEY, not the key")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_as_file_name)]
+"""What a run, a student or a decomposer is called."""
+MOST_SEED = 2**32 - 1
+"""The largest seed that every library takes."""
 DEFAULT_STUDENT = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 DECOMPOSER_VARIANTS = ("D-T", "D-R")
 SOLVER_VARIANTS = ("E-T", "E-A", "E-T-direct", "E-A-direct", "S-T", "S-A", "S-T-direct", "S-A-direct")
@@ -29,7 +46,7 @@ Variant = Literal["D-T", "D-R", "E-T", "E-A", "E-T-direct", "E-A-direct", "S-T",
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -57,12 +74,14 @@ class ModelOptions(_Section):
     """How one model is reached and sampled, under [models.options."NAME"]."""
 
     base_url: str = Field(default="", description="endpoint of an `openai:` model, instead of OPENAI_BASE_URL")
-    api_key_env: str = Field(default="", description="environment variable that holds the key")
-    temperature: float = Field(default=0.0, ge=0, description="sampling temperature of a first sample")
-    max_tokens: int = Field(
-        default=0, ge=0, description="at most this many output tokens per call; 0 takes the strategy's own"
+    api_key_env: Annotated[str, AfterValidator(_as_variable)] = Field(
+        default="", description="environment variable that holds the key"
     )
-    batch_size: int = Field(default=16, ge=1, description="rows per batch of a local model")
+    temperature: float = Field(default=0.0, ge=0, le=100, description="sampling temperature of a first sample")
+    max_tokens: int = Field(
+        default=0, ge=0, le=10**7, description="at most this many output tokens per call; 0 takes the strategy's own"
+    )
+    batch_size: int = Field(default=16, ge=1, le=2**16, description="rows per batch of a local model")
     device: str = Field(default="", description="cpu or cuda[:N] for a local model; the best there is if empty")
     style: Literal["", "instruct", "student"] = Field(
         default="", description="prompt style: full instructions, or the short form students are trained on"
@@ -122,7 +141,7 @@ class StudentConfig(_Section):
         default=[], description="what it learns from: a reference or a list; all of data.train if empty"
     )
     max_examples: int = Field(default=0, ge=0, description="examples at most; train.max_examples if 0")
-    seed: int | None = Field(default=None, ge=0, description="seed of its training; run.seed if absent")
+    seed: int | None = Field(default=None, ge=0, le=MOST_SEED, description="seed of its training; run.seed if absent")
     base: str = Field(default="", description="the model it is trained from; models.student if empty")
 
 
@@ -141,7 +160,7 @@ class DecomposerConfig(_Section):
 class RunConfig(_Section):
     """What the run does."""
 
-    name: str = Field(
+    name: Name = Field(
         default="", description="the run's name; if empty the config file's, or of a fractionate.toml its folder's"
     )
     out: str = Field(default="", description="the run's folder; runs/NAME if empty")
@@ -153,8 +172,10 @@ class RunConfig(_Section):
     )
     variants: list[Variant] = Field(default=["D-R"], description="students to train; [] trains none")
     samples: int = Field(default=2, ge=1, le=100, description="chances per question to pass the screen")
-    sample_temperature: float = Field(default=0.7, ge=0, description="temperature of the second and later chances")
-    seed: int = Field(default=0, ge=0, description="seed of sampling, training and resampling")
+    sample_temperature: float = Field(
+        default=0.7, ge=0, le=100, description="temperature of the second and later chances"
+    )
+    seed: int = Field(default=0, ge=0, le=MOST_SEED, description="seed of sampling, training and resampling")
     cap: Cap = Field(
         default="default", description="subquestions a decomposition at most: a number, the data set's default, or none"
     )
@@ -166,12 +187,12 @@ class TrainConfig(_Section):
     """How a student is trained."""
 
     method: Literal["lora", "full"] = Field(default="lora", description="LoRA adapters, or every weight")
-    epochs: float = Field(default=1.0, gt=0, description="passes over the examples")
+    epochs: float = Field(default=1.0, gt=0, le=10_000, description="passes over the examples")
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
-    batch_size: int = Field(default=8, ge=1, description="examples a step")
-    lora_rank: int = Field(default=16, ge=1, description="rank of the LoRA matrices")
+    batch_size: int = Field(default=8, ge=1, le=2**16, description="examples a step")
+    lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
     max_length: int = Field(
-        default=1024, ge=16, description="tokens an example at most; longer ones are left out, counted"
+        default=1024, ge=16, le=10**7, description="tokens an example at most; longer ones are left out, counted"
     )
     max_examples: int = Field(default=0, ge=0, description="examples a student at most, the first ones; 0 takes all")
 
@@ -188,11 +209,16 @@ class BudgetConfig(_Section):
 class LimitsConfig(_Section):
     """How hard a server may be asked."""
 
-    concurrency: int = Field(default=64, ge=1, description="requests in flight at most")
+    concurrency: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        description="requests in flight at most, those included whose reply is not stored yet",
+    )
     requests_per_minute: float | None = Field(default=None, gt=0, description="requests per minute at most")
     tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens per minute at most")
-    timeout_s: float = Field(default=120.0, gt=0, description="the most seconds per call")
-    attempts: int = Field(default=6, ge=1, description="attempts per call before it is given up")
+    timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="the most seconds per call")
+    attempts: int = Field(default=6, ge=1, le=1000, description="attempts per call before it is given up")
 
 
 class PriceConfig(_Section):
@@ -212,9 +238,9 @@ class VerdictConfig(_Section):
     """When a part counts as worth distilling."""
 
     margin: float = Field(
-        default=2.0, ge=0, description="points (of 100) that a student's pair may lose and be non-inferior"
+        default=2.0, ge=0, le=100, description="points (of 100) that a student's pair may lose and be non-inferior"
     )
-    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of intervals and of the verdict")
+    confidence: float = Field(default=0.95, gt=0.5, le=0.9999, description="confidence of intervals and of the verdict")
     solver: str = Field(
         default="", description="the undistilled solver; the teacher if it solves, else the first solver"
     )
@@ -244,8 +270,8 @@ class Config(_Section):
 
     data: DataConfig
     models: ModelsConfig = Field(default_factory=ModelsConfig)
-    students: dict[str, StudentConfig] = Field(default={}, description="students of your own naming, by name")
-    decomposers: dict[str, DecomposerConfig] = Field(
+    students: dict[Name, StudentConfig] = Field(default={}, description="students of your own naming, by name")
+    decomposers: dict[Name, DecomposerConfig] = Field(
         default={}, description="decomposers asked in a way of their own, by name"
     )
     run: RunConfig = RunConfig()
@@ -264,14 +290,16 @@ class Config(_Section):
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a TOML config and apply `a.b=c` overrides. Raises UsageError with one line that names file and key."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}: give a config file")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(f"no config at {path}: 'fractionate init' writes one to start from") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     return parse_config(override(table, overrides), str(path))
 
@@ -288,7 +316,7 @@ def parse_config(table: dict[str, Any], where: str = "config") -> Config:
     try:
         return Config.model_validate(table)
     except ValidationError as error:
-        raise UsageError(f"{where}: {_first_problem(error)}") from None
+        raise UsageError(f"{where}: {without_secrets(_first_problem(error))}") from None
 
 
 def _apply_override(table: dict[str, Any], text: str) -> None:
@@ -297,10 +325,10 @@ def _apply_override(table: dict[str, Any], text: str) -> None:
         raise UsageError(f"--set takes KEY=VALUE (such as run.seed=1), not {text!r}")
     try:
         update = tomllib.loads(f"{key} = {value}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         try:
             update = tomllib.loads(f"{key} = {_toml_string(value)}")
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"--set {text!r} cannot be read: {error}") from None
     _merge(table, update)
 
@@ -338,7 +366,11 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key {name!r}" + (f": did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else "")
     if problem["type"] == "missing":
         return f"{name!r} is missing"
-    return f"{name!r}: {problem['msg'][0].lower()}{problem['msg'][1:]} (it is {problem['input']!r})"
+    said = problem["msg"].removeprefix("Value error, ")
+    told = f"{name!r}: {said[0].lower()}{said[1:]}"
+    if path[-1] == "api_key_env":  # what stands there may be the key itself
+        return told
+    return f"{told} (it is {shortened(repr(problem['input']))})"
 
 
 def _known_keys(path: list[str]) -> list[str]:

@@ -25,6 +25,11 @@ def missing_extra(package: str, extra: str, purpose: str) -> UsageError:
     return UsageError(f"{purpose} needs the package {package!r}: pip install 'fractionate[{extra}]'")
 
 
+def shortened(text: str, length: int = 200) -> str:
+    """Return text cut to what a message can hold."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def without_secrets(text: str) -> str:
     """Return text with what URLs in it hold besides an address (users, passwords, queries) left out."""
     text = re.sub(r"([A-Za-z]+://)[^\s#\"']*@", r"\1…@", text)

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all, and never over what is read."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from fractionate.errors import FractionateError
+from fractionate.errors import FractionateError, UsageError
 
 
 def write_text(text: str | Iterable[str], path: Path) -> None:
     """Write a UTF-8 file beside its place and move it there, so that no reader ever sees half of it.
 
-    `text` may come in parts, which are never held together. Raises FractionateError naming the file where that fails.
+    `text` may come in parts, which are never held together. A device or a pipe (/dev/null, say) is written to, not
+    replaced. Raises FractionateError naming the file where that fails.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        _write_to(text, path)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,3 +31,19 @@ def write_text(text: str | Iterable[str], path: Path) -> None:
         if isinstance(error, OSError):
             raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None
         raise
+
+
+def refuse_input(target: Path, *inputs: Path) -> None:
+    """Raise UsageError if a file that is to be written is one of those that are read, by whatever name."""
+    for source in inputs:
+        with suppress(OSError):
+            if target.samefile(source):
+                raise UsageError(f"{target} is read by this command and would be written over: name another file")
+
+
+def _write_to(text: str | Iterable[str], path: Path) -> None:
+    try:
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+    except OSError as error:
+        raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("trl", reason="the 'train' extra is not installed")
 
 from fractionate.config import ModelOptions, TrainConfig
-from fractionate.distill import train as train_module
+from fractionate.distill import trainer as trainer_module
 from fractionate.distill.train import dry_run, estimate, train_student
 from fractionate.distill.training_data import IGNORED, Collator, check_mask, training_rows
 from fractionate.errors import FractionateError, UsageError
@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_model: Pat
 def test_an_interrupted_training_goes_on_to_the_same_student(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr(train_module, "CHECKPOINT_STEPS", {"lora": 2, "full": 2})
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 2, "full": 2})
     settings = QUICK.model_copy(update={"epochs": 2.0, "method": method})
     train_student(str(tiny_model), examples(), tmp_path / "whole", settings)
 
@@ -119,10 +119,117 @@ def test_an_interrupted_training_goes_on_to_the_same_student(
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
 
 
+def cut_at(last: int) -> Callable[[int, int, float], None]:
+    def on_step(at: int, of: int, loss: float) -> None:
+        if at == last:
+            raise KeyboardInterrupt
+
+    return on_step
+
+
+@pytest.mark.parametrize("last", [4, 5, 9])
+def test_a_training_of_several_passes_goes_on_to_the_same_student(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+) -> None:
+    """Cut off in any step of the second and third pass, at their borders too: the same bytes, the same report."""
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
+    settings, some = QUICK.model_copy(update={"epochs": 3.0}), examples(11)
+    seen: dict[str, list[float]] = {"whole": [], "cut": []}
+    whole = train_student(
+        str(tiny_model), some, tmp_path / "whole", settings, 5, lambda _, __, loss: seen["whole"].append(loss)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train_student(str(tiny_model), some, tmp_path / "cut", settings, 5, on_step=cut_at(last))
+    resumed = train_student(
+        str(tiny_model), some, tmp_path / "cut", settings, 5, lambda _, __, loss: seen["cut"].append(loss)
+    )
+    assert seen["cut"] == seen["whole"][last - 1 :]
+    assert (resumed.loss_first, resumed.loss_last) == (whole.loss_first, whole.loss_last)
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_every_pass_has_an_order_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+    settings = QUICK.model_copy(update={"epochs": 3.0, "learning_rate": 1e-12})  # so that only the order counts
+    train_student(str(tiny_model), examples(12), tmp_path / "s", settings, 0, lambda _, __, loss: losses.append(loss))
+    passes = [tuple(round(loss, 5) for loss in losses[at : at + 3]) for at in (0, 3, 6)]
+    assert len(set(passes)) > 1
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def delete(file: Path) -> None:
+    file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("adapter_model.safetensors", flip),
+        ("optimizer.pt", cut_short),
+        ("trainer_state.json", delete),
+        ("seal.json", flip),
+    ],
+)
+def test_a_damaged_checkpoint_is_set_aside(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[Path], None]
+) -> None:
+    """The one before it is gone on from, to the same student."""
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
+    train_student(str(tiny_model), examples(), tmp_path / "whole", QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        train_student(str(tiny_model), examples(), tmp_path / "cut", QUICK, on_step=cut_at(3))
+    damage(tmp_path / "cut.partial" / "checkpoint-2" / name)
+    steps: list[int] = []
+    train_student(str(tiny_model), examples(), tmp_path / "cut", QUICK, on_step=lambda at, *_: steps.append(at))
+    assert steps == [2, 3]
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_set_aside_and_training_begins_anew(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and yet unreadable: as another version of a library may have left it."""
+    from fractionate.distill.checkpoints import Checkpoints
+
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 2, "full": 2})
+    with pytest.raises(KeyboardInterrupt):
+        train_student(str(tiny_model), examples(), tmp_path / "s", QUICK, on_step=cut_at(3))
+    checkpoint = tmp_path / "s.partial" / "checkpoint-2"
+    (checkpoint / "optimizer.pt").write_bytes(b"of another age")
+    Checkpoints(tmp_path / "s.partial", (tmp_path / "s.partial" / "plan.txt").read_text()).seal(checkpoint, [1.0, 1.0])
+    steps: list[int] = []
+    report = train_student(str(tiny_model), examples(), tmp_path / "s", QUICK, on_step=lambda at, *_: steps.append(at))
+    assert steps == [1, 2, 3]
+    assert report.loss_first != 1.0
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+def test_a_seed_that_no_library_takes_is_refused(tiny_model: Path, tmp_path: Path, seed: int) -> None:
+    with pytest.raises(UsageError, match="from 0 to 4294967295"):
+        train_student(str(tiny_model), examples(), tmp_path / "s", QUICK, seed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_largest_seed_is_taken(tiny_model: Path, tmp_path: Path) -> None:
+    assert train_student(str(tiny_model), examples(4), tmp_path / "s", QUICK, 2**32 - 1).steps == 1
+
+
 def test_what_another_training_left_is_not_gone_on_from(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
 
     def cut(at: int, of: int, loss: float) -> None:
         if at == 3:

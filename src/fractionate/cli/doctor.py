@@ -103,7 +103,7 @@ def _load_embedded() -> str:
     folder = resolve(DEFAULT_STUDENT).folder()
     started = time.monotonic()
     with quiet_transformers():
-        AutoModelForCausalLM.from_pretrained(folder)
+        AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
     return f"{folder}, loaded in {time.monotonic() - started:.1f} s"
 
 

@@ -44,8 +44,13 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
+    from fractionate.datasets import parse_reference
     from fractionate.datasets.scoring import Fields, score_file
+    from fractionate.files import refuse_input
 
+    if args.rows is not None:
+        gold = parse_reference(args.gold).path if args.gold else ""
+        refuse_input(args.rows, args.file, *([Path(gold)] if gold else []))
     fields = Fields(args.output_field, args.answers_field, args.index_field)
     summary = score_file(
         args.file, args.dataset, args.rows, gold=args.gold, fields=fields, columns=_columns(args.column)

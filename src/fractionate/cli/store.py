@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fractionate.errors import FractionateError, UsageError
+from fractionate.errors import FractionateError, UsageError, printable
+from fractionate.files import refuse_input, write_text
 
 if TYPE_CHECKING:
     from fractionate.engine.store import Store, StoredCall
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("list", "list calls, newest first"),
         ("show", "print one call whole: what was asked, what came back, what it used"),
         ("export", "write calls as JSON lines"),
-        ("purge", "delete calls; a later run makes (and pays for) them again"),
+        ("purge", "delete calls; a later run makes (and pays for) them again, within what its budget has left"),
     ):
         action = actions.add_parser(
             name,
@@ -83,21 +84,42 @@ def _store_in(folder: Path) -> Path:
     return beside if beside.is_file() else RunFolder(folder).store() or beside
 
 
+class _Damaged:
+    """Counts rows that cannot be read, and says the first few: one bad row does not keep the others back."""
+
+    SHOWN = 5
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, why: str) -> None:
+        self.count += 1
+        if self.count <= self.SHOWN:
+            print(f"fractionate: left out: {printable(why)}", file=sys.stderr)
+
+    def exit_code(self) -> int:
+        if self.count > self.SHOWN:
+            print(f"fractionate: left out: {self.count - self.SHOWN:,} more damaged rows", file=sys.stderr)
+        return int(self.count > 0)
+
+
 def _list(store: Store, args: argparse.Namespace) -> int:
+    damaged = _Damaged()
     if args.json:
-        print(json.dumps([_summary(call) for call in _matching(store, args, args.limit or None)]))
-        return 0
+        print(json.dumps([_summary(call) for call in _matching(store, args, damaged, args.limit or None)]))
+        return damaged.exit_code()
     shown = 0
-    for call in _matching(store, args, args.limit or None):
+    for call in _matching(store, args, damaged, args.limit or None):
         row = _summary(call)
         asked = " ".join(call.request.messages[-1].content.split()) if call.request.messages else ""
-        print(
+        line = (
             f"{row['key'][:12]}  {row['created'][:19]}  {row['role']:<10}  {row['finish_reason']:<8}  "
             f"{row['usage']['input_tokens']:>6} → {row['usage']['output_tokens']:<6}  {row['model']}  {asked[:60]}"
         )
+        print(printable(line))
         shown += 1
-    print(f"{shown:,} of {len(store):,} calls", file=sys.stderr)
-    return 0
+    print(f"{shown:,} of {len(store):,} calls in {store.path}", file=sys.stderr)
+    return damaged.exit_code()
 
 
 def _show(store: Store, args: argparse.Namespace) -> int:
@@ -108,35 +130,36 @@ def _show(store: Store, args: argparse.Namespace) -> int:
         raise UsageError(f"more than one key begins with {args.key!r}: give more of it")
     (call,) = found
     if args.json:
-        print(json.dumps(_record(call), ensure_ascii=False))
+        print(_as_json(call))
         return 0
     record = _record(call)
     for message in record.pop("messages"):
-        print(f"--- {message['role']}\n{message['content']}")
+        print(printable(f"--- {message['role']}\n{message['content']}"))
     for name in ("reasoning", "text"):
-        print(f"--- {'reply' if name == 'text' else name}\n{record.pop(name)}")
+        print(printable(f"--- {'reply' if name == 'text' else name}\n{record.pop(name)}"))
     print("---")
     for name, value in record.items():
-        print(f"{name:<15} {value if isinstance(value, str) else json.dumps(value)}")
+        print(printable(f"{name:<15} {value if isinstance(value, str) else json.dumps(value)}"))
     return 0
 
 
 def _export(store: Store, args: argparse.Namespace) -> int:
-    count = 0
-    target = Path(args.file) if args.file else None
-    try:
-        with target.open("w", encoding="utf-8") if target else nullcontext(sys.stdout) as out:
-            for call in _matching(store, args):
-                out.write(json.dumps(_record(call), ensure_ascii=False) + "\n")
-                count += 1
-    except OSError as error:
-        if target is None:
-            raise
-        raise FractionateError(f"{target} cannot be written: {error.strerror}") from None
-    said = {"exported": count, "file": args.file}
-    if target is not None:
-        print(json.dumps(said) if args.json else f"{count:,} calls written to {target}")
-    return 0
+    damaged, count = _Damaged(), 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        for call in _matching(store, args, damaged):
+            yield _as_json(call) + "\n"
+            count += 1
+
+    if args.file is None:
+        sys.stdout.writelines(lines())
+        return damaged.exit_code()
+    target = Path(args.file)
+    refuse_input(target, *store.files)
+    write_text(lines(), target)
+    print(json.dumps({"exported": count, "file": args.file}) if args.json else f"{count:,} calls written to {target}")
+    return damaged.exit_code()
 
 
 def _purge(store: Store, args: argparse.Namespace) -> int:
@@ -144,7 +167,7 @@ def _purge(store: Store, args: argparse.Namespace) -> int:
     if not any(given.values()) and not args.all:
         raise UsageError("purge needs --model, --run, --role or --key to choose calls, or --all for every one")
     if not args.yes:
-        count = sum(1 for _ in store.calls(**given))
+        count = store.count(**given)
         said = f"{count:,} calls would be deleted and paid for again by a later run: add --yes to delete them"
         print(json.dumps({"would_purge": count}) if args.json else said)
         return 0
@@ -153,8 +176,17 @@ def _purge(store: Store, args: argparse.Namespace) -> int:
     return 0
 
 
-def _matching(store: Store, args: argparse.Namespace, limit: int | None = None) -> Iterator[StoredCall]:
-    return store.calls(key=args.key.lower(), model=args.model, run=args.run, role=args.role, limit=limit)
+def _matching(
+    store: Store, args: argparse.Namespace, damaged: Callable[[str], None], limit: int | None = None
+) -> Iterator[StoredCall]:
+    chosen = {"key": args.key.lower(), "model": args.model, "run": args.run, "role": args.role}
+    return store.calls(**chosen, limit=limit, on_damaged=damaged)
+
+
+def _as_json(call: StoredCall) -> str:
+    """Return a call as one line of JSON, control characters (those over ASCII too) as escapes."""
+    line = json.dumps(_record(call), ensure_ascii=False)
+    return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def _summary(call: StoredCall) -> dict[str, Any]:

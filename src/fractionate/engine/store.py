@@ -99,8 +99,7 @@ class Store:
         self._connection.close()
 
     def __len__(self) -> int:
-        with self._clear_errors(), self._lock:
-            return int(self._connection.execute("SELECT count(*) FROM calls").fetchone()[0])
+        return self.count()
 
     @property
     def locks(self) -> Path:
@@ -217,6 +216,12 @@ class Store:
                     raise DamagedRow(f"a hold on the budget of {run!r} cannot be read")
                 found.setdefault(holder, {})[role] = Hold(usd, tokens)
         return found
+
+    def count(self, *, key: str = "", model: str = "", run: str = "", role: str = "") -> int:
+        """Return how many calls `calls` and `purge` would find."""
+        where, values = _filter(key, model, run, role)
+        with self._clear_errors(), self._lock:
+            return int(self._connection.execute(f"SELECT count(*) FROM calls{where}", values).fetchone()[0])
 
     def calls(
         self,
@@ -352,7 +357,7 @@ class Store:
             yield
         except DamagedRow as damage:
             raise FractionateError(f"store {self.path} is damaged: {damage}: restore a copy") from None
-        except (sqlite3.Error, OSError, OverflowError) as error:
+        except (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError) as error:
             raise FractionateError(f"store {self.path}: {mend(error)}") from None
 
 

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fractionate.types import ROLES, Completion, Message, Request, Role, Usage
@@ -130,7 +131,7 @@ def call_of(row: Sequence[Any]) -> StoredCall:
             response_format=fields["response_format"],
         )
         created = float(row[18])
-        time.gmtime(created)
+        datetime.fromtimestamp(created, UTC)
         return StoredCall(key, model, identity, run, request, completion_of(row[6:18]), created, bool(row[19]))
     except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError) as error:
         raise DamagedRow(" ".join(str(error).split())) from None

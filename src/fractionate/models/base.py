@@ -120,4 +120,5 @@ def request_key(identity: str, request: Request) -> str:
         request.response_format,
         request.sample,
     ]
-    return hashlib.sha256(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -26,7 +26,7 @@ TokenCounter = Callable[[str], int]
 
 def count_tokens(text: str) -> int:
     """Return the estimated tokens of a text (at least 1 if it is not empty)."""
-    return -(-len(text.encode()) // int(BYTES_PER_TOKEN))
+    return -(-_bytes(text) // int(BYTES_PER_TOKEN))
 
 
 def estimate_messages(messages: Iterable[Message], count: TokenCounter = count_tokens) -> int:
@@ -36,8 +36,13 @@ def estimate_messages(messages: Iterable[Message], count: TokenCounter = count_t
 
 def input_bound(request: Request) -> int:
     """Return a number of input tokens that a request cannot exceed under any byte-level vocabulary."""
-    text = sum(len(message.content.encode()) + TEMPLATE_BOUND for message in request.messages)
-    return text + TEMPLATE_BOUND + len((request.response_format or "").encode())
+    text = sum(_bytes(message.content) + TEMPLATE_BOUND for message in request.messages)
+    return text + TEMPLATE_BOUND + _bytes(request.response_format or "")
+
+
+def _bytes(text: str) -> int:
+    """Return the UTF-8 bytes of a text, which may hold half an emoji."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def counter_for(model: str) -> tuple[TokenCounter, str]:

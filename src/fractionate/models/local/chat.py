@@ -5,9 +5,11 @@ A student that was trained on one form and asked in another answers worse and no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from fractionate.errors import UsageError
 from fractionate.models.base import Style
 from fractionate.types import Message
 
@@ -24,8 +26,9 @@ def render(tokenizer: Any, messages: Sequence[Message], style: Style) -> list[in
     if not tokenizer.chat_template:
         return list(tokenizer("\n".join(content for _, content in messages) + "\n").input_ids)
     turns = [{"role": role, "content": content} for role, content in messages]
-    text = _student_text(tokenizer, turns) if style == "student" else _template(tokenizer, turns)
-    return list(tokenizer(text, add_special_tokens=False).input_ids)
+    with _clear_errors(tokenizer):
+        text = _student_text(tokenizer, turns) if style == "student" else _template(tokenizer, turns)
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def render_target(tokenizer: Any, target: str) -> list[int]:
@@ -37,13 +40,24 @@ def end_of_turn(tokenizer: Any) -> int:
     """Return the id of the token that ends the model's turn: what the template puts behind its words, else eos."""
     if tokenizer.chat_template:
         turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
-        _, found, tail = _template(tokenizer, turns, generation_prompt=False).rpartition(_PROBE)
+        with _clear_errors(tokenizer):
+            _, found, tail = _template(tokenizer, turns, generation_prompt=False).rpartition(_PROBE)
         ids = tokenizer(tail.lstrip(), add_special_tokens=False).input_ids if found else []
         if ids and ids[0] in tokenizer.all_special_ids:
             return int(ids[0])
     if tokenizer.eos_token_id is None:
-        raise ValueError("the tokenizer has no end-of-text token")
+        raise UsageError(f"the tokenizer in {tokenizer.name_or_path} has no end-of-text token: name one in its files")
     return int(tokenizer.eos_token_id)
+
+
+@contextmanager
+def _clear_errors(tokenizer: Any) -> Iterator[None]:
+    """Turn whatever a model's own template or tokenizer does into one line that names it."""
+    try:
+        yield
+    except Exception as error:  # a template is a program: it may raise anything
+        words = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UsageError(f"the chat template in {tokenizer.name_or_path} fails: {words}: mend its files") from None
 
 
 def _template(tokenizer: Any, turns: list[dict[str, str]], generation_prompt: bool = True) -> str:

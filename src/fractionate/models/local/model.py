@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -85,7 +86,10 @@ class LocalModel(BatchModel):
             window = order[start : start + _WINDOW]
             groups += [[window[at] for at in members] for _, members in share_groups([prompts[at] for at in window])]
         groups.sort(key=lambda members: -max(len(prompts[at]) for at in members))
-        limit = CACHE_BYTES[best_device(self.options.device).partition(":")[0]] // _cache_bytes_per_token(self.folder)
+        device = best_device(self.options.device).partition(":")[0]
+        config = load_config(self.folder, self.options.trust_remote_code)
+        with _readable(f"the model config in {self.folder} cannot be used", trust=True):
+            limit = CACHE_BYTES[device] // _cache_bytes_per_token(config)
         batches: list[list[int]] = []
         longest = 0
         for at in (at for members in groups for at in members):
@@ -103,7 +107,7 @@ class LocalModel(BatchModel):
         """Answer requests as one batch, in order. May be called from any thread; batches run one after another."""
         with _lock:
             self._stop.clear()
-            model = _load(self.weights, best_device(self.options.device))
+            model = _load(self.weights, best_device(self.options.device), self.options.trust_remote_code)
             return self._complete(model, requests)
 
     def interrupt(self) -> None:
@@ -116,12 +120,15 @@ class LocalModel(BatchModel):
         return self.weights.folder()
 
     def _tokens(self, request: Request) -> list[int]:
-        return render(load_tokenizer(self.folder), request.messages, self.style)
+        return render(self._tokenizer(), request.messages, self.style)
+
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.folder, self.options.trust_remote_code)
 
     def _complete(self, model: Any, requests: Sequence[Request]) -> list[Completion]:
         from fractionate.models.local.generate import Prompt
 
-        tokenizer = load_tokenizer(self.folder)
+        tokenizer = self._tokenizer()
         context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
         prompts = [self._tokens(request) for request in requests]
         fits = [at for at, row in enumerate(prompts) if len(row) + requests[at].max_tokens <= context]
@@ -157,16 +164,24 @@ def unload() -> None:
 
 
 @lru_cache(maxsize=8)
-def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a model folder. Raises UsageError if there is none that can be read."""
+def load_tokenizer(folder: Path, trust: bool = False) -> Any:
+    """Return the tokenizer of a model folder; the folder's own code runs only on `trust`.
+
+    Raises UsageError if there is none that can be read.
+    """
     from transformers import AutoTokenizer
 
-    try:
-        with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"no tokenizer can be read in {folder}: {_first_line(error)}") from None
-    return tokenizer
+    with _readable(f"no tokenizer can be read in {folder}", trust):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+
+
+@lru_cache(maxsize=8)
+def load_config(folder: Path, trust: bool = False) -> Any:
+    """Return the config of a model folder (of its language model). Raises UsageError if it cannot be read."""
+    from transformers import AutoConfig
+
+    with _readable(f"no model config can be read in {folder}", trust):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust).get_text_config(decoder=True)
 
 
 def best_device(wanted: str) -> str:
@@ -180,21 +195,33 @@ def best_device(wanted: str) -> str:
     return wanted or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _cache_bytes_per_token(folder: Path) -> int:
-    """Return the bytes that one token's keys and values take in all layers: 2 · layers · heads · width · 4 bytes."""
-    from transformers import AutoConfig
+@contextmanager
+def _readable(refusal: str, trust: bool) -> Iterator[None]:
+    """Turn what transformers says of a folder that it cannot read into one line."""
+    try:
+        with quiet_transformers():
+            yield
+    except FractionateError:
+        raise
+    except Exception as error:  # what a damaged file makes of a library has no class of its own
+        if not trust and "trust_remote_code" in str(error):
+            mend = "it wants to run code of its own, which trust_remote_code = true in its options allows"
+            raise UsageError(f"{refusal}: {mend}; do so only if you trust it") from None
+        raise UsageError(f"{refusal}: {_first_line(error)}") from None
 
-    config = AutoConfig.from_pretrained(folder).get_text_config(decoder=True)
+
+def _cache_bytes_per_token(config: Any) -> int:
+    """Return the bytes that one token's keys and values take in all layers: 2 · layers · heads · width · 4 bytes."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * width * 4)
 
 
-def _load(weights: Weights, device: str) -> Any:
+def _load(weights: Weights, device: str, trust: bool) -> Any:
     """Return the model in memory, loading it if need be. An adapter is merged into a copy: as fast as none."""
     key = (str(weights.folder()), weights.fingerprint + weights.adapter_fingerprint, device)
     if key not in _loaded:
-        model = load_model(weights, device)
+        model = load_model(weights, device, trust=trust)
         size = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
         while _loaded and size + sum(other.size for other in _loaded.values()) > RESIDENT_BYTES:
             _loaded.popitem(last=False)
@@ -203,29 +230,26 @@ def _load(weights: Weights, device: str) -> Any:
     return _loaded[key].model
 
 
-def load_base(weights: Weights, device: str) -> tuple[Any, Any]:
+def load_base(weights: Weights, device: str, trust: bool = False) -> tuple[Any, Any]:
     """Return the base model, in memory and ready to run, and its tokenizer; an adapter is left out."""
     base = Weights(weights.name, weights.source, weights.fingerprint)
-    return _load(base, device), load_tokenizer(weights.folder())
+    return _load(base, device, trust), load_tokenizer(weights.folder(), trust)
 
 
-def load_model(weights: Weights, device: str, exact: bool = False) -> Any:
+def load_model(weights: Weights, device: str, exact: bool = False, trust: bool = False) -> Any:
     """Load weights, fp32 on the CPU or if `exact`, else bf16, the adapter merged in. Raises FractionateError."""
     import torch
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if device.startswith("cuda") and not exact else torch.float32
-    try:
-        with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(weights.folder(), dtype=dtype)
-            if weights.adapter is not None:
-                from peft import PeftModel
+    what = f"{weights.name}@{weights.adapter}" if weights.adapter else weights.name
+    with _readable(f"the weights of {what} cannot be loaded", trust):
+        model = AutoModelForCausalLM.from_pretrained(weights.folder(), dtype=dtype, trust_remote_code=trust)
+        if weights.adapter is not None:
+            from peft import PeftModel
 
-                model = PeftModel.from_pretrained(model, str(weights.adapter)).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        what = f"{weights.name}@{weights.adapter}" if weights.adapter else weights.name
-        raise FractionateError(f"the weights of {what} cannot be loaded: {_first_line(error)}") from None
-    return model.to(device).eval()
+            model = PeftModel.from_pretrained(model, str(weights.adapter)).merge_and_unload()
+        return model.to(device).eval()
 
 
 def _generate(model: Any, tokenizer: Any, batch: list[Any], stopped: Callable[[], bool]) -> list[Reply]:

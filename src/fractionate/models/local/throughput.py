@@ -55,7 +55,7 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
     from fractionate.models.local.generate import Prompt, generate
 
     device = best_device(model.options.device)
-    loaded, tokenizer = load_base(model.weights, device)
+    loaded, tokenizer = load_base(model.weights, device, model.options.trust_remote_code)
     rows, draw = model.options.batch_size, random.Random(number)
     prompts = [[draw.randrange(loaded.config.vocab_size) for _ in range(PROMPT_TOKENS)] for _ in range(rows)]
 

@@ -23,12 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.errors import FractionateError, UsageError, missing_extra
+from fractionate.rows import shown
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CONVERSION = 1
 """Raised whenever the conversion from GGUF changes, so that an older cached copy is not taken for the new one."""
 FULL_HASH_BYTES = 4 << 30
 """Weight files up to this size are hashed whole; of larger ones the header and evenly spread samples are."""
+LONGEST_HEADER = 100_000_000
+"""Bytes of a safetensors file's header at most, as its own readers have it."""
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -54,6 +57,13 @@ class Weights:
 def resolve(spec: str) -> Weights:
     """Find the weights that `HUB_ID_OR_PATH[@ADAPTER]` names. Raises UsageError for what is missing or does not fit."""
     spec = spec.removeprefix("local:")
+    try:
+        return _resolved(spec)
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is no path: too long, with a zero, of no user
+        raise UsageError(f"no model at {shown(spec)}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _resolved(spec: str) -> Weights:
     base_name, adapter_name = split_adapter(spec)
     adapter = _adapter_folder(adapter_name) if adapter_name else None
     if adapter is None and _is_adapter(Path(base_name)):
@@ -107,7 +117,8 @@ def require_local() -> None:
 
 def _deciding_files(folder: Path) -> list[Path]:
     kinds = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")
-    return sorted(file for file in folder.iterdir() if file.suffix in kinds and file.name != "training.json")
+    files = (file for file in folder.iterdir() if file.suffix in kinds and file.name != "training.json")
+    return sorted(file for file in files if file.is_file())
 
 
 @lru_cache(maxsize=512)
@@ -133,7 +144,9 @@ def _find_source(name: str) -> Path:
     if path.is_dir():
         return _model_folder(path)
     if not _looks_like_hub_id(name):
-        raise UsageError(f"no model folder at {name!r}: 'local:' takes a folder, a .gguf file or a hub id (ORG/NAME)")
+        raise UsageError(
+            f"no model folder at {shown(name)}: 'local:' takes a folder, a .gguf file or a hub id (ORG/NAME)"
+        )
     if cached := _in_hub_cache(name):
         return cached
     if name == SMOLLM2 and (gguf := _wheel_gguf()):
@@ -144,14 +157,20 @@ def _find_source(name: str) -> Path:
 def _model_folder(path: Path) -> Path:
     if not (path / "config.json").is_file():
         raise UsageError(f"no model in {path}: it has no config.json (nor an adapter_config.json)")
-    if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+    if not any(file.is_file() for kind in ("*.safetensors", "*.bin") for file in path.glob(kind)):
         raise UsageError(f"no weights in {path}: it has a config.json but no .safetensors file")
     return path.resolve()
 
 
 def _looks_like_hub_id(name: str) -> bool:
-    parts = name.split("/")
-    return 1 <= len(parts) <= 2 and all(part and part[0] not in ".~" for part in parts) and "\\" not in name
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but not exported
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def _in_hub_cache(name: str) -> Path | None:
@@ -207,7 +226,13 @@ def _converted(name: str, gguf: Path, print_: str) -> Path:
     except OSError as error:
         raise FractionateError(f"cannot write to {home}: {error.strerror} (set FRACTIONATE_CACHE)") from None
     try:
-        _convert(name, gguf, temporary)
+        try:
+            _convert(name, gguf, temporary)
+        except FractionateError:
+            raise
+        except Exception as error:  # what a damaged file makes of its readers has no class of its own
+            words = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UsageError(f"{gguf} cannot be read as a GGUF model ({words}): fetch it again") from None
         # Losing the race to another process is fine: the same file converts to the same weights.
         with contextlib.suppress(FileExistsError, OSError):
             temporary.rename(target)
@@ -225,8 +250,10 @@ def _convert(name: str, gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with quiet_transformers(), _no_dequantizing_bar():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
         _restore_pre_tokenizer(tokenizer, gguf)
         # transformers refuses to save a model it marked as quantized: a plain one takes over the dequantized weights.
         config = model.config
@@ -306,7 +333,7 @@ def _adapter_folder(name: str) -> Path:
 def _adapter_config(adapter: Path) -> dict[str, Any]:
     try:
         config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise UsageError(f"{adapter / 'adapter_config.json'} is not a JSON object: train the adapter again")
@@ -333,7 +360,7 @@ def _check_adapter(adapter: Path, base: Weights) -> None:
 def _recorded_base(adapter: Path) -> str:
     try:
         return str(json.loads((adapter / "training.json").read_text(encoding="utf-8"))["base_fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -360,7 +387,7 @@ def tensor_shapes(file: Path) -> dict[str, list[int]]:
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-    except (OSError, ValueError, struct.error, MemoryError, OverflowError):
+            header = json.loads(stream.read(min(length, LONGEST_HEADER)))
+        return {name: list(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error):
         raise UsageError(f"{file} is not a safetensors file: it may be cut off") from None
-    return {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}

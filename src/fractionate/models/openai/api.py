@@ -172,7 +172,10 @@ class OpenAIModel(SingleModel):
             raise self.named(FatalFault("address", "the address is not valid")) from None
         except (aiohttp.ClientError, OSError, EOFError) as error:
             cause = "cut short" if connected or isinstance(error, aiohttp.ClientPayloadError) else "connection lost"
-            raise self.named(TransientFault(cause, f"{cause}: {self._words(error)}", maybe_paid=True)) from None
+            # aiohttp shows what it could not read, cut off anywhere: within a key that was sent back, say.
+            unreadable = isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError)
+            words = "the reply is no whole HTTP message" if unreadable else self._words(error)
+            raise self.named(TransientFault(cause, f"{cause}: {words}", maybe_paid=True)) from None
 
     def parsed(self, data: bytes) -> object:
         """Return the JSON in a server's bytes without the key, None if it is none."""

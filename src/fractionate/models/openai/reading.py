@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ STREAM_FACTOR = 16
 """How much longer than its words a streamed reply may be: every token comes in an event of some 200 bytes."""
 ERROR_BYTES = 64 << 10
 """Bytes of an error's body that are read; its words stand at the beginning."""
-_PART = 64 << 10
+_PART = 16 << 10
 
 
 async def read_all(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -40,16 +41,20 @@ async def read_start(response: aiohttp.ClientResponse, limit: int = ERROR_BYTES)
 
 
 async def read_parts(response: aiohttp.ClientResponse, limit: int) -> AsyncIterator[bytes]:
-    """Yield a reply's bytes as they come. Raises PermanentFault where there are more than `limit`."""
+    """Yield a reply's bytes as they come, in small parts. Raises PermanentFault where there are more than `limit`.
+
+    The event loop has its turn after each: what a server sends as fast as it can holds up no other call, nor Ctrl-C.
+    """
     unpack = _unpacker(_encoding(response))
     received = unpacked = 0
-    async for raw in response.content.iter_any():
+    async for raw in response.content.iter_chunked(_PART):
         received += len(raw)
         for part in unpack(raw):
             unpacked += len(part)
             if max(received, unpacked) > limit:
                 raise too_long(limit)
             yield part
+            await asyncio.sleep(0)
         if received > limit:
             raise too_long(limit)
 

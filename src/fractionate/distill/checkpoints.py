@@ -1,0 +1,87 @@
+"""What an interrupted training leaves beside its student: checkpoints known to be whole, and the losses so far.
+
+A checkpoint is sealed when all of it is written: its seal names each file's digest. One that was cut off, or that a
+disk has damaged since, is set aside and an earlier one, or none, is gone on from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from fractionate.errors import FractionateError
+
+SEAL = "seal.json"
+ASIDE = "damaged-"
+
+
+class Checkpoints:
+    """The checkpoints of one training, in the folder `partial`. `plan` is the digest of all that decides its result.
+
+    What another training left there is cleared away. Raises FractionateError where the folder cannot be written.
+    """
+
+    def __init__(self, partial: Path, plan: str) -> None:
+        self.folder = partial
+        note = partial / "plan.txt"
+        with suppress(OSError):
+            if note.is_file() and note.read_bytes() == plan.encode():
+                return
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            note.write_text(plan, encoding="utf-8")
+        except OSError as error:
+            raise FractionateError(f"cannot write to {partial}: {error.strerror}") from None
+
+    def last(self) -> Path | None:
+        """Return the last checkpoint that is whole, None if there is none; set aside those that are not."""
+        found = [path for path in self.folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+        for checkpoint in sorted(found, key=lambda path: -int(path.name.rpartition("-")[2])):
+            if self._is_whole(checkpoint):
+                return checkpoint
+            self.set_aside(checkpoint)
+        return None
+
+    def losses(self, checkpoint: Path) -> list[float]:
+        """Return the loss of every step up to a checkpoint."""
+        return [float(loss) for loss in json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["losses"]]
+
+    def seal(self, checkpoint: Path, losses: Sequence[float]) -> None:
+        """Note that all of a checkpoint is written."""
+        seal = {"losses": list(losses), "files": _digests(checkpoint)}
+        (checkpoint / f"{SEAL}.part").write_text(json.dumps(seal), encoding="utf-8")
+        (checkpoint / f"{SEAL}.part").replace(checkpoint / SEAL)
+
+    def set_aside(self, checkpoint: Path) -> None:
+        """Keep a checkpoint from being gone on from; it goes with the folder when the training is complete."""
+        aside = checkpoint.with_name(ASIDE + checkpoint.name)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            checkpoint.rename(aside)
+        except OSError as error:
+            raise FractionateError(f"{checkpoint} is damaged and cannot be moved away: {error.strerror}") from None
+
+    def clear(self) -> None:
+        """Delete the folder: the student is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_whole(self, checkpoint: Path) -> bool:
+        try:
+            seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+            return bool(seal["files"] == _digests(checkpoint) and self.losses(checkpoint))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return False
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in (SEAL, f"{SEAL}.part"):
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

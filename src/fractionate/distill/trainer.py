@@ -1,0 +1,293 @@
+"""One training of a student, from its beginning or from a checkpoint. The only file that knows TRL."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fractionate.config import TrainConfig
+from fractionate.distill.checkpoints import Checkpoints
+from fractionate.distill.training_data import IGNORED, Collator, TrainingRows
+from fractionate.errors import FractionateError
+from fractionate.models.local.model import best_device, load_model, load_tokenizer, unload
+from fractionate.models.local.weights import Weights, quiet_transformers
+
+CHECKPOINT_STEPS = {"lora": 20, "full": 200}
+"""Optimizer steps between checkpoints; a full one writes three times the weights, so it is rarer."""
+CHECKPOINTS_KEPT = {"lora": 2, "full": 1}
+"""Checkpoints on the disk at a time: where one is damaged, the one before it is gone on from."""
+
+MICRO_BATCH_TOKENS = {"cpu": 600, "cuda": 16_000}
+"""Tokens read at once on the way to a step, by device: activations of SmolLM2-135M take about 1.5 MB a token, and a CPU
+is no faster on more (steps of 1,700 tokens took as long read in parts of 550 as whole, in 2.3 instead of 5.7 GB)."""
+
+OnStep = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What was trained, on what, and what it took. `left_out` counts examples that were too long.
+
+    `tokens` and `trained_tokens` (those that bear loss) are of one pass over the examples; losses are in nats a trained
+    token, of the first and the last step; `seconds` is wall time of this process's part, `peak_rss_mb` its peak memory.
+    """
+
+    examples: int
+    left_out: int
+    tokens: int
+    trained_tokens: int
+    steps: int
+    loss_first: float
+    loss_last: float
+    seconds: float
+    peak_rss_mb: float
+    base: str
+    base_fingerprint: str
+    data_digest: str
+    seed: int
+    settings: dict[str, Any]
+
+
+class Training:
+    """One training, from its beginning or from where it was cut off."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        rows: TrainingRows,
+        settings: TrainConfig,
+        seed: int,
+        trust: bool,
+        on_step: OnStep | None,
+    ) -> None:
+        self.weights = weights
+        self.rows = rows
+        self.settings = settings
+        self.seed = seed
+        self.trust = trust
+        self.on_step = on_step
+        self.losses: list[float] = []
+        self.begun = False
+
+    def go_on(self, checkpoints: Checkpoints) -> tuple[TrainingReport, Any]:
+        """Train from the last checkpoint that can be gone on from to the end; returns the report and the trainer."""
+        started = time.perf_counter()
+        unload()  # models that answered before would only take memory that training needs
+        while True:
+            checkpoint = checkpoints.last()
+            try:
+                trainer = self._train(checkpoints, checkpoint)
+                break
+            except Exception:
+                # Whole, and yet it cannot be loaded: another version of a library wrote it, say.
+                if checkpoint is None or self.begun:
+                    raise
+                checkpoints.set_aside(checkpoint)
+        if not all(loss == loss and abs(loss) != float("inf") for loss in self.losses):
+            raise FractionateError("training diverged (its loss is not a number): lower train.learning_rate")
+        return self._report(trainer, time.perf_counter() - started), trainer
+
+    def _train(self, checkpoints: Checkpoints, checkpoint: Path | None) -> Any:
+        from transformers import PrinterCallback, set_seed
+
+        from datasets import Dataset
+
+        self.losses[:] = checkpoints.losses(checkpoint) if checkpoint else []
+        with quiet(), _clear_errors(checkpoints.folder):
+            set_seed(self.seed)
+            tokenizer = load_tokenizer(self.weights.folder(), self.trust)
+            model = load_model(self.weights, best_device(""), exact=True, trust=self.trust)
+            device = model.device.type
+            rows_at_once = micro_batch(self.rows, self.settings, device)
+            trainer = _student_trainer(self)(
+                model=model,
+                args=_arguments(checkpoints.folder, self.settings, self.seed, device, rows_at_once),
+                data_collator=Collator(tokenizer),
+                train_dataset=Dataset.from_list(self.rows.rows),
+                processing_class=tokenizer,
+                peft_config=_lora(self.settings) if self.settings.method == "lora" else None,
+            )
+            # Steps are reported by `on_step`, and standard output is for results.
+            trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(_watch(self, checkpoints))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return trainer
+
+    def _report(self, trainer: Any, seconds: float) -> TrainingReport:
+        return TrainingReport(
+            examples=len(self.rows.rows),
+            left_out=self.rows.left_out,
+            tokens=self.rows.tokens,
+            trained_tokens=self.rows.trained_tokens,
+            steps=int(trainer.state.global_step),
+            loss_first=self.losses[0] if self.losses else 0.0,
+            loss_last=self.losses[-1] if self.losses else 0.0,
+            seconds=seconds,
+            peak_rss_mb=_peak_rss_mb(),
+            base=self.weights.name,
+            base_fingerprint=self.weights.fingerprint,
+            data_digest=self.rows.digest,
+            seed=self.seed,
+            settings=self.settings.model_dump(),
+        )
+
+
+def _watch(training: Training, checkpoints: Checkpoints) -> Any:
+    """Return the callback that seals checkpoints and knows when the first step is about to be taken."""
+    from transformers import TrainerCallback
+
+    class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed: to mypy its class is Any
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            training.begun = True
+
+        def on_save(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            checkpoints.seal(checkpoints.folder / f"checkpoint-{state.global_step}", training.losses)
+
+    return Watch()
+
+
+def _student_trainer(training: Training) -> type[Any]:
+    """Return TRL's SFTTrainer with three changes.
+
+    Logits are computed for targets only, every step is reported, and the order of the examples depends on the seed and
+    on how many passes there were alone.
+    """
+    from torch.nn.functional import cross_entropy
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+    from trl import SFTTrainer
+
+    class Order(LengthGroupedSampler):  # type: ignore[misc]
+        """Examples of like length together, in an order of its own for every pass.
+
+        The trainer would draw each pass's order from whatever state its generator is in, which a resumed training
+        cannot reach again. The first pass is drawn so all the same: no resumed training has missed anything by then.
+        """
+
+        def set_epoch(self, epoch: int) -> None:
+            import torch
+
+            mixed = hashlib.sha256(f"{training.seed} {epoch}".encode()).digest()
+            seed = int.from_bytes(mixed[:8], "big") >> 1
+            self.generator = torch.Generator().manual_seed(seed) if epoch else None
+
+    class StudentTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not followed: to mypy its class is Any
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, num_items_in_batch: Any = None) -> Any:
+            # Targets end together (the collator pads on the left), so the last logits are all that is needed: over a
+            # prompt of 200 tokens and a vocabulary of 49,152, TRL's own loss computes six times as many on a CPU.
+            labels = inputs.pop("labels")
+            keep = int((labels != IGNORED).sum(1).max()) + 1
+            logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1].float()
+            wanted = labels[:, -keep + 1 :]
+            total = cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
+            return total / ((wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            # The loss of a step is summed over its micro-batches: each is divided by the targets of the whole step.
+            loss = super().training_step(*args, **kwargs)
+            self.step_loss = getattr(self, "step_loss", 0.0) + float(loss)
+            if not self.accelerator.sync_gradients:
+                return loss
+            training.losses.append(self.step_loss)
+            self.step_loss = 0.0
+            if training.on_step is not None:
+                training.on_step(int(self.state.global_step) + 1, int(self.state.max_steps), training.losses[-1])
+            return loss
+
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            lengths = [len(row["input_ids"]) for row in training.rows.rows]
+            return Order(self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths=lengths)
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            """Write none: `training.json` says it."""
+
+    return StudentTrainer
+
+
+def micro_batch(rows: TrainingRows, settings: TrainConfig, device: str) -> int:
+    """Return how many examples are read at once: a divisor of the batch that keeps activations within bounds."""
+    longest = max(len(row["input_ids"]) for row in rows.rows)
+    most = min(settings.batch_size, MICRO_BATCH_TOKENS.get(device, 16_000) // longest)
+    return max((size for size in range(1, most + 1) if settings.batch_size % size == 0), default=1)
+
+
+def _arguments(folder: Path, settings: TrainConfig, seed: int, device: str, micro_batch: int) -> Any:
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=settings.batch_size // micro_batch,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=0.05,
+        weight_decay=0.0,
+        max_length=None,
+        gradient_checkpointing=False,
+        bf16=device == "cuda",
+        use_cpu=device == "cpu",
+        seed=seed,
+        data_seed=seed,
+        save_strategy="steps",
+        save_steps=CHECKPOINT_STEPS[settings.method],
+        save_total_limit=CHECKPOINTS_KEPT[settings.method],
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )
+
+
+def _lora(settings: TrainConfig) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    """Turn what a full disk or too little memory makes of a training into one line; checkpoints are kept."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        mend = "lower train.batch_size or train.max_length, or take a smaller base"
+        raise FractionateError(f"training does not fit the GPU's memory: {mend}") from None
+    except (OSError, RuntimeError) as error:
+        words = " ".join(str(error).split())
+        if isinstance(error, OSError) or "PytorchStreamWriter" in words or "inline_container" in words:
+            raise FractionateError(
+                f"cannot write to {folder}: {words[:200]}: free some room and run the same command again to go on"
+            ) from None
+        raise
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back the notes and progress bars of four libraries; what goes wrong is raised, and steps are reported."""
+    from datasets.utils import disable_progress_bars
+
+    disable_progress_bars()
+    with warnings.catch_warnings(), quiet_transformers():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
