@@ -11,8 +11,9 @@ from fractionate.answers.sentences import LATEX_TEXT
 from fractionate.types import Answer
 
 _HEDGES = (
-    r"(?:(?:(?:most|very|quite|almost|highly|pretty|more)[ ])?(?:definitely|certainly|clearly|probably|likely|simply|surely|"
-    r"undoubtedly|presumably|possibly|obviously|absolutely|technically|generally|apparently|perhaps|maybe)[ ,)*_\"'“]+"
+    r"(?:(?:(?:most|very|quite|almost|highly|pretty|more)[ ])?(?:definitely|certainly|clearly|probably|likely|simply|"
+    r"surely|undoubtedly|presumably|possibly|obviously|absolutely|technically|generally|apparently|perhaps|"
+    r"maybe)[ ,)*_\"'“]+"
     r"|(?:that|to be|be|an?(?:[ ](?:clear|definite|resounding|qualified|likely))?)[ ]+"
     r"|(?:i(?:[ ]would|['’]d)?[ ](?:say|think|believe|guess)|in all likelihood)[ ,:]+){0,4}+"
 )
@@ -71,8 +72,8 @@ def _concluded_yes_no(part: str) -> str | None:
 
 _LETTER = r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’]))"
 _CHOICE = re.compile(
-    r"[\s*_`\"'“”$:\\]*+(?:(?:(?:most[ ])?likely|probably|clearly|definitely|therefore|thus|hence|then),?[ ]){0,2}+(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?"
-    r"(?:[Oo]ption|[Cc]hoice|[Ll]etter)[ ]{0,2}:?[ ]{0,2})?[*_`\"']*+"
+    r"[\s*_`\"'“”$:\\]*+(?:(?:(?:most[ ])?likely|probably|clearly|definitely|therefore|thus|hence|then),?[ ])"
+    r"{0,2}+(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?(?:[Oo]ption|[Cc]hoice|[Ll]etter)[ ]{0,2}:?[ ]{0,2})?[*_`\"']*+"
     r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’])(?![ ]{1,2}[a-z])|([a-h])(?=[\s*_`\"'.]*+$|\)))"
 )
 _NAMED = re.compile(
@@ -82,7 +83,8 @@ _NAMED = re.compile(
     rf"|(?<!\w){_LETTER}[*]{{0,3}}\)?(?=[*]{{0,2}}[ ]is[ ](?:the[ ])?(?:correct|right|best)\b)"
 )
 _BRACKETED = re.compile(
-    r"\b(?:is|are|be|equals|to|with)(?:[ ](?:therefore|thus|hence|then))?[:,]?[ ]{1,2}[*]{0,3}[(\[]([A-Ha-h])[)\]]|[ ][(\[]([A-Ha-h])[)\]](?=[\s.!*]*+$)"
+    r"\b(?:is|are|be|equals|to|with)(?:[ ](?:therefore|thus|hence|then))?[:,]?[ ]{1,2}[*]{0,3}[(\[]([A-Ha-h])[)\]]"
+    r"|[ ][(\[]([A-Ha-h])[)\]](?=[\s.!*]*+$)"
 )
 """A letter in brackets where a sentence has its result: "the price is (d) Rs. 750", "the price is Rs. 750 (d)."."""
 _ANY_BRACKETED = re.compile(r"[(\[]([A-Ha-h])[)\]]")

@@ -67,8 +67,8 @@ _PAYS = re.compile(
 )
 """Words before an amount of money that make it what the clause states."""
 _PURPOSE = re.compile(
-    r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )(?<!have )(?<!had )(?<!need )(?<!needs )"
-    r"(?<!going )(?<!able )\bto[ ][a-z]{2,12}(?:[ ][a-z]{1,12}){0,4}[ ]$",
+    r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )(?<!have )(?<!had )(?<!need )"
+    r"(?<!needs )(?<!going )(?<!able )\bto[ ][a-z]{2,12}(?:[ ][a-z]{1,12}){0,4}[ ]$",
     re.IGNORECASE,
 )
 """What a figure is only wanted for: "to save $80", "to get an average of 93"."""
