@@ -26,7 +26,7 @@ from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Asker, Settings
+from fractionate.reasoning.program import Sampler, Settings
 
 
 def write_questions(path: Path, count: int) -> None:
@@ -38,12 +38,12 @@ def write_questions(path: Path, count: int) -> None:
 
 async def stream(folder: Path, url: str) -> int:
     model = OpenAIModel(f"{url}#bench", ModelOptions())
-    asker = Asker(model.name, model)
+    sampler = Sampler(model)
     done = 0
     with Store(folder / "calls.sqlite") as store:
         async with Engine(store, LimitsConfig(concurrency=64)) as engine:
             programs = (
-                decompose(problem, asker, Settings())
+                decompose(problem, sampler, Settings())
                 for problem in iter_problems(f"jsonl:{folder / 'questions.jsonl'}")
             )
             async for decomposition, _ in stream_all(programs, engine):

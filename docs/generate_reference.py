@@ -45,6 +45,7 @@ def config_page() -> str:
         ("limits", config.LimitsConfig),
         ('prices."NAME"', config.PriceConfig),
         ("verdict", config.VerdictConfig),
+        ("[published]", config.PublishedFigure),
     ]
     parts = [
         "# Config",
@@ -56,10 +57,6 @@ def config_page() -> str:
             default = "required" if field.is_required() else f"`{_toml(field.get_default(call_default_factory=True))}`"
             rows.append(f"| `{key}` | {default} | {(field.description or '').replace('|', chr(92) + '|')} |")
         parts.append(f"## [{name}]\n\n{section.__doc__}\n\n" + "\n".join(rows))
-    parts.append(
-        "## [[published]]\n\nPublished figures to lay beside the cells: tables of `decomposer`, `solver`, `value`, "
-        "`source` and, where they matter, `strategy` and `dataset`."
-    )
     variants = ", ".join(f"`{name}`" for name in get_args(config.Variant))
     return "\n\n".join([*parts, f"Students that `run.variants` may name: {variants}."]) + "\n"
 

@@ -27,7 +27,7 @@ def test_the_reference_is_what_the_code_says() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
 def test_every_example_parses_and_names_cells(path: Path, tmp_path: Path) -> None:
     with Run(load_config(path), tmp_path / "run", path.parent) as run:
-        assert run.pairs
+        assert run.pairs()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

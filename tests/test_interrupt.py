@@ -118,7 +118,8 @@ from fractionate.pipeline.run import Run
 from fractionate.types import Message, Request
 
 def program(sample):
-    call = yield Call(run.asker("echo:").model, Request((Message("user", "How many?"),), "solver", sample=sample))
+    model = run.models.sampler(run.names.component("echo:", "solver")).model
+    call = yield Call(model, Request((Message("user", "How many?"),), "solver", sample=sample))
     return call.text
 
 def stage(sample):

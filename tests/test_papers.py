@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fractionate.config import STUDENTS, Config
-from fractionate.types import STRATEGIES
+from fractionate.reasoning.strategies import built_in
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "fractionate"
@@ -56,7 +56,7 @@ def test_every_config_key_named_is_there(key: str) -> None:
 
 
 def test_every_strategy_and_student_is_on_the_page() -> None:
-    assert set(QUOTED) >= {*STRATEGIES, *STUDENTS}
+    assert set(QUOTED) >= {*built_in(), *STUDENTS}
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "experiments").glob("*.md")), ids=lambda path: path.name)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from fractionate.errors import UsageError
-from fractionate.types import Strategy
 
 
 def _as_list(value: object) -> object:
@@ -43,7 +42,7 @@ class DataConfig(_Section):
     test: Names = Field(description="data the pairs are measured on: a reference or a list of them")
     columns: dict[str, str] = Field(
         default={},
-        description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind → your names",
+        description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind, group → your names",
     )
     scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
     metric: Literal["", "exact_match", "f1"] = Field(
@@ -72,6 +71,12 @@ class ModelOptions(_Section):
     structured: bool = Field(
         default=False,
         description="ask for JSON through response_format where the server has it; plain text is read too",
+    )
+    reply_mb: float = Field(
+        default=2.0, gt=0, le=256, description="megabytes of a server's reply at most, decompressed; longer ones fail"
+    )
+    trust_remote_code: bool = Field(
+        default=False, description="let a local model's folder run code of its own; only for folders that you trust"
     )
     batch: bool = Field(
         default=False, description="send an openai: model's calls through the batch endpoint (half price)"
@@ -138,10 +143,8 @@ class RunConfig(_Section):
         default="", description="the run's name; if empty the config file's, or of a fractionate.toml its folder's"
     )
     out: str = Field(default="", description="the run's folder; runs/NAME if empty")
-    store: str = Field(
-        default="", description="the SQLite file of all calls; calls.sqlite in the run's folder if empty"
-    )
-    strategies: list[Strategy] = Field(default=["single", "static"], description="strategies to measure")
+    store: str = Field(default="", description="the SQLite file of all calls; calls.sqlite beside the config if empty")
+    strategies: list[str] = Field(default=["single", "static"], description="strategies to measure")
     pairs: list[tuple[str, str]] = Field(
         default=[],
         description="decomposer and solver of the only cells to measure, instead of every decomposer with every solver",
@@ -216,6 +219,24 @@ class VerdictConfig(_Section):
     strategy: str = Field(default="", description="the two-stage strategy judged; the first two-stage one if empty")
 
 
+class PublishedFigure(_Section):
+    """A published figure to lay beside the measured cells of the same pair, one [[published]] table each."""
+
+    decomposer: str = Field(description="who decomposed, by a name of the matrix or a model name")
+    solver: str = Field(description="who solved")
+    value: float = Field(
+        ge=0, le=100, strict=True, description="the figure: a share (0 to 1) or points (above 1, to 100)"
+    )
+    source: str = Field(default="", description="where it was published")
+    strategy: str = Field(default="", description="the strategy; every one of the right number of stages if empty")
+    dataset: str = Field(default="", description="the data set; every one of the run if empty")
+
+    @property
+    def share(self) -> float:
+        """The figure as a share of 1."""
+        return self.value / 100 if self.value > 1 else self.value
+
+
 class Config(_Section):
     """One run, whole."""
 
@@ -231,15 +252,7 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     prices: dict[str, PriceConfig] = Field(default={}, description="dollars by model name")
     verdict: VerdictConfig = VerdictConfig()
-    published: list[dict[str, Any]] = Field(
-        default=[], description="published figures to lay beside the cells: decomposer, solver, value, source"
-    )
-
-    def variant(self, name: str) -> str:
-        """Return the variant of a student by its name in the matrix; "" for a name that is no student's."""
-        if name in self.students:
-            return self.students[name].variant
-        return name if name in STUDENTS else ""
+    published: list[PublishedFigure] = Field(default=[], description="published figures to lay beside the cells")
 
     def options(self, model: str) -> ModelOptions:
         """Return the options given for a model name, or the defaults."""
@@ -333,6 +346,7 @@ def _known_keys(path: list[str]) -> list[str]:
         ("prices",): PriceConfig,
         ("students",): StudentConfig,
         ("decomposers",): DecomposerConfig,
+        ("published",): PublishedFigure,
     }
     for prefix, section in tables.items():
         if tuple(path[: len(prefix)]) == prefix and len(path) == len(prefix) + 1:

@@ -13,8 +13,11 @@ from typing import Literal, NamedTuple, TypeAlias
 Role = Literal["decomposer", "solver"]
 ROLES: tuple[Role, Role] = ("decomposer", "solver")
 
-Strategy = Literal["single", "single-cot", "static", "stepwise", "dynamic"]
-STRATEGIES: tuple[Strategy, ...] = ("single", "single-cot", "static", "stepwise", "dynamic")
+Stages = Literal["single", "two-stage", "dynamic"]
+"""How a strategy cuts the work: not at all; decomposed before it is solved; follow-ups asked and answered in turn."""
+
+Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "model"]
+"""What a name of a run stands for; see `Component`."""
 
 Answer: TypeAlias = tuple[str, ...]
 """One answer: its spans. Nearly always a single span; DROP has answers of several."""
@@ -41,6 +44,13 @@ class Problem:
     kind: str = ""
     subquestions: tuple[str, ...] = ()
     """The reference decomposition, where the data set has one."""
+    group: str = ""
+    """What the question shares with others (a passage, a document), if the data says so; see `cluster`."""
+
+    @property
+    def cluster(self) -> str:
+        """The independent unit that the question belongs to: its group, else its passage, else itself."""
+        return self.group or self.context or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,27 @@ class Completion:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """How fast a local model runs, measured apart from any run, once per round: tokens per second of one core.
+
+    `input_per_s` is of reading prompts, `output_per_s` of writing replies in batches of `batch_size` rows. `cores` is
+    how many a machine of this kind has, which its price by the hour is shared out over. A GPU counts as one core.
+    """
+
+    input_per_s: tuple[float, ...]
+    output_per_s: tuple[float, ...]
+    device: str = "cpu"
+    cores: int = 1
+    batch_size: int = 1
+
+    def hours(self, usage: Usage) -> float:
+        """Return the machine hours of a usage, by the mean time per token. Tokens read for a neighbour count too."""
+        reading = sum(1 / rate for rate in self.input_per_s) / len(self.input_per_s)
+        writing = sum(1 / rate for rate in self.output_per_s) / len(self.output_per_s)
+        return (usage.input_tokens * reading + usage.output_tokens * writing) / self.cores / 3600
+
+
 class Score(NamedTuple):
     """Exact match (0 or 1) and F1 (0 to 1) of one prediction against the best of the alternatives."""
 
@@ -166,24 +197,46 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """All attempts of one decomposer × strategy × solver on one test set, in the order of the test set.
+class Component:
+    """One decomposer or solver of a run: what its name stands for, resolved once and carried by every cell.
 
-    `decomposer` and `solver` are the names of the matrix ("none", "teacher", "D-R", a model name …); `decomposer_model`
-    and `solver_model` are the model names in the grammar ("" for none), which prices are looked up by.
+    `kind` is "none" (no decomposer), "gold" (the data set's own decompositions), "teacher", "solver" (the model that
+    `models.solver` names), "base" (the student's model before any training), "student" (trained by a run) or "model"
+    (any other). `model` is the name in the model grammar that its calls are priced by: a student's base, "" where no
+    model stands behind the name. `trained_for` is the role that a student was trained in, "" for all others.
     """
+
+    name: str
+    kind: Kind
+    role: Role
+    model: str = ""
+    variant: str = ""
+    trained_for: Role | Literal[""] = ""
+    learnt_from: tuple[str, ...] = ()
+    """The data references that a student learnt from."""
+
+    @property
+    def is_student(self) -> bool:
+        """Whether a run trained it."""
+        return self.kind == "student"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """All attempts of one decomposer × strategy × solver on one test set, in the order of the test set."""
 
     dataset: str
     split: str
-    strategy: Strategy
-    decomposer: str
-    solver: str
+    strategy: str
+    stages: Stages
+    decomposer: Component
+    solver: Component
     metric: Literal["exact_match", "f1"]
     attempts: tuple[Attempt, ...]
-    decomposer_model: str = ""
-    solver_model: str = ""
     reference: str = ""
     """The test set as the config names it."""
+    label: str = ""
+    """The strategy in words."""
 
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""

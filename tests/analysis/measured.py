@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from fractionate.config import Config, parse_config
-from fractionate.types import Attempt, Cell, Decomposition, Problem, Score, Strategy, Usage
+from fractionate.config import SOLVER_VARIANTS, STUDENTS, Config, parse_config
+from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Role, Score, Usage
 
 TEACHER = "openai:gpt-4o-mini"
 STUDENT = "local:org/Tiny-1B@runs/demo/adapters/"
-PRICES = {TEACHER: {"input_per_million": 0.15, "output_per_million": 0.60}}
+PRICES = {
+    TEACHER: {"input_per_million": 0.15, "output_per_million": 0.60},
+    "local:org/Tiny-1B": {"per_hour": 0.0},
+}
 
 
 def config_of(**sections: object) -> Config:
@@ -34,19 +37,25 @@ def problem(index: int, dataset: str = "atlas", split: str = "test") -> Problem:
     )
 
 
-def model_of(name: str) -> str:
-    if name in ("none", "gold", ""):
-        return ""
-    if name == "teacher":
-        return TEACHER
-    return name if ":" in name else STUDENT + name
+def component_of(name: str, role: Role = "decomposer", learnt_from: tuple[str, ...] = ()) -> Component:
+    """Return what a name stands for, as names are resolved: a role, a student by its variant, a model by its name."""
+    if name in ("none", "gold"):
+        return Component(name, "none" if name == "none" else "gold", role)
+    if name in ("teacher", TEACHER):
+        return Component(name, "teacher", role, TEACHER)
+    if name in ("solver", "student"):
+        return Component(name, "solver" if name == "solver" else "base", role, STUDENT + name)
+    if name in STUDENTS:
+        trained_for: Role = "solver" if name in SOLVER_VARIANTS else "decomposer"
+        return Component(name, "student", role, STUDENT + name, name, trained_for, learnt_from)
+    return Component(name, "model", role, name)
 
 
 def cell_of(
     outcomes: Sequence[float],
-    strategy: Strategy = "static",
-    decomposer: str = "teacher",
-    solver: str = "teacher",
+    strategy: str = "static",
+    decomposer: str | Component = "teacher",
+    solver: str | Component = "teacher",
     *,
     decomposer_tokens: int = 60,
     solver_tokens: int = 120,
@@ -56,11 +65,13 @@ def cell_of(
     first: int = 0,
 ) -> Cell:
     """Make a cell with these outcomes (0 to 1). Tokens vary a little by question, alike in every cell."""
+    decomposer = component_of(decomposer) if isinstance(decomposer, str) else decomposer
+    solver = component_of(solver, "solver") if isinstance(solver, str) else solver
     attempts = []
     for position, outcome in enumerate(outcomes):
         asked = problem(first + position, dataset, split)
         wobble = position % 7
-        two_stage = decomposer != "none"
+        two_stage = decomposer.kind != "none"
         attempts.append(
             Attempt(
                 problem=asked,
@@ -77,12 +88,11 @@ def cell_of(
         dataset=dataset,
         split=split,
         strategy=strategy,
+        stages="single" if strategy.startswith("single") else "dynamic" if strategy == "dynamic" else "two-stage",
         decomposer=decomposer,
         solver=solver,
         metric=metric,  # type: ignore[arg-type]
         attempts=tuple(attempts),
-        decomposer_model=model_of(decomposer),
-        solver_model=model_of(solver),
     )
 
 
@@ -111,7 +121,7 @@ def matrix(n: int = 120, seed: int = 0, dataset: str = "atlas", metric: str = "e
     return [
         cell_of(
             correlated(accuracy, n, seed + rank, difficulty_seed=seed),
-            strategy,  # type: ignore[arg-type]
+            strategy,
             decomposer,
             solver,
             metric=metric,

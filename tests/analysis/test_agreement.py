@@ -1,5 +1,7 @@
 """Agreement compares the same questions, word by word."""
 
+from measured import TEACHER, component_of
+
 from fractionate.analysis.agreement import measure_agreement
 from fractionate.types import Attempt, Cell, Decomposition, Problem, Score
 
@@ -9,7 +11,8 @@ def cell(decomposer: str, *decompositions: tuple[str, ...]) -> Cell:
         Attempt(Problem(f"p{number}", "Q?", (("a",),)), ("a",), Score(1, 1), "", Decomposition(subquestions))
         for number, subquestions in enumerate(decompositions)
     )
-    return Cell("d", "test", "static", decomposer, "s", "exact_match", attempts)
+    solver = component_of("teacher", "solver")
+    return Cell("d", "test", "static", "two-stage", component_of(decomposer), solver, "exact_match", attempts)
 
 
 def test_agreement_is_measured_against_the_teacher() -> None:
@@ -18,6 +21,11 @@ def test_agreement_is_measured_against_the_teacher() -> None:
     assert (found.decomposer, found.reference, found.n, found.exact) == ("D-R", "teacher", 2, 0.5)
     assert found.token_f1 == (1 + 2 * 1 / 5) / 2
     assert (found.subquestions, found.reference_subquestions) == (2.0, 1.5)
+
+
+def test_the_teacher_is_known_by_its_models_name_too() -> None:
+    (found,) = measure_agreement([cell("D-R", ("Who?",)), cell(TEACHER, ("Who?",))])
+    assert (found.decomposer, found.reference, found.exact) == ("D-R", TEACHER, 1.0)
 
 
 def test_without_a_reference_or_shared_questions_there_is_none() -> None:

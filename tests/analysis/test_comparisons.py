@@ -7,18 +7,25 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measured import TEACHER, cell_of, config_of, matrix
+from measured import TEACHER, cell_of, matrix
 
 from fractionate.analysis.comparisons import compare
-from fractionate.analysis.pairs import by_test_set, pair_up, short_names
+from fractionate.analysis.contrasts import pair_up
+from fractionate.analysis.matrix import matrices
+from fractionate.analysis.rule import Rule
+from fractionate.analysis.short_names import short_names
 from fractionate.analysis.statistics import holm, mcnemar
 
 STUDENT_PAIR = "atlas/static/D-R/teacher"
 UNDISTILLED = "atlas/static/teacher/teacher"
 
 
-def pairs_of(cells, config=None):
-    return [(found.a, found.b) for found in compare(cells, config or config_of())]
+def rows_of(cells):
+    return [found.as_dict() for found in compare(cells, Rule())]
+
+
+def pairs_of(cells):
+    return [(row["a"], row["b"]) for row in rows_of(cells)]
 
 
 def test_the_family_holds_each_students_pair_baselines_and_decomposers_against_each_other():
@@ -55,18 +62,18 @@ def test_the_teacher_is_known_by_its_model_name_too():
 
 def test_difference_is_a_minus_b_and_p_is_exact():
     cells = [cell_of([1, 0, 0, 0, 1, 0]), cell_of([1, 1, 1, 1, 0, 0], decomposer="D-R")]
-    (found,) = compare(cells, config_of())
-    assert (found.a, found.b) == (STUDENT_PAIR, UNDISTILLED)
-    assert found.difference == pytest.approx(2 / 6)
-    assert found.p_value == found.p_adjusted == mcnemar(3, 1)
-    assert found.test == "exact McNemar"
+    (found,) = rows_of(cells)
+    assert (found["a"], found["b"]) == (STUDENT_PAIR, UNDISTILLED)
+    assert found["difference"] == pytest.approx(2 / 6)
+    assert found["p_value"] == found["p_adjusted"] == mcnemar(3, 1)
+    assert found["test"] == "exact McNemar"
 
 
 def test_holm_covers_the_whole_run_over_test_sets():
     cells = matrix(60) + matrix(60, dataset="other", seed=3)
-    found = compare(cells, config_of())
-    assert {row.a.split("/")[0] for row in found} == {"atlas", "other"}
-    assert [row.p_adjusted for row in found] == holm([row.p_value for row in found])
+    found = rows_of(cells)
+    assert {row["a"].split("/")[0] for row in found} == {"atlas", "other"}
+    assert [row["p_adjusted"] for row in found] == holm([row["p_value"] for row in found])
 
 
 def test_cells_with_other_questions_are_paired_over_the_shared_ones():
@@ -74,21 +81,21 @@ def test_cells_with_other_questions_are_paired_over_the_shared_ones():
     mine, theirs = pair_up(a, b)
     assert [attempt.problem.id for attempt in mine] == [attempt.problem.id for attempt in theirs]
     assert len(mine) == 6
-    (found,) = compare([a, b], config_of())
-    assert found.n == 6
+    (found,) = compare([a, b], Rule())
+    assert found.contrast.n == 6
 
 
 @given(st.integers(0, 4), st.sampled_from(["exact_match", "f1"]))
 @settings(max_examples=6, deadline=None)
 def test_every_number_is_in_range_at_any_size(n, metric):
-    for found in compare(matrix(n, metric=metric), config_of()):
-        assert -1 <= found.ci_low <= found.difference <= found.ci_high <= 1
-        assert 0 <= found.p_value <= found.p_adjusted <= 1
+    for found in rows_of(matrix(n, metric=metric)):
+        assert -1 <= found["ci_low"] <= found["difference"] <= found["ci_high"] <= 1
+        assert 0 <= found["p_value"] <= found["p_adjusted"] <= 1
 
 
 def test_cell_names_are_unique_even_where_a_test_set_comes_twice():
     cells = [cell_of([1]), cell_of([0]), cell_of([1], split="dev")]
-    sets = by_test_set(cells)
+    sets = matrices(cells)
     names = [test.name(cell) for test in sets for cell in test.cells]
     assert len(set(names)) == 3
     assert [test.label for test in sets] == ["atlas#test", "atlas#test (2)", "atlas#dev"]
@@ -108,7 +115,7 @@ def test_students_that_solve_meet_each_other_and_their_base_and_single_stages_ea
     solvers = ("student", "E-A", "E-A-direct", "D-R")
     cells = [cell_of([1, 0, 1], solver=solver) for solver in solvers]
     cells += [cell_of([0, 0, 1], strategy, "none", "student") for strategy in ("single", "single-cot")]
-    found = {frozenset((row.a, row.b)) for row in compare(cells, config_of())}
+    found = {frozenset(pair) for pair in pairs_of(cells)}
     for one, other in combinations(solvers, 2):
         assert frozenset((f"atlas/static/teacher/{one}", f"atlas/static/teacher/{other}")) in found
     assert frozenset(("atlas/single/none/student", "atlas/single-cot/none/student")) in found

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fractionate.analysis.pricing import Pricing, table_version
 from fractionate.config import PriceConfig
-from fractionate.types import Usage
+from fractionate.types import Throughput, Usage
 
 USAGE = Usage(calls=2, input_tokens=1_000_000, cached_input_tokens=400_000, output_tokens=500_000, compute_s=1800)
 counts = st.integers(0, 10**6)
@@ -74,18 +74,37 @@ def test_half_a_user_price_leaves_the_cost_unknown_only_where_the_missing_half_c
     assert pricing.usd("recorded:x", Usage(1, 0, 0, 1_000_000)) == pytest.approx(2.0)
 
 
-def test_local_models_are_free_unless_their_machine_has_a_price():
-    assert Pricing({}).usd("local:org/m", USAGE) == 0.0
-    assert "local, at zero" in Pricing({}).source("local:org/m@adapters/D-R")
+SPEED = Throughput((1000.0, 1000.0), (250.0, 250.0), cores=2)
+"""Reads 1,000 tokens per second and core, writes 250: USAGE takes 1,000 + 2,000 core-seconds."""
+
+
+def test_local_models_without_a_price_are_unknown_not_free():
+    assert Pricing({}).usd("local:org/m", USAGE) is None
     assert 'prices."local:org/m".per_hour' in Pricing({}).source("local:org/m@adapters/D-R")
-    by_hour = priced("local:org/m", per_hour=3.0)
-    assert by_hour.usd("local:org/m", USAGE) == pytest.approx(1.5)
-    assert by_hour.usd("local:org/m@adapters/D-R", USAGE) == pytest.approx(1.5), "an adapter runs on its base's machine"
+    free = priced("local:org/m", per_hour=0.0)
+    assert free.usd("local:org/m", USAGE) == 0.0, "a machine that costs nothing is stated to"
+
+
+def test_a_machine_hour_is_charged_by_tokens_at_the_measured_throughput():
+    by_hour = Pricing({"local:org/m": PriceConfig(per_hour=3.0)}, throughput={"local:org/m": SPEED})
+    assert by_hour.usd("local:org/m", USAGE) == pytest.approx(3.0 * 3000 / 2 / 3600)
+    assert by_hour.usd("local:org/m@adapters/D-R", USAGE) == by_hour.usd("local:org/m", USAGE), "a student runs on it"
+    assert "1,000 tokens read and 250 written per second" in by_hour.source("local:org/m")
+    unmeasured = priced("local:org/m", per_hour=3.0)
+    assert unmeasured.usd("local:org/m", USAGE) is None
+    assert "not measured yet" in unmeasured.source("local:org/m")
+
+
+def test_neither_neighbours_nor_a_busy_machine_change_what_a_question_costs():
+    by_hour = Pricing({"local:m": PriceConfig(per_hour=3.0)}, throughput={"local:m": SPEED})
+    quiet, busy = Usage(1, 900, 0, 40, compute_s=0.1), Usage(1, 900, 700, 40, compute_s=60.0)
+    assert by_hour.usd("local:m", quiet) == by_hour.usd("local:m", busy)
 
 
 def test_an_adapters_own_price_wins_over_its_bases():
-    pricing = Pricing({"local:m": PriceConfig(per_hour=3.0), "local:m@a": PriceConfig(per_hour=1.0)})
-    assert pricing.usd("local:m@a", USAGE) == pytest.approx(0.5)
+    prices = {"local:m": PriceConfig(per_hour=3.0), "local:m@a": PriceConfig(per_hour=1.0)}
+    pricing = Pricing(prices, throughput={"local:m": SPEED})
+    assert pricing.usd("local:m@a", USAGE) == pytest.approx(1.0 * 3000 / 2 / 3600)
 
 
 def test_a_machine_price_of_a_remote_model_is_unknown_not_zero():

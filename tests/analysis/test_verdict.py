@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
-from measured import PRICES, TEACHER, cell_of, config_of, correlated, matrix
+from measured import PRICES, TEACHER, cell_of, component_of, config_of, correlated, matrix
 
 from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import tango
 from fractionate.analysis.verdict import decide
 from fractionate.types import Cell
@@ -21,7 +23,7 @@ POOR = [1.0] * 250 + [0.0] * 350
 
 def verdict_of(cells, **sections):
     config = config_of(**sections)
-    return decide(cells, Pricing(config.prices), config)
+    return decide(cells, Pricing(config.prices), Rule.of(config))
 
 
 def run(decomposer=GOOD, solver=POOR, pair=POOR, reference=GOOD, single=POOR) -> list[Cell]:
@@ -74,7 +76,7 @@ def test_neither_only_where_both_parts_are_shown_not_to_pay():
 
 
 def test_a_student_that_costs_as_much_is_shown_not_to_pay():
-    free = {TEACHER: {"input_per_million": 0.0, "output_per_million": 0.0}}
+    free = {**PRICES, TEACHER: {"input_per_million": 0.0, "output_per_million": 0.0}}
     verdict = verdict_of(run(solver=GOOD, pair=GOOD), prices=free)
     assert finding(verdict, "decomposer")["cheaper"] == "no"
     assert verdict.distill == "neither"
@@ -126,14 +128,16 @@ def test_an_unknown_price_is_an_unknown_cost_and_never_a_saving():
 
 def test_recorded_decomposers_are_candidates_and_share_the_error():
     teacher, first, second = (f"recorded:x/{name}.jsonl" for name in ("chatgpt", "bc", "filtered"))
-    models = {"teacher": teacher, "solvers": ["recorded:y/s.jsonl"], "decomposers": [teacher, first, second]}
-    cells = [cell_of(GOOD, decomposer=name, solver="recorded:y/s.jsonl") for name in (teacher, first)]
+    cells = [
+        cell_of(GOOD, decomposer=replace(component_of(teacher), kind="teacher"), solver="recorded:y/s.jsonl"),
+        cell_of(GOOD, decomposer=first, solver="recorded:y/s.jsonl"),
+    ]
     cells.append(cell_of(POOR, decomposer=second, solver="recorded:y/s.jsonl"))
     prices = {
         name: {"input_per_million": price, "output_per_million": price}
         for name, price in ((teacher, 1.0), (first, 0.1), (second, 0.1), ("recorded:y/s.jsonl", 1.0))
     }
-    verdict = verdict_of(cells, models=models, prices=prices)
+    verdict = verdict_of(cells, prices=prices)
     assert verdict.distill == "decomposer"
     assert [row["confidence"] for row in verdict.evidence] == [pytest.approx(0.975)] * 2
     assert "bc, of 2 candidates, in the teacher's place" in verdict.because

@@ -13,9 +13,9 @@ from fractionate.answers.sentences import clean_span
 from fractionate.answers.spans import extract_spans
 from fractionate.datasets.metrics import drop_score, score_choice, score_number, score_yes_no, text_score
 from fractionate.models.openai.wire import split_thoughts
-from fractionate.reasoning.dynamic import _read_proposal
 from fractionate.reasoning.parse import fill_references, parse_decomposition
-from fractionate.reasoning.stepwise import short_answer
+from fractionate.reasoning.strategies.dynamic import _read_proposal
+from fractionate.reasoning.strategies.stepwise import short_answer
 from fractionate.reasoning.structured import as_text
 
 READERS: Mapping[str, Callable[[str], object]] = {

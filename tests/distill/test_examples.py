@@ -4,9 +4,10 @@ import pytest
 
 from fractionate.config import DECOMPOSER_VARIANTS, SOLVER_VARIANTS
 from fractionate.distill.demonstrate import Demonstration
-from fractionate.distill.examples import VARIANTS, build_examples, needs_solutions
+from fractionate.distill.examples import VARIANTS, build_examples, needs_screening, needs_solutions
 from fractionate.distill.screen import screen
 from fractionate.reasoning.parse import parse_decomposition
+from fractionate.rows import Row
 from fractionate.types import Decomposition, Problem, Score
 
 PROBLEMS = {
@@ -41,7 +42,8 @@ DEMONSTRATIONS = [
 
 
 def build(variant: str, **options: bool):  # type: ignore[no-untyped-def]
-    return build_examples(variant, PROBLEMS, FORMS, DEMONSTRATIONS, **options)  # type: ignore[arg-type]
+    screened = screen(DEMONSTRATIONS, 2).kept
+    return build_examples(variant, PROBLEMS, FORMS, DEMONSTRATIONS, screened, **options)  # type: ignore[arg-type]
 
 
 def test_every_variant_of_the_config_has_a_recipe() -> None:
@@ -101,20 +103,28 @@ def test_a_teacher_without_answer_teaches_no_answer_of_its_own() -> None:
 
 def test_what_the_teacher_left_whole_is_learnt_as_such() -> None:
     whole = demonstration("a", 0, True, decomposition=parse_decomposition("No decomposition"))
-    (example,), _ = build_examples("D-R", PROBLEMS, FORMS, [whole])  # type: ignore[arg-type]
+    (example,), _ = build_examples("D-R", PROBLEMS, FORMS, [whole], [whole])  # type: ignore[arg-type]
     assert example.target == "No decomposition"
 
 
 def test_unparsed_demonstrations_teach_nothing_and_are_counted() -> None:
     unread = demonstration("a", 0, True, decomposition=Decomposition((), "unparsed", "chatter"))
     for variant in ("D-T", "E-A"):
-        examples, left_out = build_examples(variant, PROBLEMS, FORMS, [unread])  # type: ignore[arg-type]
+        examples, left_out = build_examples(variant, PROBLEMS, FORMS, [unread], [])  # type: ignore[arg-type]
         assert (examples, left_out) == ([], {"no subquestions could be read": 1})
 
 
-def test_only_d_t_can_do_without_solutions() -> None:
-    assert not needs_solutions(["D-T"])
+def test_the_teacher_solves_only_where_its_solutions_are_learnt_from_or_screened_by() -> None:
+    without = {"D-T", "E-A-direct", "S-A-direct"}
+    assert {name for name in VARIANTS if not needs_solutions([name])} == without
     assert needs_solutions(["D-T", "D-R"])
+    assert {name for name in VARIANTS if needs_screening([name])} == {"D-R"}
+
+
+def test_what_was_screened_is_what_is_learnt_from() -> None:
+    chosen = [one for one in DEMONSTRATIONS if one.correct][:1]
+    examples, _ = build_examples("D-R", PROBLEMS, FORMS, DEMONSTRATIONS, chosen)  # type: ignore[arg-type]
+    assert [one.problem_id for one in examples] == [chosen[0].problem_id]
 
 
 def test_screening_counts_what_each_chance_brought() -> None:
@@ -126,4 +136,4 @@ def test_screening_counts_what_each_chance_brought() -> None:
 
 def test_demonstrations_survive_their_file() -> None:
     for one in DEMONSTRATIONS:
-        assert Demonstration.from_row(one.as_row(PROBLEMS[one.problem_id]), "here") == one
+        assert Demonstration.from_row(Row(one.as_row(PROBLEMS[one.problem_id]), "here")) == one

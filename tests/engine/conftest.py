@@ -1,20 +1,9 @@
-"""What the engine's tests share: the real server, a store, requests."""
+"""What the engine's tests share: the key that they call with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from helpers import KEY
-
-from fractionate.engine.store import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "calls.sqlite") as opened:
-        yield opened
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from fractionate.engine.drive import run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store, StoredCall
 from fractionate.errors import FractionateError, UsageError
-from fractionate.models.base import Style, request_key
+from fractionate.models.base import SingleModel
 from fractionate.models.faults import TransientFault
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.tokens import input_bound
@@ -28,10 +28,9 @@ from servers.chat_server import ChatServer
 PRICE = 0.001
 
 
-class Provider:
+class Provider(SingleModel):
     """A paid model that bills a share of each call's bound; `billed` is the provider's own book."""
 
-    style: Style = "instruct"
     paid = True
     name = identity = "openai:paid"
 
@@ -41,11 +40,6 @@ class Provider:
         self.billed = 0
         self.billed_by_role = {"decomposer": 0, "solver": 0}
         self.sent = 0
-
-    def key(self, request: Request) -> str:
-        return request_key(self.identity, request)
-
-    async def close(self) -> None: ...
 
     async def complete(self, request: Request) -> Completion:
         text = request.messages[0].content
@@ -187,7 +181,7 @@ def test_a_model_without_a_price_is_refused_under_a_dollar_cap(store: Store) -> 
 
 def test_free_models_do_not_count(store: Store) -> None:
     provider = Provider(lambda _: 1.0)
-    provider.paid = False  # type: ignore[misc]
+    provider.paid = False
     assert drive(store, provider, BudgetConfig(usd=0.0, tokens=0), 5, 2) is None
     assert provider.sent == 5
 
@@ -215,12 +209,13 @@ def test_the_cap_holds_against_a_real_server_with_many_in_flight(store: Store) -
 
 def test_reservations_leave_nothing_behind(store: Store) -> None:
     async def main() -> None:
-        budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
-        held = [await budget.reserve("m", ask("q")) for _ in range(3)]
+        budget, model = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r"), Provider(lambda _: 1.0)
+        held = [await budget.reserve(model, ask("q")) for _ in range(3)]
         budget.settle(held[0], "m", Usage(1, 5, 0, 5))
         budget.release(held[1])
         budget.lose(held[2])
         assert budget.total_tokens() == 10 + held[2].tokens
-        assert budget.stored_holds()["solver"].tokens == held[2].tokens
+        (holds,) = budget.holds_to_write().values()
+        assert holds["solver"].tokens == held[2].tokens
 
     asyncio.run(main())

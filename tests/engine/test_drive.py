@@ -20,17 +20,14 @@ from fractionate.engine.drive import Call, run_all, stream_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
-from fractionate.models.base import Style, request_key
+from fractionate.models.base import BatchModel, SingleModel
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.types import Completion, Request
 from servers.chat_server import ChatServer
 
 
-class Batched:
+class Batched(BatchModel):
     """A model in this process whose replies depend on the whole batch, as padded local generation does."""
-
-    style: Style = "instruct"
-    paid = False
 
     def __init__(self, size: int = 4, fail_at: int | None = None, name: str = "local:x") -> None:
         self.name = self.identity = name
@@ -38,11 +35,6 @@ class Batched:
         self.fail_at = fail_at
         self.batches: list[list[str]] = []
         self.threads: set[int] = set()
-
-    def key(self, request: Request) -> str:
-        return request_key(self.identity, request)
-
-    async def close(self) -> None: ...
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         order = sorted(range(len(requests)), key=lambda row: (len(requests[row].messages[0].content), row))
@@ -58,21 +50,14 @@ class Batched:
         return [Completion(f"{text}@{whole}") for text in texts]
 
 
-class Instant:
+class Instant(SingleModel):
     """A model of one call at a time, which may take a while for some questions."""
 
-    style: Style = "instruct"
-    paid = False
     name = identity = "echo:"
 
     def __init__(self, slow: str = "") -> None:
         self.slow = slow
         self.order: list[str] = []
-
-    def key(self, request: Request) -> str:
-        return request_key(self.identity, request)
-
-    async def close(self) -> None: ...
 
     async def complete(self, request: Request) -> Completion:
         text = request.messages[0].content

@@ -28,7 +28,7 @@ from fractionate.engine.drive import Call, run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
-from fractionate.models.base import request_key
+from fractionate.models.base import BatchModel
 from fractionate.models.openai.api import OpenAIModel
 
 KILLS = 50
@@ -210,9 +210,11 @@ def test_a_budget_is_one_process_s_at_a_time(tmp_path: Path) -> None:
 def hold_claim(path: str, key: str, taken: str) -> None:
     """A child that never ends a call that it has begun."""
     with Store(path) as store:
-        assert CallLocks(store, 60).take(key)
+        locks = CallLocks(store, 60)
+        assert locks.take(key)
         Path(taken).touch()
         time.sleep(600)
+        locks.close()
 
 
 def test_nobody_waits_for_ever_for_a_halted_process(tmp_path: Path) -> None:
@@ -237,15 +239,8 @@ def test_nobody_waits_for_ever_for_a_halted_process(tmp_path: Path) -> None:
 def work_slowly(path: str, url: str, local: bool, started: str, ended: str) -> None:
     """A child that Ctrl-C meets with calls in flight, or in the middle of a local batch that nobody can interrupt."""
 
-    class Endless:
+    class Endless(BatchModel):
         name = identity = "local:endless"
-        style = "instruct"
-        paid = False
-
-        def key(self, request: Any) -> str:
-            return request_key(self.identity, request)
-
-        async def close(self) -> None: ...
 
         def plan(self, requests: Any) -> list[list[int]]:
             return [list(range(len(requests)))]

@@ -106,12 +106,14 @@ def test_waiting_is_in_order_and_cancelled_waiters_take_no_place() -> None:
         async def wait(number: int) -> None:
             await lane.enter(0)
             order.append(number)
+            lane.answered()
             lane.leave()
 
         tasks = [asyncio.create_task(wait(number)) for number in range(4)]
         await asyncio.sleep(0)
         tasks[1].cancel()
         await asyncio.sleep(0)
+        lane.answered()
         lane.leave()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == [0, 2, 3]

@@ -68,11 +68,11 @@ def test_a_locked_store_is_told_from_a_broken_one(store: Store) -> None:
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreBusy):
-        store.put_many([row("ab")], wait=False)
+        store.put_many([row("ab")], patience_s=0)
     assert store.get("ab") is None
     other.execute("COMMIT")
     other.close()
-    store.put_many([row("ab")], wait=False)
+    store.put_many([row("ab")], patience_s=0)
     assert len(store) == 1
 
 
@@ -127,7 +127,7 @@ def test_a_store_of_every_older_schema_opens_with_its_rows(tmp_path: Path, versi
     with Store(path) as store:
         kept = store.get("k")
         assert (kept.text if kept else None) == ("old" if version else None)
-        store.put_many([row("ab")], holds=("r", "h", {"solver": Hold(0.5, 3)}))
+        store.put_many([row("ab")], holds=("r", {"h": {"solver": Hold(0.5, 3)}}))
         assert store.held("r")["solver"] == Hold(0.5, 3)
         store.put_batch("b1", "m", "r", ["k"])
         assert store.open_batches("m") == [("b1", ["k"])]

@@ -10,7 +10,7 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from fractionate.models.base import request_key
+from fractionate.models.base import SingleModel
 from fractionate.models.faults import TransientFault
 from fractionate.types import Completion, Request, Usage
 
@@ -49,14 +49,11 @@ def run_virtually(work: Coroutine[Any, Any, T]) -> T:
         return runner.run(work)
 
 
-class VirtualServer:
+class VirtualServer(SingleModel):
     """A model whose replies take `delay_s`; calls above `allowed` in flight are refused at once (429).
 
     `served` holds when each served call came. `away_s` is the way there: the server hears of a call that much later.
     """
-
-    style = "instruct"
-    paid = False
 
     def __init__(self, allowed: int, delay_s: float = 0.2, away_s: float = 0.001) -> None:
         self.name = self.identity = f"virtual:{allowed}"
@@ -66,11 +63,6 @@ class VirtualServer:
         self.active = 0
         self.refused = 0
         self.served: list[float] = []
-
-    def key(self, request: Request) -> str:
-        return request_key(self.identity, request)
-
-    async def close(self) -> None: ...
 
     async def complete(self, request: Request) -> Completion:
         await asyncio.sleep(self.away_s)

@@ -16,12 +16,12 @@ from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, TransientFault
 from fractionate.models.openai.api import OpenAIModel
+from fractionate.models.openai.events import join_events
 from fractionate.models.openai.wire import (
     completion_of,
     duration_s,
     encode,
     fault_of,
-    join_events,
     rate_of,
     retry_after,
     split_thoughts,

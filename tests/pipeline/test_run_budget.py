@@ -10,7 +10,7 @@ import pytest
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.cli import main
-from fractionate.config import parse_config
+from fractionate.config import override, parse_config
 from fractionate.engine.budget import BudgetReached
 from fractionate.pipeline.forecast import forecast_run
 from fractionate.pipeline.progress import Progress
@@ -52,7 +52,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, table: dict[str, object], out: str = "run") -> Run:
-    return Run(parse_config(table), folder / out, folder, Progress(quiet=True))
+    """Open a run with a store of its own: runs that share one do not pay for the same calls again."""
+    settings = [f"run.store={json.dumps(str(folder / out / 'calls.sqlite'))}"]
+    return Run(parse_config(override(table, settings)), folder / out, folder, Progress(quiet=True))
 
 
 def test_a_forecast_over_the_cap_refuses_before_anything_is_sent(server: ChatServer, folder: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from protocol_world import ATLAS, PROTOCOLS, World, read_protocol
 
-from fractionate.analysis.pairs import SINGLE_STAGE
 from fractionate.config import DECOMPOSER_VARIANTS, STUDENTS, load_config
 from fractionate.datasets import load, parse_reference
-from fractionate.pipeline.roster import check_names
+from fractionate.names import Names
+from fractionate.reasoning import strategies
 
 NAMES = [path.stem for path in PROTOCOLS]
 every = pytest.mark.parametrize("name", NAMES)
@@ -40,7 +40,7 @@ def planned(name: str) -> set[tuple[str, str, str]]:
         (strategy, decomposer, solver)
         for decomposer, solver in pairs
         for strategy in run["strategies"]
-        if (strategy in SINGLE_STAGE) == (decomposer == "none")
+        if (strategies.get(strategy).stages == "single") == (decomposer == "none")
     }
 
 
@@ -54,7 +54,7 @@ def test_the_tables_of_the_paper_have_a_protocol_each() -> None:
 @every
 def test_it_parses_names_nothing_unknown_and_says_what_it_is_and_how_to_run_it(name: str) -> None:
     (path,) = (path for path in PROTOCOLS if path.stem == name)
-    check_names(load_config(path))
+    Names(load_config(path))
     comment = path.read_text(encoding="utf-8").split("\n\n", 1)[0]
     assert all(line.startswith("#") for line in comment.splitlines())
     assert f"fractionate run protocols/{name}.toml" in comment
@@ -146,7 +146,7 @@ def test_the_rows_of_the_table_are_tested_against_each_other(name: str, world: W
     for one in results["comparisons"]:
         assert 0 <= one["p_value"] <= one["p_adjusted"] <= 1
         assert one["n"] == strategy_of[one["a"]]["n"]
-    two_stage = [cell for cell in results["cells"] if cell["strategy"] not in SINGLE_STAGE]
+    two_stage = [cell for cell in results["cells"] if cell["stages"] != "single"]
     for a, b in product(two_stage, two_stage):
         same = [key for key in ("test_set", "solver", "strategy", "decomposer") if a[key] == b[key]]
         if same in (["test_set", "solver", "strategy"], ["test_set", "solver", "decomposer"]):

@@ -7,9 +7,9 @@ import pytest
 from fractionate.config import ModelOptions
 from fractionate.models.echo import EchoModel
 from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Asker, Settings, Task
-from fractionate.reasoning.strategies import PROGRAMS
-from fractionate.types import Completion, Decomposition, Problem, Request, Strategy
+from fractionate.reasoning.program import Sampler, Settings, Task
+from fractionate.reasoning.strategies import built_in
+from fractionate.types import Completion, Decomposition, Problem, Request
 
 PASSAGE = "Ann has 16 eggs and eats 7 of them."
 PROBLEM = Problem("p", "How many eggs are left?", (("9",),), context=PASSAGE)
@@ -17,10 +17,10 @@ GIVEN = Decomposition(("How many has she?", "How many does she eat?"), "ok", "1.
 STYLES = ("instruct", "student")
 
 
-def asked(style: str, strategy: Strategy) -> Iterator[Request]:
+def asked(style: str, strategy: str) -> Iterator[Request]:
     """Yield the requests of a strategy whose every reply is one more follow-up question."""
-    asker = Asker("echo:", EchoModel("echo:", ModelOptions.model_validate({"style": style})))
-    program = PROGRAMS[strategy](Task(PROBLEM, "span", asker, asker, GIVEN, Settings()))
+    sampler = Sampler(EchoModel("echo:", ModelOptions.model_validate({"style": style})))
+    program = built_in()[strategy].program(Task(PROBLEM, "span", sampler, sampler, GIVEN, Settings()))
     call, number = next(program), 0
     while True:
         yield call.request
@@ -32,8 +32,8 @@ def asked(style: str, strategy: Strategy) -> Iterator[Request]:
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("strategy", PROGRAMS)
-def test_every_strategy_shows_the_passage_in_every_call(strategy: Strategy, style: str) -> None:
+@pytest.mark.parametrize("strategy", built_in())
+def test_every_strategy_shows_the_passage_in_every_call(strategy: str, style: str) -> None:
     requests = list(asked(style, strategy))
     assert len(requests) >= {"stepwise": 3, "dynamic": 3}.get(strategy, 1)
     for request in requests:
@@ -41,15 +41,15 @@ def test_every_strategy_shows_the_passage_in_every_call(strategy: Strategy, styl
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("strategy", PROGRAMS)
-def test_every_strategy_shows_the_question_in_every_call(strategy: Strategy, style: str) -> None:
+@pytest.mark.parametrize("strategy", built_in())
+def test_every_strategy_shows_the_question_in_every_call(strategy: str, style: str) -> None:
     """A question may hold the facts itself: who answers a subquestion of it without it can only guess."""
     for request in asked(style, strategy):
         assert "\n".join(message.content for message in request.messages).count(PROBLEM.question) == 1
 
 
-@pytest.mark.parametrize("strategy", PROGRAMS)
-def test_an_answer_from_a_passage_is_asked_for_in_few_words_or_as_the_number_alone(strategy: Strategy) -> None:
+@pytest.mark.parametrize("strategy", built_in())
+def test_an_answer_from_a_passage_is_asked_for_in_few_words_or_as_the_number_alone(strategy: str) -> None:
     last = list(asked("instruct", strategy))[-1]
     said = "\n".join(message.content for message in last.messages)
     assert "at most five words" in said
@@ -59,8 +59,8 @@ def test_an_answer_from_a_passage_is_asked_for_in_few_words_or_as_the_number_alo
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_decomposer_sees_the_passage_where_the_run_says_so(style: str, seen: bool) -> None:
-    asker = Asker("echo:", EchoModel("echo:", ModelOptions.model_validate({"style": style})))
-    call = next(decompose(PROBLEM, asker, Settings(decomposer_context=seen)))
+    sampler = Sampler(EchoModel("echo:", ModelOptions.model_validate({"style": style})))
+    call = next(decompose(PROBLEM, sampler, Settings(decomposer_context=seen)))
     said = "\n".join(message.content for message in call.request.messages)
     assert said.count(PASSAGE) == seen
     assert PROBLEM.question in said

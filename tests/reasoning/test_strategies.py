@@ -6,23 +6,23 @@ import pytest
 
 from fractionate.config import ModelOptions
 from fractionate.models.echo import EchoModel
+from fractionate.reasoning import strategies
 from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Asker, Settings, Task
-from fractionate.reasoning.strategies import PROGRAMS
+from fractionate.reasoning.program import Sampler, Settings, Task
 from fractionate.types import Completion, Decomposition, Problem, Request
 
 PROBLEM = Problem("p", "How many eggs are left?", (("9",),), context="Ann has 16 eggs.")
 SUBQUESTIONS = ("How many eggs has Ann?", "What is #1 minus 7?")
 
 
-def asker(**options: object) -> Asker:
+def sampler(**options: object) -> Sampler:
     model = EchoModel("echo:", ModelOptions.model_validate({"style": options.pop("style", "instruct")}))
-    return Asker("echo:", model, **options)  # type: ignore[arg-type]
+    return Sampler(model, **options)  # type: ignore[arg-type]
 
 
 def drive(strategy: str, replies: list[str], decomposition: Decomposition | None = None, **task: Any) -> Any:
-    whole = Task(PROBLEM, "number", asker(), asker(), decomposition, **task)
-    program = PROGRAMS[strategy](whole)  # type: ignore[index]
+    whole = Task(PROBLEM, "number", sampler(), sampler(), decomposition, **task)
+    program = strategies.get(strategy).program(whole)
     asked: list[Request] = []
     sent = None
     for reply in [*replies, ""]:
@@ -111,26 +111,26 @@ def test_further_samples_are_warm_and_numbered() -> None:
 
 
 def test_a_model_s_own_token_limit_lowers_the_strategy_s() -> None:
-    program = PROGRAMS["single-cot"](Task(PROBLEM, "number", asker(max_tokens=20)))
+    program = strategies.get("single-cot").program(Task(PROBLEM, "number", sampler(max_tokens=20)))
     assert next(program).request.max_tokens == 20  # type: ignore[union-attr]
 
 
 def test_students_are_asked_in_the_short_form() -> None:
-    program = decompose(PROBLEM, asker(style="student"), Settings(decomposer_context=False))
+    program = decompose(PROBLEM, sampler(style="student"), Settings(decomposer_context=False))
     (message,) = next(program).request.messages  # type: ignore[union-attr]
     assert message.content == "How many eggs are left?"
 
 
 def test_the_instruction_states_cap_and_example() -> None:
     for cap, shots in ((3, 0), (None, 1)):
-        program = decompose(PROBLEM, asker(), Settings(cap=cap, shots=shots))
+        program = decompose(PROBLEM, sampler(), Settings(cap=cap, shots=shots))
         text = said(next(program).request)  # type: ignore[union-attr]
         assert ("at most 3" in text) == (cap == 3)
         assert ("worked example" in text) == (shots == 1)
 
 
 def test_structured_models_are_asked_for_json_and_read_from_it() -> None:
-    program = decompose(PROBLEM, asker(structured=True), Settings())
+    program = decompose(PROBLEM, sampler(structured=True), Settings())
     call = next(program)
     assert "subquestions" in (call.request.response_format or "")  # type: ignore[union-attr]
     with pytest.raises(StopIteration) as stop:

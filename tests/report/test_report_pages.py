@@ -1,4 +1,4 @@
-"""Both reports show every number of results.json, and nothing that came from data can become markup."""
+"""The page shows every number of results.json, fits every screen, and nothing that came from data becomes markup."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import cell_of, config_of, matrix
 
+from fractionate.analysis.rule import Rule
+from fractionate.pipeline.attempts import attempt_rows, read_cells
+from fractionate.pipeline.folder import write_rows
 from fractionate.report.charts import Forest, Point, scatter, ticks
 from fractionate.report.examples import pick_examples
 from fractionate.report.html import html, write_html
@@ -54,19 +57,6 @@ def read(page: str) -> tuple[str, list[tuple[str, dict[str, str | None]]]]:
     return " ".join("".join(parser.text).split()), parser.tags
 
 
-def test_markdown_leads_with_the_verdict_and_shows_every_cell_and_comparison():
-    results = results_of(matrix(60), published=PUBLISHED)
-    text = markdown(results)
-    assert text.split("\n\n")[1] == f"**{results['verdict']['because']}**"
-    for cell in results["cells"]:
-        assert f"| {cell['strategy']} | {cell['decomposer']} | {cell['solver']} | exact match | 60 |" in text
-    table = text.split("## Comparisons")[1].split("##")[0]
-    assert table.count("\n| ") == len(results["comparisons"]) + 1
-    assert "user prices: $0.15 a million input tokens" in text
-    assert "65.1 %" in text
-    assert "- a note" in text
-
-
 @pytest.mark.parametrize("render", [markdown, html])
 def test_an_unknown_cost_reads_unknown_and_never_zero(render):
     page = render(results_of([cell_of([1, 0], decomposer="recorded:rows.jsonl")]))
@@ -82,21 +72,14 @@ def test_a_report_of_next_to_nothing_is_still_a_report(render, n, metric):
     assert "nothing was measured" in render(results_of([]))
 
 
-def test_markdown_tables_keep_their_columns_whatever_a_name_holds():
-    text = markdown(build_results([cell_of([1], decomposer=HOSTILE)], config_of(), [HOSTILE], {"name": HOSTILE}))
-    assert "<script" not in text
-    for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
-        columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
-        assert len(columns) == 1
-
-
 def test_html_shows_the_verdict_every_cell_and_the_examples():
     cells = matrix(60)
     config = config_of(published=PUBLISHED)
     results = build_results(cells, config, ["a note"], {"name": "demo", "versions": {"python": "3.11"}})
-    text, tags = read(html(results, pick_examples(cells, config)))
+    text, tags = read(html(results, pick_examples(cells, Rule.of(config))))
     assert results["verdict"]["because"] in text
     assert text.count("Answer read:") == 12
+    assert text.count("has two rivers.") == 6, "every example has its passage"
     rows = [attributes for tag, attributes in tags if tag == "table"]
     assert len(rows) >= 5
     for cell in results["cells"]:
@@ -138,10 +121,10 @@ def hostile_page() -> str:
         )
         for attempt in cell.attempts
     )
-    cells = [replace(cell, attempts=attempts, dataset=HOSTILE, solver_model=HOSTILE), *matrix(3)]
+    cells = [replace(cell, attempts=attempts, dataset=HOSTILE, solver=replace(cell.solver, model=HOSTILE)), *matrix(3)]
     config = config_of(published=[{"decomposer": HOSTILE, "solver": HOSTILE, "value": 1, "source": HOSTILE}])
     results = build_results(cells, config, [HOSTILE], {"name": HOSTILE, HOSTILE: [HOSTILE], "map": {HOSTILE: HOSTILE}})
-    return html(results, pick_examples(cells, config))
+    return html(results, pick_examples(cells, Rule.of(config)))
 
 
 def test_a_question_with_markup_stays_text():
@@ -153,16 +136,24 @@ def test_a_question_with_markup_stays_text():
     assert "{{ 7*7 }}" in text
 
 
+def test_an_example_s_passage_survives_the_run_s_folder(tmp_path: Path) -> None:
+    path, config = tmp_path / "attempts.jsonl", config_of()
+    write_rows(path, attempt_rows([cell_of([1, 0, 1]), cell_of([0, 1, 1], decomposer="D-R")]))
+    cells = read_cells(path)
+    page = html(build_results(cells, config, [], {"name": "demo"}), pick_examples(cells, Rule.of(config)))
+    assert page.count("<summary>Passage</summary><pre>Country") == 3
+
+
 def test_examples_show_disagreement_first_and_the_same_question_twice():
     config = config_of()
     cells = [cell_of([1, 1, 0, 0]), cell_of([1, 0, 1, 0], decomposer="D-R")]
-    examples = pick_examples(cells, config, limit=4)
+    examples = pick_examples(cells, Rule.of(config), limit=4)
     right = [tuple(attempt["right"] for attempt in example["attempts"]) for example in examples]
     assert set(right[:2]) == {(True, False), (False, True)}
     assert right[2:] == [(True, True), (False, False)]
     assert all(len(example["attempts"]) == 2 for example in examples)
-    assert pick_examples([], config) == []
-    assert len(pick_examples([cell_of([1, 0])], config)) == 2
+    assert pick_examples([], Rule.of(config)) == []
+    assert len(pick_examples([cell_of([1, 0])], Rule.of(config))) == 2
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e4))
@@ -250,7 +241,7 @@ def test_the_page_fits_every_width_and_says_nothing_to_the_console(opened, width
     long = "recorded:elsewhere/filtered_bc_gpt2_medium.jsonl"
     cells = [*matrix(60), cell_of([1, 0] * 30, decomposer=long, solver=long), *matrix(60, dataset="other", seed=2)]
     page = opened(
-        html(results_of(cells), pick_examples(cells, config_of())),
+        html(results_of(cells), pick_examples(cells, Rule.of(config_of()))),
         viewport={"width": width, "height": 800},
         color_scheme=scheme,
     )

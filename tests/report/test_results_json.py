@@ -11,11 +11,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measured import cell_of, config_of, matrix
+from measured import TEACHER, cell_of, config_of, matrix
 
+from fractionate.analysis.published import published_rows
 from fractionate.analysis.statistics import wilson
+from fractionate.config import PublishedFigure
 from fractionate.errors import FractionateError, UsageError
-from fractionate.report.published import published_rows
 from fractionate.report.results import build_results, to_json, write_json
 from fractionate.types import Decomposition, Usage
 
@@ -123,7 +124,7 @@ def test_the_same_cells_give_the_same_bytes_in_another_process():
     found = [
         subprocess.run(
             [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONPATH": measured, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([measured, *sys.path]), "PYTHONHASHSEED": seed},
             capture_output=True,
             check=True,
         ).stdout
@@ -173,23 +174,31 @@ def test_published_figures_lie_beside_the_cells_of_their_pair():
 
 
 def test_published_figures_find_their_cell_by_model_name_strategy_and_dataset():
-    cells = results_of([*matrix(5), *matrix(5, dataset="other"), cell_of([1], "stepwise")])["cells"]
-    row = {"decomposer": "openai:gpt-4o-mini", "solver": "openai:gpt-4o-mini", "value": 0.5}
-    assert len(published_rows([row], cells)) == 3
-    assert len(published_rows([{**row, "dataset": "other"}], cells)) == 1
-    assert [found["strategy"] for found in published_rows([{**row, "strategy": "stepwise"}], cells)] == ["stepwise"]
+    cells = results_of([*matrix(20), cell_of([1] * 20, "stepwise"), cell_of([1] * 20, dataset="other")])["cells"]
+    row = {"decomposer": TEACHER, "solver": TEACHER, "value": 0.5}
+
+    def found(**changes):
+        return published_rows([PublishedFigure.model_validate({**row, **changes})], cells)
+
+    assert len(found()) == 3
+    assert len(found(dataset="other")) == 1
+    assert [one["strategy"] for one in found(strategy="stepwise")] == ["stepwise"]
 
 
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"decomposer": "a", "value": 1}, "published row 1 lacks 'solver'"),
-        ({"decomposer": "a", "solver": "b", "value": "x"}, "must be a share"),
-        ({"decomposer": "a", "solver": "b", "value": 101}, "must be a share"),
-        ({"decomposer": "a", "solver": "b", "value": 1, "sauce": "x"}, "unknown key 'sauce'"),
+        ({"decomposer": "teacher", "value": 1}, "'published.0.solver' is missing"),
+        ({"decomposer": "teacher", "solver": "teacher", "value": 101}, "'published.0.value'"),
+        ({"decomposer": "teacher", "solver": "teacher", "value": True}, "'published.0.value'"),
+        (
+            {"decomposer": "teacher", "solver": "teacher", "value": 1, "sorce": "x"},
+            "unknown key 'published.0.sorce': did you mean 'published.0.source'?",
+        ),
     ],
 )
-def test_a_published_row_that_cannot_be_read_is_refused_in_one_line(row, said):
-    with pytest.raises(UsageError, match=said) as error:
-        published_rows([row], [])
-    assert "\n" not in str(error.value)
+def test_a_published_row_that_cannot_be_read_is_refused_with_the_config(row, said):
+    with pytest.raises(UsageError) as caught:
+        config_of(published=[row])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

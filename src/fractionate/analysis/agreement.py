@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fractionate.types import Cell, Decomposition
+from fractionate.types import Cell, Component, Decomposition
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Agreement:
 
 def measure_agreement(cells: Sequence[Cell]) -> list[Agreement]:
     """Compare every decomposer with the teacher (or the reference decompositions where the teacher has no cell)."""
-    by_test: dict[tuple[str, str], dict[str, Cell]] = {}
+    by_test: dict[tuple[str, str], dict[Component, Cell]] = {}
     for cell in cells:
-        if cell.attempts and cell.decomposer != "none" and cell.strategy in ("static", "stepwise"):
+        if cell.attempts and cell.stages == "two-stage":
             by_test.setdefault((cell.dataset, cell.split), {}).setdefault(cell.decomposer, cell)
     found = []
     for decomposers in by_test.values():
-        reference = decomposers.get("teacher") or decomposers.get("gold")
+        reference = _reference(list(decomposers.values()))
         if reference is None:
             continue
         shared = {attempt.problem.id for attempt in reference.attempts}
@@ -48,6 +48,12 @@ def measure_agreement(cells: Sequence[Cell]) -> list[Agreement]:
             if cell is not reference and shared & {attempt.problem.id for attempt in cell.attempts}
         ]
     return found
+
+
+def _reference(cells: Sequence[Cell]) -> Cell | None:
+    """Return the teacher's cell, by whatever name it was asked, or else that of the reference decompositions."""
+    order = [cell for kind in ("teacher", "gold") for cell in cells if cell.decomposer.kind == kind]
+    return next((cell for cell in order if cell.decomposer.name == "teacher"), next(iter(order), None))
 
 
 def _compare(cell: Cell, reference: Cell) -> Agreement:
@@ -61,8 +67,8 @@ def _compare(cell: Cell, reference: Cell) -> Agreement:
     return Agreement(
         cell.dataset,
         cell.split,
-        cell.decomposer,
-        reference.decomposer,
+        cell.decomposer.name,
+        reference.decomposer.name,
         n,
         exact=sum(ours == theirs for ours, theirs in pairs) / n,
         token_f1=sum(_f1(_flat(ours), _flat(theirs)) for ours, theirs in pairs) / n,

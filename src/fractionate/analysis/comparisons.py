@@ -7,89 +7,67 @@ The family is fixed before any number is seen, for each test set:
 2. every two-stage cell against its solver's single-stage cells;
 3. decomposers against each other, under the same strategy and solver;
 4. two-stage strategies against each other, with the same decomposer and solver;
-5. students as solvers, and their untuned base, against each other, under the same strategy and decomposer;
+5. students as solvers, and their untrained base, against each other, under the same strategy and decomposer;
 6. single-stage strategies against each other, with the same solver.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from fractionate.analysis.pairs import (
-    SINGLE_STAGE,
-    TestSet,
-    by_test_set,
-    has_student_decomposer,
-    has_student_solver,
-    is_single_stage_student,
-    judged_strategy,
-    outcomes,
-    pair_up,
-    undistilled,
-)
-from fractionate.analysis.statistics import Difference, holm, paired_difference
-from fractionate.config import Config
+from fractionate.analysis.contrasts import Contrast, contrast
+from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
+from fractionate.analysis.rule import Rule
+from fractionate.analysis.statistics import holm
 from fractionate.types import Cell
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """a − b over the same questions, in [−1, 1]. `a` and `b` are cell names, unique in the run; `n` questions."""
+    """One contrast of the family, and its p-value adjusted over all of them."""
 
-    a: str
-    b: str
-    difference: float
-    ci_low: float
-    ci_high: float
-    p_value: float
+    contrast: Contrast
     p_adjusted: float
-    test: str
-    n: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as results.json holds them."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        found = self.contrast
+        a, b = found.names
+        return {
+            "a": a,
+            "b": b,
+            **found.interval_fields(),
+            "p_value": found.p_value,
+            "p_adjusted": self.p_adjusted,
+            "test": found.test,
+            "n": found.n,
+        }
 
 
-def compare(cells: Iterable[Cell], config: Config) -> list[Comparison]:
+def compare(cells: Iterable[Cell], rule: Rule) -> list[Comparison]:
     """Return every comparison of the family, in its order, each pair once."""
-    rows: list[tuple[str, str, int, Difference]] = []
-    for test in by_test_set(cells):
-        for a, b in _family(test, config):
-            mine, theirs = pair_up(a, b)
-            difference = paired_difference(
-                outcomes(mine, a.metric),
-                outcomes(theirs, a.metric),
-                a.metric,
-                config.verdict.confidence,
-                config.run.seed,
-            )
-            rows.append((test.name(a), test.name(b), len(mine), difference))
-    adjusted = holm([row[3].p_value for row in rows])
-    return [
-        Comparison(a, b, found.difference, found.low, found.high, found.p_value, adjusted_p, found.test, n)
-        for (a, b, n, found), adjusted_p in zip(rows, adjusted, strict=True)
-    ]
+    found = [contrast(matrix, a, b, rule) for matrix in matrices(cells) for a, b in _family(matrix, rule)]
+    adjusted = holm([one.p_value for one in found])
+    return [Comparison(one, p) for one, p in zip(found, adjusted, strict=True)]
 
 
-def _family(test: TestSet, config: Config) -> Iterator[tuple[Cell, Cell]]:
+def _family(matrix: Matrix, rule: Rule) -> Iterator[tuple[Cell, Cell]]:
     seen: set[frozenset[int]] = set()
+    two_stage = matrix.two_stage()
     sources = (
-        _students(test, config),
-        _single_stage_students(test, config),
-        _baselines(test),
-        _same_but_for(test.two_stage(), lambda cell: (cell.strategy, cell.solver)),
-        _same_but_for(test.two_stage(), lambda cell: (cell.decomposer, cell.solver)),
+        _students(matrix, rule),
+        _single_stage_students(matrix, rule),
+        _baselines(matrix),
+        _same_but_for(two_stage, lambda cell: (cell.strategy, cell.solver)),
+        _same_but_for(two_stage, lambda cell: (cell.decomposer, cell.solver)),
         _same_but_for(
-            [cell for cell in test.cells if config.variant(cell.solver) or cell.solver == "student"],
+            [cell for cell in matrix.cells if cell.solver.kind in ("student", "base")],
             lambda cell: (cell.strategy, cell.decomposer),
         ),
-        _same_but_for(
-            [cell for cell in test.cells if cell.strategy in SINGLE_STAGE], lambda cell: (cell.solver, "single stage")
-        ),
+        _same_but_for(matrix.single_stage(), lambda cell: cell.solver),
     )
     for source in sources:
         for a, b in source:
@@ -99,34 +77,34 @@ def _family(test: TestSet, config: Config) -> Iterator[tuple[Cell, Cell]]:
                 yield a, b
 
 
-def _students(test: TestSet, config: Config) -> Iterator[tuple[Cell, Cell]]:
-    for cell in test.two_stage():
-        reference = undistilled(test, cell.strategy, config)
+def _students(matrix: Matrix, rule: Rule) -> Iterator[tuple[Cell, Cell]]:
+    for cell in matrix.two_stage():
+        reference = matrix.undistilled(cell.strategy, rule)
         if reference is None:
             continue
-        decomposer_fits = has_student_decomposer(cell, config) or cell.decomposer == reference.decomposer
-        solver_fits = has_student_solver(cell, config) or cell.solver == reference.solver
+        decomposer_fits = is_candidate_decomposer(cell.decomposer) or cell.decomposer == reference.decomposer
+        solver_fits = is_candidate_solver(cell.solver) or cell.solver == reference.solver
         if decomposer_fits and solver_fits:
             yield cell, reference
 
 
-def _single_stage_students(test: TestSet, config: Config) -> Iterator[tuple[Cell, Cell]]:
-    reference = undistilled(test, judged_strategy(test, config), config)
+def _single_stage_students(matrix: Matrix, rule: Rule) -> Iterator[tuple[Cell, Cell]]:
+    reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
     if reference is None:
         return
-    for solver in dict.fromkeys(cell.solver for cell in test.cells):
-        if is_single_stage_student(solver, config):
-            yield from ((cell, reference) for cell in test.single_stage(solver))
+    for solver in dict.fromkeys(cell.solver for cell in matrix.cells):
+        if solver.variant.startswith("S-"):
+            yield from ((cell, reference) for cell in matrix.single_stage(solver))
 
 
-def _baselines(test: TestSet) -> Iterator[tuple[Cell, Cell]]:
-    for cell in test.two_stage():
-        for baseline in test.single_stage(cell.solver):
+def _baselines(matrix: Matrix) -> Iterator[tuple[Cell, Cell]]:
+    for cell in matrix.two_stage():
+        for baseline in matrix.single_stage(cell.solver):
             yield cell, baseline
 
 
-def _same_but_for(cells: Sequence[Cell], key: Callable[[Cell], tuple[str, str]]) -> Iterator[tuple[Cell, Cell]]:
-    groups: dict[tuple[str, str], list[Cell]] = {}
+def _same_but_for(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> Iterator[tuple[Cell, Cell]]:
+    groups: dict[Hashable, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
     for members in groups.values():

@@ -9,57 +9,76 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from fractionate.analysis.comparisons import Comparison
-from fractionate.analysis.pairs import TestSet, by_test_set, decomposes_as_teacher, reference_solver
-from fractionate.config import DECOMPOSER_VARIANTS, Config
+from fractionate.analysis.contrasts import Contrast
+from fractionate.analysis.matrix import Matrix, matrices
+from fractionate.analysis.rule import Rule
 from fractionate.datasets import parse_reference
-from fractionate.types import Cell, Role
+from fractionate.types import Cell, Component, Role
 
 
 @dataclass(frozen=True, slots=True)
 class Generalisation:
-    """A student against another player in the same place. Values and differences are shares of 1, over n questions."""
+    """A student's cell (a of the contrast) beside another component in the same place."""
 
-    test_set: str
     part: Role
-    strategy: str
-    partner: str
-    student: str
-    learnt_from: tuple[str, ...]
-    seen: Literal["yes", "no", ""]
-    """Whether it learnt from the test set's data and kinds of questions ("" where the references cannot tell)."""
-    against: str
-    against_learnt_from: tuple[str, ...]
-    n: int
-    value: float
-    against_value: float
-    difference: float
-    ci_low: float
-    ci_high: float
-    p_value: float
+    contrast: Contrast
     p_adjusted: float
+
+    @property
+    def student(self) -> Component:
+        """The student."""
+        return _component(self.contrast.a, self.part)
+
+    @property
+    def against(self) -> Component:
+        """What it is laid beside."""
+        return _component(self.contrast.b, self.part)
+
+    @property
+    def seen(self) -> Literal["yes", "no", ""]:
+        """Whether it learnt from the test set's data and kinds of questions ("" where the references cannot tell)."""
+        return covers(self.student.learnt_from, self.contrast.a.reference)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as results.json holds them."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        found = self.contrast
+        partner = found.a.solver if self.part == "decomposer" else found.a.decomposer
+        return {
+            "test_set": found.matrix.label,
+            "part": self.part,
+            "strategy": found.a.strategy,
+            "partner": partner.name,
+            "student": self.student.name,
+            "learnt_from": list(self.student.learnt_from),
+            "seen": self.seen,
+            "against": self.against.name,
+            "against_learnt_from": list(self.against.learnt_from),
+            "n": found.n,
+            "value": _mean(found.a),
+            "against_value": _mean(found.b),
+            **found.interval_fields(),
+            "p_value": found.p_value,
+            "p_adjusted": self.p_adjusted,
+        }
 
 
 def measure_generalisation(
-    cells: Sequence[Cell], config: Config, comparisons: Sequence[Comparison]
+    cells: Sequence[Cell], rule: Rule, comparisons: Sequence[Comparison]
 ) -> list[Generalisation]:
     """Return the rows of every student, in the order of the cells; none where each was tested on its own data alone."""
-    of = {(one.a, one.b): one for one in comparisons}
+    of = {one.contrast.names: one for one in comparisons}
     rows = [
-        _row(test, part, cell, rival, compared, config)
-        for test in by_test_set(cells)
-        for part, cell, rival in _encounters(test, config)
-        if (compared := of.get((test.name(cell), test.name(rival))) or _reversed(of, test, cell, rival))
+        row
+        for matrix in matrices(cells)
+        for part, cell, rival in _encounters(matrix, rule)
+        if (row := _row(of, part, matrix.name(cell), matrix.name(rival)))
     ]
-    asked = bool(config.students) or any(row.seen == "no" for row in rows)
-    return rows if asked else []
+    own_names = any(row.student.name != row.student.variant for row in rows)
+    return rows if own_names or any(row.seen == "no" for row in rows) else []
 
 
 def covers(learnt_from: Sequence[str], test: str) -> Literal["yes", "no", ""]:
@@ -77,82 +96,49 @@ def covers(learnt_from: Sequence[str], test: str) -> Literal["yes", "no", ""]:
     return "yes" if same and (whole or (asked.kinds and kinds.issuperset(asked.kinds))) else "no"
 
 
-def _encounters(test: TestSet, config: Config) -> Iterator[tuple[Role, Cell, Cell]]:
-    for cell in test.cells:
-        for part, variant in (
-            ("decomposer", config.variant(cell.decomposer)),
-            ("solver", config.variant(cell.solver)),
-        ):
-            if not variant or (variant in DECOMPOSER_VARIANTS) != (part == "decomposer"):
+def _encounters(matrix: Matrix, rule: Rule) -> Iterator[tuple[Role, Cell, Cell]]:
+    parts: tuple[Role, Role] = ("decomposer", "solver")
+    for cell in matrix.cells:
+        for part in parts:
+            if _component(cell, part).trained_for != part:
                 continue
-            role: Role = "decomposer" if part == "decomposer" else "solver"
-            for rival in test.cells:
-                if _same_place(cell, rival, role) and _is_rival(test, cell, rival, role, config):
-                    yield role, cell, rival
+            for rival in matrix.cells:
+                if _same_place(cell, rival, part) and _is_rival(matrix, cell, rival, part, rule):
+                    yield part, cell, rival
 
 
 def _same_place(cell: Cell, rival: Cell, part: Role) -> bool:
-    partners = (cell.solver, rival.solver) if part == "decomposer" else (cell.decomposer, rival.decomposer)
-    return cell is not rival and cell.strategy == rival.strategy and partners[0] == partners[1]
+    other: Role = "solver" if part == "decomposer" else "decomposer"
+    return cell is not rival and cell.strategy == rival.strategy and _component(cell, other) == _component(rival, other)
 
 
-def _is_rival(test: TestSet, cell: Cell, rival: Cell, part: Role, config: Config) -> bool:
+def _is_rival(matrix: Matrix, cell: Cell, rival: Cell, part: Role, rule: Rule) -> bool:
     """Whether the rival is the undistilled part, or a student of this variant that learnt more of the test's data."""
-    if part == "decomposer" and decomposes_as_teacher(rival, config):
+    mine, other = _component(cell, part), _component(rival, part)
+    if part == "decomposer" and other.kind == "teacher":
         return True
-    if part == "solver" and rival.solver == reference_solver(test, config):
+    if part == "solver" and other == matrix.reference_solver(rule):
         return True
-    mine, other = _player(cell, part), _player(rival, part)
-    if config.variant(other) != config.variant(mine) or _learnt_from(other, config) == _learnt_from(mine, config):
+    if other.variant != mine.variant or other.learnt_from == mine.learnt_from:
         return False
-    seen, rival_seen = (covers(_learnt_from(name, config), cell.reference) for name in (mine, other))
+    seen, rival_seen = (covers(one.learnt_from, cell.reference) for one in (mine, other))
     if seen != rival_seen:
         return rival_seen == "yes"
-    order = list(config.students)
-    return (order.index(mine) if mine in order else -1) > (order.index(other) if other in order else -1)
+    order = list(dict.fromkeys(_component(one, part) for one in matrix.cells))
+    return order.index(mine) > order.index(other)
 
 
-def _row(test: TestSet, part: Role, cell: Cell, rival: Cell, compared: Comparison, config: Config) -> Generalisation:
-    mine, other = _player(cell, part), _player(rival, part)
-    learnt_from = _learnt_from(mine, config)
-    return Generalisation(
-        test.label,
-        part,
-        cell.strategy,
-        cell.solver if part == "decomposer" else cell.decomposer,
-        mine,
-        learnt_from,
-        covers(learnt_from, cell.reference),
-        other,
-        _learnt_from(other, config) if config.variant(other) else (),
-        compared.n,
-        _mean(cell),
-        _mean(rival),
-        compared.difference,
-        compared.ci_low,
-        compared.ci_high,
-        compared.p_value,
-        compared.p_adjusted,
-    )
+def _row(of: dict[tuple[str, str], Comparison], part: Role, mine: str, theirs: str) -> Generalisation | None:
+    """Return the row of a comparison that was made, either way round."""
+    if found := of.get((mine, theirs)):
+        return Generalisation(part, found.contrast, found.p_adjusted)
+    if found := of.get((theirs, mine)):
+        return Generalisation(part, found.contrast.reversed(), found.p_adjusted)
+    return None
 
 
-def _reversed(of: dict[tuple[str, str], Comparison], test: TestSet, cell: Cell, rival: Cell) -> Comparison | None:
-    found = of.get((test.name(rival), test.name(cell)))
-    if found is None:
-        return None
-    return Comparison(
-        found.b, found.a, -found.difference, -found.ci_high, -found.ci_low,
-        found.p_value, found.p_adjusted, found.test, found.n,
-    )  # fmt: skip
-
-
-def _player(cell: Cell, part: Role) -> str:
+def _component(cell: Cell, part: Role) -> Component:
     return cell.decomposer if part == "decomposer" else cell.solver
-
-
-def _learnt_from(name: str, config: Config) -> tuple[str, ...]:
-    own = config.students[name].train if name in config.students else []
-    return tuple(own or config.data.train)
 
 
 def _mean(cell: Cell) -> float:

@@ -37,7 +37,7 @@ def pool_cells(runs: Mapping[str, Sequence[Cell]]) -> tuple[list[Cell], dict[Key
 
 def key_of(cell: Cell) -> Key:
     """Return what makes a cell the same one in several runs."""
-    return cell.dataset, cell.split, cell.strategy, cell.decomposer, cell.solver
+    return cell.dataset, cell.split, cell.strategy, cell.decomposer.name, cell.solver.name
 
 
 def _pool(of_run: Mapping[str, Cell]) -> Cell:
@@ -83,4 +83,4 @@ def _mean_usage(usages: Sequence[Usage]) -> Usage:
 
 
 def _said(cell: Cell) -> str:
-    return f"{cell.dataset}#{cell.split}/{cell.strategy}/{cell.decomposer}/{cell.solver}"
+    return f"{cell.dataset}#{cell.split}/{cell.strategy}/{cell.decomposer.name}/{cell.solver.name}"

@@ -2,6 +2,10 @@
 
 Usage is stored raw and priced when it is reported, so a price can be mended without another call. A price that is not
 known is None throughout, never 0: an unknown cost must not look like a free one.
+
+A local model is priced by its tokens: the machine's price by the hour, at the throughput measured for its base model
+(`models/local/throughput.py`). The wall time of its batches is no part of it: that depends on the neighbours in a batch
+and on what else the machine was doing, and would make of one slow batch many dear questions.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fractionate.config import Config, PriceConfig
-from fractionate.types import Usage
+from fractionate.types import Throughput, Usage
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,13 +32,14 @@ _CHECKED = re.compile(r"\b(?:checked|verified|as of|updated)\b[^.;]*?(\d{4}-\d{2
 
 @dataclass(frozen=True)
 class _Rates:
-    """Dollars a million tokens and dollars an hour; None is not known. `table` replaces them by the call's size."""
+    """Dollars per million tokens and per hour; None is not known. `table` replaces them by the call's size."""
 
     source: str
     input: float | None = None
     cached: float | None = None
     output: float | None = None
     per_hour: float | None = None
+    throughput: Throughput | None = None
     table: ModelPrice | None = None
     share: float = 1.0
     """Of the table's prices: half for calls through the batch endpoint."""
@@ -43,16 +48,26 @@ class _Rates:
 class Pricing:
     """The prices of one run. User prices (by exact model name) win over the genai-prices table (offline data only)."""
 
-    def __init__(self, prices: Mapping[str, PriceConfig] | None = None, batched: Collection[str] = ()) -> None:
-        """`batched` names the models that are called through the batch endpoint, at half the table's price."""
+    def __init__(
+        self,
+        prices: Mapping[str, PriceConfig] | None = None,
+        batched: Collection[str] = (),
+        throughput: Mapping[str, Throughput] | None = None,
+    ) -> None:
+        """`batched` names the models that are called through the batch endpoint, at half the table's price.
+
+        `throughput` is that of local base models, by name, where it was measured.
+        """
         self._prices = dict(prices or {})
         self._batched = frozenset(batched)
+        self._throughput = dict(throughput or {})
         self._rates: dict[str, _Rates] = {}
 
     @classmethod
-    def of(cls, config: Config) -> Pricing:
+    def of(cls, config: Config, throughput: Mapping[str, Throughput] | None = None) -> Pricing:
         """Return the prices that a config states."""
-        return cls(config.prices, [name for name, options in config.models.options.items() if options.batch])
+        batched = [name for name, options in config.models.options.items() if options.batch]
+        return cls(config.prices, batched, throughput)
 
     def usd(self, model_name: str, usage: Usage) -> float | None:
         """Return the dollars of one or more calls of a model, ≥ 0, or None where no price is known.
@@ -60,7 +75,13 @@ class Pricing:
         Cached input is priced apart from the rest of the input. No calls cost nothing, whatever the model. Where a
         table's price depends on the size of a call, the mean size of these calls decides.
         """
-        if usage.calls == 0 and usage.input_tokens == 0 and usage.output_tokens == 0 and usage.compute_s == 0:
+        tokens = self.by_tokens(model_name, usage)
+        machine = self.by_machine(model_name, usage)
+        return None if tokens is None or machine is None else tokens + machine
+
+    def by_tokens(self, model_name: str, usage: Usage) -> float | None:
+        """Return the dollars charged by the token, None where such a price is not known."""
+        if usage.calls == 0 and usage.input_tokens == 0 and usage.output_tokens == 0:
             return 0.0
         rates = _for_size(self._of(model_name), usage)
         cached = min(usage.cached_input_tokens, usage.input_tokens)
@@ -68,10 +89,21 @@ class Pricing:
             _product(rates.input, (usage.input_tokens - cached) / MILLION),
             _product(rates.input if rates.cached is None else rates.cached, cached / MILLION),
             _product(rates.output, usage.output_tokens / MILLION),
-            _product(rates.per_hour, usage.compute_s / 3600),
         )
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
+
+    def by_machine(self, model_name: str, usage: Usage) -> float | None:
+        """Return the dollars charged for machine time, None where it has a price and its throughput is not known."""
+        rates = self._of(model_name)
+        if not rates.per_hour or (usage.input_tokens == 0 and usage.output_tokens == 0):
+            return 0.0
+        return rates.per_hour * rates.throughput.hours(usage) if rates.throughput else None
+
+    def throughput(self, model_name: str) -> Throughput | None:
+        """Return the throughput that a model's machine time is priced by, None where none is."""
+        rates = self._of(model_name)
+        return rates.throughput if rates.per_hour else None
 
     def source(self, model_name: str) -> str:
         """Return where a model's price comes from, in words, with the table's version and date."""
@@ -85,12 +117,12 @@ class Pricing:
     def _look_up(self, name: str) -> _Rates:
         given = self._given(name)
         if given is not None:
-            return _user_rates(name, given)
+            return _user_rates(name, given, self._throughput.get(_base(name)))
         if not name:
             return _Rates("no model", 0.0, 0.0, 0.0, 0.0)
         if name.startswith("local:"):
             return _Rates(
-                f'local, at zero: give prices."{_base(name)}".per_hour to charge for the machine', 0.0, 0.0, 0.0, 0.0
+                f'no price known: give prices."{_base(name)}".per_hour, what its machine costs (0 if it is free)'
             )
         if name.startswith("echo:"):
             return _Rates("a fake model, at zero", 0.0, 0.0, 0.0, 0.0)
@@ -121,29 +153,44 @@ def _base(name: str) -> str:
     return name.split("@", 1)[0]
 
 
-def _user_rates(name: str, price: PriceConfig) -> _Rates:
+def _user_rates(name: str, price: PriceConfig, throughput: Throughput | None) -> _Rates:
     tokens_priced = price.input_per_million is not None or price.output_per_million is not None
     local = name.startswith(("local:", "echo:"))
     missing = 0.0 if local else None
     said = [
-        f"${value:g} {what}"
+        f"${value:g} per {what}"
         for value, what in (
-            (price.input_per_million, "a million input tokens"),
-            (price.cached_input_per_million, "a million cached input tokens"),
-            (price.output_per_million, "a million output tokens"),
-            (price.per_hour, "a machine hour"),
+            (price.input_per_million, "million input tokens"),
+            (price.cached_input_per_million, "million cached input tokens"),
+            (price.output_per_million, "million output tokens"),
+            (price.per_hour, "machine hour"),
         )
         if value is not None
     ]
     source = "user prices: " + (", ".join(said) or "none given")
-    if not local and not tokens_priced and price.per_hour is not None:
-        source += " (machine seconds are known of local models only, so this cost is unknown)"
+    if price.per_hour:
+        source += _said_of_machine(local, tokens_priced, throughput)
     return _Rates(
         source,
         missing if price.input_per_million is None else price.input_per_million,
         price.cached_input_per_million,
         missing if price.output_per_million is None else price.output_per_million,
-        price.per_hour or 0.0,
+        price.per_hour if local else 0.0,
+        throughput=throughput,
+    )
+
+
+def _said_of_machine(local: bool, tokens_priced: bool, throughput: Throughput | None) -> str:
+    if not local:
+        return "" if tokens_priced else " (machine time is known of local models only, so this cost is unknown)"
+    if throughput is None:
+        return ", its throughput not measured yet (run fractionate evaluate), so this cost is unknown"
+    rates = (throughput.input_per_s, throughput.output_per_s)
+    reading, writing = (len(each) / sum(1 / rate for rate in each) for each in rates)
+    unit = "the GPU" if throughput.device.startswith("cuda") else f"each of {throughput.cores} cores"
+    return (
+        f", at {reading:,.0f} tokens read and {writing:,.0f} written per second by {unit}, in batches of "
+        f"{throughput.batch_size} (measured {len(throughput.input_per_s)} times)"
     )
 
 
@@ -171,7 +218,7 @@ def _said(table: ModelPrice) -> str:
     """Return a table's token prices in words, those of the smallest calls where they differ by size."""
     named = (("input", table.input_mtok), ("cached input", table.cache_read_mtok), ("output", table.output_mtok))
     return ", ".join(
-        f"${_tier(price, 0):g} a million {what} tokens" + (", more for long calls" if hasattr(price, "tiers") else "")
+        f"${_tier(price, 0):g} per million {what} tokens" + (", more for long calls" if hasattr(price, "tiers") else "")
         for what, price in named
         if price is not None
     )

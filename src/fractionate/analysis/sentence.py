@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fractionate.analysis.contrasts import Contrast
 from fractionate.analysis.findings import Benefit, Distill, Finding, Judgement, cheapest, part_answer
-from fractionate.analysis.pairs import short_pair_names
+from fractionate.analysis.short_names import short_pair_names
 
 _OPENING = {
     "decomposer": "Distill the decomposer",
@@ -35,7 +36,7 @@ def _scale(judgement: Judgement) -> str:
     """Return what all findings of a test set share: the questions and the margin."""
     if not judgement.findings:
         return ""
-    fewest = min(finding.n for finding in judgement.findings)
+    fewest = min(finding.contrast.n for finding in judgement.findings)
     return f" ({_questions(fewest)}, margin {judgement.findings[0].margin * 100:g} points)"
 
 
@@ -71,7 +72,7 @@ def _part(part: str, findings: Sequence[Finding], names: dict[str, str], unprice
     answer = part_answer(findings)
     if answer == "unknown":
         return f"no student {part} was measured"
-    nearest = cheapest(findings) or max(findings, key=lambda one: (one.worth == "undecided", one.difference))
+    nearest = cheapest(findings) or max(findings, key=lambda one: (one.worth == "undecided", one.contrast.difference))
     measured = _finding(nearest, findings, names)
     if answer == "yes":
         return f"{measured}, so the {part} is worth distilling"
@@ -92,7 +93,7 @@ def _what_decides(finding: Finding, unpriced: Sequence[str]) -> str:
 def _failed_pair(pairs: Sequence[Finding], names: dict[str, str]) -> str:
     if not pairs:
         return "both students together were not measured, so only the part that saves more is named"
-    nearest = max(pairs, key=lambda one: (one.worth != "no", one.difference))
+    nearest = max(pairs, key=lambda one: (one.worth != "no", one.contrast.difference))
     return f"{_finding(nearest, pairs, names)}, which does not pass, so only the part that saves more is named"
 
 
@@ -110,15 +111,19 @@ def _who(finding: Finding, of: int, names: dict[str, str]) -> str:
 
 
 def _outcome(finding: Finding) -> str:
+    found = finding.contrast
+    return f"scores {percent(found.value)} against {percent(found.reference_value)} ({_difference(found)})"
+
+
+def _difference(found: Contrast) -> str:
     return (
-        f"scores {percent(finding.value)} against {percent(finding.reference_value)} (difference "
-        f"{points(finding.difference)} points, {level(finding.confidence)} interval {points(finding.ci_low)} to "
-        f"{points(finding.ci_high)})"
+        f"difference {points(found.difference)} points, {level(found.confidence)} interval {points(found.ci_low)} to "
+        f"{points(found.ci_high)}"
     )
 
 
 def _cost(finding: Finding) -> str:
-    difference, low, high = finding.usd_difference, finding.usd_ci_low, finding.usd_ci_high
+    difference, low, high = finding.cost.difference, finding.cost.ci_low, finding.cost.ci_high
     if difference is None:
         return "at an unknown cost"
     if difference == 0 and low == high == 0:
@@ -134,17 +139,14 @@ def _cost(finding: Finding) -> str:
 
 
 def _benefit(benefit: Benefit) -> str:
+    found = benefit.contrast
     baseline = "single stage" + (" with chain of thought" if benefit.baseline == "single-cot" else "")
-    measured = (
-        f"{percent(benefit.value)} against {percent(benefit.reference_value)} in {baseline}, "
-        f"difference {points(benefit.difference)} points, {level(benefit.confidence)} interval "
-        f"{points(benefit.ci_low)} to {points(benefit.ci_high)}"
-    )
+    measured = f"{percent(found.value)} against {percent(found.reference_value)} in {baseline}, {_difference(found)}"
     if benefit.helps == "yes":
         return f"decomposing itself helps here ({measured})"
     if benefit.helps == "no":
         return f"decomposing itself does not help here, it hurts ({measured})"
-    return f"decomposing itself does not help here as far as {_questions(benefit.n)} can show ({measured})"
+    return f"decomposing itself does not help here as far as {_questions(found.n)} can show ({measured})"
 
 
 def percent(share: float) -> str:

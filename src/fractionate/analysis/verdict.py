@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fractionate.analysis.contrasts import Contrast, contrast, mean, pair_up
 from fractionate.analysis.findings import (
     Answer,
     Benefit,
+    Cost,
     Distill,
     Finding,
     Judgement,
@@ -17,21 +19,11 @@ from fractionate.analysis.findings import (
     cheapest,
     part_answer,
 )
-from fractionate.analysis.pairs import (
-    TestSet,
-    by_test_set,
-    has_student_decomposer,
-    has_student_solver,
-    judged_strategy,
-    outcomes,
-    pair_up,
-    reference_solver,
-    undistilled,
-)
+from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.rule import Rule
 from fractionate.analysis.sentence import because
-from fractionate.analysis.statistics import Interval, mean_t_interval, paired_difference, sample_size
-from fractionate.config import Config
+from fractionate.analysis.statistics import Interval, mean_t_interval, sample_size
 from fractionate.types import Attempt, Cell
 
 _DOLLAR_DIGITS = 12
@@ -53,9 +45,9 @@ class Verdict:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def decide(cells: Iterable[Cell], pricing: Pricing, config: Config) -> Verdict:
+def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
     """Judge every test set by the rule of docs/verdict.md; over several, the answer is theirs only if they agree."""
-    judged = [_judge(test, pricing, config) for test in by_test_set(cells)]
+    judged = [_judge(matrix, pricing, rule) for matrix in matrices(cells)]
     answers = {judgement.distill for judgement in judged}
     overall: Distill = answers.pop() if len(answers) == 1 else "undecided"
     evidence: list[dict[str, Any]] = []
@@ -68,127 +60,125 @@ def decide(cells: Iterable[Cell], pricing: Pricing, config: Config) -> Verdict:
         evidence,
         [{"dataset": one.dataset, "distill": one.distill, "because": because([one], one.distill)} for one in judged],
         {
-            "margin_points": config.verdict.margin,
-            "confidence": config.verdict.confidence,
-            "one_sided_level": (1 - config.verdict.confidence) / 2,
+            "margin_points": rule.margin,
+            "confidence": rule.confidence,
+            "one_sided_level": (1 - rule.confidence) / 2,
             "power": 0.8,
             "document": "docs/verdict.md",
         },
     )
 
 
-def _judge(test: TestSet, pricing: Pricing, config: Config) -> Judgement:
-    strategy = judged_strategy(test, config)
-    reference = undistilled(test, strategy, config)
+def _judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
+    strategy = matrix.judged_strategy(rule)
+    reference = matrix.undistilled(strategy, rule)
     if reference is None or not reference.attempts:
-        return Judgement(test.label, "undecided", obstacle=_missing_reference(test, strategy, reference, config))
-    benefit = _benefit(test, reference, config)
-    found = _findings(test, reference, pricing, config)
+        return Judgement(matrix.label, "undecided", obstacle=_missing_reference(matrix, strategy, reference, rule))
+    benefit = _benefit(matrix, reference, rule)
+    found = _findings(matrix, reference, pricing, rule)
     parts = {part: [one for one in found if one.part == part] for part in ("decomposer", "solver", "pair")}
     distill, chosen, pair_failed = _combine(parts["decomposer"], parts["solver"], parts["pair"])
-    unpriced = _unpriced(test, [reference, *_candidates(test, reference, config)], pricing)
+    unpriced = _unpriced([reference, *_candidates(matrix, reference)], pricing)
     obstacle = "" if found else "nothing was distilled: no student decomposer or solver was measured"
-    return Judgement(test.label, distill, tuple(found), chosen, pair_failed, benefit, obstacle, unpriced)
+    return Judgement(matrix.label, distill, tuple(found), chosen, pair_failed, benefit, obstacle, unpriced)
 
 
-def _missing_reference(test: TestSet, strategy: str, reference: Cell | None, config: Config) -> str:
+def _missing_reference(matrix: Matrix, strategy: str, reference: Cell | None, rule: Rule) -> str:
     if reference is not None:
         return "the undistilled pair holds no question"
-    wanted = f"(teacher, {reference_solver(test, config) or 'solver'}) under {strategy or 'a two-stage strategy'}"
-    return f"the undistilled pair {wanted} was not measured"
+    solver = matrix.reference_solver(rule)
+    named = solver.name if solver else rule.solver or "solver"
+    return f"the undistilled pair (teacher, {named}) under {strategy or 'a two-stage strategy'} was not measured"
 
 
-def _candidates(test: TestSet, reference: Cell, config: Config) -> list[Cell]:
+def _candidates(matrix: Matrix, reference: Cell) -> list[Cell]:
     return [
         cell
-        for cell in test.two_stage()
-        if cell is not reference and cell.strategy == reference.strategy and _part(cell, reference, config)
+        for cell in matrix.two_stage()
+        if cell is not reference and cell.strategy == reference.strategy and _part(cell, reference)
     ]
 
 
-def _part(cell: Cell, reference: Cell, config: Config) -> Part | None:
+def _part(cell: Cell, reference: Cell) -> Part | None:
     """Return which part of the undistilled pair a cell replaces by a student, None if it does something else."""
-    student_decomposer, student_solver = has_student_decomposer(cell, config), has_student_solver(cell, config)
-    if student_decomposer and student_solver:
+    decomposer, solver = is_candidate_decomposer(cell.decomposer), is_candidate_solver(cell.solver)
+    if decomposer and solver:
         return "pair"
-    if student_decomposer and cell.solver == reference.solver:
+    if decomposer and cell.solver == reference.solver:
         return "decomposer"
-    if student_solver and cell.decomposer == reference.decomposer:
+    if solver and cell.decomposer == reference.decomposer:
         return "solver"
     return None
 
 
-def _findings(test: TestSet, reference: Cell, pricing: Pricing, config: Config) -> list[Finding]:
-    candidates = [(cell, _part(cell, reference, config)) for cell in _candidates(test, reference, config)]
+def _findings(matrix: Matrix, reference: Cell, pricing: Pricing, rule: Rule) -> list[Finding]:
+    candidates = [(cell, _part(cell, reference)) for cell in _candidates(matrix, reference)]
     found = []
     for part in ("decomposer", "solver", "pair"):
         cells = [cell for cell, replaced in candidates if replaced == part and cell.attempts]
         # Bonferroni: each of k candidates of a part has k chances to pass by luck.
-        confidence = 1 - (1 - config.verdict.confidence) / max(len(cells), 1)
-        found += [_finding(test, part, cell, reference, confidence, pricing, config) for cell in cells]
+        confidence = 1 - (1 - rule.confidence) / max(len(cells), 1)
+        found += [_finding(part, contrast(matrix, cell, reference, rule, confidence), pricing, rule) for cell in cells]
     return found
 
 
-def _finding(
-    test: TestSet, part: Part, cell: Cell, reference: Cell, confidence: float, pricing: Pricing, config: Config
-) -> Finding:
-    mine, theirs = pair_up(cell, reference)
-    ours, others = outcomes(mine, cell.metric), outcomes(theirs, cell.metric)
-    outcome = paired_difference(ours, others, cell.metric, confidence, config.run.seed)
-    margin = config.verdict.margin / 100
-    non_inferior = _beyond(outcome.low + margin, outcome.high + margin)
-    usd, reference_usd = dollars(cell, mine, pricing), dollars(reference, theirs, pricing)
-    saved = _dollar_differences(usd, reference_usd)
-    usd_ci = mean_t_interval(saved, confidence) if saved is not None else None
-    cheaper = _cheaper(usd_ci)
+def _finding(part: Part, outcome: Contrast, pricing: Pricing, rule: Rule) -> Finding:
+    margin = rule.margin / 100
+    non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
+    cost, saved = _cost(outcome, pricing)
+    interval = None if saved is None else mean_t_interval(saved, outcome.confidence)
+    cheaper = _cheaper(interval)
     worth = _both(non_inferior, cheaper)
+    needed = _needed(outcome, margin, saved, non_inferior, cheaper) if worth == "undecided" else None
+    return Finding(part, outcome, cost, margin, non_inferior, cheaper, worth, needed)
+
+
+def _cost(outcome: Contrast, pricing: Pricing) -> tuple[Cost, list[float] | None]:
+    """Return the dollars of both pairs, and the paired differences; (no figures, None) where a price is not known."""
+    mine, theirs = pair_up(outcome.a, outcome.b)
+    usd, reference = dollars(outcome.a, mine, pricing), dollars(outcome.b, theirs, pricing)
+    if usd is None or reference is None:
+        return Cost(None if usd is None else mean(usd), None if reference is None else mean(reference)), None
+    saved = [round(ours - others, _DOLLAR_DIGITS) for ours, others in zip(usd, reference, strict=True)]
+    interval = mean_t_interval(saved, outcome.confidence)
+    return Cost(mean(usd), mean(reference), mean(saved), _finite(interval.low), _finite(interval.high)), saved
+
+
+def _needed(
+    outcome: Contrast, margin: float, saved: list[float] | None, non_inferior: Answer, cheaper: Answer
+) -> int | None:
+    """Return the questions that would decide what is open, None where no number of them would."""
     needed: list[int | None] = []
-    if worth == "undecided" and non_inferior == "undecided":
+    if non_inferior == "undecided":
         distance = outcome.difference + margin
         room = 1 + outcome.difference if distance > 0 else 1 - outcome.difference
-        needed.append(sample_size(distance, outcome.variance, confidence, room=room))
-    if worth == "undecided" and cheaper == "undecided":
-        needed.append(_dollar_sample_size(saved or [], confidence))
+        needed.append(sample_size(distance, outcome.variance, outcome.confidence, room=room))
+    if cheaper == "undecided":
+        needed.append(_dollar_sample_size(saved or [], outcome.confidence))
     if cheaper == "unknown":
         needed.append(None)
     known = [n for n in needed if n is not None]
-    decided_at = max(max(known), len(mine) + 1) if known and len(known) == len(needed) else None
-    return Finding(
-        test.label, part, cell.strategy, cell.decomposer, cell.solver, test.name(cell), test.name(reference),
-        len(mine), _mean(ours), _mean(others), outcome.difference, outcome.low, outcome.high, confidence, margin,
-        _mean(usd) if usd is not None else None,
-        _mean(reference_usd) if reference_usd is not None else None,
-        _mean(saved) if saved is not None else None,
-        _finite(usd_ci.low) if usd_ci else None,
-        _finite(usd_ci.high) if usd_ci else None,
-        non_inferior, cheaper, worth, decided_at,
-    )  # fmt: skip
+    return max(max(known), outcome.n + 1) if known and len(known) == len(needed) else None
 
 
 def dollars(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[float] | None:
     """Return the dollars of each attempt, both roles together; None where any price is not known."""
     totals = []
     for attempt in attempts:
-        decomposing = pricing.usd(cell.decomposer_model, attempt.decomposer_usage)
-        solving = pricing.usd(cell.solver_model, attempt.solver_usage)
+        decomposing = pricing.usd(cell.decomposer.model, attempt.decomposer_usage)
+        solving = pricing.usd(cell.solver.model, attempt.solver_usage)
         if decomposing is None or solving is None:
             return None
         totals.append(decomposing + solving)
     return totals
 
 
-def _dollar_differences(a: list[float] | None, b: list[float] | None) -> list[float] | None:
-    if a is None or b is None:
-        return None
-    return [round(mine - theirs, _DOLLAR_DIGITS) for mine, theirs in zip(a, b, strict=True)]
-
-
 def _dollar_sample_size(differences: list[float], confidence: float) -> int | None:
     if len(differences) < 2:
         return 2
-    mean = _mean(differences)
-    variance = sum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
-    return sample_size(mean, variance, confidence, room=None)
+    centre = mean(differences)
+    variance = sum((value - centre) ** 2 for value in differences) / (len(differences) - 1)
+    return sample_size(centre, variance, confidence, room=None)
 
 
 def _beyond(low: float, high: float) -> Answer:
@@ -231,40 +221,26 @@ def _combine(
     return ("neither" if decomposer == solver == "no" else "undecided"), None, False
 
 
-def _benefit(test: TestSet, reference: Cell, config: Config) -> Benefit | None:
-    baselines = [cell for cell in test.single_stage(reference.solver) if cell.attempts]
+def _benefit(matrix: Matrix, reference: Cell, rule: Rule) -> Benefit | None:
+    baselines = [cell for cell in matrix.single_stage(reference.solver) if cell.attempts]
     if not baselines:
         return None
-    best = max(baselines, key=lambda cell: _mean(cell.values()))
-    mine, theirs = pair_up(reference, best)
-    ours, others = outcomes(mine, reference.metric), outcomes(theirs, reference.metric)
-    found = paired_difference(ours, others, reference.metric, config.verdict.confidence, config.run.seed)
-    helps: Answer = "yes" if found.low > 0 else "no" if found.high < 0 else "undecided"
-    return Benefit(
-        test.label, reference.strategy, best.strategy, test.name(reference), test.name(best),
-        len(mine), _mean(ours), _mean(others), found.difference, found.low, found.high,
-        config.verdict.confidence, helps,
-    )  # fmt: skip
+    best = max(baselines, key=lambda cell: mean(cell.values()))
+    found = contrast(matrix, reference, best, rule)
+    helps: Answer = "yes" if found.ci_low > 0 else "no" if found.ci_high < 0 else "undecided"
+    return Benefit(found, helps)
 
 
-def _unpriced(test: TestSet, cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
+def _unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
     """Return the models of the judged pairs whose dollars are not known."""
-    names = []
-    for cell in cells:
-        for attempt in cell.attempts:
-            names += [
-                model
-                for model, usage in (
-                    (cell.decomposer_model, attempt.decomposer_usage),
-                    (cell.solver_model, attempt.solver_usage),
-                )
-                if pricing.usd(model, usage) is None
-            ]
+    names = [
+        component.model
+        for cell in cells
+        for attempt in cell.attempts
+        for component, usage in ((cell.decomposer, attempt.decomposer_usage), (cell.solver, attempt.solver_usage))
+        if pricing.usd(component.model, usage) is None
+    ]
     return tuple(dict.fromkeys(names))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else 0.0
 
 
 def _finite(value: float) -> float | None:

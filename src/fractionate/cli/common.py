@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the run's folder (default: runs/NAME: the config's name, the folder's of a fractionate.toml)",
     )
+    parser.add_argument(
+        "--store", metavar="FILE", help="the SQLite file of all calls (default: run.store, calls.sqlite beside CONFIG)"
+    )
     add_output_arguments(parser)
 
 
@@ -41,8 +45,13 @@ def open_run(arguments: argparse.Namespace) -> Run:
     from fractionate.pipeline.progress import Progress
     from fractionate.pipeline.run import Run
 
-    config = load_config(arguments.config, arguments.set)
+    config = load_config(arguments.config, settings(arguments))
     return Run(config, run_folder(arguments), arguments.config.resolve().parent, Progress(quiet=arguments.quiet))
+
+
+def settings(arguments: argparse.Namespace) -> list[str]:
+    """Return what the command line changes in the config: --set, and --store as `run.store`."""
+    return [*arguments.set, *([f"run.store={json.dumps(arguments.store)}"] if arguments.store else [])]
 
 
 def run_folder(arguments: argparse.Namespace) -> Path:
@@ -58,54 +67,21 @@ def _name_of(config: Path) -> str:
     return config.resolve().parent.name or config.stem if config.stem == "fractionate" else config.stem
 
 
+def exit_code(results: Mapping[str, Any]) -> int:
+    """Return 1 where something went wrong on the way to the results, and say each thing in a line; else 0."""
+    for warning in results["warnings"]:
+        print(f"fractionate: {warning}", file=sys.stderr)
+    return int(bool(results["warnings"]))
+
+
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
-    """Print the cells, where the reports are, and the verdict as the last line; or results.json itself."""
+    """Print the terminal's sections, where the reports are, and the verdict as the last line; or results.json."""
+    from fractionate.report.added import with_sections
+    from fractionate.report.terminal import printable, terminal
+
     if as_json:
-        print(json.dumps(results, ensure_ascii=False))
+        print(json.dumps(with_sections(results), ensure_ascii=False))
         return
-    print(cell_table(results["cells"]))
+    print(terminal(results))
     print(f"\nreports: {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'results.json'}")
-    verdict = results["verdict"]
-    print(f"\nWhich part should you distill? {verdict['because']}")
-
-
-def cell_table(cells: list[Mapping[str, Any]]) -> str:
-    """Return the cells as an aligned plain-text table."""
-    heads = (
-        "data",
-        "strategy",
-        "decomposer",
-        "solver",
-        "n",
-        "value",
-        "95 % interval",
-        "unread",
-        "tokens/question",
-        "$/1000",
-    )
-    rows = [heads, *(_row(cell) for cell in cells)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:
-    tokens = sum(use["input_tokens"] + use["output_tokens"] for use in cell["usage"].values())
-    total = cell["usd"]["total"]
-    count = max(cell["n"], 1)
-    return (
-        f"{cell['dataset']}#{cell['split']}" if cell["split"] else cell["dataset"],
-        cell["strategy"],
-        _short(cell["decomposer"]),
-        _short(cell["solver"]),
-        str(cell["n"]),
-        f"{cell['value']:.3f}",
-        f"{cell['ci_low']:.3f}–{cell['ci_high']:.3f}",
-        str(cell["unextracted"]),
-        f"{tokens / count:.0f}",
-        "?" if total is None else f"{1000 * total / count:.4f}",
-    )
-
-
-def _short(name: str, limit: int = 36) -> str:
-    return name if len(name) <= limit else f"{name[: name.find(':') + 1]}…{name[-(limit - 10) :]}"
+    print(f"\nWhich part should you distill? {printable(results['verdict']['because'])}")

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from fractionate.cli.common import add_output_arguments, print_results
+from fractionate.cli.common import add_output_arguments, exit_code, print_results
 
 MODEL = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 TEACHER_FLAWS = 0.2
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = run_everything(opened)
         opened.progress.stage(opened.engine.counters.line())
         print_results(results, arguments.out, as_json=arguments.json)
-    return 0
+    return exit_code(results)
 
 
 def write_demo(folder: Path, size: Size) -> Path:

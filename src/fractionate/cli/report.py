@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fractionate.cli.common import add_config_arguments, print_results, run_folder
+from fractionate.cli.common import add_config_arguments, print_results, run_folder, settings
 from fractionate.errors import UsageError
 
 
@@ -36,15 +36,15 @@ def run(arguments: argparse.Namespace) -> int:
         if not given.is_dir() or arguments.out is None:
             raise UsageError("several runs are pooled by their folders, into a folder of its own: add --out DIR")
         folder = RunFolder(arguments.out)
-        results = write_pooled_report([RunFolder(run) for run in (given, *arguments.more)], folder, arguments.set)
+        results = write_pooled_report([RunFolder(run) for run in (given, *arguments.more)], folder, settings(arguments))
         print_results(results, folder.path, as_json=arguments.json)
         return 0
     if given.is_dir():
         folder = RunFolder(given)
-        config = load_stored_config(folder, arguments.set)
+        config = load_stored_config(folder, settings(arguments))
     else:
         folder = RunFolder(run_folder(arguments))
-        config = load_config(given, arguments.set)
+        config = load_config(given, settings(arguments))
     results = write_report(folder, config, config.run.name or folder.path.name)
     print_results(results, folder.path, as_json=arguments.json)
     return 0

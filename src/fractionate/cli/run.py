@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fractionate.cli.common import add_config_arguments, open_run, print_results
+from fractionate.cli.common import add_config_arguments, exit_code, open_run, print_results
 
 if TYPE_CHECKING:
     from fractionate.pipeline.run import Run
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = run_everything(opened)
         opened.progress.stage(opened.engine.counters.line())
         print_results(results, opened.folder.path, as_json=arguments.json)
-    return 0
+    return exit_code(results)
 
 
 def _dry_run(opened: Run, *, as_json: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fractionate.cli.common import add_config_arguments, open_run
+from fractionate.cli.common import add_config_arguments, exit_code, open_run
 
 _WHAT = {
     "demonstrate": "Let the teacher decompose and solve the training questions; writes demonstrations.jsonl.",
@@ -41,4 +41,4 @@ def run(arguments: argparse.Namespace) -> int:
             print(json.dumps(written))
         else:
             print(f"{arguments.command}: done, in {opened.folder.path}")
-    return 0
+        return exit_code({"warnings": opened.notes.warnings()})

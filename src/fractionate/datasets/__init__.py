@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.base import Dataset, Reference, Scorer
 from fractionate.datasets.reference import MODULES, parse_reference, resolve, unknown_name
 from fractionate.errors import UsageError
+from fractionate.plugins import find_plugin
 from fractionate.types import Problem
 
-__all__ = ["get", "iter_problems", "load", "names", "parse_reference"]
+__all__ = ["get", "iter_problems", "load", "names", "parse_reference", "scored_as"]
 
 
 def names() -> tuple[str, ...]:
@@ -21,11 +23,32 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Dataset:
-    """Return a data set by name. Raises UsageError that names the nearest known one."""
-    if name not in MODULES:
+    """Return a data set by name, of this package or a plug-in's. Raises UsageError that names the nearest known one."""
+    if name in MODULES:
+        dataset: Dataset = importlib.import_module(MODULES[name]).DATASET
+        return dataset
+    plugin = find_plugin("datasets", name)
+    if plugin is None:
         raise unknown_name(name)
-    dataset: Dataset = importlib.import_module(MODULES[name]).DATASET
-    return dataset
+    if not isinstance(plugin, Dataset):
+        raise UsageError(f"the plug-in {name!r} of fractionate.datasets is no Dataset: see fractionate.datasets.base")
+    return plugin
+
+
+def scored_as(name: str, scorer: str) -> Dataset:
+    """Return a data set whose answers are read and scored as another one's, or by a plug-in's scorer."""
+    plugin = find_plugin("scorers", scorer) if scorer not in MODULES else None
+    if plugin is None:
+        return get(scorer)
+    if not isinstance(plugin, Scorer):
+        raise UsageError(f"the plug-in {scorer!r} of fractionate.scorers is no Scorer: see fractionate.datasets.base")
+    return replace(
+        get(name),
+        metric=plugin.metric,
+        answer_form=plugin.answer_form,
+        extract=plugin.extract,
+        score=plugin.score,
+    )
 
 
 def iter_problems(

@@ -28,7 +28,7 @@ class Reference:
     end: int | None = None
     kinds: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
-    """The user's column names, by ours (question, answers, context, id, subquestions)."""
+    """The user's column names, by ours (question, answers, context, id, subquestions, kind, group)."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,17 @@ class Dataset:
     score: Callable[[Answer | None, Sequence[Answer]], Score]
     """Scores a prediction against the alternatives; None scores (0, 0)."""
     default_split: str = "test"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How answers of a user's own rows are read and scored (`data.scorer`), where no data set here does it so.
+
+    Other packages bring them (`fractionate.scorers`); the fields are those of `Dataset`.
+    """
+
+    name: str
+    metric: Metric
+    answer_form: AnswerForm
+    extract: Callable[[str], Answer | None]
+    score: Callable[[Answer | None, Sequence[Answer]], Score]

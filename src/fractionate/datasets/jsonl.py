@@ -1,8 +1,8 @@
 """`jsonl`: the user's own questions with known answers, from .jsonl, .json, .csv, .tsv and .parquet files.
 
-A row has a question and an answer, and may have a context, an id, a split, a kind and subquestions. Columns are found
-under their usual names (`SYNONYMS`) or those of `data.columns`. A row that cannot be used stops the reading, naming
-file, line and reason: a question left out unseen would change every figure.
+A row has a question and an answer, and may have a context, an id, a split, a kind, a group (what it shares with other
+rows) and subquestions. Columns are found under their usual names (`SYNONYMS`) or those of `data.columns`. A row that
+cannot be used stops the reading, naming file, line and reason: a question left out unseen would change every figure.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
     "subquestions": ("subquestions",),
     "kind": ("kind",),
+    "group": ("group",),
 }
 REQUIRED = ("question", "answers")
 LISTS = ("answers", "subquestions")
@@ -148,6 +149,7 @@ class _Reading:
             index=index,
             kind=self._read(row, "kind", _optional_text, ""),
             subquestions=self._read(row, "subquestions", read_subquestions, ()),
+            group=self._read(row, "group", _optional_text, ""),
         )
 
     def _read(self, row: Row, ours: str, reader: Callable[[Any], T], default: T) -> T:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fractionate.datasets.base import Reference
 from fractionate.errors import UsageError
+from fractionate.plugins import find_plugin
 from fractionate.rows import SUFFIXES
 
 MODULES: Mapping[str, str] = {
@@ -17,7 +18,7 @@ MODULES: Mapping[str, str] = {
 }
 """The module of each data set; it has a module-level `DATASET`."""
 
-COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind")
+COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind", "group")
 """The columns that a user may map to names of their own."""
 
 _SLICE = re.compile(r"@(\d{1,15})-(\d{1,15})\Z", re.ASCII)
@@ -39,7 +40,7 @@ def parse_reference(text: str, columns: Mapping[str, str] | None = None) -> Refe
     name, colon, path = rest.partition(":")
     if name not in MODULES and rest.lower().endswith(SUFFIXES):
         name, colon, path = "jsonl", ":", rest
-    if name not in MODULES:
+    if name not in MODULES and find_plugin("datasets", name) is None:
         raise unknown_name(name, text)
     if colon and not path:
         raise UsageError(f"data reference {text!r} has no path after the colon: write {name}:PATH")

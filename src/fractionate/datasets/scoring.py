@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -27,11 +27,15 @@ class Summary(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """One row: its answer (None when there is none), its score, and whether there was an answer to score."""
+    """One row: its answer (None when there is none), its score, and whether there was an answer to score.
+
+    `identity` is what the row calls its question: its `id`, else its `index`, else its place among the rows.
+    """
 
     prediction: Answer | None
     score: Score
     extracted: bool
+    identity: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as `--rows` writes it; an answer of several spans is a list."""
@@ -80,14 +84,26 @@ def score_file(
     """
     if rows_out is not None and rows_out.exists() and path.exists() and rows_out.samefile(path):
         raise UsageError(f"{rows_out} is the file that is scored: name another for the scored rows")
-    dataset, fields = get(dataset_name), fields or Fields()
-    answers_of = _answers_by_index(gold, columns, fields) if gold else _answers_in_row(fields.answers)
-    scored = [_score_row(row, dataset, answers_of, fields.output) for row in _rows(path)]
+    scored = score_rows(file_rows(path), dataset_name, gold=gold, fields=fields, columns=columns)
     if not scored:
         raise UsageError(f"{path} has no rows to score")
     if rows_out is not None:
         _write(scored, rows_out)
     return summarize(scored)
+
+
+def score_rows(
+    rows: Iterable[Row],
+    dataset_name: str,
+    *,
+    gold: str = "",
+    fields: Fields | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> list[ScoredRow]:
+    """Score rows as `score_file` does those of a file. Raises UsageError as it does."""
+    dataset, fields = get(dataset_name), fields or Fields()
+    answers_of = _answers_by_index(gold, columns, fields) if gold else _answers_in_row(fields.answers)
+    return [_score_row(row, dataset, answers_of, fields, position) for position, row in enumerate(rows)]
 
 
 def summarize(scored: list[ScoredRow]) -> Summary:
@@ -101,7 +117,8 @@ def summarize(scored: list[ScoredRow]) -> Summary:
     }
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def file_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file of outputs; in tables of text a cell that writes a list as JSON is that list."""
     for row in read_rows(path):
         if path.suffix.lower() in TEXT_TABLES:
             row = Row({name: list_in(cell) for name, cell in row.values.items()}, row.where)
@@ -109,11 +126,13 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 def _score_row(
-    row: Row, dataset: Dataset, answers_of: Callable[[Row], tuple[Answer, ...]], output_field: str
+    row: Row, dataset: Dataset, answers_of: Callable[[Row], tuple[Answer, ...]], fields: Fields, position: int
 ) -> ScoredRow:
-    prediction = _prediction(row, dataset, output_field)
+    prediction = _prediction(row, dataset, fields.output)
     extracted = prediction is not None and any(span.strip() for span in prediction)
-    return ScoredRow(prediction, dataset.score(prediction, answers_of(row)), extracted)
+    given = (row.values.get(name) for name in ("id", fields.index or "index"))
+    identity = next((str(value) for value in given if value not in (None, "")), str(position))
+    return ScoredRow(prediction, dataset.score(prediction, answers_of(row)), extracted, identity)
 
 
 def _prediction(row: Row, dataset: Dataset, output_field: str) -> Answer | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 from fractionate.datasets.base import Dataset
 from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Asker, Program, Settings, Task
-from fractionate.reasoning.static import static
+from fractionate.reasoning.program import Program, Sampler, Settings, Task
+from fractionate.reasoning.strategies.static import static
 from fractionate.rows import Row
 from fractionate.types import Answer, Decomposition, Problem, Score
 
@@ -75,7 +75,7 @@ class Demonstration:
 
 
 def demonstrate(
-    problem: Problem, dataset: Dataset, teacher: Asker, solver: Asker | None, settings: Settings, samples: int
+    problem: Problem, dataset: Dataset, teacher: Sampler, solver: Sampler | None, settings: Settings, samples: int
 ) -> Program[list[Demonstration]]:
     """Give one problem its chances. Without a solver there is one chance and nothing is solved (all that D-T needs)."""
     chances: list[Demonstration] = []

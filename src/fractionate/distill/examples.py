@@ -14,7 +14,6 @@ from fractionate.answers.final import split_final
 from fractionate.answers.forms import claim_reader
 from fractionate.datasets.base import AnswerForm
 from fractionate.distill.demonstrate import Demonstration
-from fractionate.distill.screen import screen
 from fractionate.reasoning.prompting import (
     decompose_messages,
     final_line,
@@ -58,7 +57,16 @@ VARIANTS: Mapping[str, Recipe] = {
 
 def needs_solutions(variants: Sequence[str]) -> bool:
     """Whether any of the variants needs the teacher to solve, not only to decompose."""
-    return any(name != "D-T" for name in variants)
+    return any(_needs_solution(VARIANTS[name]) for name in variants)
+
+
+def needs_screening(variants: Sequence[str]) -> bool:
+    """Whether any of the variants learns from screened demonstrations alone: the others take each first chance."""
+    return any(VARIANTS[name].screened for name in variants)
+
+
+def _needs_solution(recipe: Recipe) -> bool:
+    return recipe.screened or (recipe.role == "solver" and (recipe.rationale or recipe.answer == "teacher"))
 
 
 def build_examples(
@@ -66,17 +74,19 @@ def build_examples(
     problems: Mapping[str, Problem],
     forms: Mapping[str, AnswerForm],
     demonstrations: Sequence[Demonstration],
+    screened: Sequence[Demonstration],
     *,
     with_context: bool = True,
 ) -> tuple[list[Example], Counter[str]]:
     """Build a variant's examples in the order of the demonstrations, and count by reason what was left out.
 
-    `problems` by id; `forms` by data set name. Unscreened variants take each question's first chance.
+    `problems` by id: demonstrations of others are passed over; `forms` by data set name. Screened variants learn from
+    the `screened` demonstrations, all others from each question's first chance.
     """
     recipe = VARIANTS[variant]
+    demonstrations = [one for one in demonstrations if one.problem_id in problems]
     if recipe.screened:
-        chances = max((one.sample for one in demonstrations), default=0) + 1
-        chosen: Sequence[Demonstration] = screen(demonstrations, chances).kept
+        chosen = [one for one in screened if one.problem_id in problems]
     else:
         chosen = [one for one in demonstrations if one.sample == 0]
     examples: list[Example] = []

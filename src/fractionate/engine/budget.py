@@ -1,22 +1,28 @@
 """A budget that is never passed: every call's dearest outcome is reserved before it leaves and settled afterwards.
 
-The reservation is an upper bound: the prompt's bytes bound its tokens, `max_tokens` bounds the reply. A call that does
-not fit waits while others are in flight (they usually settle for less) and stops the run once none is. Calls whose
-fate is unknown (a timeout, a killed process) stay counted at their reservation, since the provider may bill them.
+The reservation is an upper bound, which the model states: the prompt's bytes bound its tokens, `max_tokens` bounds the
+reply. A call that does not fit waits while others are in flight (they usually settle for less) and stops the run once
+none is. Calls whose cost is unknown (a timeout, a killed process, a reply without usage) stay counted at their
+reservation, since the provider may bill them.
+
+Calls in flight are one hold of their process, which outlives it: what a killed process had sent may be billed beside
+what its successor sends. A call in a provider's batch is a hold of its own, which the successor takes over: it fetches
+the same batch and nothing is billed twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fractionate.config import BudgetConfig
-from fractionate.engine.store import Hold, Store
+from fractionate.engine.store import Hold, Holds, Store
 from fractionate.errors import FractionateError, UsageError
-from fractionate.models.tokens import input_bound
+from fractionate.models.base import Model
 from fractionate.types import ROLES, Request, Role, Usage
 
 
@@ -33,22 +39,25 @@ class BudgetReached(FractionateError):  # noqa: N818 - a state, not an error
 
 @dataclass(slots=True)
 class Reservation:
-    """What one call in flight may cost at most."""
+    """What one call in flight may cost at most. `holder` is its own where it is in a provider's batch, else ""."""
 
     role: Role
     usd: float
     tokens: int
+    holder: str = ""
 
 
 _EPSILON = 1e-9
 """Dollars: sums of floats may pass a cap by rounding alone."""
+_BATCH = "batch:"
+"""How the holder of a call in a provider's batch begins; its store key follows."""
 
 
 class Budget:
     """What a run has spent and holds, in dollars and tokens, by role.
 
-    `spent`, `held` and `lost` map a role to dollars and tokens: settled calls, calls in flight, and calls that may have
-    been billed but gave nothing (they stay in the store's `holds` table across restarts).
+    `spent`, `held` and `lost` map a role to dollars and tokens: settled calls, calls in flight, and what may have been
+    billed beyond what is known (it stays in the store's `holds` table across restarts).
     """
 
     def __init__(self, caps: BudgetConfig, pricing: Pricing | None, store: Store, run: str) -> None:
@@ -60,25 +69,31 @@ class Budget:
         self.spent: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
         self.held: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
         self.lost: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
-        self._before: Mapping[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self._before: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self._batched: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._in_batches: dict[str, dict[Role, Hold]] = {}
+        self._unwritten: dict[str, dict[Role, Hold]] = {}
         self._in_flight = 0
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
         if self.active:
-            self._before = store.held(run)
+            for holder, by_role in store.holders(run).items():
+                if holder.startswith(_BATCH):
+                    self._in_batches[holder] = by_role
+                for role, hold in by_role.items():
+                    self._add(self._before, role, hold.usd, hold.tokens)
             for spent in store.spent(run):
                 usd = self._price(spent.model, spent.usage) if self.needs_dollars else 0.0
                 self._add(self.spent, spent.role, spent.rows * usd, spent.rows * _tokens(spent.usage))
 
-    async def reserve(self, model: str, request: Request, *, wait: bool = True) -> Reservation:
-        """Reserve the dearest outcome of a call. Raises BudgetReached if it cannot fit.
+    async def reserve(self, model: Model, request: Request) -> Reservation:
+        """Reserve the dearest outcome of a call; while calls are in flight it waits for what they leave.
 
-        While calls are in flight it waits for what they leave, unless told not to.
+        Raises BudgetReached if it cannot fit, UsageError where the call has no price or no bound.
         """
-        usage = Usage(calls=1, input_tokens=input_bound(request), output_tokens=request.max_tokens)
-        usd = self._price(model, usage) if self.needs_dollars else 0.0
-        reservation = Reservation(request.role, usd, _tokens(usage))
+        reservation = self._dearest(model, request)
         if self._waiting or self._over(reservation):
-            if not self._in_flight or not wait:
+            if not self._in_flight:
                 raise self._reached(reservation)
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((reservation, place))
@@ -92,11 +107,39 @@ class Budget:
             self._hold(reservation)
         return reservation
 
-    def settle(self, reservation: Reservation, model: str, usage: Usage) -> None:
-        """Replace a reservation by what the call really used."""
+    def reserve_in_batch(self, model: Model, request: Request, key: str) -> Reservation:
+        """Reserve a call that a provider's batch is to hold, under its store key; never waits.
+
+        What an earlier process reserved for the same call is taken over, whatever the cap is now: it may be billed
+        already. Raises BudgetReached if the call is new and does not fit.
+        """
+        holder = _BATCH + key
+        left = self._in_batches.pop(holder, None)
+        if left is not None:
+            for role, hold in left.items():
+                self._add(self._before, role, -hold.usd, -hold.tokens)
+            kept = left.get(request.role, Hold(0.0, 0))
+            reservation = Reservation(request.role, kept.usd, kept.tokens, holder)
+        else:
+            reservation = replace(self._dearest(model, request), holder=holder)
+            if self._over(reservation):
+                raise self._reached(reservation)
+        self._hold(reservation)
+        return reservation
+
+    def settle(self, reservation: Reservation, model: str, usage: Usage) -> bool:
+        """Replace a reservation by what the call used. Returns whether that is more than was reserved.
+
+        A reply without usage may have cost all of it, whatever its words would make.
+        """
         usd = self._price(model, usage) if self.needs_dollars else 0.0
-        self._add(self.spent, reservation.role, usd, _tokens(usage))
+        tokens = _tokens(usage)
+        self._add(self.spent, reservation.role, usd, tokens)
+        if usage.counted:
+            unknown = max(0.0, reservation.usd - usd), max(0, reservation.tokens - tokens)
+            self._add(self.lost, reservation.role, *unknown)
         self.release(reservation)
+        return usd > reservation.usd + _EPSILON or tokens > reservation.tokens
 
     def lose(self, reservation: Reservation) -> None:
         """Keep a reservation as spent: the provider may bill a call that gave nothing."""
@@ -107,17 +150,25 @@ class Budget:
         """Give a reservation back: the call was not billed."""
         self._add(self.held, reservation.role, -reservation.usd, -reservation.tokens)
         self._in_flight -= 1
+        if reservation.holder:
+            self._unwritten[reservation.holder] = {reservation.role: Hold(0.0, 0)}
+            self._add(self._batched, reservation.role, -reservation.usd, -reservation.tokens)
         self._admit()
 
-    def stored_holds(self) -> dict[Role, Hold]:
-        """Return what the store must know of: this process's calls in flight and lost ones."""
-        return {
-            role: Hold(
-                self.lost[role].usd + (self.held[role].usd if self.held[role].tokens > 0 else 0.0),
-                self.held[role].tokens + self.lost[role].tokens,
-            )
-            for role in ROLES
-        }
+    def holds_to_write(self) -> Holds:
+        """Return what the store must know of: this process's calls in flight and lost ones, and changes to batches."""
+        mine = {}
+        for role in ROLES:
+            usd = self.held[role].usd - self._batched[role].usd
+            tokens = self.held[role].tokens - self._batched[role].tokens
+            mine[role] = Hold(self.lost[role].usd + (usd if tokens > 0 else 0.0), self.lost[role].tokens + tokens)
+        return {**self._unwritten, self._holder: mine}
+
+    def written(self, holds: Holds) -> None:
+        """Note that the store knows of these holds now."""
+        for holder in holds:
+            if self._unwritten.get(holder) == holds[holder]:
+                del self._unwritten[holder]
 
     def total_usd(self, role: Role | None = None) -> float:
         """Return dollars spent, lost ones included (of one role, if given)."""
@@ -127,6 +178,15 @@ class Budget:
     def total_tokens(self) -> int:
         """Return tokens spent, lost ones included."""
         return sum(self.spent[r].tokens + self.lost[r].tokens + self._before[r].tokens for r in ROLES)
+
+    def _dearest(self, model: Model, request: Request) -> Reservation:
+        """Return the reservation of a call at its dearest: cached input may cost more than fresh, or less."""
+        usage = model.most_usage(request)
+        usd = 0.0
+        if self.needs_dollars:
+            cached = replace(usage, cached_input_tokens=usage.input_tokens)
+            usd = max(self._price(model.name, usage), self._price(model.name, cached))
+        return Reservation(request.role, usd, _tokens(usage))
 
     def _price(self, model: str, usage: Usage) -> float:
         usd = None if self.pricing is None else self.pricing.usd(model, usage)
@@ -140,6 +200,10 @@ class Budget:
     def _hold(self, reservation: Reservation) -> None:
         self._add(self.held, reservation.role, reservation.usd, reservation.tokens)
         self._in_flight += 1
+        if reservation.holder:
+            hold = Hold(reservation.usd, reservation.tokens)
+            self._unwritten[reservation.holder] = {reservation.role: hold}
+            self._add(self._batched, reservation.role, *hold)
 
     def _admit(self) -> None:
         """Let those who wait in, in order, as far as they fit; once nothing is in flight, turn the rest away."""

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from fractionate.engine.engine import Engine
 from fractionate.errors import FractionateError
-from fractionate.models.base import Model
+from fractionate.models.base import BatchModel, Model, ProviderBatchModel
 from fractionate.types import Completion, Request
 
 T = TypeVar("T")
@@ -194,7 +194,7 @@ class _Driver(Generic[T]):
             self._dispatch(live, position, call)
 
     def _dispatch(self, live: _Live[T], position: int, call: Call) -> None:
-        if hasattr(call.model, "complete_batch") or hasattr(call.model, "complete_many"):
+        if isinstance(call.model, BatchModel | ProviderBatchModel):
             self._gathered.append((live, position, call))
             return
         started = self._engine.start(call.model, call.request)
@@ -229,7 +229,8 @@ class _Driver(Generic[T]):
         for entry in gathered:
             by_model.setdefault(entry[2].model.identity, []).append(entry)
         for entries in by_model.values():
-            model: Any = entries[0][2].model
+            model = entries[0][2].model
+            assert isinstance(model, BatchModel | ProviderBatchModel)
             requests = [call.request for _, _, call in entries]
             async for row, completion in self._engine.complete_batches(model, requests):
                 live, position, _ = entries[row]

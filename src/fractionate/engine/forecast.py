@@ -20,15 +20,16 @@ from fractionate.types import Request, Role, Usage
 
 EXPECTED_SHARE = 0.4
 """Share of `max_tokens` a reply is expected to fill where nothing is known about its length."""
-REMOTE_S, REMOTE_TOKENS_S = 0.7, 60.0
-"""Seconds until a hosted model begins to reply, and the tokens a second it then writes, where nothing is known."""
-LOCAL_TOKENS_S = 60.0
-"""Tokens a second of a small model in this process, where nothing is known."""
+UNLIMITED = 1_000_000
+"""Calls at once that stand for "as many as are allowed"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage's calls to one model. `calls` are those still to be made; tokens are totals over them."""
+    """One stage's calls to one model. `calls` are those still to be made; tokens are totals over them.
+
+    `at_once` is how many of them the model takes together, whatever the user allows.
+    """
 
     name: str
     model: str
@@ -41,6 +42,7 @@ class Stage:
     most_output_tokens: int
     counted_with: str
     seconds_a_call: float
+    at_once: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def plan_stage(
     expected = min(expected, most)
     role: Role = next((request.role for request in seen.values()), "solver")
     if seconds_a_call is None:
-        seconds_a_call = _seconds(model, expected / len(missing) if missing else 0.0)
+        seconds_a_call = model.expected_seconds(expected / len(missing) if missing else 0.0)
     return Stage(
         name,
         model.name,
@@ -159,11 +161,12 @@ def plan_stage(
         most,
         counted_with,
         seconds_a_call,
+        model.at_once(UNLIMITED),
     )
 
 
 def forecast(stages: Sequence[Stage], limits: LimitsConfig, pricing: Pricing | None = None) -> Forecast:
-    """Price and time the stages. Local models run one batch at a time, servers `limits.concurrency` calls at once."""
+    """Price and time the stages. At most `limits.concurrency` calls are under way together."""
     return Forecast(tuple(_one(stage, limits, pricing) for stage in stages))
 
 
@@ -178,20 +181,13 @@ def _one(stage: Stage, limits: LimitsConfig, pricing: Pricing | None) -> StageFo
         each = pricing.usd(stage.model, average)
         return None if each is None else each * stage.calls
 
-    at_once = 1 if stage.model.startswith("local:") else limits.concurrency
-    seconds = stage.calls * stage.seconds_a_call / min(at_once, max(1, stage.calls))
+    seconds = stage.calls * stage.seconds_a_call / max(1, min(stage.at_once, limits.concurrency, stage.calls))
     if stage.paid and limits.requests_per_minute:
         seconds = max(seconds, 60 * stage.calls / limits.requests_per_minute)
     if stage.paid and limits.tokens_per_minute:
         tokens = stage.input_tokens + stage.expected_output_tokens
         seconds = max(seconds, 60 * tokens / limits.tokens_per_minute)
     return StageForecast(stage, usd(stage.expected_output_tokens), usd(stage.most_output_tokens), seconds)
-
-
-def _seconds(model: Model, output_tokens: float) -> float:
-    if not model.paid:
-        return output_tokens / LOCAL_TOKENS_S if model.name.startswith("local:") else 0.0
-    return REMOTE_S + output_tokens / REMOTE_TOKENS_S
 
 
 def _dollars(entry: StageForecast) -> str:

@@ -1,37 +1,43 @@
-"""Groups of completions, committed together: what 2,000 replies a second need of one disk.
+"""Groups of completions, committed together: what 2,000 replies per second need of one disk.
 
-Replies that arrive within a few milliseconds share a transaction. It runs on the event loop itself: with WAL and
-`synchronous=NORMAL` it takes less than a thread's hand-over would, and it never waits for another process's lock.
+Replies that the event loop has in hand together share a transaction: under load these are many, and where they are few
+none waits for another. It runs on the loop itself: with WAL and `synchronous=NORMAL` it takes less than a thread's
+hand-over would, and it never waits for another process's lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 from fractionate.engine.budget import Budget
-from fractionate.engine.store import BUSY_S, Hold, Store, StoreBusy, StoredCall, locked_out
-from fractionate.types import Completion, Role
+from fractionate.engine.store import Holds, Store, StoreBusy, StoredCall, locked_out
+from fractionate.engine.store_file import BUSY_S
+from fractionate.errors import FractionateError
+from fractionate.types import Completion
 
-GATHER_S = 0.004
-"""Seconds that a reply may wait for others to be committed with."""
 GROUP = 64
 """Rows that are committed without waiting for more."""
+LAST_TRY_S = 5.0
+"""Seconds that the end of a run waits for a locked store."""
 _Waiter = asyncio.Future[Completion | None]
 
 
 class Committer:
     """Writes rows, and what the budget holds, in groups; whoever put a row in is woken after its commit."""
 
-    def __init__(self, store: Store, run: str, holder: str, budget: Budget) -> None:
+    def __init__(self, store: Store, run: str, budget: Budget) -> None:
         self._store = store
         self._run = run
-        self._holder = holder
         self._budget = budget
         self._rows: list[tuple[StoredCall, _Waiter]] = []
         self._holds: list[_Waiter] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._unsaved: list[StoredCall] = []
+        self._failed = False
+        self._soon: asyncio.Handle | None = None
         self._writing: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def put(self, call: StoredCall) -> Completion:
         """Commit a row and return its completion: another process's, if that one was stored first."""
@@ -40,63 +46,83 @@ class Committer:
         if len(self._rows) >= GROUP:
             self._flush()
         else:
-            self._flush_in(GATHER_S)
+            self._flush_soon()
         return await done or call.completion
 
-    def put_now(self, calls: list[StoredCall]) -> dict[str, Completion]:
-        """Commit rows in a transaction of their own; return those that another process had stored first."""
-        return self._store.put_many(calls)
+    async def put_together(self, calls: Sequence[StoredCall]) -> list[Completion]:
+        """Commit rows in one transaction and return their completions as `put` does."""
+        loop = asyncio.get_running_loop()
+        rows: list[tuple[StoredCall, _Waiter]] = [(call, loop.create_future()) for call in calls]
+        self._rows += rows
+        self._flush()
+        return [await done or call.completion for call, done in rows]
 
     async def holds(self) -> None:
         """Return once the store knows what the budget holds now."""
         done: _Waiter = asyncio.get_running_loop().create_future()
         self._holds.append(done)
-        self._flush_in(0)
+        self._flush_soon()
         await done
 
     def close(self) -> None:
-        """Commit what is left, and what the budget holds at the end: nothing, or calls that may yet be billed."""
-        if self._rows or self._budget.active:
-            self._store.put_many([call for call, _ in self._rows], holds=self._holding())
-        self._rows = []
+        """Commit what is left, and what the budget holds at the end: nothing, or calls that may yet be billed.
 
-    def _flush_in(self, seconds: float) -> None:
-        if self._timer is None and self._writing is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._flush)
+        What could not be written before is tried once more; that it fails again is no news.
+        """
+        left = self._unsaved + [call for call, _ in self._rows]
+        self._unsaved, self._rows = [], []
+        if not left and not self._budget.active:
+            return
+        try:
+            self._store.put_many(left, holds=self._holding(), patience_s=LAST_TRY_S)
+        except FractionateError:
+            if not self._failed:
+                raise
+
+    def _flush_soon(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # another run of the same engine, after one that was cut off
+            self._loop, self._soon, self._writing = loop, None, None
+        if self._writing is None and self._soon is None:
+            self._soon = loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._writing is None and not self._write_once():
             self._writing = asyncio.get_running_loop().create_task(self._write_until_free())
 
-    def _holding(self) -> tuple[str, str, dict[Role, Hold]] | None:
-        return (self._run, self._holder, self._budget.stored_holds()) if self._budget.active else None
+    def _holding(self) -> tuple[str, Holds] | None:
+        return (self._run, self._budget.holds_to_write()) if self._budget.active else None
 
     def _write_once(self) -> bool:
         """Commit what has gathered. Returns False if another process is in the middle of a transaction."""
-        rows, holds = self._rows, self._holds
-        if not rows and not holds:
+        rows, waiting, holding = self._rows, self._holds, self._holding()
+        if not rows and not waiting:
             return True
         try:
-            others = self._store.put_many([call for call, _ in rows], holds=self._holding(), wait=False)
+            others = self._store.put_many([call for call, _ in rows], holds=holding, patience_s=0)
         except StoreBusy:
             return False
         except Exception as error:
             self._fail(error)
             return True
+        if holding is not None:
+            self._budget.written(holding[1])
         self._rows, self._holds = [], []
         for call, done in rows:
             if not done.done():
                 done.set_result(others.get(call.key) if others else None)
-        for done in holds:
+        for done in waiting:
             if not done.done():
                 done.set_result(None)
         return True
 
     def _fail(self, error: Exception) -> None:
         waiting = [done for _, done in self._rows] + self._holds
+        self._failed = True
+        self._unsaved += [call for call, _ in self._rows]
         self._rows, self._holds = [], []
         for done in waiting:
             if not done.done():
@@ -114,4 +140,4 @@ class Committer:
         finally:
             self._writing = None
             if self._rows or self._holds:
-                self._flush_in(0)
+                self._flush_soon()

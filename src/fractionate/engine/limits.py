@@ -1,4 +1,8 @@
-"""How many calls may be in flight, and how fast they may leave: one lane a model.
+"""How many calls may be in flight, and how fast they may leave: one lane per model, and places that all lanes share.
+
+A call has a place from before it leaves until its reply is committed, so that no more than `limits.concurrency` calls
+are ever paid for and not stored, whatever the models and however long the store is locked. Within that, each lane
+finds out how much its server takes.
 
 Concurrency adapts as TCP does (additive increase, multiplicative decrease, slow start; Chiu and Jain 1989): it doubles
 every round trip until the server first complains, falls to half of what the server was really serving, doubles up to
@@ -60,16 +64,44 @@ class Bucket:
         self._at = now
 
 
+class Places:
+    """What all lanes share: at most `ceiling` calls that have left and are not committed yet."""
+
+    def __init__(self, ceiling: int) -> None:
+        self.ceiling = ceiling
+        self.taken = 0
+        self._lanes: deque[Lane] = deque()
+
+    def add(self, lane: Lane) -> None:
+        """Let a lane know of free places."""
+        self._lanes.append(lane)
+
+    def free(self) -> None:
+        """Give a place back. Lanes take turns at it."""
+        self.taken -= 1
+        for _ in range(len(self._lanes)):
+            self._lanes.rotate(-1)
+            self._lanes[-1].wake()
+            if self.taken >= self.ceiling:
+                return
+
+
 class Lane:
     """The way to one model: at most `limit` calls in flight, paused while the server asks for it.
 
-    `in_flight` never passes `limits.concurrency`. `on_change` is told of every new limit after a complaint.
+    `in_flight` counts calls that have left and not come back, `settling` those that have come back and keep their place
+    until `leave`. `on_change` is told of every new limit after a complaint.
     """
 
-    def __init__(self, limits: LimitsConfig, on_change: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, limits: LimitsConfig, on_change: Callable[[int], None] | None = None, places: Places | None = None
+    ) -> None:
+        self.places = places or Places(limits.concurrency)
+        self.places.add(self)
         self.ceiling = limits.concurrency
         self.limit = float(min(START, limits.concurrency))
         self.in_flight = 0
+        self.settling = 0
         self.paused_until = 0.0
         self._threshold = float("inf")
         self._patience = 1
@@ -91,29 +123,38 @@ class Lane:
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((place, tokens))
-        self._wake()
+        self.wake()
         try:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.exception() is None:
+                self.answered()
                 self.leave()
             raise
 
-    def leave(self, unsent: float | None = None) -> None:
-        """Give the place back, and the call's share of the minute (its tokens: `unsent`) if it was not sent."""
+    def answered(self, unsent: float | None = None) -> None:
+        """Note that a call has come back and keeps its place until it leaves.
+
+        One that was not sent after all gives back its share of the minute (its tokens: `unsent`).
+        """
         self.in_flight -= 1
+        self.settling += 1
         if unsent is not None:
             for bucket, amount in ((self._requests, 1.0), (self._tokens, unsent)):
                 if bucket is not None:
                     bucket.take(-amount, _now())
-        if self._waiting:
-            self._wake()
+        self.wake()
+
+    def leave(self) -> None:
+        """Give the place of an answered call back: its reply is committed, or there is nothing to commit."""
+        self.settling -= 1
+        self.places.free()
 
     def succeeded(self, tokens_unused: float = 0.0) -> None:
         """Note a reply: the server keeps up, more may be asked of it. Unused tokens go back to the bucket."""
         if tokens_unused and self._tokens is not None:
             self._tokens.take(-tokens_unused, _now())
-        if self.limit >= self.ceiling or self.in_flight + 2 < self.limit:
+        if self.limit >= self.ceiling or self.in_flight + self.settling + 2 < self.limit:
             return  # at the ceiling, or not asking for as much as the limit allows
         if self.limit < self._threshold:
             self.limit = min(self.ceiling, self._threshold, self.limit + 1.0)
@@ -148,7 +189,7 @@ class Lane:
     def pause(self, seconds: float) -> None:
         """Let nothing leave for some seconds (Retry-After)."""
         self.paused_until = max(self.paused_until, _now() + seconds)
-        self._wake()
+        self.wake()
 
     def heed(self, rate: RateHeaders) -> None:
         """Wait for the reset when the server says that nothing remains."""
@@ -167,7 +208,7 @@ class Lane:
 
     def _delay(self, tokens: float) -> float:
         """Return seconds until a call may leave by the clock's limits; infinity while there is no free place."""
-        if self.in_flight >= int(self.limit):
+        if self.in_flight >= int(self.limit) or self.places.taken >= self.places.ceiling:
             return float("inf")
         if not (self.paused_until or self._limits.requests_per_minute or self._limits.tokens_per_minute):
             return 0.0
@@ -183,12 +224,14 @@ class Lane:
 
     def _take(self, tokens: float) -> None:
         self.in_flight += 1
+        self.places.taken += 1
         if self._requests is not None:
             self._requests.take(1, _now())
         if self._tokens is not None:
             self._tokens.take(tokens, _now())
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let those who wait in, in order, as far as there is a place and the clock allows it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -201,7 +244,7 @@ class Lane:
             if delay == float("inf"):
                 return
             if delay > 0:
-                self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+                self._timer = asyncio.get_running_loop().call_later(delay, self.wake)
                 return
             self._waiting.popleft()
             self._take(tokens)
@@ -215,11 +258,12 @@ class Lanes(dict[str, Lane]):
         super().__init__()
         self._limits = limits
         self._on_cut = on_cut
+        self.places = Places(limits.concurrency)
 
     def of(self, model: Model) -> Lane:
         """Return the lane to a model; one is made for a new model."""
         if model.identity not in self:
-            self[model.identity] = Lane(self._limits, partial(self._on_cut, model.name))
+            self[model.identity] = Lane(self._limits, partial(self._on_cut, model.name), self.places)
         return self[model.identity]
 
     def stop(self, reason: BaseException) -> None:

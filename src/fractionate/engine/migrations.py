@@ -62,6 +62,27 @@ STEPS: tuple[tuple[str, ...], ...] = (
         )
         """,
     ),
+    # 4: what runs have spent, apart from the replies: whether a call was paid for, and what purged calls had used.
+    (
+        "ALTER TABLE calls ADD COLUMN paid INTEGER NOT NULL DEFAULT 1",
+        "UPDATE calls SET paid = 0 WHERE model LIKE 'local:%' OR model LIKE 'recorded:%' OR model LIKE 'echo:%'",
+        "CREATE INDEX calls_of_run ON calls (run)",
+        """
+        CREATE TABLE purged (
+            run TEXT NOT NULL,
+            model TEXT NOT NULL,
+            role TEXT NOT NULL,
+            calls INTEGER NOT NULL,          -- one call's usage, as in the table of calls
+            input_tokens INTEGER NOT NULL,
+            cached_input_tokens INTEGER NOT NULL,
+            output_tokens INTEGER NOT NULL,
+            reasoning_tokens INTEGER NOT NULL,
+            counted INTEGER NOT NULL,
+            rows INTEGER NOT NULL            -- how many purged calls had used just that
+        )
+        """,
+        "CREATE TABLE room (bytes BLOB)",  # written to and emptied again, to see that the disk has room
+    ),
 )
 
 LATEST = len(STEPS)
@@ -94,6 +115,11 @@ def migrate(connection: sqlite3.Connection, path: str) -> None:
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def has_column(connection: sqlite3.Connection, name: str) -> bool:
+    """Return whether the table of calls has a column: one that is opened to be read may be of an older schema."""
+    return name in {row[1] for row in connection.execute("PRAGMA table_info(calls)")}
 
 
 def _version(connection: sqlite3.Connection) -> int:

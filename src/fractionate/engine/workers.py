@@ -17,8 +17,8 @@ INTERRUPT_GRACE_S = 10.0
 async def in_worker(model: BatchModel, requests: Sequence[Request]) -> list[Completion]:
     """Run `model.complete_batch` in a daemon thread.
 
-    When cancelled, a model that has `interrupt()` is asked to stop and given a moment; any other's batch is left
-    behind: its thread dies with the process and its result is dropped. Errors that are no FractionateError are
+    When cancelled, the model is asked to stop (`interrupt`) and given a moment; a batch that has not ended by then is
+    left behind: its thread dies with the process and its result is dropped. Errors that are no FractionateError are
     turned into one that names the model.
     """
     loop = asyncio.get_running_loop()
@@ -52,9 +52,8 @@ async def in_worker(model: BatchModel, requests: Sequence[Request]) -> list[Comp
     try:
         completions = await asyncio.shield(done)
     except asyncio.CancelledError:
-        interrupt = getattr(model, "interrupt", None)
-        if interrupt is not None and not done.done():
-            interrupt()
+        if not done.done():
+            model.interrupt()
             await asyncio.wait([done], timeout=INTERRUPT_GRACE_S)
         if done.done() and not done.cancelled():
             done.exception()  # seen, so that it is not reported as forgotten

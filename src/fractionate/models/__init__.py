@@ -7,11 +7,13 @@ One grammar names them everywhere: `openai:NAME`, `http://HOST:PORT/v1#NAME`, `l
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fractionate.errors import UsageError
+from fractionate.errors import UsageError, without_secrets
+from fractionate.plugins import find_plugin
 
 if TYPE_CHECKING:
     from fractionate.config import ModelOptions
@@ -38,9 +40,11 @@ def check_name(name: str) -> None:
     prefix, colon, rest = name.partition(":")
     if prefix in _CLASSES and colon and (rest or prefix == "echo"):
         return
+    if colon and prefix not in _CLASSES and find_plugin("models", prefix) is not None:
+        return
     nearest = difflib.get_close_matches(prefix, _CLASSES, n=1)
     hint = f" (did you mean {nearest[0] + ':'!r}?)" if nearest and prefix not in _CLASSES else ""
-    raise UsageError(f"unknown model {name!r}{hint}: a model is named {GRAMMAR}")
+    raise UsageError(f"unknown model {without_secrets(name)!r}{hint}: a model is named {GRAMMAR}")
 
 
 def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Model:
@@ -50,10 +54,22 @@ def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Mo
     Raises UsageError naming the model and the mend.
     """
     check_name(name)
-    module, class_name = _CLASSES[name.partition(":")[0]]
-    opened: Model = getattr(import_module(module), class_name)(_located(name, base), options)
+    opened = _maker(name.partition(":")[0])(_located(name, base), options)
     opened.name = name
     return opened
+
+
+def _maker(prefix: str) -> Callable[[str, ModelOptions], Model]:
+    """Return what makes the models of a prefix: a class of this package, or a plug-in's (called the same way)."""
+    if prefix in _CLASSES:
+        module, class_name = _CLASSES[prefix]
+        maker: Callable[[str, ModelOptions], Model] = getattr(import_module(module), class_name)
+        return maker
+    plugin = find_plugin("models", prefix)
+    if not callable(plugin):
+        raise UsageError(f"the plug-in {prefix!r} of fractionate.models makes no model: see fractionate.models.base")
+    made: Callable[[str, ModelOptions], Model] = plugin
+    return made
 
 
 def _located(name: str, base: Path | None) -> str:

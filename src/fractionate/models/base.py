@@ -1,53 +1,112 @@
-"""What a model is to the rest of the house: a name, an identity and a way to complete requests."""
+"""What a model is to the rest of the house: its whole contract, as base classes with sensible defaults.
+
+A kind of model subclasses the one that says how it answers: one request at a time (`SingleModel`), batches in this
+process (`BatchModel`) or batches at a provider (`ProviderBatchModel`). Nothing else is ever asked of a model.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
 
-from fractionate.types import Completion, Request
+from fractionate.models.faults import Fault, RateHeaders
+from fractionate.models.tokens import input_bound
+from fractionate.types import Completion, Problem, Request, Usage
 
 Style = Literal["instruct", "student"]
 """Which prompts a model gets: full instructions, or the short form that students are trained on."""
 
 
-class Model(Protocol):
-    """What every model has."""
+class Model:
+    """What every model has. The defaults are those of a free model that answers at once."""
 
-    name: str
+    name: str = ""
     """The name in the model grammar, as the user wrote it."""
-    identity: str
+    identity: str = ""
     """What the store keys calls by: the name without secrets and, for local weights, their fingerprint."""
-    style: Style
-    paid: bool
-    """Whether a call costs money at a provider (and so counts against a budget)."""
+    style: Style = "instruct"
+    paid: bool = False
+    """A call costs money at a provider, and so counts against a budget."""
+    local: bool = False
+    """It runs in this process, in batches that are planned over all requests."""
+    replays: bool = False
+    """Its replies are known beforehand: asking costs nothing and gives what will really be said."""
+    rate: RateHeaders | None = None
+    """What its server's rate-limit headers said last."""
 
     def key(self, request: Request) -> str:
         """Return the store key of a request: equal keys are the same call."""
+        return request_key(self.identity, request)
 
     async def close(self) -> None:
         """Release what the model holds."""
 
+    def interrupt(self) -> None:
+        """Ask the running batch to stop at its next safe point; it then raises FractionateError."""
 
-@runtime_checkable
-class SingleModel(Model, Protocol):
+    def expected_seconds(self, output_tokens: float) -> float:
+        """Return a guess of the wall seconds of one call that writes so many tokens, where nothing is known yet."""
+        return 0.0
+
+    def at_once(self, limit: int) -> int:
+        """Return how many calls can be under way together where the user's limit is `limit`."""
+        return limit
+
+    def most_usage(self, request: Request) -> Usage:
+        """Return the most that one call can use, which a budget reserves. Raises UsageError where nobody can know."""
+        return Usage(calls=1, input_tokens=input_bound(request), output_tokens=request.max_tokens)
+
+    def samples(self, problem: Problem) -> int | None:
+        """Return how many independent samples of a decomposition there are; None for as many as are asked for."""
+        return None
+
+    @property
+    def counts_tokens_with(self) -> str:
+        """How tokens of replies without usage are counted, in words for a note."""
+        return "at four bytes per token"
+
+
+class SingleModel(Model):
     """A model that takes requests one by one, many at once (a server, recorded rows)."""
 
     async def complete(self, request: Request) -> Completion:
         """Send one request, once. Raises what `fractionate.models.faults` names; the engine retries."""
+        raise NotImplementedError
 
 
-@runtime_checkable
-class BatchModel(Model, Protocol):
-    """A model that answers batches, in this process (local weights)."""
+class BatchModel(Model):
+    """A model that answers batches in this process (local weights)."""
+
+    local = True
+
+    def at_once(self, limit: int) -> int:
+        """Return 1: batches run one after another."""
+        return 1
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         """Cut requests into batches: lists of positions. The same requests give the same batches."""
+        raise NotImplementedError
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer one planned batch, in order."""
+        """Answer one planned batch, in order. Called in a thread of its own, one batch at a time."""
+        raise NotImplementedError
+
+
+class ProviderBatchModel(Model):
+    """A model whose requests are handed to a provider in batches and fetched when they are done."""
+
+    paid = True
+
+    def complete_many(
+        self, requests: Sequence[Request], on_sent: Callable[[int], None] = lambda count: None
+    ) -> AsyncIterator[tuple[int, Completion | Fault]]:
+        """Answer requests; yields (position, completion or fault) as they come.
+
+        `on_sent` is told how many requests were handed over each time.
+        """
+        raise NotImplementedError
 
 
 def request_key(identity: str, request: Request) -> str:

@@ -11,19 +11,19 @@ import hashlib
 
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
-from fractionate.models.base import Style, request_key
+from fractionate.models.base import SingleModel, request_key
 from fractionate.types import Completion, Request, Usage
 
 
-class EchoModel:
+class EchoModel(SingleModel):
     """A fake model: the same request always gets the same reply."""
 
-    paid = False
+    replays = True
 
     def __init__(self, name: str, options: ModelOptions) -> None:
         self.name = name
         self.identity = name
-        self.style: Style = options.style or "instruct"
+        self.style = options.style or "instruct"
         share = name.partition(":")[2]
         try:
             self._share = float(share) if share else 0.0
@@ -34,18 +34,11 @@ class EchoModel:
                 f"unknown model {name!r}: echo: takes a share of right answers from 0 to 1, such as echo:0.7"
             )
 
-    def key(self, request: Request) -> str:
-        """Return the store key of a request."""
-        return request_key(self.identity, request)
-
     async def complete(self, request: Request) -> Completion:
         """Reply at once."""
         text = self._decompose(request) if request.role == "decomposer" else self._solve(request)
         words = sum(len(message.content.split()) for message in request.messages)
         return Completion(text, usage=Usage(calls=1, input_tokens=words, output_tokens=len(text.split()), counted=1))
-
-    async def close(self) -> None:
-        """Nothing is held."""
 
     def _decompose(self, request: Request) -> str:
         question = _question(request)

@@ -53,8 +53,16 @@ class PermanentFault(Fault):
     the request alone (the context is too long, a filter), so it is stored and a repeated run does not ask again.
     """
 
-    def __init__(self, cause: str, message: str, *, finish_reason: str = "error", keep: bool = False) -> None:
-        super().__init__(cause, message)
+    def __init__(
+        self,
+        cause: str,
+        message: str,
+        *,
+        finish_reason: str = "error",
+        keep: bool = False,
+        maybe_paid: bool = False,
+    ) -> None:
+        super().__init__(cause, message, maybe_paid=maybe_paid)
         self.finish_reason = finish_reason
         self.keep = keep
 

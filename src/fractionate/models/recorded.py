@@ -18,7 +18,8 @@ from typing import Any
 
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
-from fractionate.models.base import Style
+from fractionate.models.base import SingleModel
+from fractionate.models.tokens import reference_counter
 from fractionate.rows import SUFFIXES, Row, read_rows, shown
 from fractionate.types import ROLES, Completion, Origin, Problem, Request, Role, Usage
 
@@ -55,14 +56,14 @@ class Recording:
         return self.decomposition if role == "decomposer" else self.output
 
 
-class RecordedModel:
+class RecordedModel(SingleModel):
     """A model whose replies were recorded."""
 
-    paid = False
+    replays = True
 
     def __init__(self, name: str, options: ModelOptions) -> None:
         self.name = name
-        self.style: Style = options.style or "instruct"
+        self.style = options.style or "instruct"
         path = Path(name.partition(":")[2])
         files = _files(path)
         self.identity = f"recorded:{_digest(files)}"
@@ -92,13 +93,15 @@ class RecordedModel:
         text = row.text(request.role) or ""
         return Completion(text, usage=_usage(row, request, text), latency_s=row.latency_s)
 
-    async def close(self) -> None:
-        """Nothing is held."""
-
     def samples(self, problem: Problem) -> int:
         """Return how many independent decompositions of a problem were recorded."""
         rows = [row for row in self._rows(problem) if row.text("decomposer")]
         return len({row.sample for row in rows}) if any(row.sample is not None for row in rows) else min(len(rows), 1)
+
+    @property
+    def counts_tokens_with(self) -> str:
+        """The tokenizer that stands in for the one that nobody knows."""
+        return f"with {reference_counter()[1]}"
 
     def _find(self, request: Request) -> Recording:
         origin = request.origin
@@ -182,8 +185,6 @@ def _usage(row: Recording, request: Request, text: str) -> Usage:
             cached_input_tokens=row.usage.get("cached_input_tokens", 0),
             output_tokens=row.usage.get("output_tokens", row.usage.get("completion_tokens", 0)),
         )
-    from fractionate.models.tokens import reference_counter
-
     count, _ = reference_counter()
     prompt = "\n".join(message.content for message in request.messages)
     return Usage(calls=1, input_tokens=count(prompt), output_tokens=count(text), counted=1)

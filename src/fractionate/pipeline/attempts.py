@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fractionate.pipeline.folder import read_own
-from fractionate.types import Attempt, Cell, Decomposition, Problem, Score, Usage
+from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Score, Usage
 
-_CELL = ("dataset", "split", "strategy", "decomposer", "solver", "metric", "decomposer_model", "solver_model",
-         "reference")  # fmt: skip
+_CELL = ("dataset", "split", "strategy", "stages", "label", "metric", "reference")
 
 
 def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
-    """Yield one row an attempt."""
+    """Yield one row per attempt; `components` says what the names of decomposer and solver stood for."""
     for cell in cells:
         named = {name: getattr(cell, name) for name in _CELL}
+        named |= {"decomposer": cell.decomposer.name, "solver": cell.solver.name}
+        components = {"decomposer": asdict(cell.decomposer), "solver": asdict(cell.solver)}
         for attempt in cell.attempts:
             problem, decomposition = attempt.problem, attempt.decomposition
             yield {
@@ -25,7 +26,9 @@ def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
                 "id": problem.id,
                 "index": problem.index,
                 "kind": problem.kind,
+                "group": problem.group,
                 "question": problem.question,
+                "context": problem.context,
                 "answers": [list(answer) for answer in problem.answers],
                 "subquestions": list(decomposition.subquestions) if decomposition else None,
                 "decomposition": asdict(decomposition) if decomposition else None,
@@ -38,34 +41,45 @@ def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
                 "solver_usage": asdict(attempt.solver_usage),
                 "latency_s": attempt.latency_s,
                 "failures": list(attempt.failures),
+                "components": components,
             }
 
 
 def read_cells(path: Path) -> list[Cell]:
     """Read attempts.jsonl back into cells. Raises UsageError for a row that lacks a field."""
-    grouped: dict[tuple[str, ...], list[Attempt]] = {}
+    grouped: dict[tuple[Any, ...], list[Attempt]] = {}
+    contexts: dict[str, str] = {}
     for row in read_own(path, "evaluate"):
         try:
-            grouped.setdefault(tuple(row.values[name] for name in _CELL), []).append(_attempt(row.values))
+            key = tuple(row.values[name] for name in _CELL)
+            components = tuple(_component(row.values["components"][role]) for role in ("decomposer", "solver"))
+            grouped.setdefault((*key, *components), []).append(_attempt(row.values, contexts))
         except (KeyError, TypeError, ValueError) as error:
             raise row.error(f"not an attempt ({error}): run fractionate evaluate again") from None
-    return [_cell(named, attempts) for named, attempts in grouped.items()]
+    return [_cell(key, attempts) for key, attempts in grouped.items()]
 
 
-def _cell(values: Sequence[Any], attempts: Sequence[Attempt]) -> Cell:
-    named: dict[str, Any] = dict(zip(_CELL, values, strict=True))
-    return Cell(**named, attempts=tuple(attempts))
+def _cell(key: tuple[Any, ...], attempts: list[Attempt]) -> Cell:
+    *named, decomposer, solver = key
+    fields: dict[str, Any] = dict(zip(_CELL, named, strict=True))
+    return Cell(**fields, decomposer=decomposer, solver=solver, attempts=tuple(attempts))
 
 
-def _attempt(row: Mapping[str, Any]) -> Attempt:
+def _component(row: Mapping[str, Any]) -> Component:
+    return Component(**{**row, "learnt_from": tuple(row["learnt_from"])})
+
+
+def _attempt(row: Mapping[str, Any], contexts: dict[str, str]) -> Attempt:
     problem = Problem(
         id=row["id"],
         question=row["question"],
         answers=tuple(tuple(answer) for answer in row["answers"]),
+        context=contexts.setdefault(row["context"], row["context"]),  # one passage stands in many rows: keep one of it
         dataset=row["dataset"],
         split=row["split"],
         index=row["index"],
         kind=row["kind"],
+        group=row["group"],
     )
     read = row["decomposition"]
     return Attempt(

@@ -32,7 +32,7 @@ def in_loop(run: Run, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await run.close_models()
+        await run.models.close()
 
     with _Interrupts() as interrupts, asyncio.Runner() as runner:
         try:

@@ -33,6 +33,8 @@ class RunFolder:
         self.markdown = path / "report.md"
         self.html = path / "report.html"
         self.config = path / "config.json"
+        self.about = path / "run.json"
+        self.throughput = path / "throughput.json"
         self.lock = path / ".lock"
 
     def create(self) -> None:
@@ -67,9 +69,62 @@ class RunFolder:
         except OSError:
             pass  # a file system without locks, or a full disk
 
-    def student(self, variant: str) -> Path:
+    def student(self, name: str) -> Path:
         """Return the folder of a student."""
-        return self.students / variant
+        return self.students / name
+
+    def is_trained(self, name: str) -> bool:
+        """Return whether a student's training has come to its end."""
+        return (self.student(name) / "training.json").is_file()
+
+    def leave_out(self, name: str, reason: str) -> None:
+        """Note that a student could not be trained, and why: its cells are not measured. "" takes that back."""
+        note = self.students / f"{name}.left-out"
+        if reason:
+            note.parent.mkdir(parents=True, exist_ok=True)
+            write_text(reason + "\n", note)
+        else:
+            note.unlink(missing_ok=True)
+
+    def is_left_out(self, name: str) -> bool:
+        """Return whether a student could not be trained when training was last tried."""
+        return (self.students / f"{name}.left-out").is_file()
+
+    def identify(self, base: Path, store: Path) -> str:
+        """Return what the store knows this run by, given when the folder is first used and kept if it is moved.
+
+        It is the folder's path as seen from the config's folder: two runs of one name are two runs. The file also says
+        where the store is.
+        """
+        known = self._about()
+        identity = known.get("run") or _seen_from(base, self.path)
+        table = {"run": identity, "store": str(store.resolve())}
+        if table != known:
+            write_text(json.dumps(table, ensure_ascii=False) + "\n", self.about)
+        return identity
+
+    def store(self) -> Path | None:
+        """Return the store that the run in this folder last used, None if no run has used it."""
+        path = self._about().get("store")
+        return Path(path) if path else None
+
+    def _about(self) -> dict[str, str]:
+        try:
+            table = json.loads(self.about.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(f"{self.about} cannot be read ({error}): delete it and run again") from None
+        if not isinstance(table, dict):
+            raise UsageError(f"{self.about} holds no object: delete it and run again")
+        return {str(key): str(value) for key, value in table.items()}
+
+
+def _seen_from(base: Path, folder: Path) -> str:
+    try:
+        return folder.resolve().relative_to(base.resolve()).as_posix()
+    except ValueError:
+        return folder.resolve().as_posix()
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -1,116 +1,78 @@
-"""What a run will take, before it takes it: the stages walked with stand-in replies, every call counted and priced.
+"""What a run will take, before it takes it: its stages walked with stand-in replies, every call counted and priced.
 
-The very programs that run later are driven here, sent stored completions where there are any and stand-ins where not;
-so the forecast knows prompts exactly, and guesses only what depends on replies that nobody has seen yet.
+The very work that the engine carries out later is walked here, answered by stored completions where there are any and
+by stand-ins where not; so the forecast knows prompts exactly, and guesses only what depends on replies that nobody has
+seen yet.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fractionate.distill.demonstrate import demonstrate
-from fractionate.distill.examples import VARIANTS, build_examples, needs_solutions
-from fractionate.engine.drive import Call, Program
+from fractionate.engine.drive import Call
 from fractionate.engine.forecast import Forecast, Stage, forecast, plan_stage
-from fractionate.models.base import Model, Style
-from fractionate.models.echo import EchoModel
-from fractionate.models.recorded import RecordedModel
+from fractionate.engine.stages import walk, walk_program
+from fractionate.models.base import Model, SingleModel
+from fractionate.names import Student
 from fractionate.pipeline.run import Run
-from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Asker, Task
+from fractionate.pipeline.training import examples_for
+from fractionate.pipeline.work import demonstrating, evaluating
+from fractionate.reasoning.program import Sampler
 from fractionate.reasoning.prompting import final_line
-from fractionate.reasoning.strategies import PROGRAMS, SINGLE_STAGE
-from fractionate.types import Completion, Decomposition, Example, Request
+from fractionate.types import Completion, Example, Request
 
 FIRST_CHANCE = 3, 2
 """Of 3 questions, 2 are taken to pass the screen at the first chance (paper: 63 % of DROP, 65 % of Bamboogle)."""
 STAND_IN_SUBQUESTION = "What has to be known about thing {} before the question can be answered?"
 
+Reply = Callable[[Call], Completion]
+
 
 def forecast_run(run: Run) -> Forecast:
     """Return the calls, tokens, dollars and seconds of every stage. Opens models and calls none."""
     stages: list[Stage] = []
-    if run.students:
-        stages += _stages(run, "demonstrate", _demonstrating(run))
-    stages += _stages(run, "evaluate", _evaluating(run))
+    if run.names.students:
+        _, calls = walk(demonstrating(run), _replying(run, _Screened()))
+        stages += _stages(run, "demonstrate", calls)
+    measured: list[Call] = []
+    for _, _, stage in evaluating(run, run.models.stand_in):
+        measured += walk(stage, _replying(run, lambda call: True))[1]
+    stages += _stages(run, "evaluate", measured)
     return forecast(stages, run.config.limits, run.pricing)
 
 
-def training_examples(run: Run, student: str) -> list[Example]:
+def training_examples(run: Run, student: Student) -> list[Example]:
     """Return examples shaped like those a student will get, before there are any demonstrations."""
-    problems = run.train_of(student)
-    dataset_of = {problem.dataset: run.dataset(problem.dataset) for problem in problems.values()}
-    demonstrations = []
-    for problem in problems.values():
-        dataset = dataset_of[problem.dataset]
-        asker = Asker("", _Nobody(), 0.0, 0)
-        program = demonstrate(problem, dataset, asker, asker, run.settings(dataset), 1)
-        demonstrations += _walk(program, lambda call: _stand_in(call, right=True))[0]
-    forms = {name: dataset.answer_form for name, dataset in dataset_of.items()}
-    variant, with_context = run.config.variant(student), run.config.run.decomposer_context
-    examples = build_examples(variant, problems, forms, demonstrations, with_context=with_context)[0]
-    return examples[: run.student(student).max_examples or None]
+    nobody = Sampler(_Nobody())
+    demonstrations = [
+        demonstration
+        for problem in run.data.train_of(student).values()
+        for dataset in (run.data.dataset(problem.dataset),)
+        for demonstration in walk_program(
+            demonstrate(problem, dataset, nobody, nobody, run.data.settings(dataset), 1),
+            lambda call: _stand_in(call, right=True),
+            [],
+        )
+    ]
+    return examples_for(run, student, demonstrations, demonstrations)[0]
 
 
 def training_lines(run: Run) -> list[str]:
-    """Return a line a student: examples, tokens, steps and memory, as far as they are known before demonstrating."""
+    """Return a line per student: examples, tokens, steps and memory, as far as they are known before demonstrating."""
     from fractionate.distill.train import estimate
 
     lines = []
-    for name in run.students:
-        needs = estimate(run.student(name).base, training_examples(run, name), run.config.train)
+    for student in run.names.students:
+        needs = estimate(student.base, training_examples(run, student), run.config.train)
         lines.append(
-            f"train {name} ({VARIANTS[run.config.variant(name)].role}): up to {needs['examples']} examples, "
+            f"train {student.name} ({student.role}): up to {needs['examples']} examples, "
             f"{needs['tokens']:,} tokens, {needs['steps']} steps, "
             f"about {needs['memory_bytes'] / 2**30:.1f} GiB of memory"
         )
     return lines
-
-
-def _demonstrating(run: Run) -> list[Call]:
-    teacher = run.asker("teacher")
-    solve = needs_solutions(run.variants)
-    solver = run.asker(run.config.models.screen_solver or "teacher") if solve else None
-    calls: list[Call] = []
-    of, pass_at_once = FIRST_CHANCE
-    for number, problem in enumerate(run.train.values()):
-        dataset = run.dataset(problem.dataset)
-        program = demonstrate(problem, dataset, teacher, solver, run.settings(dataset), run.config.run.samples)
-        right = number % of < pass_at_once
-        calls += _walk(program, _replying(run, right=right))[1]
-    return calls
-
-
-def _evaluating(run: Run) -> list[Call]:
-    calls: list[Call] = []
-    players = {name for pair in run.pairs for name in (pair.decomposer, pair.solver)} - {"none", "gold"}
-    askers = {name: _asker(run, name) for name in players}
-    # Decomposers differ: were their stand-ins alike, their solver's calls would be counted once for all of them.
-    things = {name: place for place, name in enumerate(dict.fromkeys(pair.decomposer for pair in run.pairs))}
-    for test in run.tests:
-        for problem in test.problems:
-            decomposed: dict[str, Decomposition] = {}
-            for pair in run.pairs:
-                if pair.strategy not in (*SINGLE_STAGE, "dynamic") and pair.decomposer not in decomposed:
-                    decomposed[pair.decomposer] = Decomposition(problem.subquestions)
-                    if pair.decomposer != "gold":
-                        program = decompose(problem, askers[pair.decomposer], test.settings_of(pair.decomposer))
-                        reply = _replying(run, right=True, thing=things[pair.decomposer])
-                        (decomposed[pair.decomposer], _), made = _walk(program, reply)
-                        calls += made
-                task = Task(
-                    problem,
-                    test.dataset.answer_form,
-                    askers[pair.solver],
-                    askers.get(pair.decomposer),
-                    decomposed.get(pair.decomposer),
-                    test.settings_of(pair.decomposer),
-                )
-                reply = _replying(run, right=True, thing=things[pair.decomposer])
-                calls += _walk(PROGRAMS[pair.strategy](task), reply)[1]
-    return calls
 
 
 def _stages(run: Run, name: str, calls: Iterable[Call]) -> list[Stage]:
@@ -120,31 +82,43 @@ def _stages(run: Run, name: str, calls: Iterable[Call]) -> list[Stage]:
     return [plan_stage(name, model, requests, run.store) for model, requests in by_model.values()]
 
 
-def _asker(run: Run, name: str) -> Asker:
-    """Return who will be asked; a student that is not trained yet is stood in for by its base, asked in its form."""
-    if not run.config.variant(name) or run.is_trained(name):
-        return run.asker(name)
-    stand_in = run.untrained(name)
-    stand_in.model.name = f"{stand_in.model.name}@{name}"  # what two students are asked is two calls
-    return stand_in
+class _Screened:
+    """Says of a teacher's first solution whether it passes the screen: those of so many questions in a row do."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, bool] = {}
+
+    def __call__(self, call: Call) -> bool:
+        assert call.request.origin is not None, "strategies say what each call is for"
+        of, pass_at_once = FIRST_CHANCE
+        return self._seen.setdefault(call.request.origin.problem.id, len(self._seen) % of < pass_at_once)
 
 
-def _replying(run: Run, *, right: bool, thing: int = 0) -> Any:
+def _replying(run: Run, right: Callable[[Call], bool]) -> Reply:
     def reply(call: Call) -> Completion:
-        if isinstance(call.model, RecordedModel | EchoModel):
-            return asyncio.run(call.model.complete(call.request))  # free, and what will really be said
+        if call.model.replays and isinstance(call.model, SingleModel):
+            return _at_once(call.model.complete(call.request))  # free, and what will really be said
         stored = run.store.get(call.model.key(call.request))
-        return stored or _stand_in(call, right=right, thing=thing)
+        return stored or _stand_in(call, right=right(call))
 
     return reply
 
 
-def _stand_in(call: Call, *, right: bool, thing: int = 0) -> Completion:
-    """Reply as a plausible model would: three subquestions; short sub-answers and the right answer, or a wrong one.
+def _at_once(work: Coroutine[Any, Any, Completion]) -> Completion:
+    """Return the reply of a model that waits for nothing, without an event loop for every one."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        completion: Completion = stop.value
+        return completion
+    work.close()
+    raise AssertionError("a model that replays has its replies at hand")
 
-    `thing` tells the subquestions of one decomposer from those of another.
-    """
+
+def _stand_in(call: Call, *, right: bool) -> Completion:
+    """Reply as a plausible model would: three subquestions; short sub-answers and the right answer, or a wrong one."""
     if call.request.role == "decomposer":
+        thing = _thing(call)
         return Completion("\n".join(f"{number}. {STAND_IN_SUBQUESTION.format(thing)}" for number in (1, 2, 3)))
     origin = call.request.origin
     assert origin is not None, "strategies say what each call is for"
@@ -153,31 +127,15 @@ def _stand_in(call: Call, *, right: bool, thing: int = 0) -> Completion:
     return Completion(f"{steps}\n{final_line(answer)}")
 
 
-def _walk(program: Program[Any], reply: Any) -> tuple[Any, list[Call]]:
-    """Drive a program by hand. Returns its value and the calls it made."""
-    made: list[Call] = []
-    sent: Any = None
-    while True:
-        try:
-            wanted = program.send(sent)
-        except StopIteration as stop:
-            return stop.value, made
-        several = wanted if isinstance(wanted, list) else [wanted]
-        made += several
-        replies = [reply(call) for call in several]
-        sent = replies if isinstance(wanted, list) else replies[0]
+def _thing(call: Call) -> str:
+    """Return three letters that tell the subquestions of one decomposer from another's.
+
+    Were stand-ins alike, the calls of a solver that answers two decomposers would be counted once for both.
+    """
+    asked = repr((call.model.name, call.request.messages, call.request.max_tokens))
+    number = int.from_bytes(hashlib.sha256(asked.encode()).digest()[:4], "big")
+    return "".join(chr(ord("a") + number // 26**place % 26) for place in range(3))
 
 
-class _Nobody:
+class _Nobody(Model):
     """A model that is only named in calls that nobody sends."""
-
-    name = identity = ""
-    style: Style = "instruct"
-    paid = False
-
-    def key(self, request: Request) -> str:
-        """Never asked for."""
-        raise AssertionError("a stand-in is not sent")
-
-    async def close(self) -> None:
-        """Nothing is held."""

@@ -1,4 +1,4 @@
-"""What the report must state besides figures: screening, overlaps allowed, cells left out, tokens counted here.
+"""What the report must state besides figures: warnings (what went wrong, at its top) and notes (what to know).
 
 Kept by stage in notes.json, so that stages run one by one leave the same report as a whole run.
 """
@@ -12,44 +12,60 @@ from fractionate.errors import UsageError
 from fractionate.files import write_text
 
 STAGES = ("data", "demonstrate", "screen", "train", "evaluate")
+_Table = dict[str, list[str]]
 
 
 class Notes:
-    """The notes of a run. A stage that runs again replaces its own."""
+    """The notes and warnings of a run. A stage that runs again replaces its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._by_stage: dict[str, list[str]] = _read(path)
+        self._notes, self._warnings = _read(path)
         self._stage = "data"
 
     def clear(self) -> None:
-        """Forget the notes of an earlier run in the same folder."""
-        self._by_stage = {}
+        """Forget what an earlier run in the same folder noted."""
+        self._notes, self._warnings = {}, {}
 
     def begin(self, stage: str) -> None:
         """Begin a stage anew."""
         self._stage = stage
-        self._by_stage[stage] = []
+        self._notes[stage] = []
+        self._warnings[stage] = []
 
     def add(self, text: str) -> None:
         """Keep a fact, once."""
-        stage = self._by_stage.setdefault(self._stage, [])
         if text not in self.all():
-            stage.append(text)
+            self._notes.setdefault(self._stage, []).append(text)
+
+    def warn(self, text: str) -> None:
+        """Keep what went wrong, once: the run goes on, and its last exit code says that something did."""
+        if text not in self.warnings():
+            self._warnings.setdefault(self._stage, []).append(text)
 
     def save(self) -> None:
         """Write the file, whole."""
-        write_text(json.dumps(self._by_stage, ensure_ascii=False, indent=1) + "\n", self._path)
+        table = {"notes": self._notes, "warnings": self._warnings}
+        write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", self._path)
 
     def all(self) -> list[str]:
         """Return all notes in the order of the stages."""
-        return [note for stage in STAGES for note in self._by_stage.get(stage, [])]
+        return [note for stage in STAGES for note in self._notes.get(stage, [])]
+
+    def warnings(self) -> list[str]:
+        """Return all warnings in the order of the stages."""
+        return [warning for stage in STAGES for warning in self._warnings.get(stage, [])]
 
 
-def _read(path: Path) -> dict[str, list[str]]:
+def _read(path: Path) -> tuple[_Table, _Table]:
     try:
-        return {stage: list(notes) for stage, notes in json.loads(path.read_text(encoding="utf-8")).items()}
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return _by_stage(table["notes"]), _by_stage(table["warnings"])
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return {}, {}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}): delete it and run the stages again") from None
+
+
+def _by_stage(table: _Table) -> _Table:
+    return {stage: [str(text) for text in texts] for stage, texts in table.items()}

@@ -8,13 +8,16 @@ from typing import Any
 
 from fractionate import __version__
 from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.rule import Rule
 from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError
 from fractionate.files import write_text
+from fractionate.names import Names
 from fractionate.pipeline.attempts import read_cells
 from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.run import config_digest
+from fractionate.pipeline.speed import read_speed
 from fractionate.report.examples import pick_examples
 from fractionate.report.html import write_html
 from fractionate.report.markdown import write_markdown
@@ -25,7 +28,16 @@ from fractionate.types import Cell
 def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]:
     """Write results.json, report.md and report.html. Returns the results."""
     cells = _measured(folder)
-    results = build_results(cells, config, Notes(folder.notes).all(), _about(config, name))
+    Names(config)  # a changed setting may name what is not there: that is said before anything is written
+    notes = Notes(folder.notes)
+    results = build_results(
+        cells,
+        config,
+        notes.all(),
+        _about(config, name),
+        warnings=notes.warnings(),
+        throughput=read_speed(folder),
+    )
     return _write(folder, config, results, cells)
 
 
@@ -41,7 +53,10 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
     cells, values = pool_cells(measured)
     notes = [f"Pooled over {len(runs)} runs: each question counts with its mean over {', '.join(measured)}."]
     notes += [f"{folder.path.name}: {note}" for folder in runs for note in Notes(folder.notes).all()]
-    results = build_results(cells, config, notes, _about(config, out.path.name), values)
+    warnings = [f"{folder.path.name}: {warning}" for folder in runs for warning in Notes(folder.notes).warnings()]
+    results = build_results(
+        cells, config, notes, _about(config, out.path.name), values, warnings, throughput=read_speed(runs[0])
+    )
     out.create()
     return _write(out, config, results, cells)
 
@@ -70,7 +85,7 @@ def _write(folder: RunFolder, config: Config, results: dict[str, Any], cells: Se
     write_text(json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", folder.config)
     write_json(results, folder.results)
     write_markdown(results, folder.markdown)
-    write_html(results, folder.html, pick_examples(cells, config))
+    write_html(results, folder.html, pick_examples(cells, Rule.of(config)))
     return results
 
 

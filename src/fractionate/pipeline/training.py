@@ -1,4 +1,4 @@
-"""Training the students of a run: examples in, one folder a student out; what is trained already is kept."""
+"""Training the students of a run: examples in, one folder per student out; what is trained already is kept."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from fractionate.config import StudentConfig
 from fractionate.distill.demonstrate import Demonstration
 from fractionate.distill.examples import VARIANTS, build_examples
-from fractionate.errors import FractionateError, missing_extra
+from fractionate.errors import missing_extra
+from fractionate.files import write_text
+from fractionate.names import Student
 from fractionate.pipeline.folder import write_rows
 from fractionate.pipeline.run import Run
 from fractionate.types import Example
@@ -25,53 +26,81 @@ def check_trainer() -> None:
             raise missing_extra(package, "train", "training a student")
 
 
-def train_students(run: Run, demonstrations: Sequence[Demonstration]) -> None:
-    """Train every student of the run. Raises FractionateError where one has no example to learn from."""
-    forms = {problem.dataset: run.dataset(problem.dataset).answer_form for problem in run.train.values()}
-    for name in run.students:
-        student, problems = run.student(name), run.train_of(name)
-        own = [one for one in demonstrations if one.problem_id in problems]
-        examples, left_out = build_examples(
-            student.variant, problems, forms, own, with_context=run.config.run.decomposer_context
-        )
-        if student.max_examples and len(examples) > student.max_examples:
-            left_out["over max_examples"] = len(examples) - student.max_examples
-            examples = examples[: student.max_examples]
+def train_students(run: Run, demonstrations: Sequence[Demonstration], screened: Sequence[Demonstration]) -> None:
+    """Train every student of the run. One that there is no example for is left out, and said so."""
+    for student in run.names.students:
+        examples, left_out = examples_for(run, student, demonstrations, screened)
         because = "".join(f"; {count} left out: {reason}" for reason, count in sorted(left_out.items()))
         if not examples:
-            raise FractionateError(f"student {name} has no example to learn from{because}")
-        role = VARIANTS[student.variant].role
-        called = role if name == student.variant else f"{student.variant}, {role}"
-        run.notes.add(f"Student {name} ({called}) learnt from {len(examples)} examples{because}.")
-        _train(run, name, student, examples)
+            run.progress.stage(f"train {student.name}: left out, there is no example to learn from{because}")
+            run.folder.leave_out(student.name, "there is no example to learn from" + because)
+            run.notes.warn(f"Student {student.name} was not trained: there is no example to learn from{because}.")
+            continue
+        run.folder.leave_out(student.name, "")
+        learnt, too_long = _train(run, student, examples)
+        if too_long:
+            because += f"; {too_long} left out: longer than train.max_length"
+        called = student.role if student.name == student.variant else f"{student.variant}, {student.role}"
+        run.notes.add(f"Student {student.name} ({called}) learnt from {learnt} examples{because}.")
 
 
-def _train(run: Run, name: str, student: StudentConfig, examples: Sequence[Example]) -> None:
-    folder = run.folder.student(name)
+def examples_for(
+    run: Run, student: Student, demonstrations: Sequence[Demonstration], screened: Sequence[Demonstration]
+) -> tuple[list[Example], dict[str, int]]:
+    """Return what a student learns from, and counts by reason of what was left out."""
+    problems = run.data.train_of(student)
+    forms = {name: run.data.dataset(name).answer_form for name in {one.dataset for one in problems.values()}}
+    examples, left_out = build_examples(
+        student.variant, problems, forms, demonstrations, screened, with_context=run.config.run.decomposer_context
+    )
+    if student.max_examples and len(examples) > student.max_examples:
+        left_out["over max_examples"] = len(examples) - student.max_examples
+        examples = examples[: student.max_examples]
+    return examples, left_out
+
+
+def screens(student: Student) -> bool:
+    """Whether a student learns from screened demonstrations alone."""
+    return VARIANTS[student.variant].screened
+
+
+def _train(run: Run, student: Student, examples: Sequence[Example]) -> tuple[int, int]:
+    """Train one student, or keep it. Returns how many examples it learnt from, and how many were too long."""
+    folder = run.folder.student(student.name)
     digest = _digest(run, student, examples)
     if _trained_with(folder) == digest:
-        run.progress.stage(f"train {name}: kept, already trained on these {len(examples)} examples")
-        return
+        run.progress.stage(f"train {student.name}: kept, already trained on these {len(examples)} examples")
+        return _counts(folder, len(examples))
     from fractionate.distill.train import train_student
 
-    run.progress.stage(f"train {name}: {student.base} on {len(examples)} examples")
+    run.progress.stage(f"train {student.name}: {student.base} on {len(examples)} examples")
     folder.parent.mkdir(parents=True, exist_ok=True)
     report = train_student(
         student.base,
         examples,
         folder,
         run.config.train,
-        student.seed or 0,
+        student.seed,
         lambda step, steps, loss: run.progress.step(f"step {step} of {steps}, loss {loss:.3f}"),
     )
     write_rows(folder / "examples.jsonl", (asdict(example) for example in examples))
-    (folder / "inputs.sha256").write_text(digest + "\n", encoding="utf-8")
+    write_text(digest + "\n", folder / "inputs.sha256")
     run.progress.stage(
         f"  loss {report.loss_first:.3f} → {report.loss_last:.3f}, {report.tokens} tokens in {report.seconds:.0f} s"
     )
+    return report.examples, report.left_out
 
 
-def _digest(run: Run, student: StudentConfig, examples: Sequence[Example]) -> str:
+def _counts(folder: Path, examples: int) -> tuple[int, int]:
+    """Return what a kept student's own report says that it learnt from."""
+    try:
+        report = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        return int(report["examples"]), int(report["left_out"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return examples, 0
+
+
+def _digest(run: Run, student: Student, examples: Sequence[Example]) -> str:
     """Return what decides a student: its base, examples, settings and seed."""
     decisive = [
         student.base,

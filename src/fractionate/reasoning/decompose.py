@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fractionate.reasoning.parse import parse_decomposition
-from fractionate.reasoning.program import DECOMPOSE_TOKENS, Asker, Program, Settings, ask
+from fractionate.reasoning.program import DECOMPOSE_TOKENS, Program, Sampler, Settings, ask
 from fractionate.reasoning.prompting import decompose_messages
 from fractionate.reasoning.structured import as_text
 from fractionate.types import Completion, Decomposition, Origin, Problem
 
 
-def decompose(problem: Problem, decomposer: Asker, settings: Settings) -> Program[tuple[Decomposition, Completion]]:
+def decompose(problem: Problem, decomposer: Sampler, settings: Settings) -> Program[tuple[Decomposition, Completion]]:
     """Ask the decomposer and read its subquestions, capped."""
     messages = decompose_messages(
         problem,

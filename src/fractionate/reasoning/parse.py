@@ -15,7 +15,7 @@ import re
 from fractionate.answers.reply import visible
 from fractionate.types import Decomposition
 
-LONGEST_OUTPUT = 100_000
+LONGEST_OUTPUT = 50_000
 """Characters of an output in which subquestions are looked for, the first ones; numbered lines after them are counted
 as dropped."""
 

@@ -6,21 +6,22 @@ rows; the engine's driver decides what is sent when.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from fractionate.datasets.base import AnswerForm
 from fractionate.engine.drive import Call, Program
 from fractionate.models.base import Model
 from fractionate.reasoning.structured import response_format
-from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role
+from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role, Stages
 
-__all__ = ["Asker", "Call", "Program", "Settings", "Solution", "Task", "ask"]
+__all__ = ["Call", "Program", "Sampler", "Settings", "Solution", "Strategy", "Task", "ask"]
 
 DECOMPOSE_TOKENS = 256
 DIRECT_TOKENS = 64
 STEP_TOKENS = 96
 WORKED_TOKENS = 512
-"""Output tokens a call at most, by what is asked for; a model's own `max_tokens` option lowers them."""
+"""Output tokens per call at most, by what is asked for; a model's own `max_tokens` option stands in for them."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,9 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Asker:
-    """A model in a role. `name` is what its prices are looked up by: for a student, its base model."""
+class Sampler:
+    """A model and how it is sampled."""
 
-    name: str
     model: Model
     temperature: float = 0.0
     max_tokens: int = 0
@@ -57,22 +57,22 @@ class Solution:
 
 
 def ask(
-    asker: Asker, role: Role, messages: tuple[Message, ...], origin: Origin, settings: Settings, max_tokens: int
+    sampler: Sampler, role: Role, messages: tuple[Message, ...], origin: Origin, settings: Settings, max_tokens: int
 ) -> Call:
     """Build one call. A first sample takes the model's temperature, further ones at least the sample temperature."""
-    temperature = asker.temperature
+    temperature = sampler.temperature
     if settings.sample > 0:
         temperature = max(temperature, settings.sample_temperature)
     request = Request(
         messages=messages,
         role=role,
-        max_tokens=min(max_tokens, asker.max_tokens or max_tokens),
+        max_tokens=sampler.max_tokens or max_tokens,
         temperature=temperature,
         sample=settings.sample,
-        response_format=response_format(role) if asker.structured else None,
+        response_format=response_format(role) if sampler.structured else None,
         origin=origin,
     )
-    return Call(asker.model, request)
+    return Call(sampler.model, request)
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ class Task:
 
     problem: Problem
     form: AnswerForm
-    solver: Asker
-    decomposer: Asker | None = None
+    solver: Sampler
+    decomposer: Sampler | None = None
     decomposition: Decomposition | None = None
     settings: Settings = field(default_factory=Settings)
 
@@ -99,3 +99,13 @@ class Task:
     def without_decomposition(self) -> Task:
         """Return the same task in one stage."""
         return replace(self, decomposition=None, decomposer=None)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a problem is worked through: the program, how it cuts the work into stages, and its name in words."""
+
+    name: str
+    program: Callable[[Task], Program[Solution]]
+    stages: Stages
+    label: str

@@ -1,4 +1,7 @@
-"""The report's charts as inline SVG: outcome against cost, and differences on a shared scale."""
+"""The report's drawings as inline SVG: outcome against cost, and differences on a shared scale.
+
+Everything that comes from data is escaped here: what these functions return goes into the page as it is.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import NamedTuple
+
+from markupsafe import Markup
 
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 22, 16, 48
 _LOG_RATIO = 40
@@ -49,7 +54,7 @@ class _Scale(NamedTuple):
         return self.start + share * (self.end - self.start)
 
 
-def scatter(points: Sequence[Point], x_title: str, money: bool, width: int, height: int, key: str) -> str:
+def scatter(points: Sequence[Point], x_title: str, money: bool, width: int, height: int, key: str) -> Markup:
     """Return an SVG of outcome (up) against cost (right) with intervals and the line of what nothing else beats.
 
     `key` makes ids unique on the page. Marks carry the numbers of the table's rows, so colour and shape are never the
@@ -67,7 +72,7 @@ def scatter(points: Sequence[Point], x_title: str, money: bool, width: int, heig
         *_numbers(points, x, y, width, height),
         "</svg>",
     ]
-    return "".join(parts)
+    return Markup("".join(parts))
 
 
 def _x_scale(costs: Sequence[float], width: int) -> _Scale:
@@ -173,6 +178,22 @@ def shape(strategy: str, x: float, y: float, r: float = 6.0) -> str:
     return f'<polygon points="{at}"/>'
 
 
+def legend_mark(strategy: str = "single", kind: str = "plain", *, hollow: bool = False) -> Markup:
+    """Return a legend's mark: the shape of a strategy, in the colour of whose decompositions ("plain" for none)."""
+    filled = "hollow" if hollow else "solid"
+    return Markup(
+        f'<svg viewBox="0 0 18 18" aria-hidden="true"><g class="mark {kind} {filled}">{shape(strategy, 9, 9)}</g></svg>'
+    )
+
+
+def bar(low: float, value: float, high: float) -> Markup:
+    """Return a bar from 0 to 1 with an interval and its estimate; the text beside it says the same."""
+    return Markup(
+        f'<span class="bar" aria-hidden="true"><i style="left:{low * 100:.2f}%;width:{(high - low) * 100:.2f}%"></i>'
+        f'<b style="left:{value * 100:.2f}%"></b></span>'
+    )
+
+
 def _numbers(points: Sequence[Point], x: _Scale, y: _Scale, width: int, height: int) -> Iterable[str]:
     """Yield each mark's number where it hides least: eight places around the mark, the first free one wins."""
     marks = [(x.at(point.x), y.at(point.y)) for point in points]
@@ -197,11 +218,11 @@ def _numbers(points: Sequence[Point], x: _Scale, y: _Scale, width: int, height: 
 
 def _described(points: Sequence[Point], x_title: str, money: bool) -> str:
     each = "; ".join(f"{point.number}: {point.y:.1%} at {_amount(point.x, money)}" for point in points)
-    return f"One mark a cell, value upwards, {x_title} to the right. {each}."
+    return f"One mark per cell, value upwards, {x_title} to the right. {each}."
 
 
 class Forest:
-    """Differences with intervals on one shared scale, one small SVG a row; the page stretches them to its width."""
+    """Differences with intervals on one shared scale, one small SVG per row; the page stretches them to its width."""
 
     def __init__(self, bounds: Iterable[float], always: Iterable[float] = (0.0,)) -> None:
         held = [*bounds, *always]
@@ -213,13 +234,13 @@ class Forest:
         """Return where a value lies on the scale, 0 (left) to 100 (right)."""
         return (value - self.low) / (self.high - self.low) * 100
 
-    def row(self, value: float, low: float, high: float, label: str, margin: float | None = None) -> str:
+    def row(self, value: float, low: float, high: float, label: str, margin: float | None = None) -> Markup:
         """Return one row: the interval, the estimate, the line of no difference and the zone within the margin."""
         zone = ""
         if margin is not None:
             left, zero = self.share(-margin), self.share(0.0)
             zone = f'<rect class="zone" x="{left:.2f}" width="{zero - left:.2f}" y="0" height="24"/>'
-        return (
+        return Markup(
             f'<svg class="forest" viewBox="0 0 100 24" preserveAspectRatio="none" role="img" '
             f'aria-label="{escape(label)}">{zone}'
             f'<line class="zero" x1="{self.share(0.0):.2f}" x2="{self.share(0.0):.2f}" y1="0" y2="24"/>'
@@ -227,7 +248,7 @@ class Forest:
             f'<line class="estimate" x1="{self.share(value):.2f}" x2="{self.share(value):.2f}" y1="6" y2="18"/></svg>'
         )
 
-    def axis(self, unit: float = 100.0) -> list[tuple[float, str]]:
+    def axis(self, unit: float = 100.0) -> tuple[tuple[float, str], ...]:
         """Return (position in percent, text) of a few round values, in points of `unit`."""
         found = ticks(self.low * unit, self.high * unit, 4)
-        return [(self.share(value / unit), f"{value:+g}".replace("-", "−").replace("+0", "0")) for value in found]
+        return tuple((self.share(value / unit), f"{value:+g}".replace("-", "−").replace("+0", "0")) for value in found)

@@ -6,62 +6,57 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 from typing import Any
 
-from fractionate.analysis.pairs import (
-    TestSet,
-    by_test_set,
-    has_student_decomposer,
-    has_student_solver,
-    judged_strategy,
-    pair_up,
-    short_pair_names,
-    undistilled,
-)
-from fractionate.config import Config
+from fractionate.analysis.contrasts import pair_up
+from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
+from fractionate.analysis.rule import Rule
+from fractionate.analysis.short_names import short_pair_names
 from fractionate.types import Attempt, Cell
 
 MOST_TEXT = 1500
 """Characters of an output or a passage that are shown."""
 
 
-def pick_examples(cells: Sequence[Cell], config: Config, limit: int = 6) -> list[dict[str, Any]]:
-    """Return up to `limit` questions a run, worked through by two pairs, chosen for their disagreement.
+def pick_examples(cells: Sequence[Cell], rule: Rule, limit: int = 6) -> list[dict[str, Any]]:
+    """Return up to `limit` questions of a run, each worked through by two pairs, chosen for their disagreement.
 
     First come questions that only one of the two got right, then ones that both did, then ones that neither did, in
     the order of the test set. Each is {"test_set", "question", "context", "gold", "attempts": [{"pair",
     "subquestions", "output", "prediction", "value", "right"}]}.
     """
-    tests = by_test_set(cells)
+    tests = matrices(cells)
     share = max(1, limit // max(len(tests), 1))
-    return [example for test in tests for example in _of_test_set(test, config, share)][:limit]
+    return [example for matrix in tests for example in _of_test_set(matrix, rule, share)][:limit]
 
 
-def _of_test_set(test: TestSet, config: Config, limit: int) -> list[dict[str, Any]]:
-    shown = _shown_cells(test, config)
+def _of_test_set(matrix: Matrix, rule: Rule, limit: int) -> list[dict[str, Any]]:
+    shown = _shown_cells(matrix, rule)
     if not shown:
         return []
-    names = short_pair_names((cell.decomposer for cell in test.cells), (cell.solver for cell in test.cells))
-    labels = [f"{cell.strategy}: {names[cell.decomposer]} → {names[cell.solver]}" for cell in shown]
+    names = short_pair_names(
+        (cell.decomposer.name for cell in matrix.cells), (cell.solver.name for cell in matrix.cells)
+    )
+    labels = [f"{cell.strategy}, {names[cell.decomposer.name]} → {names[cell.solver.name]}" for cell in shown]
     columns = pair_up(shown[0], shown[1]) if len(shown) == 2 else (list(shown[0].attempts),)
     rows = list(zip(*columns, strict=True))
     return [
-        _example(test.label, [(label, attempt) for label, attempt in zip(labels, row, strict=True)])
+        _example(matrix.label, [(label, attempt) for label, attempt in zip(labels, row, strict=True)])
         for row in _disagreeing_first(rows)[:limit]
     ]
 
 
-def _shown_cells(test: TestSet, config: Config) -> list[Cell]:
+def _shown_cells(matrix: Matrix, rule: Rule) -> list[Cell]:
     """Return the undistilled pair and its best student pair, or else its single-stage baseline; or any cell."""
-    reference = undistilled(test, judged_strategy(test, config), config)
+    reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
     if reference is None:
-        return list(test.cells[:1])
+        return list(matrix.cells[:1])
     students = [
         cell
-        for cell in test.two_stage()
+        for cell in matrix.two_stage()
         if cell.strategy == reference.strategy
         and cell is not reference
-        and (has_student_decomposer(cell, config) or has_student_solver(cell, config))
+        and (is_candidate_decomposer(cell.decomposer) or is_candidate_solver(cell.solver))
     ]
-    rivals = students or test.single_stage(reference.solver)
+    rivals = students or matrix.single_stage(reference.solver)
     return [reference, *sorted(rivals, key=lambda cell: -sum(cell.values()))[:1]]
 
 

@@ -12,15 +12,16 @@ from typing import Any
 from fractionate.analysis.agreement import measure_agreement
 from fractionate.analysis.comparisons import compare
 from fractionate.analysis.generalisation import measure_generalisation
-from fractionate.analysis.pairs import TestSet, by_test_set, has_student_decomposer, has_student_solver
+from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.published import published_rows
+from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import value_interval
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
 from fractionate.files import write_text
-from fractionate.report.published import published_rows
-from fractionate.types import ROLES, Attempt, Cell, Role, Usage
+from fractionate.types import ROLES, Attempt, Cell, Component, Role, Throughput, Usage
 
 SCHEMA = 1
 
@@ -31,26 +32,30 @@ def build_results(
     notes: Sequence[str],
     run: Mapping[str, Any],
     pooled: Mapping[Key, Mapping[str, float]] | None = None,
+    warnings: Sequence[str] = (),
+    throughput: Mapping[str, Throughput] | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
     Values, intervals and differences are shares of 1; dollars are floats, or null where a price is not known; tokens
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
-    through as it is; `pooled` holds the values of pooled cells run by run. Raises UsageError for a published row that
-    cannot be read.
+    through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
+    and stand at the top of every report; `throughput` is that of local models by name.
     """
-    pricing = Pricing.of(config)
-    measured = [_cell(test, cell, pricing, config) for test in by_test_set(cells) for cell in test.cells]
-    named = {key_of(cell): test.name(cell) for test in by_test_set(cells) for cell in test.cells}
-    comparisons = compare(cells, config)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config)
+    tests = matrices(cells)
+    measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
+    named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
+    comparisons = compare(cells, rule)
     return {
         "schema": SCHEMA,
         "run": dict(run),
+        "warnings": list(warnings),
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
-        "verdict": decide(cells, pricing, config).as_dict(),
+        "verdict": decide(cells, pricing, rule).as_dict(),
         "runs": {named[key]: dict(values) for key, values in (pooled or {}).items()},
-        "generalisation": [one.as_dict() for one in measure_generalisation(cells, config, comparisons)],
+        "generalisation": [one.as_dict() for one in measure_generalisation(cells, rule, comparisons)],
         "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
@@ -68,33 +73,34 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
     write_text(to_json(results), path)
 
 
-def _cell(test: TestSet, cell: Cell, pricing: Pricing, config: Config) -> dict[str, Any]:
+def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:
     values = cell.values()
     n = len(values)
-    confidence = config.verdict.confidence
-    interval = value_interval(values, cell.metric, confidence, config.run.seed) if n else None
+    interval = value_interval(values, cell.metric, rule.confidence, rule.seed) if n else None
     usages = {role: total_usage(cell.attempts, role) for role in ROLES}
     dollars = _dollars(cell, usages, pricing)
     correct = _whole(math.fsum(attempt.score.exact_match for attempt in cell.attempts))
     latencies = [attempt.latency_s for attempt in cell.attempts]
     return {
-        "name": test.name(cell),
-        "test_set": test.label,
+        "name": matrix.name(cell),
+        "test_set": matrix.label,
         "dataset": cell.dataset,
         "split": cell.split,
         "strategy": cell.strategy,
-        "decomposer": cell.decomposer,
-        "solver": cell.solver,
-        "decomposer_model": cell.decomposer_model,
-        "solver_model": cell.solver_model,
-        "decomposer_kind": _decomposer_kind(cell, config),
-        "student_solver": has_student_solver(cell, config),
+        "stages": cell.stages,
+        "strategy_label": cell.label or cell.strategy,
+        "decomposer": cell.decomposer.name,
+        "solver": cell.solver.name,
+        "decomposer_model": cell.decomposer.model,
+        "solver_model": cell.solver.model,
+        "decomposer_kind": _decomposer_kind(cell.decomposer),
+        "student_solver": is_candidate_solver(cell.solver),
         "metric": cell.metric,
         "n": n,
         "value": math.fsum(values) / n if n else None,
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
-        "confidence": confidence,
+        "confidence": rule.confidence,
         "correct": correct,
         "unextracted": sum(attempt.prediction is None for attempt in cell.attempts),
         "fell_back": sum(attempt.fell_back for attempt in cell.attempts),
@@ -114,10 +120,10 @@ def _whole(count: float) -> float | int:
     return int(count) if count == int(count) else count
 
 
-def _decomposer_kind(cell: Cell, config: Config) -> str:
-    if cell.decomposer == "none":
+def _decomposer_kind(decomposer: Component) -> str:
+    if decomposer.kind == "none":
         return "none"
-    return "student" if has_student_decomposer(cell, config) else "reference"
+    return "student" if is_candidate_decomposer(decomposer) else "reference"
 
 
 def total_usage(attempts: Sequence[Attempt], role: Role) -> Usage:
@@ -145,8 +151,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def _dollars(cell: Cell, usages: Mapping[Role, Usage], pricing: Pricing) -> dict[str, float | None]:
-    decomposer = pricing.usd(cell.decomposer_model, usages["decomposer"])
-    solver = pricing.usd(cell.solver_model, usages["solver"])
+    decomposer = pricing.usd(cell.decomposer.model, usages["decomposer"])
+    solver = pricing.usd(cell.solver.model, usages["solver"])
     known = decomposer is not None and solver is not None
     return {
         "decomposer": decomposer,
@@ -165,10 +171,10 @@ def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
     """Return each model's price source; `known` is whether its calls here could be priced."""
     used: dict[str, Usage] = {}
     for cell in cells:
-        for role, model in (("decomposer", cell.decomposer_model), ("solver", cell.solver_model)):
-            if model:
-                usage = total_usage(cell.attempts, "decomposer" if role == "decomposer" else "solver")
-                used[model] = used.get(model, Usage()) + usage
+        for component in (cell.decomposer, cell.solver):
+            if component.model:
+                usage = total_usage(cell.attempts, component.role)
+                used[component.model] = used.get(component.model, Usage()) + usage
     return [
         {"model": model, "source": pricing.source(model), "known": pricing.usd(model, usage) is not None}
         for model, usage in used.items()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError, UsageError
-from fractionate.models.base import Style, request_key
+from fractionate.models.base import BatchModel
 from fractionate.models.local.chat import end_of_turn, render
 from fractionate.models.local.weights import SMOLLM2, Weights, quiet_transformers, resolve
 from fractionate.types import Completion, Request, Usage
@@ -29,6 +29,8 @@ RESIDENT_BYTES = 3 << 29
 """Weights kept loaded at most, beyond the model in use: a base and some students of SmolLM2's size."""
 CACHE_BYTES = {"cpu": 1 << 29, "cuda": 8 << 30}
 """Memory that one batch's keys and values may take, by device."""
+TOKENS_PER_S = 60.0
+"""Tokens that a small model writes per second in this process, where nothing is known."""
 _WINDOW = 512
 """Requests grouped at a time by common beginning."""
 
@@ -46,29 +48,27 @@ _lock = threading.RLock()
 """One batch runs at a time: two would only share the same cores, and loading must not happen twice."""
 
 
-class LocalModel:
-    """A `BatchModel` over local weights. `name` is `local:HUB_ID_OR_PATH[@ADAPTER]`.
+class LocalModel(BatchModel):
+    """A model over local weights. `name` is `local:HUB_ID_OR_PATH[@ADAPTER]`.
 
     `style` is the options', else "student" for weights that this project trained (an adapter or a `training.json` is
     there), else "instruct". `identity` holds the content's fingerprints: retrained weights at the same path are another
     model to the store. Raises UsageError if the weights, the adapter or an install is missing, or they do not fit.
     """
 
-    paid = False
-
     def __init__(self, name: str, options: ModelOptions | None = None) -> None:
         self.options = options or ModelOptions()
         self.name = name if name.startswith("local:") else f"local:{name}"
         self.weights: Weights = resolve(self.name)
         trained = self.weights.adapter is not None or (self.weights.source / "training.json").is_file()
-        self.style: Style = self.options.style or ("student" if trained else "instruct")
+        self.style = self.options.style or ("student" if trained else "instruct")
         adapter = f"@{self.weights.adapter_fingerprint}" if self.weights.adapter else ""
         self._stop = threading.Event()
         self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}"
 
-    def key(self, request: Request) -> str:
-        """Return the store key of a request."""
-        return request_key(self.identity, request)
+    def expected_seconds(self, output_tokens: float) -> float:
+        """Return what a small model takes."""
+        return output_tokens / TOKENS_PER_S
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
         """Cut requests into batches of positions: those that begin alike together, then those of like length.
@@ -109,9 +109,6 @@ class LocalModel:
     def interrupt(self) -> None:
         """Ask the running batch to stop at its next token; `complete_batch` then raises FractionateError."""
         self._stop.set()
-
-    async def close(self) -> None:
-        """Release nothing: other models may run on the same weights. `unload` lets all go."""
 
     @property
     def folder(self) -> Path:
@@ -204,6 +201,12 @@ def _load(weights: Weights, device: str) -> Any:
         _loaded[key] = _Loaded(model, size)
     _loaded.move_to_end(key)
     return _loaded[key].model
+
+
+def load_base(weights: Weights, device: str) -> tuple[Any, Any]:
+    """Return the base model, in memory and ready to run, and its tokenizer; an adapter is left out."""
+    base = Weights(weights.name, weights.source, weights.fingerprint)
+    return _load(base, device), load_tokenizer(weights.folder())
 
 
 def load_model(weights: Weights, device: str, exact: bool = False) -> Any:

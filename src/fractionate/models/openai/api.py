@@ -1,8 +1,8 @@
 """Any server that speaks OpenAI's chat protocol, over aiohttp.
 
 `openai:NAME` takes its key from OPENAI_API_KEY and its address from OPENAI_BASE_URL; `http(s)://HOST:PORT/v1#NAME` has
-the address in its name and needs a key only where the server does. The key lives in one request header and nowhere
-else: a reply or an error that repeats it has it blotted out before anyone sees it.
+the address in its name and is sent a key only where `api_key_env` names one. The key lives in one request header and
+nowhere else: a reply or an error that repeats it has it blotted out before anyone sees it.
 """
 
 from __future__ import annotations
@@ -11,38 +11,54 @@ import asyncio
 import hashlib
 import json
 import os
+from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from fractionate.config import ModelOptions
-from fractionate.errors import UsageError
-from fractionate.models.base import Style, request_key
-from fractionate.models.faults import FatalFault, Fault, RateHeaders, TransientFault
+from fractionate.errors import UsageError, without_secrets
+from fractionate.models.base import SingleModel
+from fractionate.models.faults import FatalFault, Fault, TransientFault
+from fractionate.models.openai.body import TRANSPORT_FIELDS, check_extra, check_known_cost
+from fractionate.models.openai.events import Stream
+from fractionate.models.openai.keys import KeyHider, read_key
+from fractionate.models.openai.reading import MEGABYTE, read_all, read_parts, read_start
 from fractionate.models.openai.wire import (
     body_of,
     completion_of,
     encode,
     error_of,
     fault_of,
-    join_events,
     one_line,
     rate_of,
     rejected_field,
 )
-from fractionate.types import Completion, Request
+from fractionate.types import Completion, Request, Usage
 
 if TYPE_CHECKING:
     import aiohttp
 
 OPENAI_URL = "https://api.openai.com/v1"
-BLOT = "[key]"
+FIRST_S, TOKENS_PER_S = 0.7, 60.0
+"""Seconds until a hosted model begins to reply, and the tokens it then writes per second, where nothing is known."""
 _JSON = {"Content-Type": "application/json"}
-_TRANSPORT_FIELDS = ("stream", "stream_options")
-"""Fields of extra_body that change how a reply travels, not what it says."""
 
 
-class OpenAIModel:
+class Sink(Protocol):
+    """What takes a reply's bytes as they come: a stream of events, or (`takes_all`) any reply."""
+
+    takes_all: bool
+    most_bytes: int
+
+    def begin(self) -> None:
+        """Forget what came before: a reply begins."""
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. Raises Fault."""
+
+
+class OpenAIModel(SingleModel):
     """One model behind a chat endpoint. Construction checks name and key and sends nothing.
 
     `rate` is what the server's x-ratelimit headers said last. Raises UsageError for a bad name or a missing key.
@@ -54,14 +70,17 @@ class OpenAIModel:
         options = options or ModelOptions()
         self.name = name
         self.options = options
-        base, self._model, key_variable, key_needed = _address(name, options)
+        base, self._model, key_variable = _address(name, options)
+        check_extra(name, options.extra_body)
         self._url = f"{base}/chat/completions"
         self.base_url = base
-        self._key = _key(name, key_variable, key_needed)
-        self._blots = _forms(self._key)
+        self._key_variable = key_variable
+        self._key = read_key(name, key_variable)
+        self._hider = KeyHider(self._key)
+        self._extra_bytes = len(encode(options.extra_body)) if options.extra_body else 0
+        self._limit = int(options.reply_mb * MEGABYTE)
         self.identity = _identity(name, base, options)
-        self.style: Style = options.style or "instruct"
-        self.rate: RateHeaders | None = None
+        self.style = options.style or "instruct"
         self._dropped: frozenset[str] = frozenset()
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,15 +88,21 @@ class OpenAIModel:
     def __repr__(self) -> str:
         return f"OpenAIModel({self.name!r})"
 
-    def key(self, request: Request) -> str:
-        """Return the store key of a request."""
-        return request_key(self.identity, request)
-
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None and self._loop is asyncio.get_running_loop():
             await self._session.close()
         self._session = None
+
+    def expected_seconds(self, output_tokens: float) -> float:
+        """Return what a hosted model of middling speed takes."""
+        return FIRST_S + output_tokens / TOKENS_PER_S
+
+    def most_usage(self, request: Request) -> Usage:
+        """Return the most that one call can use: whatever the extra fields hold may be read as part of the prompt."""
+        check_known_cost(self.name, self.options.extra_body)
+        most = super().most_usage(request)
+        return replace(most, input_tokens=most.input_tokens + self._extra_bytes)
 
     async def complete(self, request: Request) -> Completion:
         """Send one request, once (again at once only where the server rejects a field it can do without).
@@ -88,29 +113,31 @@ class OpenAIModel:
             dropped = self._dropped
             body = body_of(request, self._model, dropped, self.options.extra_body)
             started = perf_counter()
-            status, data, headers = await self.post(self._url, encode(body))
+            stream = Stream(self._limit)
+            status, data, headers = await self.send("POST", self._url, stream, data=encode(body))
             if status == 200:
-                return self._completion(data, headers, request, perf_counter() - started)
-            reply = _json(data)
+                return self._completion(data, stream, headers, request, perf_counter() - started)
+            reply = self.parsed(data)
             if status in (400, 422):
                 message, _, _, param = error_of(reply)
                 rejected = rejected_field(message, param, body)
                 if rejected and rejected not in dropped:
                     self._dropped = self._dropped | {rejected}
                     continue
-            raise self._named(fault_of(status, reply if reply is not None else one_line(_text(data), 120), headers))
+            words = reply if reply is not None else one_line(self._hider.hide(_text(data)), 120)
+            raise self.named(fault_of(status, words, headers))
 
     def body(self, request: Request) -> dict[str, object]:
         """Return the JSON body of a request, as a direct call would send it, streaming aside."""
         body = body_of(request, self._model, self._dropped, self.options.extra_body)
-        return {field: value for field, value in body.items() if field not in _TRANSPORT_FIELDS}
+        return {field: value for field, value in body.items() if field not in TRANSPORT_FIELDS}
 
-    async def post(self, url: str, body: bytes) -> tuple[int, bytes, Any]:
-        """Post JSON and return (status, bytes with the key blotted out, headers). Raises TransientFault."""
-        return await self.send("POST", url, data=body)
+    async def send(self, method: str, url: str, into: Sink | None = None, **content: Any) -> tuple[int, bytes, Any]:
+        """Send an HTTP request with the key and return (status, bytes, headers); redirects are never followed.
 
-    async def send(self, method: str, url: str, **content: Any) -> tuple[int, bytes, Any]:
-        """Send an HTTP request with the key; redirects are never followed."""
+        The bytes are at most `reply_mb`, decompressed, of an error the first ones alone. `into` is fed a stream of
+        events as it comes (then there are no bytes), or any reply where it says so. Raises Fault.
+        """
         import aiohttp
 
         session = self._open_session()
@@ -120,50 +147,62 @@ class OpenAIModel:
         try:
             async with session.request(method, url, allow_redirects=False, **content) as response:
                 connected = True
-                data = await response.read()
                 self.rate = rate_of(response.headers)
-                return response.status, self.blot(data), response.headers
+                if response.status != 200:
+                    return response.status, await read_start(response), response.headers
+                if into is not None and (into.takes_all or _is_stream(response.headers)):
+                    into.begin()
+                    async for part in read_parts(response, into.most_bytes):
+                        into.feed(part)
+                    return response.status, b"", response.headers
+                return response.status, await read_all(response, self._limit), response.headers
+        except Fault as fault:
+            raise self.named(fault) from None
         except aiohttp.ClientSSLError as error:
-            raise self._named(
+            raise self.named(
                 TransientFault(
                     "tls", f"TLS failure: {self._words(error)}: check the address and its certificate", systematic=True
                 )
             ) from None
         except aiohttp.ClientConnectorError as error:
-            raise self._named(
+            raise self.named(
                 TransientFault("connect", f"cannot connect: {self._words(error.os_error)}", systematic=True)
             ) from None
         except aiohttp.InvalidURL:
-            raise self._named(FatalFault("address", "the address is not valid")) from None
+            raise self.named(FatalFault("address", "the address is not valid")) from None
         except (aiohttp.ClientError, OSError, EOFError) as error:
             cause = "cut short" if connected or isinstance(error, aiohttp.ClientPayloadError) else "connection lost"
-            raise self._named(TransientFault(cause, f"{cause}: {self._words(error)}", maybe_paid=True)) from None
+            raise self.named(TransientFault(cause, f"{cause}: {self._words(error)}", maybe_paid=True)) from None
 
-    def blot(self, data: bytes) -> bytes:
-        """Blot the key out of a server's bytes."""
-        for form in self._blots:
-            if form in data:
-                data = data.replace(form, BLOT.encode())
-        return data
-
-    def _completion(self, data: bytes, headers: Any, request: Request, latency_s: float) -> Completion:
+    def parsed(self, data: bytes) -> object:
+        """Return the JSON in a server's bytes without the key, None if it is none."""
         try:
-            if headers.get("Content-Type", "").startswith("text/event-stream"):
-                return completion_of(join_events(data), request, latency_s)
-            reply = _json(data)
+            text = data.decode(json.detect_encoding(data), "surrogatepass")
+            parsed: object = json.loads(self._hider.hide(text))
+            return parsed
+        except (ValueError, RecursionError):
+            return None
+
+    def hide_key(self, completion: Completion) -> Completion:
+        """Return a completion whose words do not hold the key, in however many parts it came."""
+        return self._hider.hide_in(completion)
+
+    def _completion(self, data: bytes, stream: Stream, headers: Any, request: Request, latency_s: float) -> Completion:
+        try:
+            reply = stream.reply() if _is_stream(headers) else self.parsed(data)
             if reply is None:
-                kind = headers.get("Content-Type", "no content type").partition(";")[0]
+                kind = one_line(headers.get("Content-Type", "no content type").partition(";")[0], 60)
                 message = f"the reply is not whole JSON ({kind}, {len(data)} bytes)"
                 raise TransientFault("bad body", message, maybe_paid=True)
-            return completion_of(reply, request, latency_s)
+            return self.hide_key(completion_of(reply, request, latency_s))
         except Fault as fault:
-            raise self._named(fault) from None
+            raise self.named(fault) from None
 
-    def _named(self, fault: Fault) -> Fault:
-        """Say which model a fault is about, and make sure that it does not hold the key."""
-        message = self.blot(f"{self.name}: {fault.message}".encode()).decode()
+    def named(self, fault: Fault) -> Fault:
+        """Return a fault that says which model it is about and does not hold the key."""
+        message = self._hider.hide(f"{self.name}: {fault.message}")
         if fault.cause == "refused key":
-            message += f": check {self.options.api_key_env or 'OPENAI_API_KEY'}"
+            message += f": check {self._key_variable}" if self._key else ": name the key's variable with api_key_env"
         elif fault.cause == "redirect":
             message += ": give the final address as base_url (the key is not sent on)"
         fault.message = message
@@ -171,7 +210,7 @@ class OpenAIModel:
         return fault
 
     def _words(self, error: BaseException) -> str:
-        return one_line(self.blot(str(error).encode()).decode() or type(error).__name__, 160)
+        return one_line(self._hider.hide(str(error)) or type(error).__name__, 160)
 
     def _open_session(self) -> aiohttp.ClientSession:
         """Return the one session of this event loop. Its limits are the engine's, not the connector's."""
@@ -186,6 +225,7 @@ class OpenAIModel:
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
                 headers=headers,
+                auto_decompress=False,  # `reading` does it, a bounded part at a time
                 cookie_jar=aiohttp.DummyCookieJar(),
                 proxy=_proxy(self.base_url),
             )
@@ -193,44 +233,34 @@ class OpenAIModel:
         return self._session
 
 
-def _address(name: str, options: ModelOptions) -> tuple[str, str, str, bool]:
-    """Return (base URL, model, the key's variable, whether it must be set). Raises UsageError."""
+def _address(name: str, options: ModelOptions) -> tuple[str, str, str]:
+    """Return (base URL, model, the key's variable: "" where no key is sent). Raises UsageError."""
+    shown = without_secrets(name)
     if name.startswith("openai:"):
         model = name.removeprefix("openai:")
         base = options.base_url or os.environ.get("OPENAI_BASE_URL", "") or OPENAI_URL
-        variable, needed = options.api_key_env or "OPENAI_API_KEY", True
+        variable = options.api_key_env or "OPENAI_API_KEY"
     else:
         base, _, model = name.partition("#")
         base = options.base_url or base
-        variable, needed = options.api_key_env or "OPENAI_API_KEY", bool(options.api_key_env)
+        variable = options.api_key_env
     if not model:
         form = "openai:NAME" if name.startswith("openai:") else "http://HOST:PORT/v1#NAME"
-        raise UsageError(f"the model name {name!r} names no model: write {form}")
+        raise UsageError(f"the model name {shown!r} names no model: write {form}")
     try:
         parts = urlsplit(base)
         parts.port  # noqa: B018 - reading it checks it
     except ValueError:
         parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not base.isprintable() or " " in base:
         raise UsageError(
-            f"{name}: the base URL is not an http(s) address with a host: give base_url or OPENAI_BASE_URL"
+            f"{shown}: the base URL is not an http(s) address with a host: give base_url or OPENAI_BASE_URL"
         )
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise UsageError(
-            f"{name}: the base URL holds a user, a password or a query: give the key in a variable (api_key_env)"
+            f"{shown}: the base URL holds a user, a password or a query: give the key in a variable (api_key_env)"
         )
-    return base.rstrip("/"), model, variable, needed
-
-
-def _key(name: str, variable: str, needed: bool) -> str:
-    key = os.environ.get(variable, "").strip()
-    if not key and needed:
-        raise UsageError(
-            f"{name} needs a key: set {variable} in the environment, or name another variable with api_key_env"
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise UsageError(f"{name}: the key in {variable} has characters that no header can hold: set it again")
-    return key
+    return base.rstrip("/"), model, variable
 
 
 def _proxy(url: str) -> str | None:
@@ -241,32 +271,20 @@ def _proxy(url: str) -> str | None:
     return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
-def _forms(key: str) -> list[bytes]:
-    """Return how a key may stand in a server's reply: as it is, or escaped in JSON."""
-    if not key:
-        return []
-    return sorted({key.encode(), json.dumps(key)[1:-1].encode()}, key=len, reverse=True)
-
-
 def _identity(name: str, base: str, options: ModelOptions) -> str:
     """Return the name, the address where the name does not say it, and a digest of the extra body fields."""
     identity = name
     if (name.startswith("openai:") and base != OPENAI_URL) or (not name.startswith("openai:") and options.base_url):
         identity += f"@{base}"
-    extra = {field: value for field, value in options.extra_body.items() if field not in _TRANSPORT_FIELDS}
+    extra = {field: value for field, value in options.extra_body.items() if field not in TRANSPORT_FIELDS}
     if extra:
         digest = hashlib.sha256(json.dumps(extra, sort_keys=True).encode()).hexdigest()[:16]
         identity += f"+{digest}"
     return identity
 
 
-def _json(data: bytes) -> object:
-    """Return parsed JSON, None if it is none."""
-    try:
-        parsed: object = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return parsed
+def _is_stream(headers: Any) -> bool:
+    return str(headers.get("Content-Type", "")).startswith("text/event-stream")
 
 
 def _text(data: bytes) -> str:

@@ -9,25 +9,34 @@ Source: https://platform.openai.com/docs/guides/batch
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fractionate.errors import FractionateError
-from fractionate.models.faults import FatalFault, Fault, TransientFault
+from fractionate.models.base import ProviderBatchModel
+from fractionate.models.faults import Fault, TransientFault
 from fractionate.models.openai.api import OpenAIModel
-from fractionate.models.openai.wire import completion_of, encode, error_of, fault_of
-from fractionate.types import Completion, Request
+from fractionate.models.openai.reading import MEGABYTE
+from fractionate.models.openai.wire import completion_of, encode, error_of, fault_of, one_line
+from fractionate.types import Completion, Request, Usage
 
 LARGEST = 50_000
 """Requests a batch at most (the provider's limit)."""
 LARGEST_BYTES = 190_000_000
 """Bytes a batch's file at most (the provider allows 200 MB)."""
+LARGEST_RESULTS = 4096 * MEGABYTE
+"""Bytes of a batch's results that are fetched at most, to a file on the disk."""
 POLL_S = 30.0
 ROUNDS = 3
 """Times that requests which a batch left unanswered are submitted again."""
 _OVER = {"completed", "failed", "expired", "cancelled"}
+_ID = re.compile(r"[\w.:-]{1,200}")
+_CAUSE = re.compile(r"\w{1,40}")
+_PAGES = 100
+"""Pages of a provider's list of batches that are looked through for one whose id was never heard."""
 
 
 class BatchLedger(Protocol):
@@ -46,13 +55,11 @@ class BatchLedger(Protocol):
         """Return the completions that are there under any of the keys."""
 
 
-class OpenAIBatchModel:
+class OpenAIBatchModel(ProviderBatchModel):
     """An `OpenAIModel` whose calls go through the batch endpoint. Store keys are the same as of direct calls.
 
     `run` is noted beside each batch, `poll_s` is the pause between looks at it, `say` is told how a batch stands.
     """
-
-    paid = True
 
     def __init__(
         self,
@@ -79,6 +86,14 @@ class OpenAIBatchModel:
     async def close(self) -> None:
         """Close the connections."""
         await self._model.close()
+
+    def expected_seconds(self, output_tokens: float) -> float:
+        """Return what a direct call takes: when a batch will be done nobody knows, but within a day."""
+        return self._model.expected_seconds(output_tokens)
+
+    def most_usage(self, request: Request) -> Usage:
+        """Return what a direct call can use at most."""
+        return self._model.most_usage(request)
 
     async def complete_many(
         self, requests: Sequence[Request], on_sent: Callable[[int], None] = lambda count: None
@@ -117,13 +132,25 @@ class OpenAIBatchModel:
             if not batch.startswith("local-"):
                 batches.append(batch)
                 continue
-            listed = await self._call("GET", "/batches?limit=100")
-            for entry in listed.get("data") or []:
-                if (entry.get("metadata") or {}).get("fractionate") == batch:
-                    self._ledger.put_batch(entry["id"], self.identity, self._run, keys)
-                    batches.append(entry["id"])
+            async for entry in self._listed():
+                if _table(entry, "metadata").get("fractionate") == batch:
+                    found = self._id_of(entry)
+                    self._ledger.put_batch(found, self.identity, self._run, keys)
+                    batches.append(found)
             self._ledger.close_batch(batch)
         return batches
+
+    async def _listed(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the provider says of each batch of the account, newest first, page by page."""
+        after = ""
+        for _ in range(_PAGES):
+            listed = await self._call("GET", f"/batches?limit=100{after}")
+            entries = [entry for entry in _rows_in(listed, "data") if isinstance(entry, dict)]
+            for entry in entries:
+                yield entry
+            if not (listed.get("has_more") and entries):
+                return
+            after = f"&after={self._id_of(entries[-1])}"
 
     def _parts(self, wanted: dict[str, int], requests: Sequence[Request]) -> list[list[tuple[str, bytes]]]:
         """Cut what is wanted into batches' lines that keep the provider's limits: (store key, line)."""
@@ -159,13 +186,13 @@ class OpenAIBatchModel:
         # Noted before the batch exists, so that a process killed in between finds it again by its metadata.
         self._ledger.put_batch(note, self.identity, self._run, keys)
         body = {
-            "input_file_id": uploaded["id"],
+            "input_file_id": self._id_of(uploaded),
             "endpoint": "/v1/chat/completions",
             "completion_window": "24h",
             "metadata": {"fractionate": note},
         }
         created = await self._call("POST", "/batches", data=encode(body))
-        batch = str(created["id"])
+        batch = self._id_of(created)
         self._ledger.put_batch(batch, self.identity, self._run, keys)
         self._ledger.close_batch(note)
         on_sent(len(keys))
@@ -179,13 +206,13 @@ class OpenAIBatchModel:
         state = await self._wait(batch)
         if state["status"] == "failed":
             self._ledger.close_batch(batch)
-            errors = (state.get("errors") or {}).get("data") or [{}]
+            errors = _rows_in(_table(state, "errors"), "data") or [{}]
             raise FractionateError(
                 f"{self.name}: batch {batch} was refused: {error_of(errors[0])[0] or 'no reason given'}"
             )
         for field in ("output_file_id", "error_file_id"):
             if state.get(field):
-                for key, row in await self._rows(str(state[field])):
+                async for key, row in self._rows(self._id_of(state, field)):
                     if key in wanted:
                         yield key, self._outcome(row, requests[wanted[key]])
         # Whoever took the last reply has stored it by now; what another run asked for stays to be fetched.
@@ -196,55 +223,53 @@ class OpenAIBatchModel:
     async def _wait(self, batch: str) -> dict[str, Any]:
         while True:
             state = await self._call("GET", f"/batches/{batch}")
-            counts = state.get("request_counts") or {}
-            self._say(
-                f"{self.name}: batch {batch} is {state.get('status')}, "
-                f"{counts.get('completed', 0):,} of {counts.get('total', 0):,} answered"
-            )
-            if state.get("status") in _OVER:
+            counts, status = _table(state, "request_counts"), one_line(state.get("status", "in no state"), 40)
+            done, total = one_line(counts.get("completed", 0), 20), one_line(counts.get("total", 0), 20)
+            self._say(f"{self.name}: batch {batch} is {status}, {done} of {total} answered")
+            if status in _OVER:
                 return state
             await asyncio.sleep(self._poll_s)
 
-    async def _rows(self, file: str) -> list[tuple[str, dict[str, Any]]]:
-        status, data, headers = await self._get(f"/files/{file}/content")
-        if status != 200:
-            raise FractionateError(str(fault_of(status, None, headers)))
-        rows = []
-        for line in data.splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a line cut short counts as unanswered and is submitted again
-            if isinstance(row, dict):
-                rows.append((str(row.get("custom_id")), row))
-        return rows
+    async def _rows(self, file: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield (store key, row) of a batch's results, which wait on the disk meanwhile."""
+        with _Results() as results:
+            status, _, headers = await self._patiently("GET", f"/files/{file}/content", into=results)
+            if status != 200:
+                raise FractionateError(self._model.named(fault_of(status, None, headers)).message)
+            for line in results.lines(int(self._model.options.reply_mb * MEGABYTE)):
+                row = self._model.parsed(line)  # a line cut short counts as unanswered and is submitted again
+                if isinstance(row, dict):
+                    yield str(row.get("custom_id")), row
 
     def _outcome(self, row: dict[str, Any], request: Request) -> Completion | Fault:
-        response = row.get("response") or {}
-        status, body = response.get("status_code", 0), response.get("body")
+        response = _table(row, "response")
+        status, body = response.get("status_code"), response.get("body")
         try:
             if status == 200:
-                return completion_of(body, request, 0.0)
+                return self._model.hide_key(completion_of(body, request, 0.0))
         except Fault as fault:
-            return fault
-        if not status:
-            message, _, code, _ = error_of(row)
-            return TransientFault(code or "unanswered", f"{self.name}: {message or 'the batch gave no reply'}")
-        return fault_of(status, body, {})
+            return self._model.named(fault)
+        if isinstance(status, int) and status >= 300:
+            return self._model.named(fault_of(status, body, {}))
+        message, _, code, _ = error_of(row)
+        cause = code if _CAUSE.fullmatch(code) else "unanswered"
+        return self._model.named(TransientFault(cause, message or "the batch gave no reply"))
 
-    async def _get(self, path: str) -> tuple[int, bytes, Any]:
-        return await self._patiently("GET", path)
+    def _id_of(self, reply: Mapping[str, Any], field: str = "id") -> str:
+        """Return an id that the provider gave, which goes into addresses."""
+        found = reply.get(field)
+        if not isinstance(found, str) or not _ID.fullmatch(found):
+            raise FractionateError(f"{self.name}: the batch endpoint's reply has no {field} that can be used")
+        return found
 
     async def _call(self, method: str, path: str, **content: Any) -> dict[str, Any]:
         status, data, headers = await self._patiently(method, path, **content)
-        try:
-            reply = json.loads(data)
-        except ValueError:
-            reply = None
-        if status != 200 or not isinstance(reply, dict):
-            raise FractionateError(
-                f"{self.name}: {method} {path.partition('?')[0]}: {fault_of(status, reply, headers)}"
-            )
+        reply = self._model.parsed(data)
+        if status != 200:
+            fault = self._model.named(fault_of(status, reply, headers))
+            raise FractionateError(f"{fault.message} ({method} {path.partition('?')[0]})")
+        if not isinstance(reply, dict):
+            raise FractionateError(f"{self.name}: {method} {path.partition('?')[0]}: the reply is no JSON object")
         return reply
 
     async def _patiently(self, method: str, path: str, **content: Any) -> tuple[int, bytes, Any]:
@@ -253,13 +278,56 @@ class OpenAIBatchModel:
         for attempt in range(1, tries + 1):
             try:
                 status, data, headers = await self._model.send(method, f"{self._model.base_url}{path}", **content)
-            except TransientFault as fault:
-                if attempt == tries:
+            except Fault as fault:
+                if attempt == tries or not isinstance(fault, TransientFault):
                     raise FractionateError(fault.message) from None
-            except FatalFault as fault:
-                raise FractionateError(fault.message) from None
             else:
                 if attempt == tries or not (status == 429 or status >= 500):
                     return status, data, headers
             await asyncio.sleep(min(self._poll_s, 2.0**attempt))
         raise AssertionError("the last try returns or raises")
+
+
+class _Results:
+    """A batch's results on their way through the disk, where 50,000 replies have room."""
+
+    takes_all = True
+    most_bytes = LARGEST_RESULTS
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the block of this object ends
+
+    def __enter__(self) -> _Results:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def begin(self) -> None:
+        """Forget what an earlier try brought."""
+        self._file.seek(0)
+        self._file.truncate()
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._file.write(data)
+
+    def lines(self, longest: int) -> Iterator[bytes]:
+        """Yield the lines; one over `longest` bytes is left out."""
+        self._file.seek(0)
+        whole = True
+        while line := self._file.readline(longest):
+            ended = line.endswith(b"\n")
+            if whole and (ended or len(line) < longest):
+                yield line
+            whole = ended
+
+
+def _table(reply: Mapping[str, Any], field: str) -> dict[str, Any]:
+    inner = reply.get(field)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _rows_in(reply: Mapping[str, Any], field: str) -> list[Any]:
+    inner = reply.get(field)
+    return inner if isinstance(inner, list) else []

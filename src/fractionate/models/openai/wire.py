@@ -1,4 +1,4 @@
-"""The OpenAI chat protocol as bytes: request bodies, replies, errors, server-sent events. No I/O, no keys.
+"""The OpenAI chat protocol as bytes: request bodies, replies, usage, errors, headers. No I/O, no keys.
 
 Source: https://platform.openai.com/docs/api-reference/chat, and what compatible servers do differently.
 """
@@ -12,14 +12,17 @@ from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
 
+from fractionate.errors import printable
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, RateHeaders, TransientFault
 from fractionate.models.tokens import count_tokens, estimate_messages, input_bound
 from fractionate.types import Completion, Request, Usage
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _FINISHES = {"length": "length", "max_tokens": "length", "content_filter": "content_filter", "refusal": "refusal"}
-_ABSURD = 100_000
-"""Input tokens over the prompt's own bound that no template or tool list explains."""
+_ABSURD_INPUT = 100_000
+"""Input tokens over the prompt's own bound that no template explains."""
+_ABSURD_OUTPUT = 1_000_000
+"""Output tokens over `max_tokens` that no thoughts explain: models write a few hundred thousand at most."""
 
 
 def body_of(request: Request, model: str, dropped: frozenset[str], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def completion_of(reply: object, request: Request, latency_s: float) -> Completi
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         if reply.get("error"):
-            raise fault_of(_status_of(reply["error"]), reply, {})
+            raise fault_of(status_of(reply["error"]), reply, {})
         raise TransientFault("empty choices", "the reply has no choices", maybe_paid=True)
     message = choices[0].get("message")
     if not isinstance(message, dict):
@@ -69,7 +72,7 @@ def completion_of(reply: object, request: Request, latency_s: float) -> Completi
     finish = choices[0].get("finish_reason")
     if finish == "insufficient_system_resource":
         raise TransientFault("overloaded", "the server ran out of resources in mid-reply", congested=True)
-    text, reasoning = split_thoughts(_text_of(message.get("content")))
+    text, reasoning = split_thoughts(text_of(message.get("content")))
     told = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(told, str):
         reasoning = told + reasoning
@@ -100,18 +103,25 @@ def split_thoughts(text: str) -> tuple[str, str]:
 
 
 def usage_of(reported: object, request: Request, text: str, reasoning: str) -> Usage:
-    """Return the usage as reported, or an estimate flagged `counted` where it is missing or impossible."""
+    """Return the usage as reported, or an estimate flagged `counted` where it is missing or impossible.
+
+    Thoughts that a server counts apart from `completion_tokens` are output all the same: they show in `total_tokens`,
+    or as more thoughts than output.
+    """
     told = reported if isinstance(reported, dict) else {}
     inputs, outputs = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
     cached = _count(_inner(told, "prompt_tokens_details", "cached_tokens")) or 0
     thought = _count(_inner(told, "completion_tokens_details", "reasoning_tokens")) or 0
-    if inputs is None or inputs == 0 or (inputs > _ABSURD and inputs > input_bound(request) + _ABSURD):
+    if inputs is not None and outputs is not None:
+        total = _count(told.get("total_tokens"))
+        apart = total - inputs - outputs if total is not None else thought if thought > outputs else 0
+        outputs, thought = outputs + max(0, apart), max(thought, apart)
+    counted = 0
+    if not inputs or inputs > input_bound(request) + _ABSURD_INPUT:
         inputs, cached, counted = estimate_messages(request.messages), 0, 1
-    else:
-        counted = 0
-    if outputs is None or (outputs == 0 and (text or reasoning)):
-        outputs, counted = count_tokens(text) + count_tokens(reasoning), 1
+    if outputs is None or (outputs == 0 and (text or reasoning)) or outputs > request.max_tokens + _ABSURD_OUTPUT:
         thought = count_tokens(reasoning)
+        outputs, counted = count_tokens(text) + thought, 1
     return Usage(1, inputs, min(cached, inputs), outputs, min(thought, outputs), 0.0, counted)
 
 
@@ -162,8 +172,8 @@ def error_of(reply: object) -> tuple[str, str, str, str]:
 
 
 def one_line(value: object, length: int = 300) -> str:
-    """Return a server's words as one line of bounded length."""
-    text = " ".join(clean(str(value)).split())
+    """Return a server's words as one line of bounded length, which a terminal only shows."""
+    text = printable(" ".join(clean(str(value)).split()))
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
@@ -182,7 +192,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if seconds is None and value:
         try:
             seconds = parsedate_to_datetime(value).timestamp() - time()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, OSError):
             return None
     return None if seconds is None else max(0.0, seconds)
 
@@ -207,70 +217,12 @@ def duration_s(text: str) -> float:
     if bare is not None:
         return max(0.0, bare)
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text))
+    parts = re.findall(r"(\d{1,12}(?:\.\d{1,12})?)(ms|h|m|s)", text[:100])
+    return sum(float(number) * units[unit] for number, unit in parts)
 
 
-def join_events(data: bytes) -> dict[str, Any]:
-    """Join server-sent chat chunks into one reply, repeated events once.
-
-    Raises TransientFault if the stream stops before its end.
-    """
-    text, reasoning, refusal = [], [], []
-    finish: object = None
-    usage: object = None
-    ended = False
-    for event in _events(data):
-        if event == b"[DONE]":
-            ended = True
-            continue
-        chunk = _loads(event)
-        if not isinstance(chunk, dict):
-            raise TransientFault("bad body", "an event of the stream is no JSON object", maybe_paid=True)
-        if chunk.get("error"):
-            raise fault_of(_status_of(chunk["error"]), chunk, {})
-        usage = chunk.get("usage") or usage
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else []:
-            if not isinstance(choice, dict):
-                continue
-            delta = choice.get("delta")
-            if finish is None and isinstance(delta, dict):  # whatever follows the end is a repetition
-                text.append(_text_of(delta.get("content")))
-                reasoning.append(_text_of(delta.get("reasoning_content") or delta.get("reasoning")))
-                refusal.append(_text_of(delta.get("refusal")))
-            finish = choice.get("finish_reason") or finish
-    if finish is None and not ended:
-        raise TransientFault("cut short", "the stream ended before its last event", maybe_paid=True)
-    message = {"content": "".join(text), "reasoning_content": "".join(reasoning), "refusal": "".join(refusal)}
-    return {"choices": [{"message": message, "finish_reason": finish}], "usage": usage}
-
-
-def _events(data: bytes) -> list[bytes]:
-    """Return the data of each event, repetitions left out.
-
-    Two equal neighbours may be two equal tokens, so a repetition shows by its SSE id, or by every event (the first and
-    the last too, which a reply has once) coming twice.
-    """
-    events: list[bytes] = []
-    last = b""
-    for block in re.split(rb"\r?\n\r?\n", data):
-        lines = block.splitlines()
-        event = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
-        marker = next((line for line in lines if line.startswith(b"id:")), b"")
-        if event and not (marker and marker == last):
-            events.append(event)
-            last = marker
-    return events[::2] if events[::2] == events[1::2] and len(events) > 2 else events
-
-
-def _loads(data: bytes) -> object:
-    try:
-        return json.loads(data)
-    except ValueError:
-        return None
-
-
-def _text_of(content: object) -> str:
+def text_of(content: object) -> str:
+    """Return a message's text, whole or in parts; "" for anything else."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):  # parts: [{"type": "text", "text": …}, …]
@@ -278,7 +230,7 @@ def _text_of(content: object) -> str:
     return ""
 
 
-def _status_of(error: object) -> int:
+def status_of(error: object) -> int:
     """Return the HTTP status that an error inside a 200 reply names; 500 if it names none."""
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractionate.reasoning.program import DIRECT_TOKENS, WORKED_TOKENS, Program, Solution, Task, ask
+from fractionate.reasoning.program import DIRECT_TOKENS, WORKED_TOKENS, Program, Solution, Strategy, Task, ask
 from fractionate.reasoning.prompting import single_messages
 from fractionate.reasoning.structured import as_text
 
@@ -23,3 +23,9 @@ def _answer(task: Task, *, chain_of_thought: bool) -> Program[Solution]:
     origin = task.without_decomposition().origin()
     completion = yield ask(task.solver, "solver", messages, origin, task.settings, tokens)
     return Solution(as_text(completion.text), [("solver", completion)])
+
+
+STRATEGIES = (
+    Strategy("single", single, "single", "single stage, direct"),
+    Strategy("single-cot", single_cot, "single", "single stage, chain of thought"),
+)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fractionate.answers.final import extract_final
 from fractionate.reasoning.parse import fill_references
-from fractionate.reasoning.program import DIRECT_TOKENS, STEP_TOKENS, Program, Solution, Task, ask
+from fractionate.reasoning.program import DIRECT_TOKENS, STEP_TOKENS, Program, Solution, Strategy, Task, ask
 from fractionate.reasoning.prompting import final_messages, step_messages
-from fractionate.reasoning.single import single
+from fractionate.reasoning.strategies.single import single
 from fractionate.reasoning.structured import as_text
 from fractionate.types import Completion, Role
 
@@ -39,3 +39,6 @@ def short_answer(output: str) -> str:
     if final:
         return "; ".join(final)
     return next((line.strip() for line in output.splitlines() if line.strip()), "")
+
+
+STRATEGIES = (Strategy("stepwise", stepwise, "two-stage", "stepwise two stage"),)

@@ -13,11 +13,12 @@ from fractionate.reasoning.program import (
     STEP_TOKENS,
     Program,
     Solution,
+    Strategy,
     Task,
     ask,
 )
 from fractionate.reasoning.prompting import ask_next_messages, final_messages, numbered_lines, step_messages
-from fractionate.reasoning.stepwise import short_answer
+from fractionate.reasoning.strategies.stepwise import short_answer
 from fractionate.reasoning.structured import as_text
 from fractionate.types import Completion, Decomposition, Origin, Role
 
@@ -30,14 +31,14 @@ def dynamic(task: Task) -> Program[Solution]:
 
     A decomposer that stops without an answer leaves the last word to the solver, given all follow-ups.
     """
-    asker = task.decomposer or task.solver
-    origin = Origin(task.problem, decomposer=asker.model.name)
+    proposer = task.decomposer or task.solver
+    origin = Origin(task.problem, decomposer=proposer.model.name)
     answered: list[tuple[str, str]] = []
     calls: list[tuple[Role, Completion]] = []
     output = ""
     for _ in range(task.settings.cap or MOST_FOLLOW_UPS):
-        messages = ask_next_messages(task.problem, answered, asker.model.style, task.form)
-        proposal = yield ask(asker, "decomposer", messages, origin, task.settings, DECOMPOSE_TOKENS)
+        messages = ask_next_messages(task.problem, answered, proposer.model.style, task.form)
+        proposal = yield ask(proposer, "decomposer", messages, origin, task.settings, DECOMPOSE_TOKENS)
         calls.append(("decomposer", proposal))
         follow_up, final = _read_proposal(as_text(proposal.text))
         if final or not follow_up or follow_up in {question for question, _ in answered}:
@@ -71,3 +72,6 @@ def _read_proposal(text: str) -> tuple[str, str]:
         return "", final
     subquestions = parse_decomposition(text, cap=1).subquestions
     return (subquestions[0], "") if subquestions else ("", "")
+
+
+STRATEGIES = (Strategy("dynamic", dynamic, "dynamic", "dynamic (self-ask)"),)

@@ -8,7 +8,8 @@ import pytest
 
 from fractionate.config import Config, parse_config
 from fractionate.errors import UsageError
-from fractionate.pipeline.roster import check_names, model_of, pairs_to_measure, students_to_train
+from fractionate.names import Names
+from fractionate.types import Component
 
 STUDENT = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 
@@ -19,15 +20,21 @@ def config(**sections: Any) -> Config:
 
 
 def cells(of: Config, there: tuple[str, ...] = ()) -> list[str]:
-    pairs, _ = pairs_to_measure(of, there.__contains__)
-    return [f"{pair.strategy}/{pair.decomposer}/{pair.solver}" for pair in pairs]
+    names = Names(of)
+    pairs, _ = names.pairs({*there, *(student.name for student in names.students)}.__contains__)
+    return [f"{pair.strategy.name}/{pair.decomposer.name}/{pair.solver.name}" for pair in pairs]
+
+
+def trained(of: Config) -> list[str]:
+    return [student.name for student in Names(of).students]
 
 
 def test_roles_stand_for_the_models_the_config_names() -> None:
     named = config(models={"teacher": "echo:0.9", "solver": "echo:0.5"})
-    assert [model_of(named, role) for role in ("teacher", "solver", "student")] == ["echo:0.9", "echo:0.5", STUDENT]
+    roles = ("teacher", "solver", "student")
+    assert [Names(named).component(role, "solver").model for role in roles] == ["echo:0.9", "echo:0.5", STUDENT]
     assert named.models.solvers == ["solver"], "naming a solver measures with it"
-    assert model_of(config(), "solver") == "echo:0.9", "without one the teacher solves"
+    assert Names(config()).component("solver", "solver").model == "echo:0.9", "without one the teacher solves"
     assert config().models.solvers == ["teacher"]
 
 
@@ -36,7 +43,7 @@ def test_every_student_of_ones_own_naming_is_trained_and_measured_in_its_role() 
         run={"variants": [], "strategies": ["static"]},
         students={"mine": {"variant": "D-T"}, "yours": {"variant": "E-A-direct", "seed": 3}},
     )
-    assert students_to_train(own) == ["mine", "yours"]
+    assert trained(own) == ["mine", "yours"]
     assert cells(own) == [
         "single/none/teacher", "single/none/yours",
         "static/teacher/teacher", "static/teacher/yours", "static/mine/teacher", "static/mine/yours",
@@ -52,7 +59,7 @@ def test_pairs_are_the_only_cells_and_name_their_players_themselves() -> None:
         }
     )
     assert cells(few) == ["single/none/student", "static/D-R/teacher"]
-    assert students_to_train(few) == ["D-R"]
+    assert trained(few) == ["D-R"]
 
 
 def test_a_variant_that_is_not_trained_here_plays_only_if_it_is_there_already() -> None:
@@ -61,7 +68,7 @@ def test_a_variant_that_is_not_trained_here_plays_only_if_it_is_there_already() 
         models={"teacher": "echo:0.9", "decomposers": ["teacher", "D-R"]},
     )
     assert cells(untrained) == ["static/teacher/teacher"]
-    assert pairs_to_measure(untrained, lambda _: False)[1] == ["D-R"]
+    assert [one.name for one in Names(untrained).pairs(lambda _: False)[1]] == ["D-R"]
     assert cells(untrained, ("D-R",)) == ["static/teacher/teacher", "static/D-R/teacher"]
 
 
@@ -80,14 +87,41 @@ def test_a_variant_that_is_not_trained_here_plays_only_if_it_is_there_already() 
             "models.solver is named, but nothing is measured with it",
         ),
         ({"models": {"teacher": "echo:", "solver": "opnai:x"}}, "unknown model 'opnai:x'"),
+        ({"run": {"strategies": ["statik"]}}, "unknown strategy 'statik': did you mean 'static'?"),
+        (
+            {"verdict": {"strategy": "stepwise"}},
+            "verdict.strategy is 'stepwise', which is no two-stage strategy of this",
+        ),
+        ({"verdict": {"strategy": "single"}}, "verdict.strategy is 'single'"),
+        ({"verdict": {"solver": "nobody"}}, "verdict.solver: 'nobody'"),
     ],
 )
 def test_a_name_that_means_nothing_or_two_things_is_refused(sections: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as error:
-        check_names(config(**sections))
+        Names(config(**sections))
     assert said in str(error.value)
+
+
+def test_a_name_is_resolved_to_what_everything_after_reads() -> None:
+    of = Names(
+        config(
+            models={"teacher": "echo:0.9", "solver": "echo:0.5", "student": STUDENT},
+            decomposers={"three": {"cap": 3}, "small": {"model": "student"}},
+            students={"mine": {"variant": "E-A", "train": "atlas#train?bridge", "base": "local:other"}},
+        )
+    )
+    kinds = {name: of.component(name, "decomposer").kind for name in ("none", "gold", "teacher", "three", "small")}
+    assert kinds == {"none": "none", "gold": "gold", "teacher": "teacher", "three": "teacher", "small": "base"}
+    assert of.component("echo:0.9", "solver").kind == "teacher", "the teacher under its model's name"
+    assert of.component(STUDENT, "solver").kind == "base", "the untrained base under its model's name"
+    assert of.component("solver", "solver") == Component("solver", "solver", "solver", "echo:0.5")
+    assert of.component("echo:0.1", "solver").kind == "model"
+    mine = of.component("mine", "solver")
+    assert (mine.kind, mine.model, mine.variant, mine.trained_for) == ("student", "local:other", "E-A", "solver")
+    assert mine.learnt_from == ("atlas#train?bridge",)
+    assert of.component("D-R", "decomposer").learnt_from == ("atlas#train",), "without data of its own all of it"
 
 
 def test_a_role_without_a_model_names_the_key_to_set() -> None:
     with pytest.raises(UsageError, match=r"models\.teacher is missing"):
-        model_of(config(models={}), "teacher")
+        _ = Names(config(models={"solvers": ["echo:"], "decomposers": ["none"]})).teacher

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fractionate.reasoning.program import WORKED_TOKENS, Program, Solution, Task, ask
+from fractionate.reasoning.program import WORKED_TOKENS, Program, Solution, Strategy, Task, ask
 from fractionate.reasoning.prompting import static_messages
-from fractionate.reasoning.single import single
+from fractionate.reasoning.strategies.single import single
 from fractionate.reasoning.structured import as_text
 
 
@@ -18,3 +18,6 @@ def static(task: Task) -> Program[Solution]:
     messages = static_messages(task.problem, decomposition.subquestions, task.solver.model.style, task.form)
     completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, WORKED_TOKENS)
     return Solution(as_text(completion.text), [("solver", completion)], decomposition)
+
+
+STRATEGIES = (Strategy("static", static, "two-stage", "static two stage"),)

@@ -1,0 +1,225 @@
+"""The Python interface: what the commands do, as objects. `import fractionate` offers all of it under one name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fractionate.analysis.compare import PairedComparison, compare_outcomes
+from fractionate.analysis.rule import Rule
+from fractionate.config import Config, load_config
+from fractionate.datasets.scoring import Fields, ScoredRow, Summary, file_rows, score_rows, summarize
+from fractionate.distill.demonstrate import Demonstration
+from fractionate.distill.screen import Screening
+from fractionate.errors import UsageError, missing_extra
+from fractionate.pipeline import run as pipeline_run
+from fractionate.pipeline import stages
+from fractionate.pipeline.attempts import attempt_rows
+from fractionate.pipeline.attempts import read_cells as cells_of_file
+from fractionate.pipeline.folder import RunFolder
+from fractionate.pipeline.progress import Progress
+from fractionate.pipeline.reporting import load_stored_config
+from fractionate.report.examples import pick_examples
+from fractionate.report.html import html
+from fractionate.rows import Row
+from fractionate.types import Cell
+
+
+class Run(pipeline_run.Run):
+    """One run, as `fractionate run` opens it, with its stages as methods. Use it in a `with` block.
+
+    `config` is a `Config` or the path of a TOML file; `folder` is the run's own (`runs/NAME` if absent). Relative paths
+    in a config of your own making, and its store, lie in `base` (the working directory). Nothing is printed unless
+    `quiet` is false. Raises UsageError for whatever is wrong with the config.
+    """
+
+    def __init__(
+        self,
+        config: Config | str | Path,
+        folder: str | Path | None = None,
+        *,
+        base: str | Path = ".",
+        quiet: bool = True,
+    ) -> None:
+        name = "run"
+        if not isinstance(config, Config):
+            path = Path(config)
+            config, base, name = load_config(path), path.resolve().parent, path.stem
+        where = Path(folder or config.run.out or Path("runs") / (config.run.name or name))
+        super().__init__(config, where, Path(base), Progress(quiet=quiet))
+
+    def __enter__(self) -> Run:
+        return self
+
+    def run(self) -> Report:
+        """Demonstrate, screen, train, evaluate and report; what is done already is kept."""
+        return Report(stages.run_everything(self), self.folder)
+
+    def demonstrate(self) -> list[Demonstration]:
+        """Let the teacher decompose, and where a student needs it solve, the training questions."""
+        stages.check_before_spending(self)
+        return stages.demonstrate_stage(self)
+
+    def screen(self) -> Screening | None:
+        """Keep the demonstrations whose solution reached the gold answer; None where nothing was solved."""
+        return stages.screen_stage(self)
+
+    def train(self) -> None:
+        """Train the students that are not trained yet."""
+        stages.train_stage(self)
+
+    def evaluate(self) -> list[Cell]:
+        """Measure every pair on every test set."""
+        stages.check_before_spending(self)
+        return stages.evaluate_stage(self)
+
+    def report(self) -> Report:
+        """Write results.json, report.md and report.html from what was measured."""
+        return Report(stages.report_stage(self), self.folder)
+
+    def cells(self) -> list[Cell]:
+        """Return the cells measured so far, their attempts in the order of the test sets."""
+        return read_cells(self.folder.path)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The results of a run: `results` is the content of results.json. Shows itself as the HTML report in a notebook."""
+
+    results: Mapping[str, Any]
+    folder: RunFolder
+
+    @property
+    def verdict(self) -> str:
+        """The sentence that answers which part to distill, and why."""
+        return str(self.results["verdict"]["because"])
+
+    @property
+    def cells(self) -> list[dict[str, Any]]:
+        """The cells as results.json holds them: outcome with its interval, usage, dollars."""
+        return list(self.results["cells"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What went wrong on the way."""
+        return list(self.results["warnings"])
+
+    def to_pandas(self) -> Any:
+        """Return the cells as a pandas data frame, one row each; nested fields become columns such as usd.total."""
+        return _pandas().json_normalize(self.cells)
+
+    def _repr_html_(self) -> str:
+        # In a frame of its own: the page's style must not reach the notebook's.
+        from html import escape
+
+        examples = []
+        if self.folder.attempts.is_file():
+            rule = Rule.of(load_stored_config(self.folder, []))
+            examples = pick_examples(cells_of_file(self.folder.attempts), rule)
+        page = escape(html(self.results, examples), quote=True)
+        return f'<iframe srcdoc="{page}" style="width:100%;height:45rem;border:0" title="fractionate report"></iframe>'
+
+
+def read_report(folder: str | Path) -> Report:
+    """Return the report of a run's folder. Raises UsageError where there is none."""
+    of = RunFolder(Path(folder))
+    try:
+        return Report(json.loads(of.results.read_text(encoding="utf-8")), of)
+    except FileNotFoundError:
+        raise UsageError(f"{of.results} is not there: run fractionate report first") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{of.results} cannot be read ({error}): run fractionate report again") from None
+
+
+def read_cells(folder: str | Path) -> list[Cell]:
+    """Return the cells of a run's folder with all their attempts."""
+    return cells_of_file(RunFolder(Path(folder)).attempts)
+
+
+def to_pandas(cells: Iterable[Cell]) -> Any:
+    """Return the attempts of cells as a pandas data frame, one row each, with the fields of attempts.jsonl."""
+    return _pandas().DataFrame(list(attempt_rows(cells)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scored outputs: the rows in order, their means, and how they compare with others."""
+
+    rows: tuple[ScoredRow, ...]
+
+    @property
+    def summary(self) -> Summary:
+        """Rows, means over all of them (0 to 1), and the share without an answer that could be read."""
+        return summarize(list(self.rows))
+
+    def outcomes(self, metric: str = "exact_match") -> dict[str, float]:
+        """Return a metric's value by question: by the rows' `id`, else their `index`, else their place."""
+        return {row.identity: float(getattr(row.score, metric)) for row in self.rows}
+
+    def to_pandas(self) -> Any:
+        """Return the rows as a pandas data frame."""
+        return _pandas().DataFrame([{**row.as_json(), "identity": row.identity} for row in self.rows])
+
+
+def score(
+    outputs: str | Path | Iterable[Mapping[str, Any]],
+    dataset: str,
+    *,
+    gold: str = "",
+    output_field: str = "",
+    answers_field: str = "",
+    index_field: str = "",
+    columns: Mapping[str, str] | None = None,
+) -> Scores:
+    """Score outputs (a data file, or rows as mappings) as a data set does; see `fractionate score --help`.
+
+    Raises UsageError with the row and the reason for one that cannot be scored, and where there is none.
+    """
+    if isinstance(outputs, str | Path):
+        rows: Iterable[Row] = file_rows(Path(outputs))
+    else:
+        rows = (Row(values, f"row {number}") for number, values in enumerate(outputs, 1))
+    fields = Fields(output_field, answers_field, index_field)
+    scored = score_rows(rows, dataset, gold=gold, fields=fields, columns=columns)
+    if not scored:
+        raise UsageError("there are no rows to score")
+    return Scores(tuple(scored))
+
+
+def compare(
+    a: Scores | Cell | Mapping[str, float] | Sequence[float],
+    b: Scores | Cell | Mapping[str, float] | Sequence[float],
+    metric: str = "exact_match",
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> PairedComparison:
+    """Compare two systems over the questions that both answered: scored outputs, cells, or outcomes from 0 to 1.
+
+    Outcomes are matched by question id; two plain sequences by position. Raises UsageError where nothing is shared.
+    """
+    return compare_outcomes(_outcomes(a, metric), _outcomes(b, metric), metric, confidence, seed)
+
+
+def _outcomes(system: Scores | Cell | Mapping[str, float] | Sequence[float], metric: str) -> dict[str, float]:
+    if isinstance(system, Scores):
+        return system.outcomes(metric)
+    if isinstance(system, Cell):
+        return {attempt.problem.id: float(getattr(attempt.score, metric)) for attempt in system.attempts}
+    items = system.items() if isinstance(system, Mapping) else enumerate(system)
+    return {str(identity): float(value) for identity, value in items}
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise missing_extra("pandas", "pandas", "a data frame") from None
+    return pandas
+
+
+__all__ = [
+    "PairedComparison", "Report", "Run", "Scores", "compare", "read_cells", "read_report", "score", "to_pandas",
+]  # fmt: skip

@@ -1,0 +1,73 @@
+"""A stage of a run as work to be done: what the engine carries out and the forecaster walks through.
+
+A stage is a generator one level above programs: it yields pieces of `Work` (programs that may run side by side), is
+sent the values they returned, and returns what it made of them. Because both readers below take the very same stage,
+a forecast cannot count other calls than a run makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from fractionate.engine.drive import Call, Program, run_all
+from fractionate.engine.engine import Engine
+from fractionate.types import Completion
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Programs that may run side by side, and what they do, in words for a person."""
+
+    label: str
+    programs: Iterable[Program[Any]]
+
+
+Stage: TypeAlias = Generator[Work, list[Any], T]
+"""Yields Work and is sent the programs' values, in order."""
+
+
+async def carry_out(stage: Stage[T], engine: Engine, say: Callable[[str], None] = lambda text: None) -> T:
+    """Run a stage's work with an engine and return what the stage returns. `say` is told each piece of work."""
+    values: list[Any] | None = None
+    while True:
+        try:
+            work = stage.send(values)  # type: ignore[arg-type]  # a generator's first `send` takes None
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        say(work.label)
+        values = await run_all(work.programs, engine)
+
+
+def walk(stage: Stage[T], reply: Callable[[Call], Completion]) -> tuple[T, list[Call]]:
+    """Walk through a stage without an engine, `reply` standing in for the models.
+
+    Returns what the stage returns, and every call it would have made.
+    """
+    made: list[Call] = []
+    values: list[Any] | None = None
+    while True:
+        try:
+            work = stage.send(values)  # type: ignore[arg-type]  # as above
+        except StopIteration as stop:
+            return stop.value, made
+        values = [walk_program(program, reply, made) for program in work.programs]
+
+
+def walk_program(program: Program[T], reply: Callable[[Call], Completion], made: list[Call]) -> T:
+    """Drive one program by hand. Returns its value; the calls it makes are added to `made`."""
+    sent: Any = None
+    while True:
+        try:
+            wanted = program.send(sent)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        calls = wanted if isinstance(wanted, list) else [wanted]
+        made += calls
+        replies = [reply(call) for call in calls]
+        sent = replies if isinstance(wanted, list) else replies[0]

@@ -1,0 +1,102 @@
+"""How many tokens a core gets through in a second, measured apart from any run: what local work is priced by.
+
+The wall time of a batch depends on its neighbours and on what else the machine does; a cost made of it says little
+about a question. So each base model is measured by itself: one thread, batches of a fixed shape, in that thread's own
+CPU time (which stands still while other processes have the core), several times and in turn with the other models. On
+a GPU it is wall time, of the whole device. An adapter is merged into its base, so students run as fast as it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fractionate.models.local.model import LocalModel, best_device, load_base
+from fractionate.types import Throughput
+
+ROUNDS = 4
+PROMPT_TOKENS = 48
+REPLY_TOKENS = 8
+
+
+def measure_throughput(
+    models: Sequence[LocalModel], rounds: int = ROUNDS, say: Callable[[str], None] = lambda text: None
+) -> list[Throughput]:
+    """Measure the bases of models, in turn (A B A B …), after one round each that does not count. Takes seconds each.
+
+    Nothing is stored and no reply is read: the prompts are made of the vocabulary at random.
+    """
+    found: list[tuple[list[float], list[float]]] = [([], []) for _ in models]
+    for number in range(rounds + 1):
+        for place, model in enumerate(models):
+            say(f"measuring how fast {model.weights.name} runs here: round {number + 1} of {rounds + 1}")
+            reading, writing = _one_round(model, number)
+            if number:
+                found[place][0].append(reading)
+                found[place][1].append(writing)
+    return [
+        Throughput(tuple(reading), tuple(writing), *_where(model), model.options.batch_size)
+        for model, (reading, writing) in zip(models, found, strict=True)
+    ]
+
+
+def _where(model: LocalModel) -> tuple[str, int]:
+    import os
+
+    device = best_device(model.options.device)
+    return device, 1 if device.startswith("cuda") else os.cpu_count() or 1
+
+
+def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
+    """Return the tokens per second of reading one batch of prompts, and of writing its replies."""
+    import random
+
+    from fractionate.models.local.generate import Prompt, generate
+
+    device = best_device(model.options.device)
+    loaded, tokenizer = load_base(model.weights, device)
+    rows, draw = model.options.batch_size, random.Random(number)
+    prompts = [[draw.randrange(loaded.config.vocab_size) for _ in range(PROMPT_TOKENS)] for _ in range(rows)]
+
+    def seconds(reply_tokens: int) -> float:
+        batch = [Prompt(tokens, reply_tokens) for tokens in prompts]
+        with _one_thread(device) as clock:
+            generate(loaded, tokenizer, batch, ends=(), share=False)
+        return clock.seconds
+
+    first = seconds(1)  # the first new token comes with the reading
+    whole = seconds(1 + REPLY_TOKENS)
+    writing = max(whole - first, 1e-9)
+    return rows * PROMPT_TOKENS / max(first, 1e-9), rows * REPLY_TOKENS / writing
+
+
+class _one_thread:  # noqa: N801 - used as a context manager alone
+    """Run torch on one thread and take its CPU time; on a GPU, the wall time of work that has ended."""
+
+    def __init__(self, device: str) -> None:
+        self.seconds = 0.0
+        self._gpu = device.startswith("cuda")
+        self._threads = 0
+
+    def __enter__(self) -> _one_thread:
+        import torch
+
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        self._started = self._now()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        import torch
+
+        self.seconds = self._now() - self._started
+        torch.set_num_threads(self._threads)
+
+    def _now(self) -> float:
+        import torch
+
+        if self._gpu:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.thread_time()

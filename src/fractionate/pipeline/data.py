@@ -1,0 +1,128 @@
+"""The questions of a run: what its students learn from, what its pairs are measured on, and that the two are apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from fractionate import datasets
+from fractionate.config import Config, DecomposerConfig
+from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.overlap import find_overlap
+from fractionate.errors import UsageError
+from fractionate.evaluate.cells import TestSet
+from fractionate.names import Student
+from fractionate.reasoning.program import Settings
+from fractionate.types import Problem
+
+
+class RunData:
+    """The problems that a config names, read when they are first asked for, each reference once.
+
+    `base` is the config's folder, in which relative paths are looked for before the working directory.
+    """
+
+    def __init__(self, config: Config, base: Path) -> None:
+        self._config = config
+        self._base = base
+        self._loaded: dict[str, Sequence[Problem]] = {}
+
+    @cached_property
+    def train(self) -> dict[str, Problem]:
+        """The training problems by id, over all references: data.train and what single students learn from."""
+        problems: dict[str, Problem] = {}
+        for reference in self._config.data.train:
+            for problem in self._load(reference):
+                if problem.id in problems:
+                    raise UsageError(f"data.train: {problem.id} occurs twice (in {reference}): ids must be unique")
+                problems[problem.id] = problem
+        for student in self._config.students.values():
+            for problem in self._problems(student.train):
+                if problems.setdefault(problem.id, problem) != problem:
+                    raise UsageError(f"two training problems have the id {problem.id}: ids must be unique")
+        if not problems:
+            raise UsageError(
+                "data.train is empty: students are trained on its questions; name data or set run.variants=[]"
+            )
+        return problems
+
+    def train_of(self, student: Student) -> Mapping[str, Problem]:
+        """Return the problems that a student learns from, by id: its own, else all of data.train."""
+        return {problem.id: problem for problem in self._problems(student.train or self._config.data.train)}
+
+    @cached_property
+    def tests(self) -> list[TestSet]:
+        """The test sets."""
+        if not self._config.data.test:
+            raise UsageError("data.test is empty: name the data that the pairs are to be measured on")
+        return _told_apart([self._test(reference) for reference in self._config.data.test])
+
+    def overlaps(self) -> Iterator[str]:
+        """Yield a sentence for every test set that shares questions with training, where the config allows it.
+
+        Raises UsageError for one that it does not allow by name.
+        """
+        if not self._config.data.train and not any(student.train for student in self._config.students.values()):
+            return
+        for test in self.tests:
+            shared = find_overlap(list(self.train.values()), test.problems)
+            if not shared:
+                continue
+            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are training questions"
+            if test.reference not in self._config.data.allow_overlap:
+                raise UsageError(
+                    f"{said} (first: {shared[0]}): take them out, or add {test.reference!r} to data.allow_overlap"
+                )
+            yield f"Overlap allowed by name: {said}, so students may have learnt these answers."
+
+    def dataset(self, name: str) -> Dataset:
+        """Return how the rows of a data set are read and scored; the user's `data.scorer` stands in for jsonl rows."""
+        data = self._config.data
+        chosen = datasets.scored_as(name, data.scorer) if name == "jsonl" and data.scorer else datasets.get(name)
+        return replace(chosen, metric=data.metric) if data.metric else chosen
+
+    def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:
+        """Return how calls on a data set are sampled, for a decomposer with a way of its own or for all others."""
+        run, own = self._config.run, self._config.decomposers.get(decomposer, DecomposerConfig())
+        cap = run.cap if own.cap is None else own.cap
+        return Settings(
+            cap=dataset.default_cap if cap == "default" else None if cap == "none" else cap,
+            shots=run.shots if own.shots is None else own.shots,
+            decomposer_context=run.decomposer_context if own.context is None else own.context,
+            sample_temperature=run.sample_temperature,
+        )
+
+    def _problems(self, references: Sequence[str]) -> list[Problem]:
+        return [problem for reference in references for problem in self._load(reference)]
+
+    def _load(self, reference: str) -> Sequence[Problem]:
+        if reference not in self._loaded:
+            parsed = self._parse(reference)
+            beside = bool(parsed.path) and (self._base / parsed.path).exists()
+            self._loaded[reference] = datasets.load(parsed, base=self._base if beside else None)
+        return self._loaded[reference]
+
+    def _test(self, reference: str) -> TestSet:
+        problems = self._load(reference)
+        parsed = self._parse(reference)
+        dataset = self.dataset(parsed.name)
+        split = problems[0].split or Path(parsed.path).stem
+        own = {name: self.settings(dataset, name) for name in self._config.decomposers}
+        return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, self.settings(dataset), own)
+
+    def _parse(self, reference: str) -> Reference:
+        return datasets.parse_reference(reference, self._config.data.columns)
+
+
+def _told_apart(tests: list[TestSet]) -> list[TestSet]:
+    """Give test sets of one data set and split (two slices, two files of one name) splits of their own."""
+    seen = Counter((test.name, test.split) for test in tests)
+    return [
+        test
+        if seen[test.name, test.split] == 1
+        else replace(test, split=test.reference.removeprefix(test.name).lstrip(":#") or test.reference)
+        for test in tests
+    ]
