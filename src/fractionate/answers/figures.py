@@ -49,7 +49,7 @@ _GOES_ON = re.compile(
     # Mixed units.
     rf"|[ ]?{_LARGE_UNIT},?[ ]?(?:and[ ])?\d+[ ]?{_SMALL_UNIT}\b"
     # A symbol: "2x", "3π", "2^n", "3 + x", "3*n".
-    r"|[ ]?\^|[ ]?(?:[πθ√]|\\?sqrt\b|\\pi\b)|(?-i:[axyznuvw](?![\w'’])|[ ][xyzn](?![\w'’]))"
+    r"|[ ]?\^|[ ]?(?:[πθ√]|\\?sqrt\b|\\pi\b)|(?-i:(?:[axyznuvw]|[abcxyzn]{2,3})(?![\w'’])|[ ][xyzn](?![\w'’]))"
     r"|[ ]?(?:[-+*×÷·][ ]?\(?\d{0,6}(?-i:[b-hj-z])|/[ ]?(?-i:[xyzn]))(?![\w'’]|\.\w)",
     re.IGNORECASE,
 )
