@@ -14,13 +14,21 @@ _HEDGES = (
     r"(?:(?:(?:most|very|quite|almost|highly|pretty|more)[ ])?(?:definitely|certainly|clearly|probably|likely|simply|"
     r"surely|undoubtedly|presumably|possibly|obviously|absolutely|technically|generally|apparently|perhaps|"
     r"maybe)[ ,)*_\"'“]+"
-    r"|(?:that|to be|be|an?(?:[ ](?:clear|definite|resounding|qualified|likely))?)[ ]+"
+    r"|(?:to be|be)[ ]+"
+    r"|(?:that|an?(?:[ ](?:clear|definite|resounding|qualified|likely))?)[ ]+"
+    r"(?=[\W_]*(?:yes|no)(?:[\W_]*$|[\W_]*?[,.;:!]))"
     r"|(?:i(?:[ ]would|['’]d)?[ ](?:say|think|believe|guess)|in all likelihood)[ ,:]+){0,4}+"
 )
 """Words that soften or strengthen a yes or no before it is said."""
+_NO_NOUN = (
+    r"(?![*_\"'”’]*[ ]{1,3}(?!(?:i|it|he|she|they|we|you|this|that|these|those|the|there|here|because|since|as|but|not|"
+    r"a|an|his|her|its|their|my|our|your|in|if|so|for|neither|sorry|than)\b)[a-z])"
+)
+"""No noun follows: the "no" of "no evidence" answers nothing."""
 _YES_OR_NO = re.compile(
     rf"[\W_]*+{_HEDGES}(?:"
-    r"(?P<yes>yes|true|(?:y|yeah|yep|correct)(?=[\W_]*+$))|(?:no|false|(?:n|nope|incorrect)(?=[\W_]*+$)))(?![^\W_])"
+    r"(?P<yes>yes|true|(?:y|yeah|yep|correct)(?=[\W_]*+$))|"
+    rf"(?:no{_NO_NOUN}|false|(?:n|nope|incorrect)(?=[\W_]*+$)))(?![^\W_])"
     r"(?!\s+(?:or|of|one|more|longer|such|other|doubt|and\s+no)\b|/\w)",
     re.IGNORECASE,
 )
@@ -90,7 +98,7 @@ _BRACKETED = re.compile(
 _ANY_BRACKETED = re.compile(r"[(\[]([A-Ha-h])[)\]]")
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bnor|\bneither|\beliminat\w{1,4}|\bexclud\w{1,4}|\breject\w{0,3}|\bdiscard\w{0,3}|"
-    r"\brul\w{1,3}[ ]out|\brather than|\binstead of)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
+    r"\brul\w{1,3}[ ]out|\brather than|\binstead of|\b(?:could|might|may) be)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
