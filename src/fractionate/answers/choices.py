@@ -98,7 +98,8 @@ _BRACKETED = re.compile(
 _ANY_BRACKETED = re.compile(r"[(\[]([A-Ha-h])[)\]]")
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bnor|\bneither|\beliminat\w{1,4}|\bexclud\w{1,4}|\breject\w{0,3}|\bdiscard\w{0,3}|"
-    r"\brul\w{1,3}[ ]out|\brather than|\binstead of|\b(?:could|might|may) be)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
+    r"\brul\w{1,3}[ ]out|\brather than|\binstead of|"
+    r"\b(?:could|might|may)(?: be)?)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(
