@@ -48,6 +48,8 @@ MODULES = {
 TESTS = (
     "answers/test_final.py",
     "answers/test_numbers.py",
+    "answers/reply_cases.py",
+    "answers/test_number_forms.py",
     "answers/test_reply_forms.py",
     "answers/test_split_final.py",
     "answers/test_lenient.py",
