@@ -30,6 +30,16 @@ CASES: list[tuple[AnswerForm, str, str | None]] = [
     ("text", "Therefore it is big.\nThus we see it.", None),
     ("text", "The Rams won in the year\nof 1999 and then", "1999"),
     ("text", "In 1999 it was won by the **St. Louis Rams**\nand by them alone", "St. Louis Rams"),
+    ("text", "They met in London that day.\nCats are many there\nand so on", "London"),
+    ("text", 'They met (in "London"), so they say. Dogs bark\nthere', "London"),
+    ("text", "It is London! Dogs bark\nthere", "London"),
+    ("text", "Bank holidays are few. Big Ben is old, and so\nit stays", "Big Ben"),
+    ("text", "They met the Rams of Ohio in 5 towns\nthere", "5"),
+    ("text", "In 1999 they met the Rams of Ohio\nthere", "Rams of Ohio"),
+    ("text", "It was Paris, London\nand so on", "London"),
+    ("text", "It’s said that I’m wrong, and\nso on", None),
+    ("text", "Problem: who was it? Some say Smith\nand so on:", "Smith"),
+    ("number", "a <think>5</think> <think>6 or 7", "7"),
     ("span", "The game was won by the Chicago Bears, who played\nwell", "Chicago Bears"),
     ("span", "It was Łódź that they went to\nthen", "Łódź"),
     ("choice", "It may be (b) or (c), I am\nnot sure", "C"),
@@ -54,7 +64,7 @@ def test_what_is_stated_is_what_was_meant(form: AnswerForm, output: str) -> None
     stated = READERS[form].extract(output)
     meant = lenient_reader(form)(output)
     assert stated is None or meant == stated
-    assert meant is None or any(character.isalnum() for character in meant[0])
+    assert meant is None or any(character.isalnum() for span in meant for character in span)
 
 
 @pytest.mark.parametrize("form", READERS)

@@ -48,6 +48,21 @@ def test_a_reply_is_cut_before_its_final_statement(output: str, reasoning: str) 
 
 
 @pytest.mark.parametrize(
+    ("output", "statement"),
+    [
+        ("It is big. So the final answer is Paris.\nI hope so.", "So the final answer is Paris.\nI hope so."),
+        ("It is big.\nThe answer is: Paris\n\nProblem: another", "The answer is: Paris"),
+        ("1. The answer is France.\n2. The answer is Paris.", ""),
+        ("nothing", ""),
+        ("x " * 100 + "the answer is Paris", "the answer is Paris"),
+        ("big\nthe answer is Paris", "the answer is Paris"),
+    ],
+)
+def test_the_statement_is_what_follows_the_cut(output: str, statement: str) -> None:
+    assert split_final(output)[1] == statement
+
+
+@pytest.mark.parametrize(
     ("form", "output", "reasoning"),
     [
         ("number", "The answer is found so: 3 + 4 = 7.\nThe answer is: 7", "The answer is found so: 3 + 4 = 7."),

@@ -99,3 +99,27 @@ def test_any_text_is_read_without_error(text: str) -> None:
 def test_references_are_filled_and_unknown_ones_stay() -> None:
     assert fill_references("Is #1 more than #2 or #12?", ["3 eggs", "4"]) == "Is 3 eggs more than 4 or #12?"
     assert fill_references("What is #2?", ["", ""]) == "What is #2?"
+
+
+def test_an_output_without_end_is_cut_and_what_is_dropped_is_counted() -> None:
+    lines = [f"{number}. What is it?" for number in range(1, 100)] * 1000
+    read = parse_decomposition("\n".join(lines), cap=3)
+    assert len(read.subquestions) == 3
+    assert len(lines) - 3 - 1 <= read.dropped <= len(lines) - 3
+
+
+def test_thoughts_without_an_opening_mark_are_left_out() -> None:
+    assert parse_decomposition("1. Is it this?</think>1. Who is it?").subquestions == ("Who is it?",)
+    assert parse_decomposition("1. Who is it?<|im_end|>\n2. And then?").subquestions == ("Who is it?",)
+
+
+def test_references_without_end_are_filled_up_to_a_bound() -> None:
+    assert fill_references("#1" * 1000, ["x" * 1000]).count("#1") == 900
+
+
+@pytest.mark.parametrize(
+    "piece", ["\n", "1. a? 2. b?\n", "Q1: ", "step ", "- a\n", "1.\n", "a\n", "? A", "<think>", "#1 ", "*", " "]
+)
+def test_a_huge_output_is_read_in_linear_time(piece: str) -> None:
+    parse_decomposition(piece * (1_000_000 // len(piece)))
+    parse_decomposition("1. " + piece * (1_000_000 // len(piece)))

@@ -41,6 +41,23 @@ def test_other_replies_stay_as_they_are_or_are_json(reply: str) -> None:
         json.loads(reply.strip().removeprefix("```json").removeprefix("```").removesuffix("```"))
 
 
+@pytest.mark.parametrize(
+    "reply", ["[" * 100_000, '{"answer":' * 100_000, '{"subquestions": [' + "[" * 100_000, "1" * 5000]
+)
+def test_json_too_deep_or_too_long_to_be_read_is_left_alone(reply: str) -> None:
+    assert as_text(reply) == reply
+
+
+def test_a_fence_is_taken_off_whatever_blanks_stand_in_it() -> None:
+    assert as_text('\n ```json \n\n{"answer": 42}\n\n``` \n') == "The answer is: 42"
+    assert as_text('```\n{"answer": 42}```') == "The answer is: 42"
+    assert (
+        as_text("```json" + " " * 100_000 + "x" + " " * 100_000 + "``")
+        == "```json" + " " * 100_000 + "x" + " " * 100_000 + "``"
+    )
+    assert as_text("```") == "```"
+
+
 def test_the_format_is_the_one_servers_take() -> None:
     for role in ("decomposer", "solver"):
         wanted = json.loads(response_format(role))  # type: ignore[arg-type]

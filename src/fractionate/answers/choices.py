@@ -11,15 +11,24 @@ from fractionate.answers.sentences import LATEX_TEXT
 from fractionate.types import Answer
 
 _HEDGES = (
-    r"(?:(?:(?:most|very|quite|almost|highly|pretty)[ ])?(?:definitely|certainly|clearly|probably|likely|simply|surely|"
-    r"undoubtedly|presumably|possibly|obviously|absolutely|technically|generally|apparently)[ ,]+"
-    r"|(?:that|to be|be|an?(?:[ ](?:clear|definite|resounding|qualified|likely))?)[ ]+"
+    r"(?:(?:(?:most|very|quite|almost|highly|pretty|more)[ ])?(?:definitely|certainly|clearly|probably|likely|simply|"
+    r"surely|undoubtedly|presumably|possibly|obviously|absolutely|technically|generally|apparently|perhaps|"
+    r"maybe)[ ,)*_\"'“]+"
+    r"|(?:to be|be)[ ]+"
+    r"|(?:that|an?(?:[ ](?:clear|definite|resounding|qualified|likely))?)[ ]+"
+    r"(?=[\W_]*(?:yes|no)(?:[\W_]*$|[\W_]*?[,.;:!]))"
     r"|(?:i(?:[ ]would|['’]d)?[ ](?:say|think|believe|guess)|in all likelihood)[ ,:]+){0,4}+"
 )
 """Words that soften or strengthen a yes or no before it is said."""
+_NO_NOUN = (
+    r"(?![*_\"'”’]*[ ]{1,3}(?!(?:i|it|he|she|they|we|you|this|that|these|those|the|there|here|because|since|as|but|not|"
+    r"a|an|his|her|its|their|my|our|your|in|if|so|for|neither|sorry|than)\b)[a-z])"
+)
+"""No noun follows: the "no" of "no evidence" answers nothing."""
 _YES_OR_NO = re.compile(
     rf"[\W_]*+{_HEDGES}(?:"
-    r"(?P<yes>yes|true|(?:y|yeah|yep|correct)(?=[\W_]*+$))|(?:no|false|(?:n|nope|incorrect)(?=[\W_]*+$)))(?![^\W_])"
+    r"(?P<yes>yes|true|(?:y|yeah|yep|correct)(?=[\W_]*+$))|"
+    rf"(?:no{_NO_NOUN}|false|(?:n|nope|incorrect)(?=[\W_]*+$)))(?![^\W_])"
     r"(?!\s+(?:or|of|one|more|longer|such|other|doubt|and\s+no)\b|/\w)",
     re.IGNORECASE,
 )
@@ -71,8 +80,8 @@ def _concluded_yes_no(part: str) -> str | None:
 
 _LETTER = r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’]))"
 _CHOICE = re.compile(
-    r"[\s*_`\"'“”$:\\]*+(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?"
-    r"(?:[Oo]ption|[Cc]hoice|[Ll]etter)[ ]{0,2}:?[ ]{0,2})?[*_`\"']*+"
+    r"[\s*_`\"'“”$:\\]*+(?:(?:(?:most[ ])?likely|probably|clearly|definitely|therefore|thus|hence|then),?[ ])"
+    r"{0,2}+(?:(?:[Tt]he[ ]{1,2})?(?:correct[ ]{1,2})?(?:[Oo]ption|[Cc]hoice|[Ll]etter)[ ]{0,2}:?[ ]{0,2})?[*_`\"']*+"
     r"(?:\(([A-Ha-h])\)|\[([A-Ha-h])\]|([A-H])(?![\w'’])(?![ ]{1,2}[a-z])|([a-h])(?=[\s*_`\"'.]*+$|\)))"
 )
 _NAMED = re.compile(
@@ -82,13 +91,15 @@ _NAMED = re.compile(
     rf"|(?<!\w){_LETTER}[*]{{0,3}}\)?(?=[*]{{0,2}}[ ]is[ ](?:the[ ])?(?:correct|right|best)\b)"
 )
 _BRACKETED = re.compile(
-    r"\b(?:is|are|be|equals|to|with)[:,]?[ ]{1,2}[*]{0,3}[(\[]([A-Ha-h])[)\]]|[ ][(\[]([A-Ha-h])[)\]](?=[\s.!*]*+$)"
+    r"\b(?:is|are|be|equals|to|with)(?:[ ](?:therefore|thus|hence|then))?[:,]?[ ]{1,2}[*]{0,3}[(\[]([A-Ha-h])[)\]]"
+    r"|[ ][(\[]([A-Ha-h])[)\]](?=[\s.!*]*+$)"
 )
 """A letter in brackets where a sentence has its result: "the price is (d) Rs. 750", "the price is Rs. 750 (d)."."""
 _ANY_BRACKETED = re.compile(r"[(\[]([A-Ha-h])[)\]]")
 _DENIED_BEFORE = re.compile(
     r"(?:\bnot|n['’]t|\bnor|\bneither|\beliminat\w{1,4}|\bexclud\w{1,4}|\breject\w{0,3}|\bdiscard\w{0,3}|"
-    r"\brul\w{1,3}[ ]out|\brather than|\binstead of)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
+    r"\brul\w{1,3}[ ]out|\brather than|\binstead of|"
+    r"\b(?:could|might|may)(?: be)?)(?:[ ](?:be|is|the|either|answer|choose|pick|select)){0,2}[ ]?$",
     re.IGNORECASE,
 )
 _DENIED_AFTER = re.compile(

@@ -50,7 +50,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A numbered or bulleted line: where it begins and ends, and its number (0 for a bullet)."""
+    """A numbered, lettered or bulleted line: where it begins and ends, and its number (0 for a bullet)."""
 
     start: int
     end: int
@@ -60,14 +60,15 @@ class _Item:
 _BRACKET = r"(?:\((?P<bracket>(?:[^()\n]++|\([^()\n]*+\))*+)\)|\[[^\[\]\n]*+\])"
 _NAMING = re.compile(
     r"(?:(?P<final>\bfinal(?:ly)?,?[ ]{1,2}(?:[a-z]{1,12}[ ]{1,2})?)?\b"
-    r"|(?P<partial>\b(?:(?:intermediate|partial|interim|preliminary|provisional|sub)[- ]{1,2}|sub)))answers?\b[*_]{0,3}"
+    r"|(?P<partial>\b(?:(?:intermediate|partial|interim|preliminary|provisional|second|third|fourth|fifth|next|sub)"
+    r"[- ]{1,2}|sub)))answers?\b[*_]{0,3}"
     r"(?:(?(partial)[ ]{1,2}\#?\d{1,3}\b|(?!))"
     r"|[ ]{1,2}(?:to|for|of)[ ]{1,2}(?P<asked>\#\d{1,3}\b|(?:[\w'’-]{1,20}[ ]{1,2}){0,4}"
     r"(?:question|problem|q|subquestion|part|step)s?"
     r"(?:[ ]{0,2}\#?\d{1,3})?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus|hence),?"
     rf"|[ ]{{1,2}}{_BRACKET}[*_]{{0,3}}|[ ]{{1,2}}in[ ]{{1,2}}[a-z]{{1,20}})?"
     r"[ ]{0,2}(?:(?P<link>\bis\b|\bare\b|\bwas\b|\bequals\b|\bcomes to\b|[:=→])"
-    r"|(?P<modal>\b(?:would|will|should|must)[ ]be\b))",
+    r"|(?P<modal>\b(?:(?:would|will|should|must)[ ]be|(?:seems|appears|has|turns[ ]out)[ ]to[ ]be)\b))",
     re.IGNORECASE,
 )
 _HEADED = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]{1,3}(?:final[ ])?answer[*_ ]{0,4}$", re.IGNORECASE | re.MULTILINE)
@@ -92,7 +93,7 @@ _ONE_OF_SEVERAL = re.compile(rf"\d|\b(?:sub-?questions?|{_ORDINAL}|part|step)\b"
 _FOR_ONE = re.compile(
     rf"\b(?:for|in|to|of|on)[ ](?:the[ ])?(?:(?:sub-?question|question|part|step)[ ]{{0,2}}\#?\d{{1,3}}"
     rf"|{_ORDINAL}[ ](?:sub-?)?(?:question|part|step))"
-    r"[^.?!\n]{0,40}$",
+    rf"[^.?!\n]{{0,40}}$|(?:^|[.!?\n][ ]{{0,2}}){_ORDINAL}(?:ly)?,[ ](?:the[ ])?$",
     re.IGNORECASE,
 )
 _LONGEST_FOR_ONE = 80
@@ -112,10 +113,15 @@ _SUPPOSED = re.compile(r"[^.!?\n]{1,80}?\b(?:if|unless|had)\b", re.IGNORECASE)
 _ITEM = re.compile(
     r"^(?=[^\n])(?![ \t]{0,3}####[ \t]{0,3}[-$(]?\d)[ \t>*_#-]{0,8}?(?:"
     r"(?:[aq]|ans|answer|question|sub-?question|sub-?answer|follow-?up|step|part)[ ]{0,2}\#?(?P<labelled>\d{1,3})\b"
-    r"|\#(?P<hashed>\d{1,3})\b|\(?(?P<numbered>\d{1,3})(?=[.):]{1,2}[*_]{0,2}(?:\s|$))|[-*•](?=[ \t]))",
+    r"|\#(?P<hashed>\d{1,3})\b|\(?(?P<numbered>\d{1,3})(?=[.):]{1,2}[*_]{0,2}(?:\s|$))"
+    r"|\(?(?P<lettered>[a-h]|[ivx]{1,4})(?=[.)]{1,2}[*_]{0,2}(?:\s|$))|[-*•](?=[ \t]))",
     re.IGNORECASE | re.MULTILINE,
 )
+_ROMAN = ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"]
 _ASKS = re.compile(r"\?[\"'”’*_` ]{0,4}$")
+_QUESTION_BEFORE = re.compile(
+    r"\?[\"'”’)*_]{0,4}\s{1,3}[*_]{0,2}(?:(?:so|therefore|thus)\b,?[ ])?(?:the[ ])?[*_]{0,2}$", re.IGNORECASE
+)
 _BULLET = re.compile(r"[ \t]{0,3}(?:[-*•]|\d{1,2}[.)])[ \t]{1,3}")
 _LIST_BELOW = re.compile(
     r"[*_: \t]{0,8}\n\s{0,4}?((?:[ \t]{0,3}[-*•][ \t]{1,3}\S[^\n]*(?:\n|$)){1,20}"
@@ -128,7 +134,7 @@ def claims(part: str) -> list[Claim]:
     """Return the places where the text names an answer, in order of position."""
     found = [*islice(_spoken_claims(part), MOST_CLAIMS), *islice(_marked_claims(part), MOST_CLAIMS)]
     found.sort(key=lambda claim: claim.start)
-    return _ranked(found, list(islice(_items(part), MOST_ITEMS)))
+    return _ranked(_without_asked(part, found), list(islice(_items(part), MOST_ITEMS)))
 
 
 def _spoken_claims(part: str) -> Iterator[Claim]:
@@ -180,13 +186,34 @@ def _items(part: str) -> Iterator[_Item]:
         end = _end_of_line(part, match.end())
         if _ASKS.search(part, max(match.end(), end - 5), end) and part.startswith("\n", end):
             end = _end_of_line(part, end + 1)
-        yield _Item(match.start(), end, int(match["labelled"] or match["hashed"] or match["numbered"] or 0))
+        yield _Item(match.start(), end, _number(match))
+
+
+def _number(item: re.Match[str]) -> int:
+    """Return the number of an item; a letter or Roman numeral counts by its place, a bullet as 0."""
+    letter = (item["lettered"] or "").lower()
+    if letter in _ROMAN:
+        return _ROMAN.index(letter) + 1
+    return int(item["labelled"] or item["hashed"] or item["numbered"] or ord(letter or "`") - ord("`"))
 
 
 def _end_of_line(part: str, start: int) -> int:
     limit = min(len(part), start + LONGEST_LINE)
     end = part.find("\n", start, limit)
     return end if end >= 0 else limit
+
+
+def _without_asked(part: str, found: list[Claim]) -> list[Claim]:
+    """Rank the namings that follow a question each as sub-answers, where several do and one that follows none ends."""
+    asked = [
+        bool(_QUESTION_BEFORE.search(part, max(0, claim.start - _LONGEST_LEAD_IN), claim.start)) for claim in found
+    ]
+    if sum(asked) < 2 or asked[-1]:
+        return found
+    return [
+        replace(claim, rank=SUB_ANSWER) if is_asked and claim.rank != CUE else claim
+        for claim, is_asked in zip(found, asked, strict=True)
+    ]
 
 
 def _ranked(found: list[Claim], items: list[_Item]) -> list[Claim]:

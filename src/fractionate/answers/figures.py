@@ -46,10 +46,12 @@ _GOES_ON = re.compile(
     r"|[ ]?(?:%|percent)[ ]of[ ][$€£]?\d"
     rf"|{_UNITS}[ ](?:more|less|fewer|greater|larger|smaller|higher|lower|older|younger)[ ](?:[a-z]{{1,15}}[ ])?than[ ]"
     r"(?:[a-z'’]{1,15}[ ]){0,2}[$€£]?\d"
+    # Several numbers: "5, 7 and 9", "5 apples and 7 pears".
+    rf"|(?:,[ ][$€£]?\d[\d.]*|(?:[ ][a-z]{{1,15}})?,?[ ]and[ ][$€£]?\d[\d.]*)+(?:[ ][a-z]{{1,15}})?[\s.!*]*$"
     # Mixed units.
     rf"|[ ]?{_LARGE_UNIT},?[ ]?(?:and[ ])?\d+[ ]?{_SMALL_UNIT}\b"
     # A symbol: "2x", "3π", "2^n", "3 + x", "3*n".
-    r"|[ ]?\^|[ ]?(?:[πθ√]|\\?sqrt\b|\\pi\b)|(?-i:[axyznuvw](?![\w'’])|[ ][xyzn](?![\w'’]))"
+    r"|[ ]?\^|[ ]?(?:[πθ√]|\\?sqrt\b|\\pi\b)|(?-i:(?:[axyznuvw]|[abcxyzn]{2,3})(?![\w'’])|[ ][xyzn](?![\w'’]))"
     r"|[ ]?(?:[-+*×÷·][ ]?\(?\d{0,6}(?-i:[b-hj-z])|/[ ]?(?-i:[xyzn]))(?![\w'’]|\.\w)",
     re.IGNORECASE,
 )

@@ -163,7 +163,7 @@ def read_bare(part: str) -> Answer | None:
     line = part.strip()
     if "\n" in line or len(line) > LONGEST_VALUE or len(line.split()) > LONGEST_BARE_WORDS or line.endswith("?"):
         return None
-    span = clean_span(line)
+    span = clean_span(_REASON.sub("", line))
     return (span,) if any(character.isalnum() for character in span) else None
 
 

@@ -29,6 +29,7 @@ _OPENING_CLAUSE = re.compile(
 _CONSEQUENCE = re.compile(
     r",[ ](?:so|therefore|thus|hence|which (?:is|means|equals|gives|makes)|or|i\.e\.)\b,?", re.IGNORECASE
 )
+_CONTRAST = re.compile(r"[,;][ ](?:but|yet|however),?[ ]", re.IGNORECASE)
 _UNABLE = r"(?:can ?not|can['’]t|could not|couldn['’]t|unable to|(?:impossible|not possible|not able|no way) to)"
 _NOT_KNOWN = r"(?:unknown|unclear|undetermined|uncertain|unsure|indeterminate|unspecified)"
 _NOT = r"(?:\bnot|n['’]t)"
@@ -66,14 +67,15 @@ _PAYS = re.compile(
 )
 """Words before an amount of money that make it what the clause states."""
 _PURPOSE = re.compile(
-    r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )"
-    r"(?<!have )(?<!had )(?<!need )(?<!needs )"
-    r"(?<!going )(?<!able )\bto[ ][a-z]{2,12}(?:[ ][a-z]{1,12}){0,4}[ ]$",
+    r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )(?<!have )(?<!had )(?<!need )"
+    r"(?<!needs )(?<!going )(?<!able )\bto[ ][a-z]{2,12}(?:[ ][a-z]{1,12}){0,4}[ ]$",
     re.IGNORECASE,
 )
 """What a figure is only wanted for: "to save $80", "to get an average of 93"."""
 _LONGEST_LEAD_IN = 80
-_DETERMINED = re.compile(r"\b(?:the|these|those|all|both|other|his|her|its|their|our|my|your)[ ]$", re.IGNORECASE)
+_DETERMINED = re.compile(
+    r"\b(?:the|these|those|all|both|other|his|her|its|their|our|my|your|half|several|few)[ ]$", re.IGNORECASE
+)
 _SYMBOLIC = re.compile(r"\\[dt]?frac|\\?\bsqrt\b|\\sqrt|[√π]")
 _THAT = re.compile(r"[\s*_\"']*(?:is[ ])?that\b", re.IGNORECASE)
 _CLAUSE_BREAK = r"(?:since|because|as|for|when|if|where|which|so|and|or|but|that|is|are)"
@@ -116,6 +118,9 @@ def _clause(plain: str) -> str:
         if NUMBER.search(plain, consequence.end()):
             plain = plain[consequence.end() :]
             break
+    contrast = _CONTRAST.search(plain)
+    if contrast and not re.search(r"\d", plain[: contrast.start()]):
+        plain = plain[contrast.end() :]
     opening = _OPENING_CLAUSE.match(plain)
     return plain[opening.end() :] if opening and NUMBER.search(plain, opening.end()) else plain
 

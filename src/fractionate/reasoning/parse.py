@@ -15,8 +15,9 @@ import re
 from fractionate.answers.reply import visible
 from fractionate.types import Decomposition
 
-LONGEST_OUTPUT = 100_000
-"""Characters of an output in which subquestions are looked for, the first ones; a longer one repeats itself."""
+LONGEST_OUTPUT = 50_000
+"""Characters of an output in which subquestions are looked for, the first ones; numbered lines after them are counted
+as dropped."""
 
 MOST_REFERENCES = 100
 """References of one subquestion that are filled in, the first ones."""
@@ -31,6 +32,7 @@ _MARKER = re.compile(
     )(?:[*_]{{2}})?\s*+""",
     re.VERBOSE | re.IGNORECASE,
 )
+_MARKED_LINE = re.compile(rf"^(?=\S){_MARKER.pattern}", re.VERBOSE | re.IGNORECASE | re.MULTILINE)
 _NONE = re.compile(r"^\W*+(?:answer\s*+:\s*+)?no decomposition\b", re.IGNORECASE)
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _ENDED = ("?", ".", "!", ":", '?"', "?)", "?*", "?”")
@@ -43,16 +45,17 @@ _NEXT_QUESTION = re.compile(r"(?<=\?)\s+(?=[A-Z#])")
 
 def parse_decomposition(output: str, cap: int | None = None) -> Decomposition:
     """Read the subquestions of a decomposer's raw output, the first `cap` of them (None keeps all)."""
-    text = visible(_THINKING.sub("", output)).strip()[:LONGEST_OUTPUT]
+    text = visible(_THINKING.sub("", output)).strip()
     if _NONE.match(text):
         return Decomposition((), "none", output)
-    pieces = [piece for line in text.splitlines() for piece in _split_inline(line.strip())]
+    pieces = [piece for line in text[:LONGEST_OUTPUT].splitlines() for piece in _split_inline(line.strip())]
     marked = [bool(piece and _MARKER.match(piece)) for piece in pieces]
     items = _marked_items(pieces, marked) if any(marked) else _unmarked_items(pieces)
     if not items:
         return Decomposition((), "unparsed", output)
     kept = items if cap is None else items[:cap]
-    return Decomposition(tuple(kept), "ok", output, dropped=len(items) - len(kept))
+    dropped = len(items) - len(kept) + sum(1 for _ in _MARKED_LINE.finditer(text, LONGEST_OUTPUT))
+    return Decomposition(tuple(kept), "ok", output, dropped)
 
 
 def _strip_markers(text: str) -> str:
