@@ -39,10 +39,11 @@ from fractionate.planning.protocol import Options
 from fractionate.planning.runs import DistillationRuns, SupervisedRuns
 
 VOCABULARY = 512
-HELD_OUT = 512
-"""Sequences that nobody is trained on."""
-STUDENT_TEXT = 16_000
+HELD_OUT = 1536
+"""Sequences that every loss is measured on; they are of files that nobody is trained on."""
+STUDENT_TEXT = 33_000
 """The sequence that students' text begins at: behind all that a teacher sees."""
+HELD_OUT_FILES = 40
 MILLION = 1_000_000
 SHAPES = {"25k": (2, 32), "83k": (3, 48), "147k": (3, 64), "442k": (4, 96), "1.2M": (6, 128)}
 TEACHERS = (("25k", 0.75), ("147k", 1.5), ("442k", 2.0), ("1.2M", 2.0))
@@ -83,10 +84,10 @@ def plan() -> list[Run]:
 
 
 def corpus(out: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the tokens to train on, those of files held out, and a digest of the text."""
-    kept = out / "tokens.npz"
+    """Return the text to train on, shuffled, and that of files held out, both (sequences, CONTEXT + 1); and its digest."""
+    kept = out / "text.npz"
     if not kept.is_file():
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
         root = Path(sysconfig.get_path("stdlib"))
         skipped = {"site-packages", "test", "tests", "idle_test", "lib2to3"}
@@ -94,19 +95,25 @@ def corpus(out: Path) -> tuple[np.ndarray, np.ndarray, str]:
         files.sort(key=lambda path: hashlib.sha256(str(path.relative_to(root)).encode()).digest())
         texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
         tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet, show_progress=False)
-        tokenizer.train_from_iterator(texts[:200], trainer)
+        tokenizer.train_from_iterator(texts[HELD_OUT_FILES:], trainer)
         ids = [np.array(tokenizer.encode(text).ids, np.uint16) for text in texts]
-        ends = np.cumsum([len(one) for one in ids])
-        cut = int(np.searchsorted(ends, HELD_OUT * CONTEXT + 1)) + 1
+        held_out, rest = (_shuffled(np.concatenate(part)) for part in (ids[:HELD_OUT_FILES], ids[HELD_OUT_FILES:]))
         digest = hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
-        size_mb = sum(map(len, texts)) / 1e6
-        print(f"{len(files)} files, {size_mb:.1f} MB, {ends[-1]:,} tokens, {tokenizer.get_vocab_size()} kinds, {digest}")
-        np.savez(kept, train=np.concatenate(ids[cut:]), held_out=np.concatenate(ids[:cut]), digest=digest)
+        print(f"{len(files)} files, {sum(map(len, texts)) / 1e6:.1f} million characters, {sum(map(len, ids)):,} tokens, "
+              f"{len(rest):,} and {len(held_out):,} sequences, digest {digest}")  # fmt: skip
+        np.savez(kept, train=rest, held_out=held_out[:HELD_OUT], digest=digest)
     with np.load(kept) as arrays:
         return arrays["train"], arrays["held_out"], str(arrays["digest"])
+
+
+def _shuffled(tokens: np.ndarray) -> np.ndarray:
+    """Return the tokens as sequences that overlap by one, in random order: neighbours of one file are too much alike."""
+    count = (len(tokens) - 1) // CONTEXT
+    rows = np.stack([tokens[row * CONTEXT : (row + 1) * CONTEXT + 1] for row in range(count)])
+    return rows[np.random.default_rng(0).permutation(count)]
 
 
 class Laboratory:
@@ -115,7 +122,7 @@ class Laboratory:
     def __init__(self, out: Path, deadline: float) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self.out, self.deadline = out, deadline
-        self.tokens, self.held_out, self.digest = corpus(out)
+        self.text, self.held_out, self.digest = corpus(out)
         self._file = out / "runs.jsonl"
 
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -130,15 +137,17 @@ class Laboratory:
         torch.manual_seed(run.seed)
         model = Transformer(layers, width, VOCABULARY)
         told = self._told(run.teacher) if run.teacher else None
-        text = self.tokens if run.role == "teacher" else self.tokens[STUDENT_TEXT * CONTEXT :]
+        begin = 0 if run.role == "teacher" else STUDENT_TEXT
+        text = self.text[begin : begin + run.sequences]
+        if len(text) < run.sequences:
+            raise SystemExit(f"{run.name}: the text is too short by {run.sequences - len(text)} sequences")
         if run.seed:
             # Another seed also sees its text in another order.
             order = np.random.default_rng(run.seed).permutation(run.sequences)
-            text = _ordered(text, order)
-            told = told if told is None else told[order]
+            text, told = text[order], None if told is None else told[order]
         checkpoint = self.out / f"{run.name}.pt"
-        seconds = train(model, text, run.sequences, learning_rate(width), checkpoint, self.deadline, told)
-        loss = evaluate(model, self.held_out, HELD_OUT)
+        seconds = train(model, text, learning_rate(width), checkpoint, self.deadline, told)
+        loss = evaluate(model, self.held_out)
         if run.role == "teacher":
             torch.save(model.state_dict(), self.out / f"teacher-{run.shape}.weights")
         row = {"name": run.name, **asdict(run), "params": size(layers, width), "tokens": run.sequences * CONTEXT}
@@ -157,14 +166,8 @@ class Laboratory:
             model = Transformer(layers, width, VOCABULARY)
             model.load_state_dict(torch.load(self.out / f"teacher-{teacher}.weights"))
             most = max(Run("student", *student).sequences for student in STUDENTS)
-            write_log_probabilities(model, self.tokens[STUDENT_TEXT * CONTEXT :], most, path)
+            write_log_probabilities(model, self.text[STUDENT_TEXT : STUDENT_TEXT + most], path)
         return np.load(path, mmap_mode="r")
-
-
-def _ordered(text: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return the text with its sequences in another order. Each keeps its tokens, but its last one's successor changes."""
-    whole = text[: len(order) * CONTEXT].reshape(-1, CONTEXT)
-    return np.concatenate([whole[order].ravel(), text[:1]])
 
 
 def pilot(laboratory: Laboratory) -> None:
@@ -175,8 +178,8 @@ def pilot(laboratory: Laboratory) -> None:
             torch.manual_seed(100)
             model = Transformer(layers, width, VOCABULARY)
             checkpoint = laboratory.out / "pilot.pt"
-            train(model, laboratory.tokens, 1600, factor * learning_rate(width), checkpoint, float("inf"))
-            loss = evaluate(model, laboratory.tokens[14_000 * CONTEXT :], 256)
+            train(model, laboratory.text[:3200], factor * learning_rate(width), checkpoint, float("inf"))
+            loss = evaluate(model, laboratory.text[30_000:30_512])
             print(f"{shape}: {factor:g} x {learning_rate(width):.2g}: {loss:.4f}", flush=True)
 
 
@@ -217,9 +220,17 @@ def _losses(students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher
     heads = " | ".join(f"{name}, {value:.4f}" for name, value in teacher_loss.items())
     lines = [f"| student | tokens | alone | {heads} |", "|---" * (3 + len(teacher_loss)) + "|"]
     for shape, million in STUDENTS:
-        cells = [row["loss"] for row in alone if (row["role"], row["shape"], row["million"]) == ("supervised", shape, million)]
+        cells = [
+            row["loss"]
+            for row in alone
+            if (row["role"], row["shape"], row["million"]) == ("supervised", shape, million)
+        ]
         for teacher in teacher_loss:
-            cells += [row["loss"] for row in students if (row["shape"], row["million"], row["teacher"]) == (shape, million, teacher)]
+            cells += [
+                row["loss"]
+                for row in students
+                if (row["shape"], row["million"], row["teacher"]) == (shape, million, teacher)
+            ]
         lines.append(f"| {shape} | {million:g}M | " + " | ".join(f"{cell:.4f}" for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -237,12 +248,13 @@ def _without_teacher(runs: DistillationRuns, supervised: Fit, value: float) -> s
     return f"rms {np.sqrt(np.mean(errors**2)):.2%}, mean {errors.mean():+.2%}"
 
 
-def _gaps(
-    students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit
-) -> str:
+def _gaps(students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit) -> str:
     from fractionate.planning.predict import lowest_teacher_loss
 
-    lines = ["| student | tokens | best measured teacher | second | strongest less best | law's best L_T |", "|---" * 6 + "|"]
+    lines = [
+        "| student | tokens | best measured teacher | second | strongest less best | law's best L_T |",
+        "|---" * 6 + "|",
+    ]
     strongest = min(teacher_loss, key=lambda name: teacher_loss[name])
     for shape, million in STUDENTS:
         found = {row["teacher"]: row for row in students if (row["shape"], row["million"]) == (shape, million)}

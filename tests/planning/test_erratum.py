@@ -35,7 +35,7 @@ def test_the_correction_is_a_unit_tokens_in_thousands():
 
 @pytest.mark.parametrize(("params", "loss", "share"), [(5e8, 2.4, 0.77), (1e10, 2.2, 0.45)])
 def test_the_paper_s_statements_on_compute_follow_from_the_corrected_law_only(params, loss, share):
-    """"About 3/4" and "about 1/2" of the compute of supervised training, the teacher's logits being paid for."""
+    """ "About 3/4" and "about 1/2" of the compute of supervised training, the teacher's logits being paid for."""
 
     def ratio(name):
         setting = Setting(params, 1e21, SCENARIOS["teacher-inference"], coefficients=SETS[name])

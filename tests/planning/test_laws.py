@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fractionate.errors import UsageError
-from fractionate.planning import SETS, Architecture, OutsideFittedRange, best_teacher_loss, student_loss, supervised_loss
+from fractionate.planning import (
+    SETS,
+    Architecture,
+    OutsideFittedRange,
+    best_teacher_loss,
+    student_loss,
+    supervised_loss,
+)
 from fractionate.planning.flops import SIGMA_VOCABULARY
 from fractionate.planning.laws import as_dict
 from planning.published import TEACHER_LOSSES, TEACHERS, UNIT_VECTORS

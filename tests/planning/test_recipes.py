@@ -80,8 +80,8 @@ def test_crossovers_grow_with_the_student(scenario):
 
 
 def test_a_teacher_for_one_student_does_not_pay_but_for_many_it_does():
-    one = Setting(1e9, 1e21, SCENARIOS["both"])
-    alone, many = recipe(one), recipe(replace(one, students=100))
+    one = Setting(1e10, 1e21, SCENARIOS["both"])
+    alone, many = recipe(one), recipe(replace(one, students=1000))
     assert alone.student_loss > alone.supervised_loss
     assert many.student_loss < alone.student_loss
     assert many.student_loss < many.supervised_loss

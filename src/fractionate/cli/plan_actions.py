@@ -38,7 +38,7 @@ def power(args: argparse.Namespace) -> None:
 
 def law(args: argparse.Namespace) -> None:
     """Say which loss one student reaches."""
-    coefficients = saved.coefficients(args.coefficients)
+    coefficients = saved.load_coefficients(args.coefficients)
     teacher_loss = _teacher_loss(args, coefficients)
     if args.plot:
         _ = coefficients.distilled
@@ -119,7 +119,7 @@ def _settings(args: argparse.Namespace) -> list[Setting]:
         architecture=Architecture(
             float(positive("context", args.context)), float(positive("vocabulary", args.vocabulary))
         ),
-        coefficients=saved.coefficients(args.coefficients),
+        coefficients=saved.load_coefficients(args.coefficients),
     )
     names = SCENARIO_NAMES if args.scenario == "all" else (args.scenario,)
     settings = [replace(base, scenario=SCENARIOS[name]) for name in names]
@@ -144,7 +144,7 @@ def _given_teacher(args: argparse.Namespace) -> Teacher | None:
 def _inner_law(args: argparse.Namespace, options: Options) -> Fit | CoefficientSet:
     """Return the supervised law that a distillation law is fitted over."""
     if args.supervised is None:
-        return saved.coefficients(args.coefficients)
+        return saved.load_coefficients(args.coefficients)
     runs = read_runs(args.supervised, SUPERVISED)
     assert isinstance(runs, SupervisedRuns)
     return fit_supervised(runs, options, _state(args, args.supervised))

@@ -12,7 +12,7 @@ from fractionate.errors import UsageError
 from fractionate.planning.checks import positive
 from fractionate.planning.choice import advantage, crossover_range, least_compute, least_supervised_compute
 from fractionate.planning.coefficients import CoefficientSet
-from fractionate.planning.power import Design, design_effect, power, questions_needed
+from fractionate.planning.power import Design, design_effect, power_at, questions_needed
 from fractionate.planning.predict import best_teacher_loss, checked_teacher_loss
 from fractionate.planning.recipes import Recipe, Setting, recipe, spread
 
@@ -141,8 +141,8 @@ def power_for(design: Design, target: float, cluster_size: float, cluster_correl
         "questions": math.ceil(independent * effect - 1e-9),
         "independent_questions": independent,
         "design_effect": effect,
-        "power": power(design, independent),
+        "power": power_at(design, independent),
         "target_power": target,
         **asdict(design),
-        "table": [{"questions": math.ceil(n * effect), "power": power(design, int(n))} for n in table],
+        "table": [{"questions": math.ceil(n * effect), "power": power_at(design, int(n))} for n in table],
     }

@@ -59,7 +59,7 @@ class BreakEven:
     """Where it is as small; None where it may be no saving at all."""
 
 
-def break_even(bill: Bill, saving: Saving) -> BreakEven:
+def pay_back(bill: Bill, saving: Saving) -> BreakEven:
     """Return after how many questions the saving has paid the bill, with the interval that the saving's gives."""
     return BreakEven(*(_paid_back(bill.usd, rate) for rate in (saving.usd_per_1000, saving.high, saving.low)))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fractionate.errors import UsageError, missing_extra
 from fractionate.files import write_bytes
-from fractionate.planning.break_even import VOLUMES, Bill, Saving, break_even, saved
+from fractionate.planning.break_even import VOLUMES, Bill, Saving, pay_back, saved
 from fractionate.planning.coefficients import CoefficientSet
 from fractionate.planning.curve import LearningCurve
 from fractionate.planning.fit import Fit
@@ -164,7 +164,7 @@ def break_even_lines(bill: Bill, savings: Mapping[str, Saving]) -> Figure:
         colour = (_BLUE, _ORANGE, _GREY)[number % 3]
         axes.plot(questions, values, color=colour, linestyle=_DASHES[(number // 3) % len(_DASHES)], label=pair)
         axes.fill_between(questions, low, high, color=colour, alpha=0.15, linewidth=0)
-        paid = break_even(bill, saving).questions
+        paid = pay_back(bill, saving).questions
         if paid:
             axes.plot(paid, 0, "o", color=colour)
     axes.axhline(0, color=_GREY, linewidth=0.8)

@@ -70,7 +70,7 @@ def design_effect(cluster_size: float, cluster_correlation: float) -> float:
     return 1 + (cluster_size - 1) * share("cluster_correlation", cluster_correlation)
 
 
-def power(design: Design, questions: int) -> float:
+def power_at(design: Design, questions: int) -> float:
     """Return the probability that so many independent questions show the candidate to be non-inferior."""
     from scipy.stats import binom
 
@@ -98,7 +98,7 @@ def questions_needed(design: Design, target: float = 0.80) -> int:
         raise UsageError(f"power must lie between 0 and 1, not {target:g}")
     design.checked()
     high = 8
-    while power(design, high) < target:
+    while power_at(design, high) < target:
         high *= 2
         if high > MOST_QUESTIONS:
             raise UsageError(
@@ -107,10 +107,10 @@ def questions_needed(design: Design, target: float = 0.80) -> int:
     low = high // 2
     while high - low > max(1, low // 400):
         middle = (low + high) // 2
-        low, high = (middle, high) if power(design, middle) < target else (low, middle)
+        low, high = (middle, high) if power_at(design, middle) < target else (low, middle)
     step = max(1, high // 400)
     ahead = range(max(1, high - 20 * step), high + 60 * step, step)
-    short = [n for n in ahead if power(design, n) < target]
+    short = [n for n in ahead if power_at(design, n) < target]
     return short[-1] + step if short else max(1, high - 20 * step)
 
 

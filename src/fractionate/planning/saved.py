@@ -26,7 +26,7 @@ def write(fit: Fit, path: Path) -> None:
     write_text(json.dumps(fit.as_dict() | {"draws": kept}) + "\n", path)
 
 
-def coefficients(name: str) -> CoefficientSet:
+def load_coefficients(name: str) -> CoefficientSet:
     """Return a set by its name, or from a file that `plan fit` wrote. Raises UsageError where it is neither."""
     path = Path(name)
     if path.suffix.lower() != ".json":
