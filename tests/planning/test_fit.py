@@ -185,7 +185,7 @@ def test_parts_of_other_runs_are_not_taken(tmp_path):
 
 
 def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
-    with pytest.raises(FractionateError, match="cannot be written .*--state"):
+    with pytest.raises(FractionateError, match=r"cannot be written .*--state"):
         Journal(tmp_path / "no" / "folder" / "state", "mine")
 
 

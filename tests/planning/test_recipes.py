@@ -126,7 +126,7 @@ def test_the_least_compute_for_a_loss_is_the_budget_that_reaches_it():
     setting = Setting(5e8, 1e21, SCENARIOS["both"])
     compute = least_compute(setting, 2.5)
     assert recipe(replace(setting, compute=compute)).student_loss == pytest.approx(2.5, abs=1e-4)
-    with pytest.raises(UsageError, match="no budget brings a student of 5e\\+08 parameters to a loss of 1.5"):
+    with pytest.raises(UsageError, match=r"no budget brings a student of 5e\+08 parameters to a loss of 1\.5"):
         least_compute(setting, 1.5)
 
 

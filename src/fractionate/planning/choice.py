@@ -124,12 +124,12 @@ def _loss_at_size(setting: Setting, params: float) -> float:
 
 
 def _recipe_loss(setting: Setting, compute: float) -> float:
-    return float(solve(setting, np.array([compute]), endless=True).loss[0])
+    return float(solve(setting, np.array([compute]), rough=True).loss[0])
 
 
 def _lead(setting: Setting, budgets: Array) -> Array:
     """Return by how many nats per token the best recipe is below supervised training, by budget."""
-    return supervised(setting, budgets)[0] - solve(setting, budgets, endless=True).loss
+    return supervised(setting, budgets)[0] - solve(setting, budgets, rough=True).loss
 
 
 def _root(setting: Setting, low: float, high: float) -> float:

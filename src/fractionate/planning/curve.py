@@ -124,10 +124,8 @@ def learning_curve(amounts: ArrayLike, outcomes: ArrayLike, groups: ArrayLike | 
     beforehand = -0.5 * (spreads / TYPICAL_SPREAD) ** 2 + np.log(_widths(spreads))
     beforehand += np.log(np.where(floors == 0, WITHOUT_FLOOR, (1 - WITHOUT_FLOOR) / (len(FLOORS) - 1)))
     # An error above 1 anywhere that was measured is none.
-    possible = (level > 0) & (level * shape.max(axis=1) <= 1 + 1e-9)
-    if not possible.any():
-        possible = level > 0
-    logarithm = np.where(possible, evidence + beforehand, -np.inf)
+    possible = level * shape.max(axis=1) <= 1 + 1e-9
+    logarithm = np.where(possible | ~possible.any(), evidence + beforehand, -np.inf)
     weights = np.exp(logarithm - logarithm.max())
     possibilities = _Possibilities(floors, exponents, spreads, weights / weights.sum(), level, 1 / precision)
     return LearningCurve(x, 1 - error, error, covariance, possibilities)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from fractionate.planning.coefficients import CoefficientSet
 from fractionate.planning.curve import LearningCurve
 from fractionate.planning.fit import Fit
 from fractionate.planning.flops import TRAINING_PASSES
-from fractionate.planning.recipes import LEAST, MOST, Setting, Teacher, solve, supervised
+from fractionate.planning.recipes import LEAST, MOST, Setting, losses_with, solve, supervised
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +91,7 @@ def recipes(settings: Sequence[Setting]) -> Figure:
         sizes, losses = _isoflop(setting)
         axes[0].plot(sizes, _finite(losses), **style)
         budgets = np.geomspace(setting.compute / 1e4, setting.compute * 1e4, 121)
-        above = solve(setting, budgets, endless=True).loss - supervised(setting, budgets)[0]
+        above = solve(setting, budgets, rough=True).loss - supervised(setting, budgets)[0]
         axes[1].plot(budgets, _finite(above), **style)
     axes[1].axhline(0, color=_ORANGE, label="supervised")
     axes[1].axvline(settings[0].compute, color=_GREY, linewidth=0.8)
@@ -107,15 +106,11 @@ def recipes(settings: Sequence[Setting]) -> Figure:
 
 def _isoflop(setting: Setting) -> tuple[Array, Array]:
     """Return sizes of teachers and the student's loss with each, its tokens being chosen as well as they can be."""
-    sizes = np.geomspace(max(LEAST, setting.student_params / 100), setting.student_params * 1000, 61)
-    losses = []
-    for size in sizes:
-        own = TRAINING_PASSES * float(setting.architecture.forward(size)) / setting.students
-        most = 0.999 * (setting.compute - setting.serving) / own if setting.scenario.pretraining else MOST
-        tokens = np.geomspace(LEAST, max(most, 2 * LEAST), 121)
-        tried = [replace(setting, teacher=Teacher(float(size), tokens=float(one))) for one in tokens]
-        losses.append(min(float(solve(one).loss[0]) for one in tried))
-    return sizes, np.array(losses)
+    sizes = np.geomspace(max(LEAST, setting.student_params / 100), setting.student_params * 1000, 121)
+    own = TRAINING_PASSES * setting.architecture.forward(sizes) / setting.students
+    most = np.where(setting.scenario.pretraining, 0.999 * (setting.compute - setting.serving) / own, MOST)
+    tokens = np.geomspace(np.full(len(sizes), LEAST), np.maximum(most, 2 * LEAST), 201)
+    return sizes, losses_with(setting, sizes, tokens).min(axis=0)
 
 
 def fit(found: Fit, measured: Array, teacher_loss: Array | None) -> Figure:

@@ -109,9 +109,11 @@ def questions_needed(design: Design, target: float = 0.80) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if power_at(design, middle) < target else (low, middle)
     step = max(1, high // 400)
-    ahead = range(max(1, high - 20 * step), high + 60 * step, step)
+    coarse = [n for n in range(high, high + 40 * step, step) if power_at(design, n) < target]
+    near = coarse[-1] if coarse else high
+    ahead = range(max(1, near - 2 * step), near + max(40, 2 * step))
     short = [n for n in ahead if power_at(design, n) < target]
-    return short[-1] + step if short else max(1, high - 20 * step)
+    return short[-1] + 1 if short else ahead[0]
 
 
 def _least_wins(discordant: NDArray[np.int64], n: int, design: Design) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fractionate.errors import UsageError
-from fractionate.planning.checks import not_negative, positive
+from fractionate.planning.checks import Values, not_negative, positive
 from fractionate.planning.coefficients import SETS, CoefficientSet
 from fractionate.planning.flops import (
     DEFAULT_ARCHITECTURE,
@@ -149,7 +149,7 @@ def supervised(setting: Setting, compute: Array | None = None) -> tuple[Array, A
     return np.ravel(loss), np.broadcast_to(tokens, np.shape(loss)).ravel()
 
 
-def solve(setting: Setting, compute: Array | None = None, *, endless: bool = False) -> _Found:
+def solve(setting: Setting, compute: Array | None = None, *, rough: bool = False) -> _Found:
     """Return the optima by row: of each draw of the coefficients, or of each of several budgets.
 
     Rows that no recipe fits have an infinite loss. With `endless`, a teacher whose training is not paid for keeps as
@@ -167,9 +167,9 @@ def solve(setting: Setting, compute: Array | None = None, *, endless: bool = Fal
         affordable = (cost <= np.ravel(budget) * (1 + 1e-9)) & np.isfinite(free.loss)
         if affordable.all():
             return free
-        searched = _search(setting, budget, endless)
+        searched = _search(setting, budget, rough)
         return _Found(*(np.where(affordable, one, other) for one, other in zip(free, searched, strict=True)))
-    return _search(setting, budget, endless)
+    return _search(setting, budget, rough)
 
 
 def _rows(setting: Setting, compute: Array | None) -> Array:
@@ -204,7 +204,7 @@ def cheapest_teacher(teacher_loss: Array, setting: Setting) -> tuple[Array, Arra
     return np.exp(log_n), np.asarray(law.tokens_for(np.exp(log_n), teacher_loss))
 
 
-def _search(setting: Setting, budget: Array, endless: bool) -> _Found:
+def _search(setting: Setting, budget: Array, rough: bool) -> _Found:
     """Return the optima where the teacher costs something."""
     coefficients, paid = setting.coefficients, setting.scenario
 
@@ -216,9 +216,9 @@ def _search(setting: Setting, budget: Array, endless: bool) -> _Found:
 
     # A teacher whose pretraining is not paid for is best with endless data: only its size is searched.
     most = None if paid.pretraining else math.log(MOST)
-    log_n, log_d, _ = _refined(lambda n, d: outcome(n, d)[0], len(budget), fixed_tokens=most)
+    log_n, log_d, _ = _refined(lambda n, d: outcome(n, d)[0], len(budget), fixed_tokens=most, rough=rough)
     loss, d_s, teacher_loss = outcome(log_n, log_d)
-    if most is not None and not endless:
+    if most is not None and not rough:
         log_d = _fewest_tokens(lambda d: outcome(log_n, d)[0], loss, log_d)
         loss, d_s, teacher_loss = outcome(log_n, log_d)
     return _Found(*(np.ravel(one) for one in (loss, d_s, np.exp(log_n), np.exp(log_d), teacher_loss)))
@@ -239,7 +239,14 @@ def _with_teacher(setting: Setting, budget: Array, teacher: Teacher) -> _Found:
     return _Found(*(np.ravel(one) for one in (loss, d_s, n_t, d_t, teacher_loss)))
 
 
-def _tokens_left(setting: Setting, budget: Array, teacher_params: Array, teacher_tokens: Array) -> Array:
+def losses_with(setting: Setting, teacher_params: Array, teacher_tokens: Array) -> Array:
+    """Return the student's loss with each teacher (they broadcast), the rest of the budget going into its own tokens."""
+    budget = np.float64(setting.compute - setting.serving)
+    teacher_loss = np.asarray(setting.coefficients.supervised.loss(teacher_params, teacher_tokens))
+    return _loss(setting, _tokens_left(setting, budget, teacher_params, teacher_tokens), teacher_loss)
+
+
+def _tokens_left(setting: Setting, budget: Values, teacher_params: Array, teacher_tokens: Array) -> Array:
     """Return the student's tokens that the rest of the budget pays for, within the data at hand."""
     teacher_pass = setting.architecture.forward(teacher_params)
     pretraining = setting.scenario.pretraining * TRAINING_PASSES * teacher_pass * teacher_tokens / setting.students
@@ -271,7 +278,7 @@ def _bill(setting: Setting, student_tokens: ArrayLike, teacher_params: ArrayLike
 
 
 def _refined(
-    objective: Callable[[Array, Array], Array], rows: int, fixed_tokens: float | None
+    objective: Callable[[Array, Array], Array], rows: int, fixed_tokens: float | None, rough: bool = False
 ) -> tuple[Array, Array, Array]:
     """Return (log N_T, log D_T, objective) of the minimum, by row, (rows, 1, 1), by grids around the best so far."""
     low, high = math.log(LEAST), math.log(MOST)
@@ -279,8 +286,8 @@ def _refined(
     log_d = np.full((rows, 1, 1), (low + high) / 2 if fixed_tokens is None else fixed_tokens)
     best = np.full((rows, 1, 1), np.inf)
     reach = (high - low) / 2
-    for turn in range(_ROUNDS):
-        size = _FINE if turn else _COARSE
+    for turn in range(_ROUNDS // 2 if rough else _ROUNDS):
+        size = _FINE if turn else (_COARSE // 2 if rough else _COARSE)
         steps = np.linspace(-reach, reach, size)
         n = np.clip(log_n + steps[None, :, None], low, high)
         d = log_d if fixed_tokens is not None else np.clip(log_d + steps[None, None, :], low, high)
