@@ -1,7 +1,6 @@
 """`fractionate plan` on the real command line."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -67,7 +66,8 @@ def test_law_without_a_teacher_and_with_one_by_its_training(capsys):
     alone = answered(capsys, *arguments, "--coefficients", "chinchilla")
     assert alone["student_loss"] is None
     trained = answered(capsys, *arguments, "--teacher-params", 7e9, "--teacher-tokens", 1.4e11)
-    assert trained["teacher_loss"] == pytest.approx(1.9950, abs=0.01)
+    by_hand = 1.220 + (3355 * 7e9**-0.408 + 18186 * 1.4e11**-0.431) ** 0.452
+    assert trained["teacher_loss"] == pytest.approx(by_hand)
     assert trained["student_loss"] > trained["best_student_loss"]
 
 
@@ -106,7 +106,7 @@ def test_power(capsys):
     answer = answered(capsys, "power", "--margin", 0.05, "--discordance", 0.2)
     assert 600 < answer["questions"] < 680
     assert answer["power"] >= 0.8
-    clustered = answered(capsys, "power", "--margin", 0.05, "--accuracy", 0.7, "--correlation", 0.5, "--cluster-size", 8,
+        ("law --student-params 1 --student-tokens 1 --teacher-params 1e9", "by --teacher-params and --teacher-tokens"),
                          "--cluster-correlation", 0.1)  # fmt: skip
     assert clustered["discordance"] == pytest.approx(0.21)
     assert clustered["questions"] == pytest.approx(1.7 * clustered["independent_questions"], abs=1)
@@ -168,21 +168,20 @@ def test_fit_of_a_supervised_law_in_words(capsys, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_resumes(tmp_path):
-    runs = csv_of(distillation_runs(60, 0.002), tmp_path / "runs.csv")
-    command = [sys.executable, "-m", "fractionate", "plan", "fit", str(runs), "--resamples", "16", "--json"]
+    runs = csv_of(supervised_runs(60, 0.002), tmp_path / "runs.csv")
+    command = [sys.executable, "-m", "fractionate", "plan", "fit", str(runs), "--resamples", "2000", "--json"]
     state = tmp_path / "runs.csv.fit-state"
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
-    for _ in range(600):
-        if state.is_file() and state.read_text().count("\n") > 8:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if state.is_file() and state.read_text().count("\n") > 2:
             break
-        time.sleep(0.05)
+        time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "the same command resumes" in err
-    kept = state.read_text().count("\n")
-    assert kept > 8
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
+    assert state.read_text().count("\n") > 2
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "parts were done before" in done.stderr
     assert json.loads(done.stdout)["points"] == 60
     assert not state.exists()

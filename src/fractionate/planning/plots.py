@@ -18,6 +18,7 @@ from fractionate.planning.coefficients import CoefficientSet
 from fractionate.planning.curve import LearningCurve
 from fractionate.planning.fit import Fit
 from fractionate.planning.flops import TRAINING_PASSES
+from fractionate.planning.predict import best_teacher_loss
 from fractionate.planning.recipes import LEAST, MOST, Setting, losses_with, solve, supervised
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def check_path(path: Path) -> None:
     """Raise UsageError where a plot cannot go to that file: called before the work, not after it."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"a plot is written as {' or '.join(SUFFIXES)}, not as {path.suffix or path.name!r}: change --plot"
+            f"a plot is written as {' or '.join(SUFFIXES)}, not as {path.suffix or path.name}: change --plot"
         )
     if not path.absolute().parent.is_dir():
         raise UsageError(f"{path.absolute().parent} is no folder: make it first, or change --plot")
@@ -67,8 +68,8 @@ def capacity_gap(params: float, tokens: float, teacher_loss: float | None, coeff
     low, high = coefficients.ranges.get("teacher_loss", (-math.inf, math.inf))
     if math.isfinite(low):
         axes.axvspan(low, high, color=_GREY, alpha=0.12, linewidth=0, label="fitted range")
-    at = int(np.argmin(losses))
-    axes.plot(teachers[at], losses[at], "o", color=_BLUE, label=f"best teacher, {teachers[at]:.3f}")
+    best = float(best_teacher_loss(params, tokens, coefficients))
+    axes.plot(best, float(law.loss(params, tokens, best, own)), "o", color=_BLUE, label=f"best teacher, {best:.3f}")
     if teacher_loss is not None:
         given = float(law.loss(params, tokens, teacher_loss, own))
         axes.plot(teacher_loss, given, "s", color=_ORANGE, label=f"this teacher, {teacher_loss:.3f} → {given:.3f}")

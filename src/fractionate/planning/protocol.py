@@ -27,7 +27,7 @@ LARGEST_SHARE = 0.2
 """The share of runs, those of most compute, that the law is also asked to foretell from the others."""
 _CHUNK = 48_000
 """Runs times sets of parameters at a time: what a core's cache takes well."""
-_STARTS_A_BLOCK, _RESAMPLES_A_BLOCK = 2400, 256
+_STARTS_A_BLOCK, _ENDED_A_BLOCK, _RESAMPLES_A_BLOCK = 2400, 120, 256
 _SCREENED_ROUNDS, _SCREENED_RUNS, _KEPT = 6, 128, 12
 _HELD_OUT_STARTS = 160
 _EVIDENCE_FLOOR = 1e-12
@@ -96,16 +96,21 @@ def _from_grid(curve: Curve, free: NDArray[np.bool_], options: Options, journal:
     grid = grid[np.random.default_rng([options.seed, 0x67726964]).permutation(len(grid))]
     blocks = -(-len(grid) // _STARTS_A_BLOCK)
 
-    def work(number: int, stop: threading.Event) -> Minimum:
-        mine = grid[number * _STARTS_A_BLOCK : (number + 1) * _STARTS_A_BLOCK]
+    def begin(number: int, stop: threading.Event) -> Minimum:
+        mine = grid[number * _STARTS_A_BLOCK : (number + 1) * _STARTS_A_BLOCK].astype(np.float32)
         if options.whole_grid:
-            ended = _in_chunks(curve.cast(np.float32), mine.astype(np.float32), None, free, 80, stop)
-        else:
-            few = _thinned(curve, options.seed).cast(np.float32)
-            ended = _in_chunks(few, mine.astype(np.float32), None, free, _SCREENED_ROUNDS, stop)
-        return _in_chunks(curve, ended.best(_KEPT).theta, None, free, 200, stop).best(2)
+            return _in_chunks(curve.cast(np.float32), mine, None, free, 80, stop).best(_KEPT)
+        few = _thinned(curve, options.seed).cast(np.float32)
+        return _in_chunks(few, mine, None, free, _SCREENED_ROUNDS, stop).best(_KEPT)
 
-    return Minimum.joined(run_blocks("grid of starts", blocks, work, journal, options.say, options.workers))
+    begun = Minimum.joined(run_blocks("grid of starts", blocks, begin, journal, options.say, options.workers))
+
+    def end(number: int, stop: threading.Event) -> Minimum:
+        mine = begun.theta[number * _ENDED_A_BLOCK : (number + 1) * _ENDED_A_BLOCK]
+        return _in_chunks(curve, mine, None, free, 200, stop).best(2)
+
+    blocks = -(-len(begun.theta) // _ENDED_A_BLOCK)
+    return Minimum.joined(run_blocks("best starts", blocks, end, journal, options.say, options.workers))
 
 
 def _best(curve: Curve, found: Minimum, free: NDArray[np.bool_]) -> Minimum:

@@ -152,8 +152,8 @@ def supervised(setting: Setting, compute: Array | None = None) -> tuple[Array, A
 def solve(setting: Setting, compute: Array | None = None, *, rough: bool = False) -> _Found:
     """Return the optima by row: of each draw of the coefficients, or of each of several budgets.
 
-    Rows that no recipe fits have an infinite loss. With `endless`, a teacher whose training is not paid for keeps as
-    many tokens as the bounds allow. Checks nothing.
+    Rows that no recipe fits have an infinite loss. A `rough` search, for curves and roots, is right to a millionth of
+    the loss, and leaves a teacher whose training is not paid for as many tokens as the bounds allow. Checks nothing.
     """
     budget = _rows(setting, compute) - setting.serving
     if setting.teacher is not None:
@@ -240,7 +240,7 @@ def _with_teacher(setting: Setting, budget: Array, teacher: Teacher) -> _Found:
 
 
 def losses_with(setting: Setting, teacher_params: Array, teacher_tokens: Array) -> Array:
-    """Return the student's loss with each teacher (they broadcast), the rest of the budget going into its own tokens."""
+    """Return the student's loss with each teacher (they broadcast); the rest of the budget buys its own tokens."""
     budget = np.float64(setting.compute - setting.serving)
     teacher_loss = np.asarray(setting.coefficients.supervised.loss(teacher_params, teacher_tokens))
     return _loss(setting, _tokens_left(setting, budget, teacher_params, teacher_tokens), teacher_loss)
