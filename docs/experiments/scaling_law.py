@@ -4,10 +4,10 @@
     python docs/experiments/scaling_law.py --pilot                       # the learning rates
 
 Trains teachers, then students of several sizes and token counts: without a teacher, and on the whole softmax of each
-teacher. The text is the source code of Python's standard library (its tests left out), cut into 512 kinds of byte pairs;
-students see other text than teachers, everybody sees it once, and the loss is of files that nobody saw. One JSON line per
-finished run; a run that does not fit into --minutes is kept half done. Once all are there: fits both laws with
-`fractionate.planning`, holds runs out, and prints the tables of the page.
+teacher. The text is the source code of Python's standard library (its tests left out), cut into 512 kinds of byte
+pairs; students see other text than teachers, everybody sees it once, and the loss is of files that nobody saw. One
+JSON line per finished run; a run that does not fit into --minutes is kept half done. Once all are there: fits both
+laws with `fractionate.planning`, holds runs out, and prints the tables of the page.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def plan() -> list[Run]:
 
 
 def corpus(out: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the text to train on, shuffled, and that of files held out, both (sequences, CONTEXT + 1); and its digest."""
+    """Return the text to train on, shuffled, and that of files held out, both (sequences, CONTEXT + 1); and its
+    digest."""
     kept = out / "text.npz"
     if not kept.is_file():
         from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -110,7 +111,8 @@ def corpus(out: Path) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def _shuffled(tokens: np.ndarray) -> np.ndarray:
-    """Return the tokens as sequences that overlap by one, in random order: neighbours of one file are too much alike."""
+    """Return the tokens as sequences that overlap by one, in random order: neighbours of one file are too much
+    alike."""
     count = (len(tokens) - 1) // CONTEXT
     rows = np.stack([tokens[row * CONTEXT : (row + 1) * CONTEXT + 1] for row in range(count)])
     return rows[np.random.default_rng(0).permutation(count)]

@@ -1,7 +1,8 @@
 """The transformer of scaling_law.py, its training, and distillation from the logits of a larger one.
 
-A decoder with pre-norm blocks, GELU, rotary positions and tied embeddings; AdamW, warm-up and a cosine to a tenth. A block of
-width d has 12 d² parameters, and the size of a model is that of its blocks: embeddings are not counted, as in the paper.
+A decoder with pre-norm blocks, GELU, rotary positions and tied embeddings; AdamW, warm-up and a cosine to a tenth. A
+block of width d has 12 d² parameters, and the size of a model is that of its blocks: embeddings are not counted, as in
+the paper.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ def train(
     """Train once over the text, (sequences, CONTEXT + 1). Returns the processor seconds it took.
 
     With a teacher's log probabilities (sequences, CONTEXT, vocabulary) the loss is pure distillation: the forward KL
-    divergence over the whole vocabulary at temperature 1, but for the teacher's entropy, which has no gradient. Past the
-    deadline the state goes to `checkpoint` and SliceOver is raised; the next call goes on from there.
+    divergence over the whole vocabulary at temperature 1, but for the teacher's entropy, which has no gradient. Past
+    the deadline the state goes to `checkpoint` and SliceOver is raised; the next call goes on from there.
     """
     decayed = [one for one in model.parameters() if one.ndim > 1]
     plain = [one for one in model.parameters() if one.ndim <= 1]

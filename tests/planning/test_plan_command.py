@@ -106,8 +106,8 @@ def test_power(capsys):
     answer = answered(capsys, "power", "--margin", 0.05, "--discordance", 0.2)
     assert 600 < answer["questions"] < 680
     assert answer["power"] >= 0.8
-        ("law --student-params 1 --student-tokens 1 --teacher-params 1e9", "by --teacher-params and --teacher-tokens"),
-                         "--cluster-correlation", 0.1)  # fmt: skip
+    clustered = answered(capsys, "power", "--margin", 0.05, "--accuracy", 0.7, "--correlation", 0.5,
+                         "--cluster-size", 8, "--cluster-correlation", 0.1)  # fmt: skip
     assert clustered["discordance"] == pytest.approx(0.21)
     assert clustered["questions"] == pytest.approx(1.7 * clustered["independent_questions"], abs=1)
 

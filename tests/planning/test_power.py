@@ -45,7 +45,7 @@ def test_the_questions_needed_have_the_power_from_there_on(differ, margin):
     assert power_at(design, round(0.93 * n)) < 0.80
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.floats(0.01, 0.5), st.floats(0.05, 0.3))
 def test_more_discordance_or_a_narrower_margin_needs_more(differ, margin):
     n = questions_needed(Design(differ, margin))

@@ -17,7 +17,7 @@ from fractionate.planning.predict import best_teacher_loss, checked_teacher_loss
 from fractionate.planning.recipes import Recipe, Setting, recipe, spread
 
 DRAWS = 200
-_CROSSOVER_DRAWS = 40
+_CROSSOVER_DRAWS = 24
 
 
 def law(params: float, tokens: float, teacher_loss: float | None, coefficients: CoefficientSet) -> dict[str, Any]:
