@@ -1,6 +1,6 @@
 """The experiment of scaling-law.md: does the distillation law hold for tiny transformers, trained from scratch here?
 
-    python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # again and again until it says that all is done
+    python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # again and again until the tables come
     python docs/experiments/scaling_law.py --pilot                       # the learning rates
 
 Trains teachers, then students of several sizes and token counts: without a teacher, and on the whole softmax of each
@@ -84,8 +84,7 @@ def plan() -> list[Run]:
 
 
 def corpus(out: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the text to train on, shuffled, and that of files held out, both (sequences, CONTEXT + 1); and its
-    digest."""
+    """Return the text to train on, shuffled, that of files held out, (sequences, CONTEXT + 1), and its digest."""
     kept = out / "text.npz"
     if not kept.is_file():
         from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -103,16 +102,15 @@ def corpus(out: Path) -> tuple[np.ndarray, np.ndarray, str]:
         ids = [np.array(tokenizer.encode(text).ids, np.uint16) for text in texts]
         held_out, rest = (_shuffled(np.concatenate(part)) for part in (ids[:HELD_OUT_FILES], ids[HELD_OUT_FILES:]))
         digest = hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
-        print(f"{len(files)} files, {sum(map(len, texts)) / 1e6:.1f} million characters, {sum(map(len, ids)):,} tokens, "
-              f"{len(rest):,} and {len(held_out):,} sequences, digest {digest}")  # fmt: skip
+        long = f"{sum(map(len, texts)) / 1e6:.1f} million characters, {sum(map(len, ids)):,} tokens"
+        print(f"{len(files)} files, {long}, {len(rest):,} and {len(held_out):,} sequences, digest {digest}")
         np.savez(kept, train=rest, held_out=held_out[:HELD_OUT], digest=digest)
     with np.load(kept) as arrays:
         return arrays["train"], arrays["held_out"], str(arrays["digest"])
 
 
 def _shuffled(tokens: np.ndarray) -> np.ndarray:
-    """Return the tokens as sequences that overlap by one, in random order: neighbours of one file are too much
-    alike."""
+    """Return the tokens as sequences that overlap by one, in random order: neighbours in a file are too alike."""
     count = (len(tokens) - 1) // CONTEXT
     rows = np.stack([tokens[row * CONTEXT : (row + 1) * CONTEXT + 1] for row in range(count)])
     return rows[np.random.default_rng(0).permutation(count)]
@@ -218,21 +216,18 @@ def _columns(rows: list[dict[str, Any]], *names: str) -> list[np.ndarray]:
     return [np.array([row[name] for row in rows], float) for name in names]
 
 
+def _found(rows: list[dict[str, Any]], **wanted: Any) -> list[float]:
+    return [row["loss"] for row in rows if all(row[name] == value for name, value in wanted.items())]
+
+
 def _losses(students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_loss: dict[str, float]) -> str:
     heads = " | ".join(f"{name}, {value:.4f}" for name, value in teacher_loss.items())
     lines = [f"| student | tokens | alone | {heads} |", "|---" * (3 + len(teacher_loss)) + "|"]
     for shape, million in STUDENTS:
-        cells = [
-            row["loss"]
-            for row in alone
-            if (row["role"], row["shape"], row["million"]) == ("supervised", shape, million)
-        ]
+        same = {"shape": shape, "million": million}
+        cells = _found(alone, role="supervised", **same)
         for teacher in teacher_loss:
-            cells += [
-                row["loss"]
-                for row in students
-                if (row["shape"], row["million"], row["teacher"]) == (shape, million, teacher)
-            ]
+            cells += _found(students, teacher=teacher, **same)
         lines.append(f"| {shape} | {million:g}M | " + " | ".join(f"{cell:.4f}" for cell in cells) + " |")
     return "\n".join(lines)
 
@@ -253,10 +248,8 @@ def _without_teacher(runs: DistillationRuns, supervised: Fit, value: float) -> s
 def _gaps(students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit) -> str:
     from fractionate.planning.predict import lowest_teacher_loss
 
-    lines = [
-        "| student | tokens | best measured teacher | second | strongest less best | law's best L_T |",
-        "|---" * 6 + "|",
-    ]
+    heads = "| student | tokens | best teacher | second | strongest less best | the law's best L_T |"
+    lines = [heads, "|---" * 6 + "|"]
     strongest = min(teacher_loss, key=lambda name: teacher_loss[name])
     for shape, million in STUDENTS:
         found = {row["teacher"]: row for row in students if (row["shape"], row["million"]) == (shape, million)}
@@ -274,8 +267,7 @@ def _seeds(rows: dict[str, dict[str, Any]]) -> str:
     shape, million, teacher = REPEATED
     said = []
     for role, whose in (("supervised", ""), ("student", teacher)):
-        losses = [row["loss"] for row in rows.values()
-                  if (row["role"], row["shape"], row["million"], row["teacher"]) == (role, shape, million, whose)]  # fmt: skip
+        losses = _found(list(rows.values()), role=role, shape=shape, million=million, teacher=whose)
         said.append(f"{role} {shape} at {million:g}M: {len(losses)} seeds, sd {np.std(losses, ddof=1):.4f} nats")
     return "; ".join(said)
 
