@@ -76,8 +76,8 @@ def against_scipy(curve: DistillationCurve, found: dict[str, Any], count: int) -
     own = (time.process_time() - began) / count
     best = found["loss"]
     print(
-        f"L-BFGS-B from {count} starts: {np.mean(theirs < best * 1.001):.0%} reach the optimum, the best is "
-        f"{theirs.min() / best - 1:+.1e} of ours; {1e3 * each:.0f} ms each, {each * len(grid) / 3600:.1f} hours for all. "
+        f"L-BFGS-B, {count} starts, {np.mean(theirs < best * 1.001):.0%} reach the optimum; best "
+        f"{theirs.min() / best - 1:+.1e} of ours; {1e3 * each:.0f} ms each, {each * len(grid) / 3600:.1f} h for all. "
         f"Ours, from the same: {np.mean(ours < best * 1.001):.0%}, {1e3 * own:.0f} ms each"
     )
     runs = len(curve.log_loss)

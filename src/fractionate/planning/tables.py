@@ -10,7 +10,7 @@ from fractionate.planning.flops import SCENARIOS
 _ADVICE = {
     "distill": "distill",
     "supervised": "train without a teacher",
-    "undecided": "undecided: the coefficients' intervals leave it open",
+    "undecided": "undecided, the coefficients' intervals leave it open",
 }
 
 
@@ -72,7 +72,15 @@ def recipe_lines(answers: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _recipe_sentences(answer: Mapping[str, Any]) -> list[str]:
-    lines = [f"{answer['scenario']} ({SCENARIOS[answer['scenario']].meaning}): {_ADVICE[answer['advice']]}"]
+    gain = answer["supervised_loss"] - answer["student_loss"]
+    told = f"{abs(gain):.4f} nats {'below' if gain > 0 else 'above'} supervised training"
+    span = answer["range"].get("gain_over_supervised")
+    if span:
+        told += f" [{-span[1]:+.3f}, {-span[0]:+.3f}]"
+    lines = [
+        f"{answer['scenario']}: {_ADVICE[answer['advice']]}",
+        f"  {told}; {SCENARIOS[answer['scenario']].meaning}",
+    ]
     if "crossover_compute" in answer:
         lines.append(f"  {_crossover(answer)}")
     if answer.get("compute_ratio"):
@@ -83,7 +91,7 @@ def _recipe_sentences(answer: Mapping[str, Any]) -> list[str]:
         lines.append(f"  supervised training never reaches a loss of {answer['target_loss']:g} at this size")
     if answer["serving_flops"]:
         lines.append(f"  serving takes {answer['serving_flops'] / answer['compute']:.0%} of the FLOPs")
-    if answer["scenario"] == "teacher-inference":
+    if answer["scenario"] == "teacher-inference" and "crossover_compute" in answer:
         lines.append("  the teacher's training is not paid for: any teacher of this size and loss will do")
     return lines
 
