@@ -3,11 +3,11 @@
     python benchmarks/curve_coverage.py [--worlds 200] [--bootstrap 20] [--tuned-on] [--json OUT.json]
 
 In each world students are trained on 1/8, 1/4, 1/2 and all of the demonstrations and answer the same questions, whose
-difficulties differ. The error is a power law with or without a floor, or another curve; trainings differ by a normal of
-the stated standard deviation. From the four cells the curve foretells, at 90 %, what a training on 2 and 4 times as many
-shows on the same questions ("curve"), and the mean over trainings and questions ("its mean"). Compared with the
-percentile interval of the least-squares power law over paired resamples of the questions ("bootstrap"; for the first
---bootstrap worlds of each row, since it is slow). The curve's priors were chosen on other worlds (--tuned-on).
+difficulties differ. The error is a power law with or without a floor, or another curve; trainings differ by a normal
+of the stated standard deviation. From the four cells the curve foretells, at 90 %, what a training on 2 and 4 times
+as many shows on the same questions ("curve"), and the mean over trainings and questions ("its mean"). Compared with
+the percentile interval of the least-squares power law over paired resamples of the questions ("bootstrap"; for the
+first --bootstrap worlds of each row, since it is slow). The curve's priors were chosen on other worlds (--tuned-on).
 """
 
 from __future__ import annotations
