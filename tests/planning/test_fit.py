@@ -184,6 +184,14 @@ def test_parts_of_other_runs_are_not_taken(tmp_path):
     assert json.loads(state.read_text()) == {"key": "mine"}
 
 
+def test_a_file_of_the_user_s_is_not_overwritten(tmp_path):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("dear diary\n")
+    with pytest.raises(UsageError, match=r"notes.txt is there already .* name another file with --state"):
+        Journal(notes, "mine")
+    assert notes.read_text() == "dear diary\n"
+
+
 def test_a_state_that_cannot_be_written_is_one_line(tmp_path):
     with pytest.raises(FractionateError, match=r"cannot be written .*--state"):
         Journal(tmp_path / "no" / "folder" / "state", "mine")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fractionate.errors import FractionateError
+from fractionate.errors import FractionateError, UsageError
 from fractionate.planning.minimise import Minimum
 
 Work = Callable[[int, threading.Event], Minimum]
@@ -68,18 +68,20 @@ class Journal:
 
     def _read(self, path: Path, key: str) -> None:
         # A process that was killed may have left half a line: what cannot be read is done again.
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() or [json.dumps({"key": ""})]
         for number, line in enumerate(lines):
             try:
                 record = json.loads(line)
                 if number == 0 and record["key"] != key:
-                    return
+                    return  # of other data or options: it is begun anew
                 if number:
                     theta, loss = np.array(record["theta"], float), np.array(record["loss"], float)
                     self._blocks[record["block"]] = Minimum(theta, loss)
             except (ValueError, KeyError, TypeError):
                 if number == 0:
-                    return
+                    raise UsageError(
+                        f"{path} is there already and keeps no parts of a fit: name another file with --state"
+                    ) from None
 
 
 def digest(*parts: object) -> str:
