@@ -25,7 +25,15 @@ def commands_page() -> str:
         parser.set_defaults(command=name)
         module.add_arguments(parser)
         parts.append(f"## fractionate {name}\n\n```text\n{parser.format_help().rstrip()}\n```")
+        for action in actions_of(parser):
+            parts.append(f"### {action.prog}\n\n```text\n{action.format_help().rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return the parsers of a command's actions, such as `store list`."""
+    groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    return [action for group in groups for action in group.choices.values()]
 
 
 def config_page() -> str:

@@ -7,7 +7,7 @@ import pytest
 
 HEAVY = {
     "aiohttp", "asyncio", "pydantic", "numpy", "scipy", "jinja2", "rich", "torch", "transformers", "sqlite3",
-    "genai_prices", "trl", "peft", "datasets", "pyarrow", "tokenizers",
+    "genai_prices", "matplotlib", "trl", "peft", "datasets", "pyarrow", "tokenizers",
 }  # fmt: skip
 MOST_MODULES = 60
 """Modules that may be loaded beyond those of a bare interpreter; argparse and what it needs are about 35."""
@@ -35,6 +35,6 @@ def test_start_up_loads_next_to_nothing(code: str) -> None:
 
 
 def test_a_command_s_own_help_loads_nothing_heavy() -> None:
-    for command in ("run", "demo", "score", "evaluate", "doctor", "report", "init", "store", "testbed"):
+    for command in ("run", "demo", "score", "evaluate", "doctor", "report", "init", "store", "plan", "testbed"):
         code = f"from fractionate.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
         assert not loaded_by(code) & (HEAVY - {"asyncio"}), command

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,11 +19,24 @@ def write_text(text: str | Iterable[str], path: Path) -> None:
     if path.exists() and not path.is_file() and not path.is_dir():
         _write_to(text, path)
         return
+
+    def write(beside: Path) -> None:
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+
+    _write_beside(path, write)
+
+
+def write_bytes(content: bytes, path: Path) -> None:
+    """Write a file of bytes in the same way."""
+    _write_beside(path, lambda beside: beside.write_bytes(content))
+
+
+def _write_beside(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+        write(beside)
         os.replace(beside, path)
     except BaseException as error:
         with suppress(OSError):

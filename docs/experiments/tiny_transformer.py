@@ -1,0 +1,163 @@
+"""The transformer of scaling_law.py, its training, and distillation from the logits of a larger one.
+
+A decoder with pre-norm blocks, GELU, rotary positions and tied embeddings; AdamW, warm-up and a cosine to a tenth. A
+block of width d has 12 d² parameters, and the size of a model is that of its blocks: embeddings are not counted, as in
+the paper.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+CONTEXT = 64
+BATCH = 8
+"""Sequences per step."""
+
+
+class SliceOver(Exception):  # noqa: N818
+    """The time of this slice is up; the run's state is kept."""
+
+
+class Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = max(1, width // 32)
+        self.norms = nn.ModuleList([nn.RMSNorm(width), nn.RMSNorm(width)])
+        self.inward, self.outward = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.up, self.down = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+        batch, length, width = x.shape
+        parts = self.inward(self.norms[0](x)).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(_turned(query, turn), _turned(key, turn), value, is_causal=True)
+        x = x + self.outward(mixed.transpose(1, 2).reshape(batch, length, width))
+        return x + self.down(F.gelu(self.up(self.norms[1](x))))
+
+
+class Transformer(nn.Module):
+    def __init__(self, layers: int, width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList([Block(width) for _ in range(layers)])
+        self.norm = nn.RMSNorm(width)
+        nn.init.normal_(self.embedding.weight, std=width**-0.5)
+        for block in self.blocks:
+            for linear in (block.outward, block.down):
+                nn.init.normal_(linear.weight, std=0.5 * linear.in_features**-0.5 / math.sqrt(layers))
+        half = width // max(1, width // 32) // 2
+        angles = torch.arange(CONTEXT)[:, None] / 10_000 ** (torch.arange(half) / half)
+        self.register_buffer("cosine", angles.cos(), persistent=False)
+        self.register_buffer("sine", angles.sin(), persistent=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) * self.embedding.embedding_dim**0.5
+        for block in self.blocks:
+            x = block(x, (self.cosine, self.sine))
+        return F.linear(self.norm(x), self.embedding.weight)
+
+
+def _turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    cosine, sine = turn
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+def size(layers: int, width: int) -> int:
+    """Return the non-embedding parameters (the norms' few are left out)."""
+    return 12 * layers * width * width
+
+
+def learning_rate(width: int) -> float:
+    """Return the peak learning rate, less for wider models; scaling_law.py --pilot compares it with half and twice."""
+    return PEAK * math.sqrt(64 / width)
+
+
+PEAK = 4e-3
+
+
+def train(
+    model: Transformer,
+    text: np.ndarray,
+    peak: float,
+    checkpoint: Path,
+    deadline: float,
+    teacher: np.ndarray | None = None,
+) -> float:
+    """Train once over the text, (sequences, CONTEXT + 1). Returns the processor seconds it took.
+
+    With a teacher's log probabilities (sequences, CONTEXT, vocabulary) the loss is pure distillation: the forward KL
+    divergence over the whole vocabulary at temperature 1, but for the teacher's entropy, which has no gradient. Past
+    the deadline the state goes to `checkpoint` and SliceOver is raised; the next call goes on from there.
+    """
+    decayed = [one for one in model.parameters() if one.ndim > 1]
+    plain = [one for one in model.parameters() if one.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
+    steps, step, seconds = len(text) // BATCH, 0, 0.0
+    if checkpoint.is_file():
+        kept: dict[str, Any] = torch.load(checkpoint)
+        model.load_state_dict(kept["model"])
+        optimiser.load_state_dict(kept["optimiser"])
+        step, seconds = kept["step"], kept["seconds"]
+    began = time.process_time()
+    warm = max(1, steps // 20)
+    while step < steps:
+        if time.monotonic() > deadline:
+            seconds += time.process_time() - began
+            state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seconds": seconds}
+            torch.save(state, checkpoint)
+            raise SliceOver
+        share = (step + 1) / warm if step < warm else 0.55 + 0.45 * math.cos(math.pi * (step - warm) / (steps - warm))
+        for group in optimiser.param_groups:
+            group["lr"] = peak * share
+        batch = _batch(text, step * BATCH, BATCH)
+        logits = model(batch[:, :-1])
+        if teacher is None:
+            loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        else:
+            told = torch.from_numpy(teacher[step * BATCH : (step + 1) * BATCH].astype(np.float32)).exp()
+            loss = -(told * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+    checkpoint.unlink(missing_ok=True)
+    return seconds + time.process_time() - began
+
+
+@torch.no_grad()
+def evaluate(model: Transformer, text: np.ndarray) -> float:
+    """Return the mean loss (nats per token) over the text."""
+    total = 0.0
+    for first in range(0, len(text), 64):
+        batch = _batch(text, first, 64)
+        logits = model(batch[:, :-1])
+        total += float(F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="sum"))
+    return total / (len(text) * CONTEXT)
+
+
+@torch.no_grad()
+def write_log_probabilities(model: Transformer, text: np.ndarray, path: Path) -> None:
+    """Write the model's log probabilities over the text, (sequences, CONTEXT, vocabulary), as half floats."""
+    vocabulary = model.embedding.num_embeddings
+    beside = path.with_suffix(".part")
+    out = np.lib.format.open_memmap(beside, "w+", np.float16, (len(text), CONTEXT, vocabulary))
+    for first in range(0, len(text), 64):
+        batch = _batch(text, first, 64)
+        out[first : first + len(batch)] = F.log_softmax(model(batch[:, :-1]), dim=-1).numpy().astype(np.float16)
+    out.flush()
+    beside.rename(path)
+
+
+def _batch(text: np.ndarray, first: int, count: int) -> Tensor:
+    return torch.from_numpy(text[first : first + count].astype(np.int64))

@@ -1,0 +1,159 @@
+"""`fractionate plan`: what distilling will bring and cost, before paying for it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "plan before paying: sample sizes, the distillation scaling law, compute-optimal recipes"
+
+# Kept here as text, so that --help loads no numpy; a test compares them with the planning package.
+SCENARIOS = ("best-case", "teacher-inference", "teacher-pretraining", "both")
+_SETS = "paper-corrected, paper-printed, chinchilla, chinchilla-refit"
+_ACTIONS = {
+    "power": (
+        "how many questions a comparison needs",
+        "How many questions show a distilled part to be no worse than what it replaces, by the paired test that\n"
+        "reports use, if both are equally good. Say how often the two differ (--discordance), or how good they are\n"
+        "and how much their right answers agree (--accuracy, --correlation). Shares are between 0 and 1.",
+        "examples:\n  fractionate plan power --margin 0.02 --discordance 0.15\n"
+        "  fractionate plan power --margin 0.05 --accuracy 0.7 --correlation 0.5 --cluster-size 8 \\\n"
+        "    --cluster-correlation 0.1",
+    ),
+    "law": (
+        "the loss of one student, by the distillation scaling law",
+        "The loss of a student that is pretrained on a teacher's logits (arXiv 2502.08606): not of fine-tuning on its\n"
+        "texts, and not of an outcome on questions. Sizes in non-embedding parameters, losses in nats per token.",
+        "examples:\n  fractionate plan law --student-params 1.8e9 --student-tokens 3.9e10 --teacher-loss 2.2\n"
+        "  fractionate plan law --student-params 1e9 --student-tokens 2e10 --plot capacity-gap.svg",
+    ),
+    "recipe": (
+        "the best teacher and token counts for a budget",
+        "The compute-optimal recipe for a student that is pretrained on a teacher's logits: the teacher's size and\n"
+        "tokens and the student's, by who pays for the teacher, beside supervised training of the same student. Give\n"
+        "--compute, or a --loss to reach, or only --student-tokens, the data at hand.",
+        "examples:\n  fractionate plan recipe --student-params 1e9 --compute 1e21\n"
+        "  fractionate plan recipe --student-params 3e8 --loss 2.5 --scenario both --students 20\n"
+        "  fractionate plan recipe --student-params best --compute 1e22 --lifetime-tokens 1e13 --plot recipe.svg",
+    ),
+    "fit": (
+        "fit the law to your own training runs",
+        "Fit a law to runs of your own (JSONL, JSON, CSV, TSV or Parquet): n_s, d_s, l_t, l_s a row (the student's\n"
+        "parameters and tokens, the teacher's loss, the student's loss), or n, d, l of supervised runs. Ctrl-C keeps\n"
+        "what is done; the same command resumes.",
+        "examples:\n  fractionate plan fit runs.csv --supervised baselines.csv --out my-law.json\n"
+        "  fractionate plan recipe --student-params 1e9 --compute 1e21 --coefficients my-law.json",
+    ),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser.description = (
+        "What distilling will bring and cost, before paying for it. 'power' is about comparing on questions; 'law',\n"
+        "'recipe' and 'fit' are about pretraining students on a teacher's logits."
+    )
+    parser.epilog = "\n".join(["examples:", *(epilog.split("\n")[1] for _, _, epilog in _ACTIONS.values())])
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    added: dict[str, argparse.ArgumentParser] = {}
+    for name, (purpose, description, epilog) in _ACTIONS.items():
+        added[name] = actions.add_parser(
+            name,
+            help=purpose,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    _power_arguments(added["power"])
+    _law_arguments(added["law"])
+    _recipe_arguments(added["recipe"])
+    _fit_arguments(added["fit"])
+    for name, action in added.items():
+        action.add_argument("--json", action="store_true", help="print as JSON")
+        if name != "power":
+            action.add_argument("--plot", metavar="FILE", type=Path, help="draw it, as .svg or .png (extra 'plots')")
+
+
+def _power_arguments(action: argparse.ArgumentParser) -> None:
+    add = action.add_argument
+    add("--margin", metavar="SHARE", type=_number, required=True, help="how much worse the candidate may be: 0.02")
+    add("--discordance", metavar="SHARE", type=_number, help="share of questions that only one of the two gets right")
+    add("--accuracy", metavar="SHARE", type=_number, help="how often either is right, in place of --discordance")
+    add("--correlation", metavar="R", type=_number, default=0.0, help="of right answers over questions (0)")
+    add("--difference", metavar="SHARE", type=_number, default=0.0, help="by how much the candidate is better (0)")
+    add("--power", metavar="SHARE", type=_number, default=0.8, help="probability of showing it (0.8)")
+    add("--confidence", metavar="SHARE", type=_number, default=0.95, help="of the two-sided interval (0.95)")
+    add("--cluster-size", metavar="N", type=_number, default=1.0, help="questions that share a passage (1)")
+    add("--cluster-correlation", metavar="R", type=_number, default=0.0, help="of outcome differences within it (0)")
+
+
+def _law_arguments(action: argparse.ArgumentParser) -> None:
+    add = action.add_argument
+    add("--student-params", metavar="N", type=_number, required=True, help="the student's non-embedding parameters")
+    add("--student-tokens", metavar="D", type=_number, required=True, help="tokens that the student sees")
+    add(
+        "--teacher-loss", metavar="L", type=_number, help="the teacher's loss; without one only supervised loss is told"
+    )
+    add("--teacher-params", metavar="N", type=_number, help="with --teacher-tokens, in place of the teacher's loss")
+    add("--teacher-tokens", metavar="D", type=_number, help="tokens that the teacher was trained on")
+    _coefficients_argument(action)
+
+
+def _recipe_arguments(action: argparse.ArgumentParser) -> None:
+    add = action.add_argument
+    add("--student-params", metavar="N", required=True, help="the student's non-embedding parameters, or 'best'")
+    add("--compute", metavar="FLOPS", type=_number, help="the budget in floating-point operations")
+    add("--loss", metavar="L", type=_number, help="a loss to reach with as little compute as possible")
+    add("--student-tokens", metavar="D", type=_number, help="the most tokens that the student may see")
+    add("--scenario", choices=[*SCENARIOS, "all"], default="all", help="what is paid for of the teacher (all)")
+    add("--students", metavar="N", type=_number, default=1.0, help="students that share the teacher's pretraining (1)")
+    add("--teacher-params", metavar="N", type=_number, help="a teacher that is there already: its size")
+    add("--teacher-loss", metavar="L", type=_number, help="and its loss")
+    add("--teacher-tokens", metavar="D", type=_number, help="or the tokens that it was trained on")
+    add("--lifetime-tokens", metavar="D", type=_number, default=0.0, help="tokens to serve, paid from the budget (0)")
+    add("--context", metavar="N", type=_number, default=4096.0, help="context length, for the FLOPs (4096)")
+    add("--vocabulary", metavar="N", type=_number, default=32768.0, help="vocabulary size, for the FLOPs (32768)")
+    _coefficients_argument(action)
+
+
+def _fit_arguments(action: argparse.ArgumentParser) -> None:
+    add = action.add_argument
+    add("file", metavar="FILE", type=Path, help="the runs: .jsonl, .json, .csv, .tsv or .parquet")
+    add("--law", choices=["distillation", "supervised"], help="which law (by the columns)")
+    add("--supervised", metavar="FILE", type=Path, help="supervised runs (n, d, l) to fit the law inside to, first")
+    _coefficients_argument(action, "the supervised law inside, where --supervised is not given")
+    add("--out", metavar="FILE.json", type=Path, help="write the fitted law here, for --coefficients")
+    add("--resamples", metavar="N", type=int, default=4096, help="resamples of the runs for the intervals (4096)")
+    add("--whole-grid", action="store_true", help="follow every start of the grid to its end")
+    add("--seed", metavar="N", type=int, default=0, help="of the resamples and of the parts held out (0)")
+    add("--state", metavar="FILE", help="where finished parts are kept until the end (FILE.fit-state), or 'none'")
+    add("--quiet", action="store_true", help="no progress on standard error")
+
+
+def _coefficients_argument(action: argparse.ArgumentParser, purpose: str = "the law") -> None:
+    action.add_argument(
+        "--coefficients",
+        metavar="NAME",
+        default=_SETS.split(",")[0],
+        help=f"{purpose}: {_SETS}, or a file from 'plan fit --out'",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answer what was asked, on standard output."""
+    from fractionate.cli import plan_actions
+
+    if getattr(args, "plot", None) is not None:
+        from fractionate.planning import plots
+
+        plots.check_path(args.plot)
+    plan_actions.ACTIONS[args.action](args)
+    return 0
+
+
+def _number(text: str) -> float:
+    """Return a number such as 1.8e9. Raises ArgumentTypeError, which argparse words."""
+    try:
+        return float(text.replace("_", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number (write 1.8e9)") from None

@@ -1,0 +1,201 @@
+"""A learning curve: how outcome grows with demonstrations (or a student's size), and what more would bring.
+
+The share of wrong answers is taken to fall as a power law to a floor,
+
+    error(x) = c + (error(X) − c) (x / X)^(−b),
+
+where X is the largest amount measured. Few points do not tell c and b, and pretending that they do makes intervals
+far too narrow. So no single curve is fitted: c, b and the spread between trainings are averaged over, each
+possibility weighed by how well it explains what was measured (error(X) follows from them in closed form).
+benchmarks/curve_coverage.py compares that with the bootstrap of a least-squares fit, and says how often either
+covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fractionate.errors import UsageError
+from fractionate.planning.checks import positive
+
+Array = NDArray[np.float64]
+
+FLOORS = np.linspace(0.0, 1.0, 26)
+"""c as a share of the error at the largest amount: from no floor to standstill."""
+WITHOUT_FLOOR = 0.3
+"""How likely no floor at all is beforehand; other floors share the rest equally."""
+EXPONENTS = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 2.0])
+"""b beforehand: equally likely on this scale, which has most of its points where published learning curves lie."""
+RUN_SPREADS = np.array([0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06])
+"""Standard deviation between trainings on the same amount, beyond what the questions explain."""
+TYPICAL_SPREAD = 0.025
+"""RUN_SPREADS beforehand: half-normal of this scale. A point or two is common between seeds of small students."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a student trained on `amount` would reach: the mean outcome, in [0, 1], and two intervals."""
+
+    amount: float
+    outcome: float
+    low: float
+    high: float
+    """Of what one more training would show on the same questions."""
+    expected_low: float
+    expected_high: float
+    """Of the mean over trainings, and over all questions that these were drawn from."""
+
+
+class _Possibilities(NamedTuple):
+    """Curves, each array of shape (possibilities,): how likely each is, and error(X) given it with its variance."""
+
+    floors: Array
+    exponents: Array
+    spreads: Array
+    weights: Array
+    level: Array
+    level_variance: Array
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """Possible curves and their weights; ask it with `predict`."""
+
+    amounts: Array
+    """What was measured: (runs,)."""
+    outcomes: Array
+    """Mean outcomes (runs,)."""
+    _error: Array
+    _covariance: Array
+    """Of the measured means over the draw of questions, (runs, runs)."""
+    _possible: _Possibilities
+
+    def predict(self, amount: float, confidence: float = 0.90) -> Prediction:
+        """Return what to expect of that amount. Raises UsageError where it is not above 0."""
+        new = float(positive("amount", amount))
+        possible, largest = self._possible, float(self.amounts.max())
+        shape = _shape(np.array([new]), largest, possible.floors, possible.exponents)[:, 0]
+        mean, variance = shape * possible.level, shape**2 * possible.level_variance
+        # On the same questions the next mean moves with the measured ones: it shares some of what these are off.
+        shared, own = _covariance_of_next(self._covariance, self.amounts)
+        total = _total(self._covariance, possible.spreads)
+        pull = np.linalg.solve(total, np.broadcast_to(shared[:, None], (*total.shape[:2], 1)))[:, :, 0]
+        measured_shape = _shape(self.amounts, largest, possible.floors, possible.exponents)
+        off = self._error[None] - possible.level[:, None] * measured_shape
+        next_mean = mean + np.einsum("pi,pi->p", pull, off)
+        apart = shape - np.einsum("pi,pi->p", pull, measured_shape)
+        next_variance = own + possible.spreads**2 - pull @ shared + apart**2 * possible.level_variance
+        tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+        expected = [1 - _quantile(mean, variance, possible.weights, 1 - tail) for tail in tails]
+        measured = [1 - _quantile(next_mean, next_variance, possible.weights, 1 - tail) for tail in tails]
+        outcome = 1 - float(possible.weights @ next_mean)
+        return Prediction(new, *(min(max(value, 0.0), 1.0) for value in (outcome, *measured, *expected)))
+
+    def beyond(self, factors: Sequence[float] = (2, 4), confidence: float = 0.90) -> list[Prediction]:
+        """Return what multiples of the largest amount would bring."""
+        return [self.predict(float(self.amounts.max()) * factor, confidence) for factor in factors]
+
+
+def learning_curve(amounts: ArrayLike, outcomes: ArrayLike, groups: ArrayLike | None = None) -> LearningCurve:
+    """Weigh the possible curves by runs on the same questions.
+
+    `amounts` (runs,): demonstrations, or parameters; several runs may share one. `outcomes` (runs, questions), each in
+    [0, 1]. `groups` (questions,): questions that share a passage count together. Raises UsageError for a curve of one
+    point, and for outcomes out of range.
+    """
+    x, y = np.atleast_1d(positive("amounts", amounts)), np.asarray(outcomes, np.float64)
+    _check(x, y)
+    error, covariance = 1 - y.mean(axis=1), _covariance_of_means(y, groups)
+    floors, exponents, spreads = (one.ravel() for one in np.meshgrid(FLOORS, EXPONENTS, RUN_SPREADS, indexing="ij"))
+    shape = _shape(x, float(x.max()), floors, exponents)
+    total = _total(covariance, spreads)
+    # error = level · shape + noise: the level's posterior and what each possibility explains, in closed form. The last
+    # exponent's lines: ½ log of the level's variance, of the determinant, and the misfit at the best level.
+    solved = np.linalg.solve(total, np.stack([shape, np.broadcast_to(error, shape.shape)], axis=-1))
+    precision = np.einsum("pi,pi->p", shape, solved[:, :, 0])
+    level = np.einsum("pi,pi->p", shape, solved[:, :, 1]) / precision
+    misfit = np.einsum("i,pi->p", error, solved[:, :, 1]) - level**2 * precision
+    evidence = -0.5 * (misfit + np.linalg.slogdet(total).logabsdet + np.log(precision))
+    beforehand = -0.5 * (spreads / TYPICAL_SPREAD) ** 2 + np.log(_widths(spreads))
+    beforehand += np.log(np.where(floors == 0, WITHOUT_FLOOR, (1 - WITHOUT_FLOOR) / (len(FLOORS) - 1)))
+    # An error above 1 anywhere that was measured is none.
+    possible = level * shape.max(axis=1) <= 1 + 1e-9
+    logarithm = np.where(possible | ~possible.any(), evidence + beforehand, -np.inf)
+    weights = np.exp(logarithm - logarithm.max())
+    possibilities = _Possibilities(floors, exponents, spreads, weights / weights.sum(), level, 1 / precision)
+    return LearningCurve(x, 1 - error, error, covariance, possibilities)
+
+
+def _check(x: Array, y: Array) -> None:
+    if y.ndim != 2 or len(y) != len(x) or y.shape[1] == 0:
+        raise UsageError("outcomes must have a row per run and a column per question")
+    if not ((y >= 0) & (y <= 1)).all():
+        raise UsageError("outcomes must lie between 0 and 1")
+    if len(np.unique(x)) < 2:
+        raise UsageError(
+            f"a curve of one point ({x[0]:g}) says nothing about more: measure at least two amounts, better four"
+        )
+
+
+def _shape(x: Array, largest: float, floors: Array, exponents: Array) -> Array:
+    """Return error(x) / error(X), (possibilities, amounts)."""
+    fallen = (x[None] / largest) ** -exponents[:, None]
+    return floors[:, None] + (1 - floors[:, None]) * fallen
+
+
+def _covariance_of_means(y: Array, groups: ArrayLike | None) -> Array:
+    """Return the covariance (runs, runs) of the runs' mean outcomes over which questions were drawn, by group.
+
+    The runs answered the same questions, so their means move together: that is what the pairing is worth. Where every
+    answer was the same the variance is not zero but what one more question of the other kind would have shown.
+    """
+    questions = y.shape[1]
+    labels = np.arange(questions) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(labels.max()) + 1
+    centred = y - y.mean(axis=1, keepdims=True)
+    sums = np.zeros((len(y), count))
+    np.add.at(sums.T, labels, centred.T)
+    covariance = sums @ sums.T / questions**2 * (count / max(1, count - 1))
+    least = (1 / (count + 2)) * (1 - 1 / (count + 2)) / (count + 2)
+    covariance[np.diag_indices(len(y))] = np.maximum(np.diag(covariance), least)
+    # A touch more on the diagonal: runs that agree on every question must not make the matrix singular.
+    return np.asarray(covariance + 1e-9 * np.eye(len(y)))
+
+
+def _total(covariance: Array, spreads: Array) -> Array:
+    """Return the covariance of the measured means by possibility: of the questions, and of trainings."""
+    return np.asarray(covariance[None] + spreads[:, None, None] ** 2 * np.eye(len(covariance)))
+
+
+def _covariance_of_next(covariance: Array, amounts: Array) -> tuple[Array, float]:
+    """Return the next mean's covariance with the measured ones (runs,) and its variance, over the draw of questions.
+
+    It is taken to vary as the runs of the largest amount do, and to agree with any other as they agree on average.
+    """
+    deviation = np.sqrt(np.diag(covariance))
+    correlation = covariance / np.outer(deviation, deviation)
+    between = correlation[~np.eye(len(correlation), dtype=bool)]
+    agreement = float(np.clip(between.mean(), 0.0, 0.98))
+    own = float(np.mean(deviation[amounts == amounts.max()] ** 2))
+    return agreement * deviation * np.sqrt(own), own
+
+
+def _widths(spreads: Array) -> Array:
+    """Return how much of the scale each spread stands for."""
+    edges = np.concatenate([[0.0], (RUN_SPREADS[1:] + RUN_SPREADS[:-1]) / 2, [RUN_SPREADS[-1] * 1.25]])
+    return np.diff(edges)[np.searchsorted(RUN_SPREADS, spreads)]
+
+
+def _quantile(mean: Array, variance: Array, weights: Array, level: float) -> float:
+    """Return a quantile of a mixture of normals."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    deviation = np.sqrt(variance)
+    low, high = float((mean - 9 * deviation).min()), float((mean + 9 * deviation).max())
+    return float(brentq(lambda value: float(weights @ ndtr((value - mean) / deviation)) - level, low, high, xtol=1e-6))
