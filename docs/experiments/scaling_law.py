@@ -1,4 +1,4 @@
-"""The experiment of scaling-law.md: does the distillation law hold for tiny transformers, trained from scratch here?
+"""Does the distillation law hold for tiny transformers, trained from scratch here? The whole grid is yet to be run.
 
     python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # again and again until the tables come
     python docs/experiments/scaling_law.py --pilot                       # the learning rates
@@ -7,7 +7,7 @@ Trains teachers, then students of several sizes and token counts: without a teac
 teacher. The text is the source code of Python's standard library (its tests left out), cut into 512 kinds of byte
 pairs; students see other text than teachers, everybody sees it once, and the loss is of files that nobody saw. One
 JSON line per finished run; a run that does not fit into --minutes is kept half done. Once all are there: fits both
-laws with `fractionate.planning`, holds runs out, and prints the tables of the page.
+laws with `fractionate.planning`, holds runs out, and prints the tables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long the attacks go on: once through in the suite, FRACTIONATE_ATTACKS times as much in benchmarks/attacks.py."""
+"""How long the attacks go on: once through in the suite, N times as much where FRACTIONATE_ATTACKS=N."""
 
 from __future__ import annotations
 

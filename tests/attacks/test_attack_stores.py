@@ -19,6 +19,7 @@ from attack_size import TIMES
 from fractionate.cli import main
 from fractionate.engine.store import Store, StoredCall
 from fractionate.errors import FractionateError
+from fractionate.pipeline.folder import RunFolder
 from fractionate.types import Completion, Message, Request, Usage
 
 CALLS = 40
@@ -265,8 +266,10 @@ def test_a_store_that_cannot_be_written_can_be_listed(unwritable: Path, log: boo
 
 def test_a_run_s_folder_names_the_project_s_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fill(tmp_path / "calls.sqlite")
-    (tmp_path / "runs" / "mine").mkdir(parents=True)
-    assert main(["store", "list", str(tmp_path / "runs" / "mine"), "--limit", "1"]) == 0
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    RunFolder(run).identify(tmp_path, tmp_path / "calls.sqlite")
+    assert main(["store", "list", str(run), "--limit", "1"]) == 0
     assert f"1 of {CALLS} calls in {tmp_path / 'calls.sqlite'}" in capsys.readouterr().err
 
 
