@@ -36,6 +36,10 @@ seed = 0
 # [limits]
 # concurrency = 64
 
+# A cost without a price is unknown, and leaves the verdict open. A local model is charged for its machine.
+[prices."local:HuggingFaceTB/SmolLM2-135M-Instruct"]
+per_hour = 0.05                    # dollars per machine hour; 0 if it is free
+
 # [prices."openai:gpt-4o-mini"]
 # input_per_million = 0.15
 # output_per_million = 0.60
