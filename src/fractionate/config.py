@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +28,20 @@ def _as_file_name(name: str) -> str:
     return name
 
 
+def _as_own_name(name: str) -> str:
+    if len(name) > 100 or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise ValueError("this is no name: it takes letters, figures and . _ + - only, at most 100")
+    return name
+
+
 def _as_variable(name: str) -> str:
     if name and not (name.isidentifier() and name.isascii()):
         raise ValueError("give the name of an environment variable, such as OPENAI_API_KEY, not the key")
     return name
 
 
-Name = Annotated[str, AfterValidator(_as_file_name)]
+RunName = Annotated[str, AfterValidator(_as_file_name)]
+OwnName = Annotated[str, AfterValidator(_as_own_name)]
 """What a run, a student or a decomposer is called."""
 MOST_SEED = 2**32 - 1
 """The largest seed that every library takes."""
@@ -160,7 +168,7 @@ class DecomposerConfig(_Section):
 class RunConfig(_Section):
     """What the run does."""
 
-    name: Name = Field(
+    name: RunName = Field(
         default="", description="the run's name; if empty the config file's, or of a fractionate.toml its folder's"
     )
     out: str = Field(default="", description="the run's folder; runs/NAME if empty")
@@ -270,8 +278,8 @@ class Config(_Section):
 
     data: DataConfig
     models: ModelsConfig = Field(default_factory=ModelsConfig)
-    students: dict[Name, StudentConfig] = Field(default={}, description="students of your own naming, by name")
-    decomposers: dict[Name, DecomposerConfig] = Field(
+    students: dict[OwnName, StudentConfig] = Field(default={}, description="students of your own naming, by name")
+    decomposers: dict[OwnName, DecomposerConfig] = Field(
         default={}, description="decomposers asked in a way of their own, by name"
     )
     run: RunConfig = RunConfig()
@@ -358,7 +366,7 @@ def _merge(table: dict[str, Any], update: dict[str, Any]) -> None:
 def _first_problem(error: ValidationError) -> str:
     # A misspelt key also leaves the right one missing: the spelling is what to mend.
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    path = [str(part) for part in problem["loc"]]
+    path = [str(part) for part in problem["loc"] if part != "[key]"]  # pydantic's mark of a key that is itself wrong
     name = ".".join(path)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])

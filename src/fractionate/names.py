@@ -7,7 +7,6 @@ for no model at all. Everything after reads the `Component` that a name was reso
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +20,6 @@ from fractionate.types import Component, Kind, Role
 
 NO_MODEL = ("none", "gold")
 ROLE_NAMES = ("teacher", "solver", "student")
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
 
 
 @dataclass(frozen=True)
@@ -210,8 +208,6 @@ def _is_student(config: Config, name: str) -> bool:
 def _check_own_name(section: str, name: str) -> None:
     if name in (*NO_MODEL, *ROLE_NAMES, *STUDENTS):
         raise UsageError(f"{section}.{name}: this name has a meaning of its own already: choose another")
-    if not _FILE_NAME.match(name):
-        raise UsageError(f"{section}.{name!r} is no name: it takes letters, figures and . _ + - only")
 
 
 def _check_named(config: Config, key: str, names: Sequence[str], allowed: Sequence[str]) -> None:

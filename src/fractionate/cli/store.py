@@ -78,10 +78,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _store_in(folder: Path) -> Path:
     """Return the store that a run's folder says it used, or else the one that lies in the folder."""
+    beside = folder / _NAME
+    if beside.is_file():
+        return beside
     from fractionate.pipeline.folder import RunFolder
 
-    beside = folder / _NAME
-    return beside if beside.is_file() else RunFolder(folder).store() or beside
+    return RunFolder(folder).store() or beside
 
 
 class _Damaged:
