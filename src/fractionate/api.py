@@ -194,13 +194,14 @@ def compare(
     b: Scores | Cell | Mapping[str, float] | Sequence[float],
     metric: str = "exact_match",
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> PairedComparison:
     """Compare two systems over the questions that both answered: scored outputs, cells, or outcomes from 0 to 1.
 
-    Outcomes are matched by question id; two plain sequences by position. Raises UsageError where nothing is shared.
+    Outcomes are matched by question id; two plain sequences by position. Of cells, questions on one passage count as
+    one independent unit. Raises UsageError where nothing is shared.
     """
-    return compare_outcomes(_outcomes(a, metric), _outcomes(b, metric), metric, confidence, seed)
+    groups = {one.problem.id: one.problem.cluster for one in a.attempts} if isinstance(a, Cell) else None
+    return compare_outcomes(_outcomes(a, metric), _outcomes(b, metric), confidence, groups)
 
 
 def _outcomes(system: Scores | Cell | Mapping[str, float] | Sequence[float], metric: str) -> dict[str, float]:

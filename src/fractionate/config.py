@@ -131,6 +131,10 @@ class ModelsConfig(_Section):
     )
     student: str = Field(default=DEFAULT_STUDENT, description="the base model that students are trained from")
     screen_solver: str = Field(default="", description="solves to screen; the teacher if empty")
+    distilled: Names = Field(
+        default=[],
+        description="models of the matrix that were distilled elsewhere: they are judged as students, others are not",
+    )
     options: dict[str, ModelOptions] = Field(default={}, description="per-model options, by model name")
 
     @model_validator(mode="before")
@@ -253,6 +257,12 @@ class VerdictConfig(_Section):
         default="", description="the undistilled solver; the teacher if it solves, else the first solver"
     )
     strategy: str = Field(default="", description="the two-stage strategy judged; the first two-stage one if empty")
+    usd_per_correct: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="dollars that one more right answer is worth: then outcome and cost are judged as one",
+    )
 
 
 class PublishedFigure(_Section):

@@ -81,7 +81,8 @@ class Names:
         own = self._config.decomposers.get(name)
         asked = own.model if own is not None else name
         model = self.model_of(asked) if asked in ROLE_NAMES else asked
-        return Component(name, self._kind(asked, model), role, model)
+        kind = self._kind(asked, model)
+        return Component(name, kind, role, model, trained_for=role if kind == "distilled" else "")
 
     def model_of(self, role: str) -> str:
         """Return the model that "teacher", "solver" or "student" stands for. Raises UsageError where it has none."""
@@ -129,6 +130,8 @@ class Names:
         models = self._config.models
         if asked == "teacher" or (models.teacher and model == models.teacher):
             return "teacher"
+        if model in models.distilled:
+            return "distilled"
         if asked == "solver":
             return "solver"
         return "base" if model == models.student else "model"
@@ -179,7 +182,7 @@ def _check(config: Config, strategies: Sequence[Strategy]) -> None:
         _check_named(config, "run.pairs", [solver], ROLE_NAMES)
     if models.solver and "solver" not in _named(config):
         raise UsageError('models.solver is named, but nothing is measured with it: put "solver" among models.solvers')
-    for model in (models.teacher, models.solver, models.student, models.screen_solver):
+    for model in (models.teacher, models.solver, models.student, models.screen_solver, *models.distilled):
         if model:
             check_name(model)
     _check_bases(config)

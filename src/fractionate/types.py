@@ -16,7 +16,7 @@ ROLES: tuple[Role, Role] = ("decomposer", "solver")
 Stages = Literal["single", "two-stage", "dynamic"]
 """How a strategy cuts the work: not at all; decomposed before it is solved; follow-ups asked and answered in turn."""
 
-Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "model"]
+Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "distilled", "model"]
 """What a name of a run stands for; see `Component`."""
 
 Answer: TypeAlias = tuple[str, ...]
@@ -194,6 +194,10 @@ class Attempt:
     """Wall seconds of the attempt's calls, one after another."""
     failures: tuple[str, ...] = ()
     """Calls that did not end well: finish reasons other than "stop", and errors."""
+    by_run: tuple[Score, ...] = ()
+    """Where several runs were pooled: the score in each of them."""
+    lenient: Score | None = None
+    """The score of what the output may have meant, read leniently; None where that was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,9 +205,10 @@ class Component:
     """One decomposer or solver of a run: what its name stands for, resolved once and carried by every cell.
 
     `kind` is "none" (no decomposer), "gold" (the data set's own decompositions), "teacher", "solver" (the model that
-    `models.solver` names), "base" (the student's model before any training), "student" (trained by a run) or "model"
-    (any other). `model` is the name in the model grammar that its calls are priced by: a student's base, "" where no
-    model stands behind the name. `trained_for` is the role that a student was trained in, "" for all others.
+    `models.solver` names), "base" (the student's model before any training), "student" (trained by a run), "distilled"
+    (a student from elsewhere, by `models.distilled`) or "model" (any other). `model` is the name in the model grammar
+    that its calls are priced by: a student's base, "" where no model stands behind the name. `trained_for` is the role
+    that it was trained in, "" for what was not.
     """
 
     name: str

@@ -12,9 +12,13 @@ from fractionate.errors import UsageError
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """a − b over `n` shared questions: both means, the difference with its interval, the test and its p-value."""
+    """a − b over `n` shared questions: both means, the difference with its interval, the test and its p-value.
+
+    `clusters` are the independent units that the questions come in.
+    """
 
     n: int
+    clusters: int
     a: float
     b: float
     difference: float
@@ -33,16 +37,27 @@ class PairedComparison:
 
 
 def compare_outcomes(
-    a: Mapping[str, float], b: Mapping[str, float], metric: str = "exact_match", confidence: float = 0.95, seed: int = 0
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    confidence: float = 0.95,
+    groups: Mapping[str, str] | None = None,
 ) -> PairedComparison:
-    """Compare outcomes (0 to 1) by question id. Raises UsageError where no question was answered by both."""
+    """Compare outcomes (0 to 1) by question id; `groups` names what questions share, such as a passage.
+
+    Raises UsageError where no question was answered by both, or an outcome lies outside.
+    """
     shared = [identity for identity in a if identity in b]
     if not shared:
         raise UsageError("the two share no question: give both the same ids or indices")
     ours, theirs = [a[identity] for identity in shared], [b[identity] for identity in shared]
-    found = paired_difference(ours, theirs, metric, confidence, seed)
+    clusters = [groups.get(identity, identity) for identity in shared] if groups else None
+    try:
+        found = paired_difference(ours, theirs, confidence, clusters)
+    except ValueError as error:
+        raise UsageError(f"these outcomes cannot be compared: {error}") from None
     return PairedComparison(
         n=len(shared),
+        clusters=found.clusters,
         a=sum(ours) / len(shared),
         b=sum(theirs) / len(shared),
         difference=found.difference,

@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from fractionate.analysis.matrix import Matrix
-from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import Difference, paired_difference
+from fractionate.analysis.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
 from fractionate.types import Attempt, Cell
 
 
@@ -18,8 +17,8 @@ from fractionate.types import Attempt, Cell
 class Contrast:
     """a − b over the same `n` questions, in the metric of a; means and differences are shares of 1.
 
-    `ci_low` and `ci_high` bound the difference at `confidence`; `p_value` is two-sided, of `test`; `variance` is that
-    of the per-question differences.
+    `ci_low` and `ci_high` bound the difference at `confidence`; `p_value` is two-sided, of `test`. `clusters` are the
+    independent units that the questions come in (passages), `seeds` the runs that were pooled.
     """
 
     matrix: Matrix
@@ -33,8 +32,9 @@ class Contrast:
     ci_high: float
     p_value: float
     test: str
-    variance: float
     confidence: float
+    clusters: int
+    seeds: int
 
     @cached_property
     def names(self) -> tuple[str, str]:
@@ -55,16 +55,29 @@ class Contrast:
         )
 
     def interval_fields(self) -> dict[str, Any]:
-        """Return what results.json holds of every contrast: the difference and its interval."""
-        return {"difference": self.difference, "ci_low": self.ci_low, "ci_high": self.ci_high}
+        """Return what results.json holds of every contrast: the difference, its interval and what it rests on."""
+        return {
+            "difference": self.difference,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "clusters": self.clusters,
+            "seeds": self.seeds,
+        }
 
 
-def contrast(matrix: Matrix, a: Cell, b: Cell, rule: Rule, confidence: float | None = None) -> Contrast:
-    """Compare two cells over the questions they share, at the rule's confidence unless another is given."""
+def contrast(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Contrast:
+    """Compare two cells over the questions they share."""
     mine, theirs = pair_up(a, b)
     ours, others = outcomes(mine, a.metric), outcomes(theirs, a.metric)
-    level = rule.confidence if confidence is None else confidence
-    found: Difference = paired_difference(ours, others, a.metric, level, rule.seed)
+    groups = clusters_of(mine)
+    seeds = _seeds(mine, theirs)
+    if seeds > 1:
+        pooled = pooled_difference(by_run(mine, a.metric), by_run(theirs, a.metric), confidence, groups)
+        low, high, p_value = pooled.low, pooled.high, pooled.p_value
+        test, clusters = f"over {seeds} seeds and questions", pooled.clusters
+    else:
+        found = paired_difference(ours, others, confidence, groups)
+        low, high, p_value, test, clusters = found.low, found.high, found.p_value, found.test, found.clusters
     return Contrast(
         matrix=matrix,
         a=a,
@@ -72,14 +85,25 @@ def contrast(matrix: Matrix, a: Cell, b: Cell, rule: Rule, confidence: float | N
         n=len(mine),
         value=mean(ours),
         reference_value=mean(others),
-        difference=found.difference,
-        ci_low=found.low,
-        ci_high=found.high,
-        p_value=found.p_value,
-        test=found.test,
-        variance=found.variance,
-        confidence=level,
+        difference=mean(ours) - mean(others),
+        ci_low=low,
+        ci_high=high,
+        p_value=p_value,
+        test=test,
+        confidence=confidence,
+        clusters=clusters,
+        seeds=seeds,
     )
+
+
+def value_interval(cell: Cell, confidence: float) -> Interval:
+    """Return the interval of a cell's value: by passage, and over seeds where runs were pooled."""
+    attempts = cell.attempts
+    groups = clusters_of(attempts)
+    if _seeds(attempts, attempts) > 1:
+        pooled = pooled_mean(by_run(attempts, cell.metric), confidence, groups)
+        return Interval(pooled.low, pooled.high)
+    return mean_interval(cell.values(), confidence, groups)
 
 
 def pair_up(a: Cell, b: Cell) -> tuple[list[Attempt], list[Attempt]]:
@@ -94,6 +118,23 @@ def outcomes(attempts: Sequence[Attempt], metric: str) -> list[float]:
     return [float(getattr(attempt.score, metric)) for attempt in attempts]
 
 
+def by_run(attempts: Sequence[Attempt], metric: str) -> list[list[float]]:
+    """Return the metric of each attempt in every pooled run: one list per run, in the order of the questions."""
+    runs = zip(*(attempt.by_run for attempt in attempts), strict=True)
+    return [[float(getattr(score, metric)) for score in run] for run in runs]
+
+
+def clusters_of(attempts: Sequence[Attempt]) -> list[str]:
+    """Return the independent unit that each attempt's question belongs to: its passage, or itself."""
+    return [attempt.problem.cluster for attempt in attempts]
+
+
 def mean(values: Sequence[float]) -> float:
     """Return the mean, 0 of nothing; summed exactly, so that the order of adding does not show."""
     return math.fsum(values) / len(values) if values else 0.0
+
+
+def _seeds(mine: Sequence[Attempt], theirs: Sequence[Attempt]) -> int:
+    """Return how many pooled runs all these attempts have, 1 where they were not pooled over the same number."""
+    counts = {len(attempt.by_run) for attempt in (*mine, *theirs)}
+    return counts.pop() if len(counts) == 1 and max(counts, default=0) > 1 else 1

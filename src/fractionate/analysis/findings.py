@@ -1,4 +1,4 @@
-"""What was found on one test set: each student pair against the undistilled one, and what decomposing itself does."""
+"""What was found on one test set: each distilled configuration against the undistilled pair, and the controls."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fractionate.analysis.contrasts import Contrast
+from fractionate.analysis.statistics import Needed
 
 Distill = Literal["decomposer", "solver", "both", "neither", "undecided"]
-Part = Literal["decomposer", "solver", "pair"]
+Part = Literal["decomposer", "solver", "both"]
 Answer = Literal["yes", "no", "undecided", "unknown"]
+"""What was shown of a claim; "unknown" where what it takes was not measured or has no price."""
+Claim = Literal["decomposing", "decomposer", "solver"]
+"""What a control is about: that decomposing helps, or that training a part does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The dollars per question of a pair beside the undistilled one's, and the paired difference with its interval.
+    """The dollars per question of a pair beside the undistilled one's, and the difference with its interval.
 
-    Every figure is None where a price is not known; the interval also where too few questions give none.
+    Every figure is None where a price is not known; the interval also where too few questions give none. `cheaper` is
+    judged by the ratio of the two, in which what slows the whole machine cancels. `rounds` counts the calibration
+    rounds that measured speeds rest on, 0 where every price is known.
     """
 
     usd: float | None = None
@@ -25,32 +31,77 @@ class Cost:
     difference: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
+    cheaper: Answer = "unknown"
+    rounds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One control: does decomposing, or the training of a part, bring anything at all?
+
+    `passed` is "yes" where the better of the two was shown to be better, "no" where it was shown to bring no more than
+    the margin, "unknown" where the control was not measured: then `missing` says which cell it takes.
+    """
+
+    claim: Claim
+    passed: Answer
+    contrast: Contrast | None = None
+    missing: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as results.json holds them."""
+        found = self.contrast
+        fields: dict[str, Any] = {"claim": self.claim, "passed": self.passed, "missing": self.missing}
+        if found is None:
+            return fields
+        a, b = found.names
+        return {
+            **fields,
+            "a": a,
+            "b": b,
+            "n": found.n,
+            "value": found.value,
+            "reference_value": found.reference_value,
+            **found.interval_fields(),
+            "confidence": found.confidence,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One pair against the undistilled pair: outcome, cost, and what was shown of each. `margin` is a share of 1."""
+    """One distilled configuration against the undistilled pair: outcome, cost, controls, and whether it passes.
+
+    `margin` is a share of 1. `non_inferior` and `superior` say what was shown of the outcome; `net` of the outcome at
+    the user's value of a right answer less the cost, in dollars per question ("unknown" where no value was given).
+    """
 
     part: Part
     contrast: Contrast
     cost: Cost
     margin: float
     non_inferior: Answer
-    cheaper: Answer
-    worth: Answer
-    n_to_decide: int | None
-    """Questions that would decide it with 80 % power if what was measured holds; None where it is decided or no
-    number of questions would (an unknown price, a difference exactly on the margin)."""
+    superior: Answer
+    net: Answer
+    net_usd: float | None
+    controls: tuple[Control, ...]
+    passes: Answer
+    needed: Needed | None
+    """Questions that would decide the outcome, where that is open."""
 
     @property
     def decomposer(self) -> str:
-        """The name of the pair's decomposer."""
+        """The name of the configuration's decomposer."""
         return self.contrast.a.decomposer.name
 
     @property
     def solver(self) -> str:
-        """The name of the pair's solver."""
+        """The name of the configuration's solver."""
         return self.contrast.a.solver.name
+
+    @property
+    def controlled(self) -> Answer:
+        """Whether every control of the configuration passed: "no" if one failed, "unknown" if one is missing."""
+        return joint([control.passed for control in self.controls])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as results.json holds them."""
@@ -76,41 +127,15 @@ class Finding:
             "usd_ci_low": cost.ci_low,
             "usd_ci_high": cost.ci_high,
             "non_inferior": self.non_inferior,
-            "cheaper": self.cheaper,
-            "worth": self.worth,
-            "n_to_decide": self.n_to_decide,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Benefit:
-    """What decomposing itself does: the undistilled pair against its solver's best single-stage cell."""
-
-    contrast: Contrast
-    helps: Answer
-
-    @property
-    def baseline(self) -> str:
-        """The single-stage strategy compared with: the better one where there are two."""
-        return self.contrast.b.strategy
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as results.json holds them, marked as the part "decomposing"."""
-        found = self.contrast
-        a, b = found.names
-        return {
-            "part": "decomposing",
-            "dataset": found.matrix.label,
-            "strategy": found.a.strategy,
-            "baseline": self.baseline,
-            "a": a,
-            "b": b,
-            "n": found.n,
-            "value": found.value,
-            "reference_value": found.reference_value,
-            **found.interval_fields(),
-            "confidence": found.confidence,
-            "helps": self.helps,
+            "superior": self.superior,
+            "cheaper": cost.cheaper,
+            "net": self.net,
+            "net_usd": self.net_usd,
+            "controls": [control.as_dict() for control in self.controls],
+            "worth": self.passes,
+            "n_to_decide": self.needed.likely if self.needed else None,
+            "n_to_decide_low": self.needed.low if self.needed else None,
+            "n_to_decide_high": self.needed.high if self.needed else None,
         }
 
 
@@ -122,29 +147,28 @@ class Judgement:
     distill: Distill
     findings: tuple[Finding, ...] = ()
     chosen: Finding | None = None
-    """The finding the answer rests on: the cheapest worthwhile one."""
-    pair_failed: bool = False
-    """Each part is worth it alone, but no pair of students was shown to be."""
-    benefit: Benefit | None = None
+    """The configuration that is recommended."""
+    benefit: tuple[Control, ...] = ()
+    """The undistilled pair against each single-stage cell of its solver."""
     obstacle: str = ""
     unpriced: tuple[str, ...] = ()
+    front: tuple[str, ...] = ()
+    """The names of the cells that no other beats in both outcome and cost, cheapest first."""
+
+
+def joint(answers: Sequence[Answer]) -> Answer:
+    """Return whether all of several claims hold: "no" by any, "unknown" by any that could not be looked at."""
+    for answer in ("no", "unknown", "undecided"):
+        if answer in answers:
+            return answer
+    return "yes"
 
 
 def part_answer(findings: Sequence[Finding]) -> Answer:
     """Return whether a part is worth distilling: "yes" by any candidate, "no" by all, "unknown" without any."""
-    answers = {finding.worth for finding in findings}
+    answers = {finding.passes for finding in findings}
     if not answers:
         return "unknown"
     if "yes" in answers:
         return "yes"
     return "no" if answers == {"no"} else "undecided"
-
-
-def cheapest(findings: Sequence[Finding]) -> Finding | None:
-    """Return the worthwhile finding that saves most dollars per question; ties go to the better outcome."""
-    worthwhile = [finding for finding in findings if finding.worth == "yes"]
-    return min(
-        worthwhile,
-        key=lambda one: (one.cost.difference or 0.0, -one.contrast.difference, one.contrast.names),
-        default=None,
-    )

@@ -72,8 +72,8 @@ def matrices(cells: Iterable[Cell]) -> list[Matrix]:
 
 
 def is_candidate_decomposer(component: Component) -> bool:
-    """Return whether a decomposer may be named in a verdict: a student, or any model but the teacher and controls."""
-    return component.kind in ("student", "model")
+    """Return whether a decomposer may be named in a verdict: a student that was trained to decompose."""
+    return component.trained_for == "decomposer"
 
 
 def is_candidate_solver(component: Component) -> bool:

@@ -1,7 +1,7 @@
 """Several runs of one protocol (other seeds, other training draws) as one: a question counts with its mean over them.
 
-Intervals and tests over pooled cells resample questions, so they say how sure the mean over these very runs is; how far
-runs differ from one another stands beside them, run by run, and three runs are few.
+Each attempt keeps its scores run by run: intervals and tests over pooled cells take runs and questions as two sources
+of chance (`statistics/seeds.py`), and with two or three runs they are honestly wide.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _pool(of_run: Mapping[str, Cell]) -> Cell:
 def _mean_attempt(row: Sequence[Attempt]) -> Attempt:
     """Return one attempt for a question's attempts in several runs; what cannot be averaged is what most runs had."""
     if len(row) == 1:
-        return row[0]
+        return replace(row[0], by_run=(row[0].score,))
     usual = Counter(attempt.prediction for attempt in row).most_common(1)[0][0]
     shown = next(attempt for attempt in row if attempt.prediction == usual)
     count = len(row)
@@ -65,6 +65,7 @@ def _mean_attempt(row: Sequence[Attempt]) -> Attempt:
         decomposer_usage=_mean_usage([attempt.decomposer_usage for attempt in row]),
         solver_usage=_mean_usage([attempt.solver_usage for attempt in row]),
         latency_s=sum(attempt.latency_s for attempt in row) / count,
+        by_run=tuple(attempt.score for attempt in row),
     )
 
 

@@ -100,6 +100,10 @@ class Pricing:
             return 0.0
         return rates.per_hour * rates.throughput.hours(usage) if rates.throughput else None
 
+    def per_hour(self, model_name: str) -> float:
+        """Return the dollars per machine hour that a model is charged by, 0 where it is not."""
+        return self._of(model_name).per_hour or 0.0
+
     def throughput(self, model_name: str) -> Throughput | None:
         """Return the throughput that a model's machine time is priced by, None where none is."""
         rates = self._of(model_name)

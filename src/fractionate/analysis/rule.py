@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from fractionate.analysis.statistics import look_confidence
 from fractionate.config import Config
 
 
@@ -12,17 +14,31 @@ class Rule:
     """How cells are judged. `margin` is in points of 100, `confidence` that of two-sided intervals.
 
     `strategy` and `solver` name the judged two-stage strategy and the undistilled solver ("" for the defaults of
-    docs/verdict.md); `seed` is that of resampling.
+    docs/verdict.md); `usd_per_correct` is what one more right answer is worth (None: not said). `looks` holds, by test
+    set, how many questions each earlier verdict of the run rested on.
     """
 
     margin: float = 2.0
     confidence: float = 0.95
     strategy: str = ""
     solver: str = ""
-    seed: int = 0
+    usd_per_correct: float | None = None
+    looks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Config) -> Rule:
+    def of(cls, config: Config, looks: Mapping[str, tuple[int, ...]] | None = None) -> Rule:
         """Return the rule that a config states."""
         verdict = config.verdict
-        return cls(verdict.margin, verdict.confidence, verdict.strategy, verdict.solver, config.run.seed)
+        return cls(
+            verdict.margin,
+            verdict.confidence,
+            verdict.strategy,
+            verdict.solver,
+            verdict.usd_per_correct,
+            dict(looks or {}),
+        )
+
+    def confidence_at(self, test_set: str, questions: int) -> float:
+        """Return the confidence of the verdict at this look, so that all looks together err no more than one."""
+        sizes = sorted({size for size in self.looks.get(test_set, ()) if size < questions} | {max(questions, 1)})
+        return look_confidence(self.confidence, sizes)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from fractionate.analysis.contrasts import Contrast
-from fractionate.analysis.findings import Benefit, Distill, Finding, Judgement, cheapest, part_answer
+from fractionate.analysis.findings import Control, Distill, Finding, Judgement, joint, part_answer
 from fractionate.analysis.short_names import short_pair_names
+from fractionate.analysis.statistics import Needed
 
 _OPENING = {
     "decomposer": "Distill the decomposer",
@@ -17,6 +18,7 @@ _OPENING = {
     "undecided": "Undecided",
 }
 HEADLINES = {**_OPENING, "undecided": "Undecided, so far"}
+_PARTS = ("both", "decomposer", "solver")
 
 
 def because(judged: Sequence[Judgement], overall: Distill) -> str:
@@ -33,11 +35,13 @@ def because(judged: Sequence[Judgement], overall: Distill) -> str:
 
 
 def _scale(judgement: Judgement) -> str:
-    """Return what all findings of a test set share: the questions and the margin."""
+    """Return what all findings of a test set share: the questions, what they come in, and the margin."""
     if not judgement.findings:
         return ""
-    fewest = min(finding.contrast.n for finding in judgement.findings)
-    return f" ({_questions(fewest)}, margin {judgement.findings[0].margin * 100:g} points)"
+    fewest = min((finding.contrast for finding in judgement.findings), key=lambda one: one.n)
+    passages = f" on {fewest.clusters:,} passages" if fewest.clusters < fewest.n else ""
+    seeds = f", {fewest.seeds} seeds" if fewest.seeds > 1 else ""
+    return f" ({_questions(fewest.n)}{passages}{seeds}, margin {judgement.findings[0].margin * 100:g} points)"
 
 
 def _questions(n: int) -> str:
@@ -45,64 +49,107 @@ def _questions(n: int) -> str:
 
 
 def _reasons(judgement: Judgement) -> str:
-    clauses = [judgement.obstacle] if judgement.obstacle else _part_clauses(judgement)
-    if judgement.benefit is not None:
-        clauses.append(_benefit(judgement.benefit))
-    return "; ".join(clauses)
-
-
-def _part_clauses(judgement: Judgement) -> list[str]:
+    if judgement.obstacle:
+        return "; ".join([judgement.obstacle, *_benefit(judgement.benefit)])
     names = short_pair_names(
         (finding.decomposer for finding in judgement.findings), (finding.solver for finding in judgement.findings)
     )
-    by_part = {
-        part: [one for one in judgement.findings if one.part == part] for part in ("decomposer", "solver", "pair")
-    }
+    order = sorted(_PARTS, key=lambda part: judgement.chosen is None or part != judgement.chosen.part)
     clauses = []
-    if judgement.distill == "both" and judgement.chosen is not None:
-        clauses.append(_finding(judgement.chosen, by_part["pair"], names))
-    order = ["solver", "decomposer"] if judgement.distill == "solver" else ["decomposer", "solver"]
-    clauses += [_part(part, by_part[part], names, judgement.unpriced) for part in order]
-    if judgement.pair_failed:
-        clauses.append(_failed_pair(by_part["pair"], names))
-    return clauses
+    for part in order:
+        findings = [one for one in judgement.findings if one.part == part]
+        if findings:
+            clauses.append(_part(part, findings, names, judgement))
+        elif part != "both":
+            clauses.append(f"no student {part} was measured")
+    return "; ".join([*clauses, *_benefit(judgement.benefit)])
 
 
-def _part(part: str, findings: Sequence[Finding], names: dict[str, str], unpriced: Sequence[str]) -> str:
-    answer = part_answer(findings)
-    if answer == "unknown":
-        return f"no student {part} was measured"
-    nearest = cheapest(findings) or max(findings, key=lambda one: (one.worth == "undecided", one.contrast.difference))
-    measured = _finding(nearest, findings, names)
-    if answer == "yes":
-        return f"{measured}, so the {part} is worth distilling"
-    if answer == "no":
-        return f"{measured}, so the {part} is not worth distilling"
-    return f"{measured}, so the {part} stays open{_what_decides(nearest, unpriced)}"
+def _part(part: str, findings: Sequence[Finding], names: dict[str, str], judgement: Judgement) -> str:
+    nearest = _nearest(findings, judgement.chosen)
+    what = "both" if part == "both" else f"the {part}"
+    measured = f"{_who(nearest, findings, names)} {_outcome(nearest)} {_cost(nearest)}"
+    if nearest is judgement.chosen:
+        others = sum(one.passes == "yes" for one in judgement.findings) - 1
+        cheapest = ", the cheapest of all that pass" if others else ""
+        return f"{measured}, so {what} should be distilled{cheapest}"
+    if nearest.passes == "yes":
+        return f"{measured}, which passes too"
+    if part_answer(findings) == "no":
+        return f"{measured}, so {what} {'are' if part == 'both' else 'is'} not worth distilling ({_failed(nearest)})"
+    return f"{measured}, so {what} {'stay' if part == 'both' else 'stays'} open ({_open(nearest, judgement.unpriced)})"
 
 
-def _what_decides(finding: Finding, unpriced: Sequence[str]) -> str:
-    if finding.cheaper == "unknown":
-        named = ", ".join(f'"{model}"' for model in unpriced)
-        return f" (give prices for {named})" if named else ""
-    if finding.n_to_decide is None:
-        return " and, this near the threshold, no number of questions would decide it"
-    return f" until about {_questions(finding.n_to_decide)} decide it (80 % power if this difference holds)"
+def _nearest(findings: Sequence[Finding], chosen: Finding | None) -> Finding:
+    """Return the finding to speak of: the recommended one, else one that passes, else the nearest to passing."""
+    rank = {"yes": 2, "undecided": 1}
+    return max(findings, key=lambda one: (one is chosen, rank.get(one.passes, 0), one.contrast.difference))
 
 
-def _failed_pair(pairs: Sequence[Finding], names: dict[str, str]) -> str:
-    if not pairs:
-        return "both students together were not measured, so only the part that saves more is named"
-    nearest = max(pairs, key=lambda one: (one.worth != "no", one.contrast.difference))
-    return f"{_finding(nearest, pairs, names)}, which does not pass, so only the part that saves more is named"
+def _failed(finding: Finding) -> str:
+    """Return what a configuration was shown to lack, outcome and cost apart."""
+    found = []
+    if finding.net == "no":
+        found.append("worth less at the value given for a right answer")
+    elif finding.net == "unknown":
+        if finding.non_inferior == "no":
+            found.append("worse")
+        elif finding.superior == "yes" and finding.cost.cheaper == "no":
+            found.append("better, but not cheaper: verdict.usd_per_correct weighs the two")
+        elif finding.cost.cheaper == "no":
+            found.append("not cheaper")
+    found += [_failure(control) for control in finding.controls if control.passed == "no"]
+    return "; ".join(dict.fromkeys(found))
 
 
-def _finding(finding: Finding, among: Sequence[Finding], names: dict[str, str]) -> str:
-    return f"{_who(finding, len(among), names)} {_outcome(finding)} {_cost(finding)}"
+def _failure(control: Control) -> str:
+    assert control.contrast is not None, "a control that failed was measured"
+    beside = percent(control.contrast.reference_value)
+    if control.claim == "decomposing":
+        return f"answering in one stage does as well ({control.contrast.b.strategy}, {beside}): answer in one stage"
+    return f"the untrained model does as well as the {control.claim} ({beside}): use the untrained model"
 
 
-def _who(finding: Finding, of: int, names: dict[str, str]) -> str:
-    chosen = f", of {of} candidates," if of > 1 else ""
+def _open(finding: Finding, unpriced: Sequence[str]) -> str:
+    """Return what is still open about a configuration, and what would close it."""
+    found = []
+    if finding.net == "unknown":
+        if finding.non_inferior == "undecided":
+            found.append("its outcome: " + (_needed(finding.needed) if finding.needed else "too few questions"))
+        if finding.cost.cheaper == "unknown":
+            named = ", ".join(f'"{model}"' for model in unpriced)
+            found.append(f"its cost: give prices for {named}" if named else "its cost")
+        elif finding.cost.cheaper == "undecided":
+            found.append("its cost")
+        elif finding.cost.cheaper == "no":
+            found.append("it is not cheaper")
+        if finding.non_inferior == "no":
+            found.append("it is worse")
+    elif finding.net == "undecided":
+        found.append("its net value")
+    for control in finding.controls:
+        if control.passed == "unknown":
+            found.append(f"a control was not measured: {control.missing}")
+        elif control.passed == "undecided":
+            what = "single stage" if control.claim == "decomposing" else f"the untrained {control.claim}"
+            found.append(f"not shown better than {what}")
+        elif control.passed == "no":
+            found.append(_failure(control))
+    return "; ".join(dict.fromkeys(found)) or "its interval"
+
+
+def _needed(needed: Needed) -> str:
+    if needed.likely is None and needed.low is None:
+        return "this near the margin no number of questions would decide it"
+    low = f"{needed.low:,}" if needed.low is not None else "many"
+    high = f"{needed.high:,}" if needed.high is not None else "any number of"
+    return f"{low} to {high} questions would decide it (80 % power; as little is known of the true difference)"
+
+
+def _who(finding: Finding, among: Sequence[Finding], names: dict[str, str]) -> str:
+    chosen = f", of {len(among)} candidates," if len(among) > 1 else ""
+    if finding.contrast.a.stages == "single":
+        return f"{names[finding.solver]} alone{chosen} in one stage"
     if finding.part == "decomposer":
         return f"{names[finding.decomposer]}{chosen} in the teacher's place"
     if finding.part == "solver":
@@ -138,15 +185,21 @@ def _cost(finding: Finding) -> str:
     return f"{said} ({least} to {most})" if least != most else said
 
 
-def _benefit(benefit: Benefit) -> str:
-    found = benefit.contrast
-    baseline = "single stage" + (" with chain of thought" if benefit.baseline == "single-cot" else "")
-    measured = f"{percent(found.value)} against {percent(found.reference_value)} in {baseline}, {_difference(found)}"
-    if benefit.helps == "yes":
-        return f"decomposing itself helps here ({measured})"
-    if benefit.helps == "no":
-        return f"decomposing itself does not help here, it hurts ({measured})"
-    return f"decomposing itself does not help here as far as {_questions(found.n)} can show ({measured})"
+def _benefit(controls: Sequence[Control]) -> list[str]:
+    """Return what decomposing itself does, by the single-stage cell that leaves it least."""
+    measured = [control.contrast for control in controls if control.contrast is not None]
+    if not measured:
+        return []
+    found = min(measured, key=lambda one: one.difference)
+    baseline = "single stage" + (" with chain of thought" if found.b.strategy == "single-cot" else "")
+    figures = f"{percent(found.value)} against {percent(found.reference_value)} in {baseline}, {_difference(found)}"
+    if found.ci_high < 0:
+        return [f"decomposing itself does not help here, it hurts ({figures})"]
+    missing = [control.missing for control in controls if control.missing]
+    beside = f"; not measured: {', '.join(missing)}" if missing else ""
+    if joint([control.passed for control in controls if control.contrast is not None]) == "yes":
+        return [f"decomposing itself helps here ({figures}{beside})"]
+    return [f"decomposing itself does not help here as far as {_questions(found.n)} can show ({figures}{beside})"]
 
 
 def percent(share: float) -> str:

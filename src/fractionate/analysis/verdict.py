@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.analysis.contrasts import Contrast, contrast, mean, pair_up
+from fractionate.analysis.contrasts import Contrast, clusters_of, contrast, mean, outcomes, pair_up
+from fractionate.analysis.controls import decomposing_controls, training_controls
+from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
 from fractionate.analysis.findings import (
     Answer,
-    Benefit,
-    Cost,
+    Control,
     Distill,
     Finding,
     Judgement,
     Part,
-    cheapest,
+    joint,
     part_answer,
 )
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.sentence import because
-from fractionate.analysis.statistics import Interval, mean_t_interval, sample_size
-from fractionate.types import Attempt, Cell
+from fractionate.analysis.statistics import (
+    POWER,
+    Needed,
+    bonferroni_confidence,
+    questions_to_decide,
+    simultaneous_confidence,
+)
+from fractionate.types import Cell
 
-_DOLLAR_DIGITS = 12
-"""Dollar differences are rounded to 1e-12: below that they are what adding floats in another order leaves."""
+VERSION = 2
+"""Of the rule in docs/verdict.md, which gives its date and the reasons for each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,63 +53,67 @@ class Verdict:
 
 def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
     """Judge every test set by the rule of docs/verdict.md; over several, the answer is theirs only if they agree."""
-    judged = [_judge(matrix, pricing, rule) for matrix in matrices(cells)]
+    judged = [judge(matrix, pricing, rule) for matrix in matrices(cells)]
     answers = {judgement.distill for judgement in judged}
     overall: Distill = answers.pop() if len(answers) == 1 else "undecided"
     evidence: list[dict[str, Any]] = []
     for judgement in judged:
         evidence += [finding.as_dict() for finding in judgement.findings]
-        evidence += [judgement.benefit.as_dict()] if judgement.benefit else []
+        evidence += [
+            {"part": "decomposing", "dataset": judgement.dataset, **control.as_dict()} for control in judgement.benefit
+        ]
     return Verdict(
         overall,
         because(judged, overall),
         evidence,
-        [{"dataset": one.dataset, "distill": one.distill, "because": because([one], one.distill)} for one in judged],
+        [_of_test_set(one) for one in judged],
         {
+            "version": VERSION,
             "margin_points": rule.margin,
             "confidence": rule.confidence,
             "one_sided_level": (1 - rule.confidence) / 2,
-            "power": 0.8,
+            "usd_per_correct": rule.usd_per_correct,
+            "power": POWER,
             "document": "docs/verdict.md",
         },
     )
 
 
-def _judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
-    strategy = matrix.judged_strategy(rule)
-    reference = matrix.undistilled(strategy, rule)
+def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
+    """Judge one test set."""
+    reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
     if reference is None or not reference.attempts:
-        return Judgement(matrix.label, "undecided", obstacle=_missing_reference(matrix, strategy, reference, rule))
-    benefit = _benefit(matrix, reference, rule)
-    found = _findings(matrix, reference, pricing, rule)
-    parts = {part: [one for one in found if one.part == part] for part in ("decomposer", "solver", "pair")}
-    distill, chosen, pair_failed = _combine(parts["decomposer"], parts["solver"], parts["pair"])
-    unpriced = _unpriced([reference, *_candidates(matrix, reference)], pricing)
-    obstacle = "" if found else "nothing was distilled: no student decomposer or solver was measured"
-    return Judgement(matrix.label, distill, tuple(found), chosen, pair_failed, benefit, obstacle, unpriced)
-
-
-def _missing_reference(matrix: Matrix, strategy: str, reference: Cell | None, rule: Rule) -> str:
-    if reference is not None:
-        return "the undistilled pair holds no question"
-    solver = matrix.reference_solver(rule)
-    named = solver.name if solver else rule.solver or "solver"
-    return f"the undistilled pair (teacher, {named}) under {strategy or 'a two-stage strategy'} was not measured"
-
-
-def _candidates(matrix: Matrix, reference: Cell) -> list[Cell]:
-    return [
-        cell
-        for cell in matrix.two_stage()
-        if cell is not reference and cell.strategy == reference.strategy and _part(cell, reference)
-    ]
+        return Judgement(matrix.label, "undecided", obstacle=_missing_reference(matrix, reference, rule))
+    level = rule.confidence_at(matrix.label, len(reference.attempts))
+    benefit = decomposing_controls(matrix, reference, reference.solver, rule, level)
+    candidates = [(part, cell) for cell in matrix.cells if cell.attempts and (part := _part(cell, reference))]
+    levels = _levels(level, reference, [cell for _, cell in candidates])
+    findings = tuple(
+        _finding(matrix, part, cell, reference, benefit, pricing, rule, of_outcome, of_cost)
+        for (part, cell), (of_outcome, of_cost) in zip(candidates, levels, strict=True)
+    )
+    chosen = _recommended(findings, rule)
+    return Judgement(
+        matrix.label,
+        chosen.part if chosen else _without_a_choice(findings, benefit, matrix),
+        findings,
+        chosen,
+        tuple(benefit),
+        _obstacle(findings, benefit, matrix, reference),
+        unpriced([reference, *(cell for _, cell in candidates)], pricing),
+        _front(matrix, pricing),
+    )
 
 
 def _part(cell: Cell, reference: Cell) -> Part | None:
-    """Return which part of the undistilled pair a cell replaces by a student, None if it does something else."""
+    """Return which part of the undistilled pair a cell has distilled, None if it is no such configuration."""
     decomposer, solver = is_candidate_decomposer(cell.decomposer), is_candidate_solver(cell.solver)
+    if cell.stages == "single":
+        return "solver" if cell.solver.variant.startswith("S-") else None
+    if cell.strategy != reference.strategy:
+        return None
     if decomposer and solver:
-        return "pair"
+        return "both"
     if decomposer and cell.solver == reference.solver:
         return "decomposer"
     if solver and cell.decomposer == reference.decomposer:
@@ -111,74 +121,151 @@ def _part(cell: Cell, reference: Cell) -> Part | None:
     return None
 
 
-def _findings(matrix: Matrix, reference: Cell, pricing: Pricing, rule: Rule) -> list[Finding]:
-    candidates = [(cell, _part(cell, reference)) for cell in _candidates(matrix, reference)]
-    found = []
-    for part in ("decomposer", "solver", "pair"):
-        cells = [cell for cell, replaced in candidates if replaced == part and cell.attempts]
-        # Bonferroni: each of k candidates of a part has k chances to pass by luck.
-        confidence = 1 - (1 - rule.confidence) / max(len(cells), 1)
-        found += [_finding(part, contrast(matrix, cell, reference, rule, confidence), pricing, rule) for cell in cells]
-    return found
+def _levels(level: float, reference: Cell, cells: Sequence[Cell]) -> list[tuple[float, float]]:
+    """Return the confidence of each candidate's outcome and of its cost, so that all hold together with `level`.
+
+    Outcomes share the reference and the questions, which makes their errors go together; where candidates answered
+    other questions, and for dollars, the error is shared out evenly.
+    """
+    even = bonferroni_confidence(level, len(cells))
+    pairs = [pair_up(cell, reference) for cell in cells]
+    asked = {tuple(attempt.problem.id for attempt in mine) for mine, _ in pairs}
+    outcome = even
+    if len(asked) == 1 and len(cells) > 1 and asked != {()}:
+        metric = reference.metric
+        differences = [
+            [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
+            for mine, theirs in pairs
+        ]
+        outcome = simultaneous_confidence(level, differences, clusters_of(pairs[0][0]))
+    return [(outcome, even)] * len(cells)
 
 
-def _finding(part: Part, outcome: Contrast, pricing: Pricing, rule: Rule) -> Finding:
+def _finding(
+    matrix: Matrix,
+    part: Part,
+    cell: Cell,
+    reference: Cell,
+    benefit: Sequence[Control],
+    pricing: Pricing,
+    rule: Rule,
+    level: float,
+    cost_level: float,
+) -> Finding:
+    outcome = contrast(matrix, cell, reference, level)
     margin = rule.margin / 100
     non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
-    cost, saved = _cost(outcome, pricing)
-    interval = None if saved is None else mean_t_interval(saved, outcome.confidence)
-    cheaper = _cheaper(interval)
-    worth = _both(non_inferior, cheaper)
-    needed = _needed(outcome, margin, saved, non_inferior, cheaper) if worth == "undecided" else None
-    return Finding(part, outcome, cost, margin, non_inferior, cheaper, worth, needed)
+    superior: Answer = "yes" if outcome.ci_low > 0 else "no" if outcome.ci_high <= 0 else "undecided"
+    cost = compare_costs(cell, reference, pricing, cost_level)
+    net, net_usd = net_benefit(cell, reference, pricing, rule.usd_per_correct, cost_level)
+    controls = [
+        *_decomposing(matrix, cell, reference, benefit, rule, level),
+        *training_controls(matrix, cell, rule, level),
+    ]
+    shown = [net] if rule.usd_per_correct is not None else [non_inferior, cost.cheaper]
+    passes = joint([*shown, *(control.passed for control in controls)])
+    needed = _needed(outcome, margin) if non_inferior == "undecided" else None
+    return Finding(
+        part=part,
+        contrast=outcome,
+        cost=cost,
+        margin=margin,
+        non_inferior=non_inferior,
+        superior=superior,
+        net=net,
+        net_usd=net_usd,
+        controls=tuple(controls),
+        passes="undecided" if passes == "unknown" else passes,
+        needed=needed,
+    )
 
 
-def _cost(outcome: Contrast, pricing: Pricing) -> tuple[Cost, list[float] | None]:
-    """Return the dollars of both pairs, and the paired differences; (no figures, None) where a price is not known."""
+def _decomposing(
+    matrix: Matrix, cell: Cell, reference: Cell, benefit: Sequence[Control], rule: Rule, level: float
+) -> list[Control]:
+    """Return the controls that decomposing helps: shown by the undistilled pair, or else by the configuration itself.
+
+    The configuration has to beat the same single-stage cells, and those of its own solver where it has another.
+    """
+    if cell.stages == "single":
+        return []
+    if joint([control.passed for control in benefit]) == "yes":
+        return list(benefit)
+    own = decomposing_controls(matrix, cell, reference.solver, rule, level)
+    if cell.solver != reference.solver:
+        measured = matrix.single_stage(cell.solver)
+        own += decomposing_controls(matrix, cell, cell.solver, rule, level) if measured else []
+    return own if joint([control.passed for control in own]) == "yes" else list(benefit)
+
+
+def _needed(outcome: Contrast, margin: float) -> Needed:
+    """Return the range of questions that would decide the outcome."""
     mine, theirs = pair_up(outcome.a, outcome.b)
-    usd, reference = dollars(outcome.a, mine, pricing), dollars(outcome.b, theirs, pricing)
-    if usd is None or reference is None:
-        return Cost(None if usd is None else mean(usd), None if reference is None else mean(reference)), None
-    saved = [round(ours - others, _DOLLAR_DIGITS) for ours, others in zip(usd, reference, strict=True)]
-    interval = mean_t_interval(saved, outcome.confidence)
-    return Cost(mean(usd), mean(reference), mean(saved), _finite(interval.low), _finite(interval.high)), saved
+    metric = outcome.a.metric
+    differences = [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
+    return questions_to_decide(differences, -margin, outcome.confidence, POWER, clusters_of(mine))
 
 
-def _needed(
-    outcome: Contrast, margin: float, saved: list[float] | None, non_inferior: Answer, cheaper: Answer
-) -> int | None:
-    """Return the questions that would decide what is open, None where no number of them would."""
-    needed: list[int | None] = []
-    if non_inferior == "undecided":
-        distance = outcome.difference + margin
-        room = 1 + outcome.difference if distance > 0 else 1 - outcome.difference
-        needed.append(sample_size(distance, outcome.variance, outcome.confidence, room=room))
-    if cheaper == "undecided":
-        needed.append(_dollar_sample_size(saved or [], outcome.confidence))
-    if cheaper == "unknown":
-        needed.append(None)
-    known = [n for n in needed if n is not None]
-    return max(max(known), outcome.n + 1) if known and len(known) == len(needed) else None
+def _recommended(findings: Sequence[Finding], rule: Rule) -> Finding | None:
+    """Return the configuration to recommend: of those that pass the one of most net value, or else the cheapest."""
+    passing = [finding for finding in findings if finding.passes == "yes"]
+    if rule.usd_per_correct is not None:
+        return max(passing, key=lambda one: (one.net_usd or 0.0, one.contrast.names), default=None)
+    return min(
+        passing, key=lambda one: (one.cost.usd or 0.0, -one.contrast.difference, one.contrast.names), default=None
+    )
 
 
-def dollars(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[float] | None:
-    """Return the dollars of each attempt, both roles together; None where any price is not known."""
-    totals = []
-    for attempt in attempts:
-        decomposing = pricing.usd(cell.decomposer.model, attempt.decomposer_usage)
-        solving = pricing.usd(cell.solver.model, attempt.solver_usage)
-        if decomposing is None or solving is None:
-            return None
-        totals.append(decomposing + solving)
-    return totals
+def _without_a_choice(findings: Sequence[Finding], benefit: Sequence[Control], matrix: Matrix) -> Distill:
+    if _nothing_works(matrix) or (findings and joint([control.passed for control in benefit]) == "no"):
+        return "neither"
+    parts = {part: part_answer([one for one in findings if one.part == part]) for part in ("decomposer", "solver")}
+    both = part_answer([one for one in findings if one.part == "both"])
+    return "neither" if set(parts.values()) == {"no"} and both in ("no", "unknown") else "undecided"
 
 
-def _dollar_sample_size(differences: list[float], confidence: float) -> int | None:
-    if len(differences) < 2:
-        return 2
-    centre = mean(differences)
-    variance = sum((value - centre) ** 2 for value in differences) / (len(differences) - 1)
-    return sample_size(centre, variance, confidence, room=None)
+def _obstacle(findings: Sequence[Finding], benefit: Sequence[Control], matrix: Matrix, reference: Cell) -> str:
+    if _nothing_works(matrix):
+        return f"nothing works here: 0 of {len(reference.attempts):,} right in every cell"
+    return "" if findings else "nothing was distilled: no student decomposer or solver was measured"
+
+
+def _nothing_works(matrix: Matrix) -> bool:
+    return not any(value for cell in matrix.cells for value in cell.values())
+
+
+def _missing_reference(matrix: Matrix, reference: Cell | None, rule: Rule) -> str:
+    if reference is not None:
+        return "the undistilled pair holds no question"
+    solver = matrix.reference_solver(rule)
+    named = solver.name if solver else rule.solver or "solver"
+    strategy = matrix.judged_strategy(rule) or "a two-stage strategy"
+    return f"the undistilled pair (teacher, {named}) under {strategy} was not measured"
+
+
+def _front(matrix: Matrix, pricing: Pricing) -> tuple[str, ...]:
+    """Return the cells that no other beats in both outcome and cost (Pareto), cheapest first."""
+    priced = [
+        (mean(usd), -mean(cell.values()), matrix.name(cell))
+        for cell in matrix.cells
+        if cell.attempts and (usd := dollars(cell, cell.attempts, pricing)) is not None
+    ]
+    front: list[tuple[float, float, str]] = []
+    for entry in sorted(priced):
+        if not front or entry[1] < front[-1][1]:
+            front.append(entry)
+    return tuple(name for _, _, name in front)
+
+
+def _of_test_set(judgement: Judgement) -> dict[str, Any]:
+    chosen = judgement.chosen
+    return {
+        "dataset": judgement.dataset,
+        "distill": judgement.distill,
+        "because": because([judgement], judgement.distill),
+        "recommended": chosen.contrast.names[0] if chosen else None,
+        "front": list(judgement.front),
+    }
 
 
 def _beyond(low: float, high: float) -> Answer:
@@ -186,62 +273,3 @@ def _beyond(low: float, high: float) -> Answer:
     if low >= 0:
         return "yes"
     return "no" if high < 0 else "undecided"
-
-
-def _cheaper(interval: Interval | None) -> Answer:
-    if interval is None:
-        return "unknown"
-    if interval.high < 0:
-        return "yes"
-    return "no" if interval.low >= 0 else "undecided"
-
-
-def _both(non_inferior: Answer, cheaper: Answer) -> Answer:
-    if "no" in (non_inferior, cheaper):
-        return "no"
-    return "yes" if non_inferior == cheaper == "yes" else "undecided"
-
-
-def _combine(
-    decomposers: list[Finding], solvers: list[Finding], pairs: list[Finding]
-) -> tuple[Distill, Finding | None, bool]:
-    decomposer, solver = part_answer(decomposers), part_answer(solvers)
-    if decomposer == solver == "yes":
-        good = {finding.decomposer for finding in decomposers if finding.worth == "yes"}
-        able = {finding.solver for finding in solvers if finding.worth == "yes"}
-        together = [pair for pair in pairs if pair.decomposer in good and pair.solver in able]
-        if part_answer(together) == "yes":
-            return "both", cheapest(together), False
-        best = cheapest([*decomposers, *solvers])
-        return ("solver" if best and best.part == "solver" else "decomposer"), best, True
-    if decomposer == "yes":
-        return "decomposer", cheapest(decomposers), False
-    if solver == "yes":
-        return "solver", cheapest(solvers), False
-    return ("neither" if decomposer == solver == "no" else "undecided"), None, False
-
-
-def _benefit(matrix: Matrix, reference: Cell, rule: Rule) -> Benefit | None:
-    baselines = [cell for cell in matrix.single_stage(reference.solver) if cell.attempts]
-    if not baselines:
-        return None
-    best = max(baselines, key=lambda cell: mean(cell.values()))
-    found = contrast(matrix, reference, best, rule)
-    helps: Answer = "yes" if found.ci_low > 0 else "no" if found.ci_high < 0 else "undecided"
-    return Benefit(found, helps)
-
-
-def _unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
-    """Return the models of the judged pairs whose dollars are not known."""
-    names = [
-        component.model
-        for cell in cells
-        for attempt in cell.attempts
-        for component, usage in ((cell.decomposer, attempt.decomposer_usage), (cell.solver, attempt.solver_usage))
-        if pricing.usd(component.model, usage) is None
-    ]
-    return tuple(dict.fromkeys(names))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -15,6 +15,7 @@ from fractionate.files import write_text
 from fractionate.names import Names
 from fractionate.pipeline.attempts import read_cells
 from fractionate.pipeline.folder import RunFolder
+from fractionate.pipeline.looks import note_look, read_looks
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.run import config_digest
 from fractionate.pipeline.speed import read_speed
@@ -37,7 +38,9 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         _about(config, name),
         warnings=notes.warnings(),
         throughput=read_speed(folder),
+        looks=read_looks(folder),
     )
+    note_look(folder, cells)
     return _write(folder, config, results, cells)
 
 

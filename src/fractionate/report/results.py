@@ -11,13 +11,13 @@ from typing import Any
 
 from fractionate.analysis.agreement import measure_agreement
 from fractionate.analysis.comparisons import compare
+from fractionate.analysis.contrasts import value_interval
 from fractionate.analysis.generalisation import measure_generalisation
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.published import published_rows
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import value_interval
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
 from fractionate.files import write_text
@@ -34,15 +34,17 @@ def build_results(
     pooled: Mapping[Key, Mapping[str, float]] | None = None,
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
+    looks: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
     Values, intervals and differences are shares of 1; dollars are floats, or null where a price is not known; tokens
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
-    and stand at the top of every report; `throughput` is that of local models by name.
+    and stand at the top of every report; `throughput` is that of local models by name;
+    `looks` is how many questions earlier verdicts rested on, by test set.
     """
-    pricing, rule = Pricing.of(config, throughput), Rule.of(config)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config, looks)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
@@ -76,7 +78,7 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
 def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:
     values = cell.values()
     n = len(values)
-    interval = value_interval(values, cell.metric, rule.confidence, rule.seed) if n else None
+    interval = value_interval(cell, rule.confidence) if n else None
     usages = {role: total_usage(cell.attempts, role) for role in ROLES}
     dollars = _dollars(cell, usages, pricing)
     correct = _whole(math.fsum(attempt.score.exact_match for attempt in cell.attempts))
@@ -106,13 +108,21 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "fell_back": sum(attempt.fell_back for attempt in cell.attempts),
         "unparsed": sum(_unparsed(attempt) for attempt in cell.attempts),
         "failures": sum(len(attempt.failures) for attempt in cell.attempts),
+        "cut_off": sum("length" in attempt.failures for attempt in cell.attempts),
+        "clusters": len({attempt.problem.cluster for attempt in cell.attempts}),
         "counted_tokens": sum(usage.counted for usage in usages.values()),
         "usage": {role: _usage(usage) for role, usage in usages.items()},
         "usd": dollars,
         "usd_per_correct": dollars["total"] / correct if dollars["total"] is not None and correct else None,
         "latency_p50_s": _quantile(latencies, 0.5),
         "latency_p95_s": _quantile(latencies, 0.95),
+        "latency_of": "batch" if _is_local(cell) else "call",
     }
+
+
+def _is_local(cell: Cell) -> bool:
+    """Return whether the latencies are those of whole batches on this machine, not of single calls."""
+    return any(component.model.startswith("local:") for component in (cell.decomposer, cell.solver))
 
 
 def _whole(count: float) -> float | int:
@@ -123,7 +133,7 @@ def _whole(count: float) -> float | int:
 def _decomposer_kind(decomposer: Component) -> str:
     if decomposer.kind == "none":
         return "none"
-    return "student" if is_candidate_decomposer(decomposer) else "reference"
+    return "student" if is_candidate_decomposer(decomposer) or decomposer.kind == "model" else "reference"
 
 
 def total_usage(attempts: Sequence[Attempt], role: Role) -> Usage:

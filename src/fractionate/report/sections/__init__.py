@@ -16,6 +16,7 @@ from fractionate.report.sections import (
     agreement,
     cells,
     comparisons,
+    controls,
     evidence,
     examples,
     generalisation,
@@ -36,6 +37,7 @@ Builder: TypeAlias = Callable[[Facts], Section | None]
 _MEASURED: tuple[Builder, ...] = (
     warnings.section,
     evidence.section,
+    controls.section,
     outcome.section,
     matrix.section,
     cells.section,

@@ -36,8 +36,8 @@ def section(facts: Facts) -> Section | None:
         Column("usd_total", "$ total", "number", PAGES),
         Column("usd_each", f"$ per {PER:,} questions", "number", TERMINAL),
         Column("usd_per_correct", "$ per correct answer", "number", PAGES),
-        Column("p50", "latency p50", "number", PAGES),
-        Column("p95", "latency p95", "number", PAGES),
+        Column("p50", "latency p50", "number", PAGES, hint="of one call, or of a whole batch on this machine"),
+        Column("p95", "latency p95", "number", PAGES, hint="of one call, or of a whole batch on this machine"),
     )
     table = Table(columns, tuple(_row(facts, cell) for cell in facts.cells), sortable=True)
     return Section("cells", "Cells", (table,), _LEAD, PAGES | TERMINAL)
@@ -66,8 +66,8 @@ def _row(facts: Facts, cell: Record) -> Row:
         "usd_total": _dollars(usd["total"]),
         "usd_each": dollars(each) if n else "–",
         "usd_per_correct": _per_correct(cell),
-        "p50": _seconds(cell["latency_p50_s"]),
-        "p95": _seconds(cell["latency_p95_s"]),
+        "p50": _seconds(cell["latency_p50_s"], cell["latency_of"]),
+        "p95": _seconds(cell["latency_p95_s"], cell["latency_of"]),
     }
 
 
@@ -105,5 +105,5 @@ def _per_correct(cell: Record) -> Entry:
     return _dollars(value)
 
 
-def _seconds(value: float | None) -> Entry:
-    return Entry(seconds(value), sort="" if value is None else value)
+def _seconds(value: float | None, of: str) -> Entry:
+    return Entry(seconds(value), "per batch" if of == "batch" else "", sort="" if value is None else value)

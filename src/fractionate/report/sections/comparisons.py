@@ -22,6 +22,7 @@ def section(facts: Facts) -> Section | None:
         Column("pair", "a against b", "head"),
         Column("plot", "a − b in points", "plot", HTML, ticks=forest.axis()),
         Column("difference", "a − b, points", "number"),
+        Column("family", "family"),
         Column("p", "p", "number"),
         Column("p_adjusted", "p, Holm", "number"),
         Column("n", "n", "number"),
@@ -34,8 +35,8 @@ def section(facts: Facts) -> Section | None:
         folded=len(found) > _OPEN,
     )
     lead = (
-        f"Paired over the same questions. Holm's adjustment covers all {count(len(found))} of them; those that stand "
-        "after it are in bold and marked ●."
+        "Paired over the same questions. The verdict rests on the primary ones; the rest explore. Holm's adjustment "
+        "covers the two families apart. Those that stand after it are in bold and marked ●."
     )
     return Section("comparisons", "Comparisons", (table,), lead, PAGES)
 
@@ -49,6 +50,7 @@ def _row(facts: Facts, row: Record, forest: Forest) -> Row:
         "pair": Entry(facts.label(a), f"against {facts.label(b)}"),
         "plot": Entry(drawing=forest.row(row["difference"], row["ci_low"], row["ci_high"], difference)),
         "difference": Entry(difference, points_between(row["ci_low"], row["ci_high"])),
+        "family": row["family"],
         "p": p_value(row["p_value"]),
         "p_adjusted": Entry(("● " if stands else "") + p_value(row["p_adjusted"]), strong=stands),
         "n": count(row["n"]),

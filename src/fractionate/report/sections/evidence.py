@@ -1,4 +1,4 @@
-"""Evidence: each student pair, and decomposing at all, against the undistilled pair, drawn on one scale."""
+"""Evidence: each distilled configuration against the undistilled pair: outcome, cost and controls, on one scale."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fractionate.report.charts import Forest
 from fractionate.report.facts import Facts, Record
 from fractionate.report.section import HTML, PAGES, TEXT, Column, Entry, Row, Section, State, Table
 
-_ANSWERS: dict[str, tuple[str, State]] = {
+ANSWERS: dict[str, tuple[str, State]] = {
     "yes": ("✓ yes", "yes"),
     "no": ("✗ no", "no"),
     "undecided": ("? open", "open"),
@@ -16,30 +16,33 @@ _ANSWERS: dict[str, tuple[str, State]] = {
 
 
 def section(facts: Facts) -> Section | None:
-    """Return the rows that the verdict rests on: findings first, then what decomposing itself does."""
+    """Return the rows that the verdict rests on: the configurations first, then what decomposing itself does."""
     verdict = facts.results["verdict"]
-    if not verdict["evidence"]:
+    findings = [row for row in verdict["evidence"] if row["part"] != "decomposing"]
+    benefits = [row for row in verdict["evidence"] if row["part"] == "decomposing" and "difference" in row]
+    if not findings and not benefits:
         return None
-    benefits = [row for row in verdict["evidence"] if "helps" in row]
-    findings = [row for row in verdict["evidence"] if "helps" not in row]
     margin = findings[0]["margin"] if findings else 0.0
-    forest = Forest([row[key] for row in verdict["evidence"] for key in ("ci_low", "ci_high")], (0.0, -margin))
+    forest = Forest([row[key] for row in (*findings, *benefits) for key in ("ci_low", "ci_high")], (0.0, -margin))
+    by_value = verdict["rule"]["usd_per_correct"] is not None
     columns = (
         facts.test_set_column,
-        Column("change", "what changes", "head"),
+        Column("change", "what is distilled", "head"),
         Column("pair", "decomposer → solver", formats=TEXT),
         Column("plot", "difference in points, margin shaded", "plot", HTML, ticks=forest.axis()),
         Column("difference", "points", "number"),
         Column("usd", f"$ per {PER:,} questions", "number", short=f"$ per {PER:,}"),
-        Column("non_inferior", "non-inferior", "answer"),
+        Column("outcome", "outcome", "answer"),
         Column("cheaper", "cheaper", "answer"),
-        Column("worth", "worth it", "answer"),
+        *((Column("net", f"net $ per {PER:,}", "answer"),) if by_value else ()),
+        Column("controls", "controls", "answer"),
+        Column("worth", "passes", "answer"),
     )
     rows = [_finding(row, facts, forest) for row in findings] + [_benefit(row, facts, forest) for row in benefits]
     lead = (
-        "Each student pair against the undistilled pair, over the same questions. Its whole interval must stay above "
-        f"−{verdict['rule']['margin_points']:g} points, the margin, and it must cost less. "
-        f"Confidence {level(verdict['rule']['confidence'])}, shared among the candidates for a part."
+        "Each distilled configuration against the undistilled pair, over the same questions. Its whole interval must "
+        f"stay above −{verdict['rule']['margin_points']:g} points, the margin, it must cost less, and its controls "
+        f"must pass. Confidence {level(verdict['rule']['confidence'])}, shared among looks and configurations."
     )
     return Section("evidence", "Evidence", (Table(columns, tuple(rows), look="cards"),), lead, PAGES)
 
@@ -48,33 +51,54 @@ def _finding(row: Record, facts: Facts, forest: Forest) -> Row:
     changes = {
         "decomposer": f"{facts.name(row['decomposer'])} decomposes",
         "solver": f"{facts.name(row['solver'])} solves",
-        "pair": f"{facts.name(row['decomposer'])} decomposes, {facts.name(row['solver'])} solves",
+        "both": f"{facts.name(row['decomposer'])} decomposes, {facts.name(row['solver'])} solves",
     }
-    decides = f"about {count(row['n_to_decide'])} questions decide it" if row["n_to_decide"] else ""
     return {
         "test_set": row["dataset"],
-        "change": Entry(
-            changes.get(row["part"], str(row["part"])), _values(row), hint=f"{row['decomposer']} → {row['solver']}"
-        ),
+        "change": Entry(changes[row["part"]], _values(row), hint=f"{row['decomposer']} → {row['solver']}"),
         "pair": facts.pair(row),
         "plot": _drawn(row, forest, row["margin"]),
         "difference": _difference(row),
         "usd": Entry(
             dollars(_per(row["usd_difference"])), dollars_between(_per(row["usd_ci_low"]), _per(row["usd_ci_high"]))
         ),
-        "non_inferior": _answer(row["non_inferior"]),
-        "cheaper": _answer(row["cheaper"]),
-        "worth": _answer(row["worth"], decides),
+        "outcome": _outcome(row),
+        "cheaper": answer(row["cheaper"]),
+        "net": answer(row["net"], dollars(_per(row["net_usd"])) if row["net_usd"] is not None else ""),
+        "controls": _controls(row["controls"]),
+        "worth": answer(row["worth"]),
     }
 
 
+def _outcome(row: Record) -> Entry:
+    """Say what was shown of the outcome: better, no worse within the margin, worse, or open."""
+    if row["superior"] == "yes":
+        return Entry("✓ better", state="yes")
+    told: dict[str, tuple[str, State]] = {"yes": ("✓ no worse", "yes"), "no": ("✗ worse", "no")}
+    text, state = told.get(row["non_inferior"], ("? open", "open"))
+    needed = [row[key] for key in ("n_to_decide_low", "n_to_decide_high")]
+    least, most = (count(n) if n is not None else "any number" for n in needed)
+    decides = f"{least} to {most} questions decide it" if state == "open" and needed[0] is not None else ""
+    return Entry(text, decides, state=state)
+
+
+def _controls(controls: list[Record]) -> Entry:
+    answers = [control["passed"] for control in controls]
+    worst = next((one for one in ("no", "unknown", "undecided") if one in answers), "yes")
+    text = {"no": "✗ failed", "unknown": "? not measured", "undecided": "? open"}.get(worst, "✓ passed")
+    named = dict.fromkeys(control["claim"] for control in controls if control["passed"] == worst != "yes")
+    return Entry(text, ", ".join(named), state=ANSWERS[worst][1])
+
+
 def _benefit(row: Record, facts: Facts, forest: Forest) -> Row:
-    told: dict[str, tuple[str, State]] = {"yes": ("✓ helps", "yes"), "no": ("✗ hurts", "no")}
-    text, state = told.get(row["helps"], ("? not shown to help", "open"))
+    hurts = row["ci_high"] < 0
+    told: dict[str, tuple[str, State]] = {"yes": ("✓ helps", "yes")}
+    text, state = told.get(row["passed"], ("✗ hurts", "no") if hurts else ("? not shown to help", "open"))
+    baseline = facts.by_name.get(row["b"])
     return {
         "test_set": row["dataset"],
         "change": Entry(
-            f"Decomposing at all, against {facts.strategy(row['baseline'])}",
+            f"Decomposing at all, against {facts.strategy(baseline['strategy']) if baseline else row['b']}",
             _values(row),
             hint=f"{row['a']} against {row['b']}",
         ),
@@ -82,7 +106,7 @@ def _benefit(row: Record, facts: Facts, forest: Forest) -> Row:
         "plot": _drawn(row, forest, None),
         "difference": _difference(row),
         "usd": "–",
-        "non_inferior": Entry(text, state=state, span=3),
+        "outcome": Entry(text, state=state, span=2),
     }
 
 
@@ -101,8 +125,9 @@ def _drawn(row: Record, forest: Forest, margin: float | None) -> Entry:
     return Entry(drawing=forest.row(row["difference"], row["ci_low"], row["ci_high"], said, margin))
 
 
-def _answer(answer: str, detail: str = "") -> Entry:
-    text, state = _ANSWERS[answer]
+def answer(shown: str, detail: str = "") -> Entry:
+    """Return what was shown of a claim, as an entry that takes its colour."""
+    text, state = ANSWERS[shown]
     return Entry(text, detail, state=state)
 
 

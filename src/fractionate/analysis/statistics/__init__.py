@@ -1,0 +1,88 @@
+"""Intervals, tests, sample sizes and looks, for outcomes and dollars over questions that may share passages and seeds.
+
+| what | interval | test | independent unit |
+| --- | --- | --- | --- |
+| a cell's value | `mean_interval` (Wilson's for right/wrong) | | question, or passage |
+| two cells, paired | `paired_difference` (Tango's for right/wrong) | exact McNemar; sign flip | question, or passage |
+| several seeds | `pooled_mean`, `pooled_difference` | the interval, inverted | seed, and question or passage |
+| dollars per question | `dollars_interval` | | question, passage or batch |
+| dollars with measured speeds | `metered_difference` | | calibration round, and question or passage |
+| batches of two cells | `separate_difference` | | batch |
+
+`groups` names the passage of each question: its independent unit. None, or a name of its own for each, says that
+questions are independent. Several answers to one question count with their mean. `confidence` is always two-sided; a
+claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` and `simultaneous_confidence`
+share it over candidates, `look_confidence` over looks; the results go in as `confidence` above.
+
+Every interval keeps an honest width where nothing varies: five right answers of five do not prove certainty, and two
+systems that never disagreed on ten questions may disagree on the eleventh. Nothing is drawn at random: the same
+outcomes give the same figures. What was simulated of all this is in docs/statistics.md.
+"""
+
+from fractionate.analysis.statistics.bounded import (
+    Interval,
+    mean_interval,
+    score_interval,
+    score_p,
+    unseen_share,
+    wilson,
+)
+from fractionate.analysis.statistics.clusters import UNSEEN_ICC, Design, critical, design_of
+from fractionate.analysis.statistics.dollars import (
+    CostDifference,
+    Metered,
+    dollars_interval,
+    mean_t_interval,
+    metered_difference,
+    separate_difference,
+)
+from fractionate.analysis.statistics.family import bonferroni_confidence, holm, simultaneous_confidence
+from fractionate.analysis.statistics.looks import RESERVE, look_confidence
+from fractionate.analysis.statistics.paired import Difference, mcnemar, paired_difference, sign_flip_p, tango
+from fractionate.analysis.statistics.planning import (
+    POWER,
+    Needed,
+    Plan,
+    planned_sample_size,
+    questions_to_decide,
+    sample_size,
+)
+from fractionate.analysis.statistics.seeds import Pooled, pooled_difference, pooled_mean
+
+__all__ = [
+    "POWER",
+    "RESERVE",
+    "UNSEEN_ICC",
+    "CostDifference",
+    "Design",
+    "Difference",
+    "Interval",
+    "Metered",
+    "Needed",
+    "Plan",
+    "Pooled",
+    "bonferroni_confidence",
+    "critical",
+    "design_of",
+    "dollars_interval",
+    "holm",
+    "look_confidence",
+    "mcnemar",
+    "mean_interval",
+    "mean_t_interval",
+    "metered_difference",
+    "paired_difference",
+    "planned_sample_size",
+    "pooled_difference",
+    "pooled_mean",
+    "questions_to_decide",
+    "sample_size",
+    "score_interval",
+    "score_p",
+    "separate_difference",
+    "sign_flip_p",
+    "simultaneous_confidence",
+    "tango",
+    "unseen_share",
+    "wilson",
+]

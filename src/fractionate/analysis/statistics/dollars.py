@@ -1,0 +1,254 @@
+"""Intervals of dollars per question, which have no bounds that outcomes have, and of local models' measured speeds.
+
+Token counts are skewed: a student that loops until it is cut off once in twenty questions costs more than most samples
+show. Student's interval is then too sure of "cheaper", so it is joined with Hall's skewness-corrected one (J. R. Stat.
+Soc. B 54 (1992) 221); where the most that a question can cost is known (a cap on output tokens), the bounded interval
+of `bounded.py` also covers what was never seen.
+
+The dollars of a local model are tokens × dollars per token, and the latter is a speed, measured in a few calibration
+rounds. A batch's time divided over its rows is *not* a sample of as many times. So questions and rounds each give an
+interval, joined as in `seeds.py`; a round measures all models in turn, so that what slows the machine slows them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from fractionate.analysis.statistics.bounded import Interval, score_interval
+from fractionate.analysis.statistics.clusters import critical, group_numbers, spread_of
+from fractionate.analysis.statistics.seeds import join
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+UNBOUNDED = Interval(-math.inf, math.inf)
+
+
+class Metered(NamedTuple):
+    """What one role of a pair takes: `amounts[i]` units (tokens of one kind) for question i, and dollars per unit.
+
+    `rates` is a number where the price is known, or the dollars per unit found in each calibration round. Rounds of one
+    comparison are the same for all: entry r of every `rates` is round r. `most` is the most units that a question can
+    take, None where no cap is known.
+    """
+
+    amounts: Sequence[float]
+    rates: float | Sequence[float]
+    most: float | None = None
+
+
+class CostDifference(NamedTuple):
+    """Dollars per question of a and of b, their difference a − b and ratio a / b, with intervals.
+
+    "Cheaper" is `ratio_high` < 1, "not cheaper" `ratio_low` ≥ 1: what slows the whole machine cancels in a ratio.
+    Without measured rates that says the same as the difference's interval.
+    """
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    n: int
+    rounds: int
+    """Calibration rounds; 0 where every price is known."""
+
+
+def mean_t_interval(
+    values: Sequence[float], confidence: float = 0.95, groups: Sequence[Hashable] | None = None
+) -> Interval:
+    """Return Student's interval of an unbounded mean, by `groups` where given; unbounded below two values or groups.
+
+    With groups: the bias-reduced cluster-robust variance and its degrees of freedom (`clusters.py`).
+    """
+    import numpy as np
+
+    if len(values) < 2:
+        return UNBOUNDED
+    spread = spread_of(np.asarray(values, dtype=np.float64), group_numbers(groups, len(values)))
+    if spread.df <= 0:
+        return UNBOUNDED
+    half = critical(confidence, spread.df) * math.sqrt(spread.variance)
+    return Interval(spread.mean - half, spread.mean + half)
+
+
+def dollars_interval(
+    values: Sequence[float],
+    confidence: float = 0.95,
+    groups: Sequence[Hashable] | None = None,
+    bounds: tuple[float, float] | None = None,
+) -> Interval:
+    """Return the interval of mean dollars per question (or of their paired difference); unbounded below two units.
+
+    `groups[i]` is what question i shares with others: its passage, or the batch whose time was divided over its rows.
+    `bounds` are the least and most that any question could give; with them the interval covers what was never seen.
+    """
+    import numpy as np
+
+    if bounds is not None:
+        return score_interval(values, *bounds, confidence, groups) if len(values) else UNBOUNDED
+    student = mean_t_interval(values, confidence, groups)
+    array = np.asarray(values, dtype=np.float64)
+    if student.low == student.high or math.isinf(student.low):
+        return student
+    numbers = group_numbers(groups, len(array))
+    residuals = np.bincount(numbers, weights=array - array.mean())
+    residuals = residuals / np.abs(residuals).max()
+    skewness = float(np.mean(residuals**3) / np.mean(residuals**2) ** 1.5) / math.sqrt(len(residuals))
+    quantile = critical(confidence, spread_of(array, numbers).df)
+    error = (student.high - student.low) / (2 * quantile)
+    mean = float(array.mean())
+    hall = [mean - error * _unskewed(tail, skewness) for tail in (quantile, -quantile)]
+    return Interval(min(student.low, hall[0]), max(student.high, hall[1]))
+
+
+def separate_difference(
+    a: Sequence[float],
+    b: Sequence[float],
+    confidence: float = 0.95,
+    a_groups: Sequence[Hashable] | None = None,
+    b_groups: Sequence[Hashable] | None = None,
+) -> Interval:
+    """Return the interval of mean(a) − mean(b) of samples that are not paired: two cells' times, each in batches."""
+    import numpy as np
+
+    parts = [
+        (float(np.mean(values)) if len(values) else math.nan, dollars_interval(values, confidence, groups))
+        for values, groups in ((a, a_groups), (b, b_groups))
+    ]
+    (ours, mine), (others, theirs) = parts
+    if math.isinf(mine.low) or math.isinf(theirs.low):
+        return UNBOUNDED
+    difference = ours - others
+    return join(
+        difference, Interval(mine.low - others, mine.high - others), Interval(ours - theirs.high, ours - theirs.low)
+    )
+
+
+def metered_difference(
+    a: Sequence[Metered],
+    b: Sequence[Metered],
+    confidence: float = 0.95,
+    groups: Sequence[Hashable] | None = None,
+) -> CostDifference:
+    """Compare what two pairs cost per question: each the sum of what its roles take, over the same questions.
+
+    One measured round, or one question or passage, gives unbounded intervals. Raises ValueError where the parts differ
+    in number of questions or of rounds, where there is no question, or where an amount or rate is negative.
+    """
+    import numpy as np
+
+    n, rounds = _sizes(a, b)
+    ours, others = _Side.of(a, n, rounds), _Side.of(b, n, rounds)
+    mine, theirs = float(ours.questions.mean()), float(others.questions.mean())
+    differences = ours.questions - others.questions
+    bounds = None if ours.most is None or others.most is None else (-others.most, ours.most)
+    of_questions = dollars_interval(differences.tolist(), confidence, groups, bounds)
+    of_rounds = _around(mine - theirs, ours.rounds - others.rounds, rounds, confidence)
+    low, high = join(mine - theirs, of_questions, of_rounds)
+    ratio = Interval(0.0, math.inf)
+    if mine > 0 and theirs > 0:
+        fieller = _ratio_interval(ours, others, confidence, groups)
+        logs = np.log(ours.rounds) - np.log(others.rounds)
+        middle = math.log(mine / theirs)
+        joined = join(
+            middle,
+            Interval(math.log(fieller.low) if fieller.low > 0 else -math.inf, math.log(fieller.high)),
+            _around(middle, logs, rounds, confidence),
+        )
+        ratio = Interval(math.exp(joined.low), math.exp(joined.high) if joined.high < 700 else math.inf)
+    return CostDifference(
+        mine,
+        theirs,
+        mine - theirs,
+        low,
+        high,
+        mine / theirs if theirs > 0 else math.nan,
+        *ratio,
+        n,
+        rounds,
+    )
+
+
+class _Side(NamedTuple):
+    """One pair's dollars: of each question at mean rates, per question in each round, and the most of a question."""
+
+    questions: Array
+    rounds: Array
+    most: float | None
+
+    @classmethod
+    def of(cls, parts: Sequence[Metered], n: int, rounds: int) -> _Side:
+        import numpy as np
+
+        questions, by_round, most = np.zeros(n), np.zeros(max(rounds, 1)), 0.0
+        capped = True
+        for part in parts:
+            amounts = np.asarray(part.amounts, dtype=np.float64)
+            rates = np.atleast_1d(np.asarray(part.rates, dtype=np.float64))
+            if (amounts < 0).any() or (rates < 0).any():
+                raise ValueError("amounts and rates must not be negative")
+            questions += amounts * rates.mean()
+            by_round += amounts.mean() * rates
+            capped = capped and part.most is not None
+            most += (part.most or 0.0) * float(rates.mean())
+        return cls(questions, by_round, most if capped else None)
+
+
+def _sizes(a: Sequence[Metered], b: Sequence[Metered]) -> tuple[int, int]:
+    counts = {len(part.amounts) for part in (*a, *b)}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError("metered parts must be over the same questions, at least one")
+    rounds = {len(part.rates) for part in (*a, *b) if not isinstance(part.rates, int | float)}
+    if len(rounds) > 1 or 0 in rounds:
+        raise ValueError("measured rates must be of the same rounds, at least one")
+    return counts.pop(), rounds.pop() if rounds else 0
+
+
+def _around(centre: float, of_rounds: Array, rounds: int, confidence: float) -> Interval:
+    """Return what the rounds leave open around a figure: Student's interval; nothing where no rate was measured."""
+    if not rounds:
+        return Interval(centre, centre)
+    found = mean_t_interval(of_rounds.tolist(), confidence)
+    half = (found.high - found.low) / 2
+    return Interval(centre - half, centre + half)
+
+
+def _ratio_interval(ours: _Side, others: _Side, confidence: float, groups: Sequence[Hashable] | None) -> Interval:
+    """Return the ratios r for which a − r · b may be 0 on average (Fieller, J. R. Stat. Soc. B 16 (1954) 175)."""
+    from scipy.optimize import brentq
+
+    def bound(ratio: float, side: str) -> float:
+        bounds = None if ours.most is None or others.most is None else (-ratio * others.most, ours.most)
+        found = dollars_interval((ours.questions - ratio * others.questions).tolist(), confidence, groups, bounds)
+        return float(getattr(found, side))
+
+    ratio = float(ours.questions.mean() / others.questions.mean())
+
+    def crossing(side: str, sure: Callable[[float], bool], factor: float) -> float:
+        edge = ratio
+        for _ in range(60):
+            edge *= factor
+            if sure(bound(edge, side)):
+                return float(brentq(bound, min(ratio, edge), max(ratio, edge), args=(side,), rtol=1e-9))
+        return 0.0 if factor < 1 else math.inf
+
+    if bound(ratio, "low") == bound(ratio, "high"):
+        return Interval(ratio, ratio)
+    return Interval(crossing("low", lambda x: x > 0, 0.5), crossing("high", lambda x: x < 0, 2.0))
+
+
+def _unskewed(quantile: float, skewness: float) -> float:
+    """Return the t whose transform is `quantile`: Hall's cubic, inverted; `skewness` is divided by √n."""
+    if abs(skewness) < 1e-9:
+        return quantile
+    inside = 1 + skewness * (quantile - skewness / 6)
+    return 3 / skewness * (math.copysign(abs(inside) ** (1 / 3), inside) - 1)
