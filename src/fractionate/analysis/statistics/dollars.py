@@ -241,7 +241,7 @@ def _ratio_interval(ours: _Side, others: _Side, confidence: float, groups: Seque
                 return float(brentq(bound, min(ratio, edge), max(ratio, edge), args=(side,), rtol=1e-9))
         return 0.0 if factor < 1 else math.inf
 
-    if bound(ratio, "low") == bound(ratio, "high"):
+    if bound(ratio, "high") - bound(ratio, "low") < 1e-9 * float(ours.questions.mean()):
         return Interval(ratio, ratio)
     return Interval(crossing("low", lambda x: x > 0, 0.5), crossing("high", lambda x: x < 0, 2.0))
 
