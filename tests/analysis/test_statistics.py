@@ -49,7 +49,9 @@ def test_wilson_agrees_with_its_closed_form():
 def test_the_score_interval_of_right_and_wrong_is_wilsons(right, wrong, confidence):
     if right + wrong == 0:
         return
-    found = mean_interval([1.0] * right + [0.0] * wrong, confidence)
+    values = [1.0] * right + [0.0] * wrong
+    assert mean_interval(values, confidence) == wilson(right, right + wrong, confidence)
+    found = score_interval(values, 0.0, 1.0, confidence)
     assert found == pytest.approx(wilson(right, right + wrong, confidence), abs=1e-8)
 
 
