@@ -115,14 +115,3 @@ def _resampled_means(values: Array, random: Random, resamples: int) -> Array:
     if len(distinct) * 4 < len(values):
         return random.multinomial(len(values), counts / len(values), resamples) @ distinct / len(values)
     return values[random.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-
-
-def max_t_confidence(differences: Array, draws: Array, confidence: float = 0.95) -> float:
-    """The alternative to Bonferroni: one confidence for all rows of `differences`, from their measured correlation.
-
-    The critical value is that of the largest of correlated normal variables (Hothorn, Bretz & Westfall, Biom. J. 50
-    (2008) 346); `draws` are standard normal, of shape (many, rows).
-    """
-    factor = np.linalg.cholesky(np.corrcoef(differences) + 1e-9 * np.eye(len(differences)))
-    bound = np.quantile((draws @ factor.T).max(axis=1), 0.5 + confidence / 2)
-    return float(2 * ndtr(bound) - 1)

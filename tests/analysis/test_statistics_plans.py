@@ -24,6 +24,7 @@ from fractionate.analysis.statistics import (
     sample_size,
     score_interval,
     separate_difference,
+    simultaneous_confidence,
     tango,
 )
 
@@ -200,9 +201,26 @@ def test_holm_never_lowers_a_p_value_nor_changes_their_order(p_values):
     assert [adjusted[k] for k in by_p] == sorted(adjusted)
 
 
-def test_several_candidates_share_the_error():
-    assert bonferroni_confidence(0.95, 1) == bonferroni_confidence(0.95, 0) == pytest.approx(0.95)
+def test_one_confidence_for_several_candidates_lies_between_one_claim_and_bonferroni():
+    rng = np.random.default_rng(5)
+    apart, same = rng.normal(size=(3, 20_000)) / 10, np.tile(rng.normal(size=500) / 10, (3, 1))
+    assert simultaneous_confidence(0.95, same.tolist()) == pytest.approx(0.95, abs=0.001)
+    sidak = 1 - 2 * (1 - 0.975 ** (1 / 3))
+    assert simultaneous_confidence(0.95, apart.tolist()) == pytest.approx(sidak, abs=0.001)
+    assert simultaneous_confidence(0.95, [[0.0] * 50] * 3) <= bonferroni_confidence(0.95, 3)
+    assert simultaneous_confidence(0.95, [[0.1, 0.2]]) == bonferroni_confidence(0.95, 1) == pytest.approx(0.95)
     assert bonferroni_confidence(0.95, 4) == pytest.approx(0.9875)
+    with pytest.raises(ValueError, match="same questions"):
+        simultaneous_confidence(0.95, [[0.1, 0.2], [0.1]])
+
+
+def test_the_critical_value_of_correlated_candidates_is_dunnetts():
+    """Four candidates whose differences correlate by .5, by scipy's multivariate normal probability."""
+    rng = np.random.default_rng(6)
+    shared, own = rng.normal(size=40_000), rng.normal(size=(4, 40_000))
+    z = z_of(simultaneous_confidence(0.95, ((shared + own) / 10).tolist()))
+    inside = stats.multivariate_normal.cdf([z] * 4, np.zeros(4), np.full((4, 4), 0.5) + 0.5 * np.eye(4))
+    assert inside == pytest.approx(0.975, abs=6e-4)
 
 
 # --- sample sizes -----------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@
 
 `groups` names the passage of each question: its independent unit. None, or a name of its own for each, says that
 questions are independent. Several answers to one question count with their mean. `confidence` is always two-sided; a
-claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` shares it over candidates,
-`look_confidence` over looks; the results go in as `confidence` above.
+claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` or
+`simultaneous_confidence` shares it over candidates, `look_confidence` over looks; the results go in as `confidence`.
 
 Every interval keeps an honest width where nothing varies: five right answers of five do not prove certainty, and two
 systems that never disagreed on ten questions may disagree on the eleventh. Nothing is drawn at random: the same
@@ -36,7 +36,7 @@ from fractionate.analysis.statistics.dollars import (
     metered_difference,
     separate_difference,
 )
-from fractionate.analysis.statistics.family import bonferroni_confidence, holm
+from fractionate.analysis.statistics.family import bonferroni_confidence, holm, simultaneous_confidence
 from fractionate.analysis.statistics.looks import RESERVE, look_confidence
 from fractionate.analysis.statistics.paired import Difference, mcnemar, paired_difference, sign_flip_p, tango
 from fractionate.analysis.statistics.planning import (
@@ -81,6 +81,7 @@ __all__ = [
     "score_p",
     "separate_difference",
     "sign_flip_p",
+    "simultaneous_confidence",
     "tango",
     "unseen_share",
     "wilson",
