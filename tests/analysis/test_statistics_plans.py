@@ -178,6 +178,16 @@ def test_looks_that_cannot_be_are_refused(sizes):
         look_confidence(0.95, sizes)
 
 
+def test_an_always_valid_bound_would_ask_for_nearly_twice_the_questions():
+    """Robbins' normal mixture at its best sample size (Waudby-Smith et al., Ann. Statist. 52 (2024)), power 80 %."""
+    size = np.linspace(1, 50, 2000)
+    best = np.sqrt((1 + 1 / size) * np.log((1 + size) / 0.05**2)).min()
+    power = stats.norm.ppf(0.8)
+    assert ((best + power) / (stats.norm.ppf(0.975) + power)) ** 2 == pytest.approx(1.9, abs=0.05)
+    look = z_of(look_confidence(0.95, [300]))
+    assert ((look + power) / (stats.norm.ppf(0.975) + power)) ** 2 == pytest.approx(1.07, abs=0.005)
+
+
 # --- several claims ---------------------------------------------------------------------------------------------------
 
 
