@@ -74,6 +74,18 @@ def test_known_caps_cover_what_was_never_seen():
     assert dollars_interval([], 0.95, None, (-1.0, 1.0)) == (-math.inf, math.inf)
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e-5, 1.0, 1e6])
+@pytest.mark.parametrize("bounds", [None, (-3.0, 9.0)])
+def test_the_unit_of_dollars_does_not_matter(unit, bounds):
+    values = np.random.default_rng(14).lognormal(0, 0.6, 30) - 1.4
+    scaled = None if bounds is None else (bounds[0] * unit, bounds[1] * unit)
+    found = dollars_interval((values * unit).tolist(), 0.95, None, scaled)
+    assert found == pytest.approx([bound * unit for bound in dollars_interval(values.tolist(), 0.95, None, bounds)])
+    a, b = Metered([3 * unit, 4 * unit, 6 * unit], 1.0), Metered([5 * unit, 4 * unit, 9 * unit], 1.0)
+    plain = metered_difference([Metered([3, 4, 6], 1.0)], [Metered([5, 4, 9], 1.0)])
+    assert metered_difference([a], [b])[5:8] == pytest.approx(plain[5:8], rel=1e-5)
+
+
 def test_known_prices_give_the_interval_of_the_differences():
     rng = np.random.default_rng(1)
     a, b = rng.normal(100, 9, 40), rng.normal(130, 9, 40)

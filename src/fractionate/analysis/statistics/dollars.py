@@ -94,7 +94,13 @@ def dollars_interval(
     import numpy as np
 
     if bounds is not None:
-        return score_interval(values, *bounds, confidence, groups) if len(values) else UNBOUNDED
+        if not len(values):
+            return UNBOUNDED
+        unit = max(abs(bound) for bound in bounds) or 1.0  # dollars are small numbers; the search has absolute limits
+        found = score_interval(
+            [value / unit for value in values], bounds[0] / unit, bounds[1] / unit, confidence, groups
+        )
+        return Interval(found.low * unit, found.high * unit)
     student = mean_t_interval(values, confidence, groups)
     array = np.asarray(values, dtype=np.float64)
     if student.low == student.high or math.isinf(student.low):
