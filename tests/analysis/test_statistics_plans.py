@@ -135,6 +135,8 @@ def test_one_round_says_nothing_and_rounds_must_agree():
         metered_difference([a], [Metered([1.0], 1.0)])
     with pytest.raises(ValueError, match="negative"):
         metered_difference([a], [Metered([-1.0, 1.0], 1.0)])
+    with pytest.raises(ValueError, match="more than the stated most of 1"):
+        metered_difference([a], [Metered([1.0, 2.0], 1.0, 1.0)])
 
 
 def test_equal_speeds_seldom_come_out_cheaper():

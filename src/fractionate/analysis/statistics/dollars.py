@@ -148,7 +148,8 @@ def metered_difference(
     """Compare what two pairs cost per question: each the sum of what its roles take, over the same questions.
 
     One measured round, or one question or passage, gives unbounded intervals. Raises ValueError where the parts differ
-    in number of questions or of rounds, where there is no question, or where an amount or rate is negative.
+    in number of questions or of rounds, where there is no question, or where an amount or rate is negative or an amount
+    above its `most`.
     """
     import numpy as np
 
@@ -202,6 +203,8 @@ class _Side(NamedTuple):
             rates = np.atleast_1d(np.asarray(part.rates, dtype=np.float64))
             if (amounts < 0).any() or (rates < 0).any():
                 raise ValueError("amounts and rates must not be negative")
+            if part.most is not None and amounts.max() > part.most:
+                raise ValueError(f"an amount of {amounts.max():g} is more than the stated most of {part.most:g}")
             questions += amounts * rates.mean()
             by_round += amounts.mean() * rates
             capped = capped and part.most is not None
