@@ -11,8 +11,8 @@
 
 `groups` names the passage of each question: its independent unit. None, or a name of its own for each, says that
 questions are independent. Several answers to one question count with their mean. `confidence` is always two-sided; a
-claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` and `simultaneous_confidence`
-share it over candidates, `look_confidence` over looks; the results go in as `confidence` above.
+claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` or
+`simultaneous_confidence` shares it over candidates, `look_confidence` over looks; the results go in as `confidence`.
 
 Every interval keeps an honest width where nothing varies: five right answers of five do not prove certainty, and two
 systems that never disagreed on ten questions may disagree on the eleventh. Nothing is drawn at random: the same

@@ -79,6 +79,9 @@ def mean_interval(
     `groups[i]` names the passage of question i; None takes questions as independent. (0, 1) without outcomes and, since
     nothing can be said of other passages, for a single passage. Wilson's where all are right or wrong and independent.
     """
+    alone = groups is None or len(set(groups)) == len(groups) == len(values)
+    if alone and all(value in (0.0, 1.0) for value in values):
+        return wilson(round(sum(values)), len(values), confidence)
     return score_interval(values, 0.0, 1.0, confidence, groups)
 
 

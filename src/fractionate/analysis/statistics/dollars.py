@@ -94,7 +94,13 @@ def dollars_interval(
     import numpy as np
 
     if bounds is not None:
-        return score_interval(values, *bounds, confidence, groups) if len(values) else UNBOUNDED
+        if not len(values):
+            return UNBOUNDED
+        unit = max(abs(bound) for bound in bounds) or 1.0  # dollars are small numbers; the search has absolute limits
+        found = score_interval(
+            [value / unit for value in values], bounds[0] / unit, bounds[1] / unit, confidence, groups
+        )
+        return Interval(found.low * unit, found.high * unit)
     student = mean_t_interval(values, confidence, groups)
     array = np.asarray(values, dtype=np.float64)
     if student.low == student.high or math.isinf(student.low):
@@ -142,7 +148,8 @@ def metered_difference(
     """Compare what two pairs cost per question: each the sum of what its roles take, over the same questions.
 
     One measured round, or one question or passage, gives unbounded intervals. Raises ValueError where the parts differ
-    in number of questions or of rounds, where there is no question, or where an amount or rate is negative.
+    in number of questions or of rounds, where there is no question, or where an amount or rate is negative or an amount
+    above its `most`.
     """
     import numpy as np
 
@@ -196,6 +203,8 @@ class _Side(NamedTuple):
             rates = np.atleast_1d(np.asarray(part.rates, dtype=np.float64))
             if (amounts < 0).any() or (rates < 0).any():
                 raise ValueError("amounts and rates must not be negative")
+            if part.most is not None and amounts.max() > part.most:
+                raise ValueError(f"an amount of {amounts.max():g} is more than the stated most of {part.most:g}")
             questions += amounts * rates.mean()
             by_round += amounts.mean() * rates
             capped = capped and part.most is not None
@@ -241,7 +250,7 @@ def _ratio_interval(ours: _Side, others: _Side, confidence: float, groups: Seque
                 return float(brentq(bound, min(ratio, edge), max(ratio, edge), args=(side,), rtol=1e-9))
         return 0.0 if factor < 1 else math.inf
 
-    if bound(ratio, "low") == bound(ratio, "high"):
+    if bound(ratio, "high") - bound(ratio, "low") < 1e-9 * float(ours.questions.mean()):
         return Interval(ratio, ratio)
     return Interval(crossing("low", lambda x: x > 0, 0.5), crossing("high", lambda x: x < 0, 2.0))
 

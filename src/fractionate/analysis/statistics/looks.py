@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RESERVE = 0.2
 """The share of the error kept for looks beyond the plan: z = 2.05 for 1.96 at the plan, 7 % more questions."""
-_POINTS = 1001
+_POINTS = 501
 _REACH = 8.0
 """Standard deviations below 0 at which the grid of totals ends."""
 

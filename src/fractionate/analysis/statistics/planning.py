@@ -30,7 +30,7 @@ POWER = 0.80
 """The power that sample sizes are stated at."""
 _MOST = 10**9
 """More questions than this are as good as never."""
-_LEVELS = 99
+_LEVELS = 49
 
 
 class Needed(NamedTuple):
