@@ -91,7 +91,7 @@ def datasets_page() -> str:
             f"| `{name}` | {one.metric} | {one.answer_form} | {one.default_cap} | {one.source} | {one.licence} |"
         )
     head = (
-        "# Data sets\n\nReferences read `NAME[:PATH][#SPLIT][?KIND,KIND][@START-END]`: rows START to END, both "
+        "# Data sets\n\nReferences read `NAME[:PATH][#SPLIT][?KIND,KIND][@START-END[/STEP]]`: rows START to END, every STEP-th, both "
         "included, and of these the ones of the kinds named (`Problem.kind`; `atlas` has kinds). The cap is the number "
         "of subquestions a decomposition may have unless `run.cap` says otherwise."
     )

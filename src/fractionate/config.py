@@ -60,7 +60,7 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Which questions are learnt from and which tested on.
 
-    References read `NAME[:PATH][#SPLIT][?KIND,…][@START-END]`.
+    References read `NAME[:PATH][#SPLIT][?KIND,…][@START-END[/STEP]]`.
     """
 
     train: Names = Field(default=[], description="data the students learn from: a reference or a list of them")

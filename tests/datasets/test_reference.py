@@ -51,6 +51,9 @@ def test_a_reference_is_read_by_the_grammar(text, name, path, split, start, end)
         ("atlas@-5", "@START-END"),
         ("atlas@", "@START-END"),
         ("atlas@9-3", "@3-9"),
+        ("atlas@0-9/0", "every 0th row"),
+        ("atlas@0-9/", "@START-END/STEP"),
+        ("atlas@0-9/2/2", "@START-END/STEP"),
         ("atlas@0-99999999999999999999999", "@START-END"),
         ("atlas#", "no split"),
         ("jsonl:", "no path"),
@@ -105,6 +108,19 @@ def test_loading_takes_the_slice_with_both_ends(tmp_path):
     assert len(datasets.load("data.jsonl@8-99", base=tmp_path)) == 2
     with pytest.raises(UsageError, match="holds no problems"):
         datasets.load("data.jsonl@10-12", base=tmp_path)
+
+
+def test_a_step_takes_every_so_many_rows_from_the_start_on(tmp_path):
+    rows = "".join(f'{{"question": "q{n}", "answer": {n}}}\n' for n in range(10))
+    (tmp_path / "data.jsonl").write_text(rows, encoding="utf-8")
+    assert [one.index for one in datasets.load("data.jsonl@1-8/3", base=tmp_path)] == [1, 4, 7]
+    assert [one.index for one in datasets.load("data.jsonl@2-9/1", base=tmp_path)] == list(range(2, 10))
+    assert datasets.parse_reference("data.jsonl").step == 1
+
+
+def test_one_question_per_passage_of_atlas():
+    problems = datasets.load("atlas#test@0-1279/8")
+    assert len({problem.context for problem in problems}) == len(problems) == 160
 
 
 def test_nothing_past_the_slice_is_read(tmp_path):

@@ -61,7 +61,7 @@ def iter_problems(
     """
     parsed = parse_reference(reference, columns) if isinstance(reference, str) else reference
     end = None if parsed.end is None else parsed.end + 1
-    rows = islice(get(parsed.name).load(resolve(parsed, base)), parsed.start or 0, end)
+    rows = islice(get(parsed.name).load(resolve(parsed, base)), parsed.start or 0, end, parsed.step)
     return _of_kinds(rows, parsed) if parsed.kinds else rows
 
 

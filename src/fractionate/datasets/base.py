@@ -14,10 +14,10 @@ Metric = Literal["exact_match", "f1"]
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A data reference, parsed: `NAME[:PATH][#SPLIT][?KIND,…][@START-END]`.
+    """A data reference, parsed: `NAME[:PATH][#SPLIT][?KIND,…][@START-END[/STEP]]`.
 
-    `start` and `end` are row indices of the split, both included; of those rows the ones of the `kinds` are meant (all
-    where it is empty).
+    `start` and `end` are row indices of the split, both included; every `step`-th of those rows is meant, and of them
+    the ones of the `kinds` (all where it is empty).
     """
 
     text: str
@@ -26,6 +26,7 @@ class Reference:
     split: str = ""
     start: int | None = None
     end: int | None = None
+    step: int = 1
     kinds: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     """The user's column names, by ours (question, answers, context, id, subquestions, kind, group)."""

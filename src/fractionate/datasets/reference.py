@@ -1,4 +1,4 @@
-"""Data references: `NAME[:PATH][#SPLIT][?KIND,…][@START-END]`, and the table of data sets that NAME is looked up in."""
+"""Data references: `NAME[:PATH][#SPLIT][?KIND,…][@START-END[/STEP]]`, and the table of data sets that NAME is looked up in."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ MODULES: Mapping[str, str] = {
 COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind", "group")
 """The columns that a user may map to names of their own."""
 
-_SLICE = re.compile(r"@(\d{1,15})-(\d{1,15})\Z", re.ASCII)
-_BROKEN_SLICE = re.compile(r"@[\d\s,:.-]*\Z", re.ASCII)
+_SLICE = re.compile(r"@(\d{1,15})-(\d{1,15})(?:/(\d{1,15}))?\Z", re.ASCII)
+_BROKEN_SLICE = re.compile(r"@[\d\s,:.-]*(?:/[\d\s,:./-]*)?\Z", re.ASCII)
 _SPLIT = re.compile(r"#([A-Za-z0-9_-]*)\Z")
 _KINDS = re.compile(r"\?([\w-]+(?:,[\w-]+)*)\Z")
-_FORM = "NAME[:PATH][#SPLIT][?KIND,KIND][@START-END]"
+_FORM = "NAME[:PATH][#SPLIT][?KIND,KIND][@START-END[/STEP]]"
 
 
 def parse_reference(text: str, columns: Mapping[str, str] | None = None) -> Reference:
     """Parse a data reference; a bare path of a data file stands for `jsonl:PATH`.
 
-    START and END are row indices from 0, both included; of these rows only those of the KINDs are meant. Raises
-    UsageError naming what is wrong and the form, or the nearest known name.
+    START and END are row indices from 0, both included; every STEP-th of these rows is meant, from START on (one per
+    passage, say, where each has STEP questions), and of those only the ones of the KINDs. Raises UsageError naming
+    what is wrong and the form, or the nearest known name.
     """
-    rest, start, end = _cut_slice(text.strip(), text)
+    rest, start, end, step = _cut_slice(text.strip(), text)
     rest, kinds = _cut_kinds(rest)
     rest, split = _cut_split(rest, text)
     name, colon, path = rest.partition(":")
@@ -44,7 +45,7 @@ def parse_reference(text: str, columns: Mapping[str, str] | None = None) -> Refe
         raise unknown_name(name, text)
     if colon and not path:
         raise UsageError(f"data reference {text!r} has no path after the colon: write {name}:PATH")
-    return Reference(text, name, path, split, start, end, kinds, _checked(columns or {}))
+    return Reference(text, name, path, split, start, end, step, kinds, _checked(columns or {}))
 
 
 def resolve(reference: Reference, base: Path | None) -> Reference:
@@ -68,15 +69,19 @@ def unknown_name(name: str, text: str = "") -> UsageError:
     return UsageError(f"unknown data set {name!r}{where}: {mend} Known data sets: {', '.join(known)}")
 
 
-def _cut_slice(rest: str, text: str) -> tuple[str, int | None, int | None]:
+def _cut_slice(rest: str, text: str) -> tuple[str, int | None, int | None, int]:
     if match := _SLICE.search(rest):
-        start, end = int(match[1]), int(match[2])
+        start, end, step = int(match[1]), int(match[2]), int(match[3] or 1)
         if end < start:
             raise UsageError(f"data reference {text!r} ends before it starts: write @{end}-{start}")
-        return rest[: match.start()], start, end
+        if step < 1:
+            raise UsageError(f"data reference {text!r} takes every 0th row: write @{start}-{end}, or /2 for every other")
+        return rest[: match.start()], start, end, step
     if _BROKEN_SLICE.search(rest):
-        raise UsageError(f"data reference {text!r} has a slice that is not @START-END: write for example @0-99")
-    return rest, None, None
+        raise UsageError(
+            f"data reference {text!r} has a slice that is not @START-END or @START-END/STEP: write for example @0-99"
+        )
+    return rest, None, None, 1
 
 
 def _cut_kinds(rest: str) -> tuple[str, tuple[str, ...]]:
