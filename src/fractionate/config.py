@@ -123,11 +123,12 @@ class ModelsConfig(_Section):
     solvers: Names = Field(
         default=["teacher"],
         description='solvers: "teacher", "solver", "student" (untuned), a student such as "E-A", or a model name; '
-        '["solver"] by default where models.solver is named',
+        '["solver"] by default where models.solver is named, and "student" too where a student solver is trained',
     )
     decomposers: Names = Field(
         default=["none", "teacher"],
-        description='decomposers: "none", "teacher", "gold", "solver", "student" (untuned), a student or a model name',
+        description='decomposers: "none", "teacher", "gold", "solver", "student" (untuned), a student or a '
+        'model name; "student" too by default where a student decomposer is trained',
     )
     student: str = Field(default=DEFAULT_STUDENT, description="the base model that students are trained from")
     screen_solver: str = Field(default="", description="solves to screen; the teacher if empty")
@@ -177,7 +178,7 @@ class RunConfig(_Section):
     )
     out: str = Field(default="", description="the run's folder; runs/NAME if empty")
     store: str = Field(default="", description="the SQLite file of all calls; calls.sqlite beside the config if empty")
-    strategies: list[str] = Field(default=["single", "static"], description="strategies to measure")
+    strategies: list[str] = Field(default=["single", "single-cot", "static"], description="strategies to measure")
     pairs: list[tuple[str, str]] = Field(
         default=[],
         description="decomposer and solver of the only cells to measure, instead of every decomposer with every solver",

@@ -50,8 +50,8 @@ class Names:
         """The students to train, in the order of the config."""
         trained = {role: [one.name for one in self.students if one.role == role] for role in ("decomposer", "solver")}
         chosen = config.run.pairs
-        decomposers = [pair[0] for pair in chosen] or config.models.decomposers + trained["decomposer"]
-        solvers = [pair[1] for pair in chosen] or config.models.solvers + trained["solver"]
+        decomposers = [pair[0] for pair in chosen] or self._by_default("decomposer") + trained["decomposer"]
+        solvers = [pair[1] for pair in chosen] or self._by_default("solver") + trained["solver"]
         self.decomposers = tuple(self.component(name, "decomposer") for name in dict.fromkeys(decomposers))
         self.solvers = tuple(self.component(name, "solver") for name in dict.fromkeys(solvers))
 
@@ -120,6 +120,21 @@ class Names:
         pairs = [pair for pair in planned if not chosen or (pair.decomposer.name, pair.solver.name) in chosen]
         left_out = {one.name: one for one in (*self.decomposers, *self.solvers) if not takes_part(one)}
         return pairs, list(left_out.values())
+
+    def _by_default(self, role: Role) -> list[str]:
+        """Return the config's decomposers or solvers; where it names none, with the untrained base of what is trained.
+
+        A trained part is judged against its base in the same place (docs/verdict.md), so that is measured unless the
+        user chose who takes part. A base that is there by another name, as the teacher, is not measured twice.
+        """
+        models = self._config.models
+        field = f"{role}s"
+        listed: list[str] = list(getattr(models, field))
+        trained = any(student.role == role for student in self.students)
+        if field in models.model_fields_set or not trained:
+            return listed
+        there = {self.component(name, role).model for name in listed}
+        return listed if models.student in there else [*listed, "student"]
 
     def _variant(self, name: str) -> str:
         if name in self._config.students:

@@ -9,10 +9,11 @@ from fractionate.config import SOLVER_VARIANTS, STUDENTS, Config, parse_config
 from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Role, Score, Usage
 
 TEACHER = "openai:gpt-4o-mini"
-STUDENT = "local:org/Tiny-1B@runs/demo/adapters/"
+STUDENT = "local:org/Tiny-1B"
+"""The base of every student, whose name their calls are priced by."""
 PRICES = {
     TEACHER: {"input_per_million": 0.15, "output_per_million": 0.60},
-    "local:org/Tiny-1B": {"per_hour": 0.0},
+    STUDENT: {"per_hour": 0.0},
 }
 
 
@@ -44,10 +45,10 @@ def component_of(name: str, role: Role = "decomposer", learnt_from: tuple[str, .
     if name in ("teacher", TEACHER):
         return Component(name, "teacher", role, TEACHER)
     if name in ("solver", "student"):
-        return Component(name, "solver" if name == "solver" else "base", role, STUDENT + name)
+        return Component(name, "solver" if name == "solver" else "base", role, STUDENT if name == "student" else TEACHER)
     if name in STUDENTS:
         trained_for: Role = "solver" if name in SOLVER_VARIANTS else "decomposer"
-        return Component(name, "student", role, STUDENT + name, name, trained_for, learnt_from)
+        return Component(name, "student", role, STUDENT, name, trained_for, learnt_from)
     return Component(name, "model", role, name)
 
 

@@ -69,11 +69,32 @@ def test_difference_is_a_minus_b_and_p_is_exact():
     assert found["test"] == "exact McNemar"
 
 
-def test_holm_covers_the_whole_run_over_test_sets():
+def test_holm_covers_each_family_of_the_whole_run_over_test_sets():
     cells = matrix(60) + matrix(60, dataset="other", seed=3)
     found = rows_of(cells)
-    assert {row["a"].split("/")[0] for row in found} == {"atlas", "other"}
-    assert [row["p_adjusted"] for row in found] == holm([row["p_value"] for row in found])
+    for family in ("primary", "exploratory"):
+        members = [row for row in found if row["family"] == family]
+        assert {row["a"].split("/")[0] for row in members} == {"atlas", "other"}
+        assert [row["p_adjusted"] for row in members] == holm([row["p_value"] for row in members])
+
+
+def test_what_the_verdict_rests_on_is_primary_and_a_larger_matrix_does_not_hide_it():
+    cells = [
+        cell_of([1, 1, 1, 1, 1, 1, 0, 0]),
+        cell_of([0, 0, 0, 0, 0, 0, 1, 0], "single", "none"),
+        cell_of([1, 1, 1, 1, 1, 1, 0, 1], decomposer="D-R"),
+        cell_of([0, 0, 0, 0, 0, 1, 0, 0], decomposer="student"),
+    ]
+    rows = {(row["a"], row["b"]): row for row in rows_of(cells)}
+    families = {pair: row["family"] for pair, row in rows.items()}
+    assert families[STUDENT_PAIR, UNDISTILLED] == "primary"
+    assert families[UNDISTILLED, "atlas/single/none/teacher"] == "primary"
+    assert families[STUDENT_PAIR, "atlas/static/student/teacher"] == "primary", "its untrained base in its place"
+    assert families[UNDISTILLED, "atlas/static/student/teacher"] == "exploratory"
+    more = [cell_of([1, 0] * 4, "stepwise", name) for name in ("D-T", "gold")]
+    for row in rows_of([*cells, *more]):
+        if row["family"] == "primary" and (row["a"], row["b"]) in rows:
+            assert row["p_adjusted"] == rows[row["a"], row["b"]]["p_adjusted"]
 
 
 def test_cells_with_other_questions_are_paired_over_the_shared_ones():

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 
 import pytest
-from measured import PRICES, TEACHER, cell_of, component_of, config_of, correlated, matrix
+from measured import PRICES, STUDENT, TEACHER, cell_of, component_of, config_of, correlated, matrix
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import tango
-from fractionate.analysis.verdict import decide
+from fractionate.analysis.statistics import bonferroni_confidence, look_confidence, questions_to_decide, tango
+from fractionate.analysis.verdict import VERSION, decide
 from fractionate.types import Cell
 
 N = 600
 GOOD = [1.0] * 400 + [0.0] * 200
 POOR = [1.0] * 250 + [0.0] * 350
 """Differs from GOOD on 150 questions, always for the worse."""
+NEVER = [0.0] * N
 
 
 def verdict_of(cells, **sections):
@@ -26,15 +26,23 @@ def verdict_of(cells, **sections):
     return decide(cells, Pricing(config.prices), Rule.of(config))
 
 
-def run(decomposer=GOOD, solver=POOR, pair=POOR, reference=GOOD, single=POOR) -> list[Cell]:
+def run(
+    decomposer=GOOD, solver=POOR, pair=POOR, reference=GOOD, single=POOR, cot=POOR, untrained=POOR, dataset="atlas"
+) -> list[Cell]:
+    """Return a matrix with every control; None leaves a cell out."""
     cells = [
-        cell_of(reference),
-        cell_of(single, "single", "none", "teacher"),
-        cell_of(decomposer, decomposer="D-R") if decomposer else None,
-        cell_of(solver, solver="E-A") if solver else None,
-        cell_of(pair, decomposer="D-R", solver="E-A") if pair else None,
+        (reference, "static", "teacher", "teacher"),
+        (single, "single", "none", "teacher"),
+        (cot, "single-cot", "none", "teacher"),
+        (decomposer, "static", "D-R", "teacher"),
+        (solver, "static", "teacher", "E-A"),
+        (pair, "static", "D-R", "E-A"),
+        (untrained, "static", "student", "teacher"),
+        (untrained, "static", "teacher", "student"),
+        (untrained, "static", "student", "E-A"),
+        (untrained, "static", "D-R", "student"),
     ]
-    return [cell for cell in cells if cell is not None]
+    return [cell_of(*cell, dataset=dataset) for cell in cells if cell[0] is not None]
 
 
 def finding(verdict, part):
@@ -42,30 +50,44 @@ def finding(verdict, part):
     return found
 
 
-def test_a_decomposer_that_keeps_the_outcome_and_costs_less_is_worth_distilling():
+def control(row, claim):
+    return [one for one in row["controls"] if one["claim"] == claim]
+
+
+def test_a_decomposer_that_keeps_the_outcome_costs_less_and_passes_its_controls_is_recommended():
     verdict = verdict_of(run())
     assert verdict.distill == "decomposer"
     assert verdict.because.startswith("Distill the decomposer (600 questions, margin 2 points): D-R in the teacher's")
     shown = finding(verdict, "decomposer")
     assert (shown["non_inferior"], shown["cheaper"], shown["worth"]) == ("yes", "yes", "yes")
-    assert shown["ci_low"] == pytest.approx(tango(0, 0, N).low)
+    assert shown["ci_low"] == pytest.approx(tango(0, 0, N, shown["confidence"]).low)
     assert finding(verdict, "solver")["worth"] == "no"
+    assert verdict.rule["version"] == VERSION
+    assert verdict.datasets[0]["recommended"] == "atlas/static/D-R/teacher"
 
 
-def test_a_solver_that_keeps_the_outcome_and_costs_less_is_worth_distilling():
+def test_a_solver_that_keeps_the_outcome_and_costs_less_is_recommended():
     verdict = verdict_of(run(decomposer=POOR, solver=GOOD))
     assert verdict.distill == "solver"
-    assert "so the decomposer is not worth distilling" in verdict.because
+    assert "so the decomposer is not worth distilling (worse" in verdict.because
 
 
-def test_both_only_where_the_pair_together_passes():
-    assert verdict_of(run(solver=GOOD, pair=GOOD)).distill == "both"
+def test_the_cheapest_of_all_that_pass_is_recommended_whatever_its_parts():
+    verdict = verdict_of(run(solver=GOOD, pair=GOOD))
+    assert verdict.distill == "both"
+    assert "the cheapest of all that pass" in verdict.because
+    assert {row["worth"] for row in verdict.evidence if row["part"] != "decomposing"} == {"yes"}
     failed = verdict_of(run(solver=GOOD, pair=POOR))
     assert failed.distill == "solver", "solving costs more tokens here, so its student saves more"
-    assert "which does not pass, so only the part that saves more is named" in failed.because
-    unmeasured = verdict_of(run(solver=GOOD, pair=None))
-    assert unmeasured.distill == "solver"
-    assert "both students together were not measured" in unmeasured.because
+    alone = verdict_of(run(decomposer=POOR, solver=POOR, pair=GOOD))
+    assert alone.distill == "both", "the pair may pass where neither part does alone"
+
+
+def test_all_configurations_share_one_confidence():
+    cells = run(decomposer=correlated(0.6, N, 1), solver=correlated(0.6, N, 2), pair=correlated(0.6, N, 3))
+    levels = {row["confidence"] for row in verdict_of(cells).evidence if row["part"] != "decomposing"}
+    (level,) = levels
+    assert 0.95 < level <= bonferroni_confidence(0.95, 3)
 
 
 def test_neither_only_where_both_parts_are_shown_not_to_pay():
@@ -75,36 +97,75 @@ def test_neither_only_where_both_parts_are_shown_not_to_pay():
     assert "no student solver was measured" in untried.because
 
 
-def test_a_student_that_costs_as_much_is_shown_not_to_pay():
+@pytest.mark.parametrize(
+    ("cells", "distill", "said"),
+    [
+        (run(cot=[1.0] * 590 + [0.0] * 10), "neither", "answer in one stage"),
+        (run(untrained=GOOD), "neither", "the untrained model does as well as the decomposer"),
+        (run(cot=None), "undecided", "a control was not measured: single-cot by teacher"),
+        (run(untrained=None), "undecided", "a control was not measured: the untrained model in the place of D-R"),
+        (run(*[NEVER] * 7), "neither", "nothing works here: 0 of 600"),
+    ],
+    ids=["single-cot-30-points-above", "untrained-as-good", "no-cot", "no-untrained", "floor"],
+)
+def test_without_its_controls_nothing_is_recommended(cells, distill, said):
+    verdict = verdict_of(cells)
+    assert verdict.distill == distill
+    assert said in verdict.because
+
+
+def test_a_configuration_may_show_itself_that_decomposing_helps():
+    better = [1.0] * 560 + [0.0] * 40
+    verdict = verdict_of(run(decomposer=better, single=GOOD, cot=GOOD, solver=None, pair=None))
+    assert verdict.distill == "decomposer", "the undistilled pair does not beat one stage, D-R does"
+    again = verdict_of(run(single=GOOD, cot=GOOD, solver=None, pair=None))
+    assert again.distill == "neither" or again.distill == "undecided"
+    assert "answer in one stage" in again.because
+
+
+def test_a_student_that_costs_as_much_is_better_but_not_cheaper_unless_an_answer_has_a_value():
     free = {**PRICES, TEACHER: {"input_per_million": 0.0, "output_per_million": 0.0}}
-    verdict = verdict_of(run(solver=GOOD, pair=GOOD), prices=free)
-    assert finding(verdict, "decomposer")["cheaper"] == "no"
-    assert verdict.distill == "neither"
-    assert "costs the same" in verdict.because
+    better = [1.0] * 560 + [0.0] * 40
+    verdict = verdict_of(run(decomposer=better), prices=free)
+    shown = finding(verdict, "decomposer")
+    assert (shown["superior"], shown["cheaper"], shown["worth"]) == ("yes", "no", "no")
+    assert "better, but not cheaper: verdict.usd_per_correct weighs the two" in verdict.because
+    valued = verdict_of(run(decomposer=better), prices=free, verdict={"usd_per_correct": 0.01})
+    assert (valued.distill, finding(valued, "decomposer")["net"]) == ("decomposer", "yes")
+    assert finding(valued, "decomposer")["net_usd"] == pytest.approx(0.01 * 160 / 600)
 
 
-def test_a_student_that_costs_more_by_the_hour_is_not_cheaper():
-    dear = {**PRICES, "local:org/Tiny-1B@runs/demo/adapters/D-R": {"output_per_million": 900.0}}
+def test_a_value_of_an_answer_may_speak_against_a_cheaper_worse_part():
+    slightly = [1.0] * 396 + [0.0] * 204
+    assert verdict_of(run(decomposer=slightly)).distill == "decomposer", "four in 600 lie within the margin"
+    dear = verdict_of(run(decomposer=slightly), verdict={"usd_per_correct": 10.0})
+    assert finding(dear, "decomposer")["net"] in ("no", "undecided")
+    assert dear.distill != "decomposer"
+
+
+def test_a_student_that_costs_more_is_not_cheaper():
+    dear = {**PRICES, STUDENT: {"output_per_million": 900.0}}
     verdict = verdict_of(run(), prices=dear)
     assert finding(verdict, "decomposer")["cheaper"] == "no"
     assert "more per 1,000 questions" in verdict.because
 
 
-def test_few_questions_leave_it_undecided_with_the_number_that_would_decide():
+def test_few_questions_leave_it_undecided_with_a_range_that_would_decide():
     verdict = verdict_of([cell_of([1] * 10 + [0] * 5), cell_of([1] * 10 + [0] * 5, decomposer="D-R")])
     shown = finding(verdict, "decomposer")
     assert verdict.distill == "undecided"
     assert (shown["non_inferior"], shown["worth"]) == ("undecided", "undecided")
-    needed = shown["n_to_decide"]
-    assert tango(0, 0, needed).low >= -0.02 > tango(0, 0, needed - 2).low
-    assert f"about {needed:,} questions" in verdict.because
+    needed = questions_to_decide([0.0] * 15, -0.02, shown["confidence"])
+    assert (shown["n_to_decide_low"], shown["n_to_decide_high"]) == (needed.low, needed.high)
+    assert f"{needed.low:,} to {needed.high:,} questions" in verdict.because
+    assert "questions would decide it (80 % power" in verdict.because
 
 
 def test_the_number_that_would_decide_does_decide_when_the_measured_rates_hold():
     small = [cell_of(correlated(0.6, 150, 1)), cell_of(correlated(0.61, 150, 2), decomposer="D-R")]
     shown = finding(verdict_of(small), "decomposer")
     assert shown["non_inferior"] == "undecided"
-    times = math.ceil(shown["n_to_decide"] / 150)
+    times = -(-shown["n_to_decide"] // 150)
     larger = [
         cell_of(correlated(0.6, 150, 1) * times),
         cell_of(correlated(0.61, 150, 2) * times, decomposer="D-R"),
@@ -112,49 +173,48 @@ def test_the_number_that_would_decide_does_decide_when_the_measured_rates_hold()
     assert finding(verdict_of(larger), "decomposer")["non_inferior"] == "yes"
 
 
+def test_each_look_at_more_questions_is_paid_for():
+    config = config_of()
+    cells = run(solver=None, pair=None)
+    once = decide(cells, Pricing(config.prices), Rule.of(config))
+    again = decide(cells, Pricing(config.prices), Rule.of(config, {"atlas": (150, 300)}))
+    same = decide(cells, Pricing(config.prices), Rule.of(config, {"atlas": (N,)}))
+    assert finding(once, "decomposer")["confidence"] == pytest.approx(look_confidence(0.95, [N]))
+    assert finding(again, "decomposer")["confidence"] == pytest.approx(look_confidence(0.95, [150, 300, N]))
+    assert finding(again, "decomposer")["confidence"] > finding(once, "decomposer")["confidence"]
+    assert same.as_dict() == once.as_dict(), "the same questions again are no new look"
+
+
 def test_an_unknown_price_is_an_unknown_cost_and_never_a_saving():
-    cells = [cell_of(GOOD), cell_of(GOOD, decomposer="recorded:rows/bc.jsonl")]
+    recorded = replace(component_of("recorded:rows/bc.jsonl"), kind="distilled", trained_for="decomposer")
+    cells = [cell_of(GOOD), cell_of(GOOD, decomposer=recorded)]
     verdict = verdict_of(cells)
     shown = finding(verdict, "decomposer")
     assert (shown["cheaper"], shown["usd_difference"], shown["worth"]) == ("unknown", None, "undecided")
-    assert shown["n_to_decide"] is None
     assert verdict.distill == "undecided"
-    assert 'at an unknown cost, so the decomposer stays open (give prices for "recorded:rows/bc.jsonl")' in (
-        verdict.because
-    )
-    priced = {**PRICES, "recorded:rows/bc.jsonl": {"input_per_million": 0.0, "output_per_million": 0.01}}
-    assert verdict_of(cells, prices=priced).distill == "decomposer"
+    assert 'its cost: give prices for "recorded:rows/bc.jsonl"' in verdict.because
 
 
-def test_recorded_decomposers_are_candidates_and_share_the_error():
+def test_distilled_models_from_elsewhere_are_candidates_and_others_are_not():
     teacher, first, second = (f"recorded:x/{name}.jsonl" for name in ("chatgpt", "bc", "filtered"))
+    distilled = [replace(component_of(name), kind="distilled", trained_for="decomposer") for name in (first, second)]
     cells = [
         cell_of(GOOD, decomposer=replace(component_of(teacher), kind="teacher"), solver="recorded:y/s.jsonl"),
-        cell_of(GOOD, decomposer=first, solver="recorded:y/s.jsonl"),
+        *(cell_of(POOR, decomposer=one, solver="recorded:y/s.jsonl") for one in distilled),
+        cell_of(GOOD, decomposer="recorded:x/other.jsonl", solver="recorded:y/s.jsonl"),
     ]
-    cells.append(cell_of(POOR, decomposer=second, solver="recorded:y/s.jsonl"))
-    prices = {
-        name: {"input_per_million": price, "output_per_million": price}
-        for name, price in ((teacher, 1.0), (first, 0.1), (second, 0.1), ("recorded:y/s.jsonl", 1.0))
-    }
-    verdict = verdict_of(cells, prices=prices)
-    assert verdict.distill == "decomposer"
-    assert [row["confidence"] for row in verdict.evidence] == [pytest.approx(0.975)] * 2
-    assert "bc, of 2 candidates, in the teacher's place" in verdict.because
-    assert "97.5 % interval" in verdict.because
+    verdict = verdict_of(cells)
+    assert [row["decomposer"] for row in verdict.evidence if row["part"] == "decomposer"] == [first, second]
+    assert "of 2 candidates, in the teacher's place" in verdict.because
 
 
-def test_none_teacher_and_gold_are_never_candidates():
-    cells = [cell_of(GOOD), cell_of(GOOD, decomposer="gold"), cell_of(GOOD, decomposer=TEACHER)]
-    verdict = verdict_of([*cells, cell_of(GOOD, "single", "none", "teacher")])
-    assert [row["part"] for row in verdict.evidence] == ["decomposing"]
+def test_none_teacher_gold_and_untrained_models_are_never_candidates():
+    cells = [cell_of(GOOD, decomposer=name) for name in ("teacher", "gold", "student", TEACHER)]
+    cells += [cell_of(GOOD, solver="local:org/Other"), cell_of(GOOD, "single", "none", "teacher")]
+    verdict = verdict_of(cells)
+    assert {row["part"] for row in verdict.evidence} == {"decomposing"}
     assert "nothing was distilled" in verdict.because
     assert verdict.distill == "undecided"
-
-
-def test_another_untrained_solver_is_no_candidate():
-    verdict = verdict_of([cell_of(GOOD), cell_of(GOOD, solver="local:org/Other")])
-    assert verdict.evidence == []
 
 
 def test_a_missing_undistilled_pair_is_named():
@@ -166,11 +226,16 @@ def test_a_missing_undistilled_pair_is_named():
 def test_config_chooses_strategy_and_solver():
     cells = [*run(), *(cell_of(POOR, "stepwise", name, "E-A") for name in ("teacher", "D-R"))]
     chosen = verdict_of(cells, verdict={"strategy": "stepwise", "solver": "E-A"})
-    assert {row["strategy"] for row in chosen.evidence} == {"stepwise"}
+    assert {row["strategy"] for row in chosen.evidence if row["part"] != "decomposing"} == {"stepwise"}
 
 
 def test_a_wider_margin_and_less_confidence_decide_sooner():
-    cells = [cell_of(GOOD[:150]), cell_of(GOOD[:150], decomposer="D-R")]
+    cells = [
+        *(cell_of(GOOD[:150], decomposer=name) for name in ("teacher", "D-R")),
+        cell_of(NEVER[:150], "single", "none"),
+        cell_of(NEVER[:150], "single-cot", "none"),
+        cell_of(NEVER[:150], decomposer="student"),
+    ]
     assert verdict_of(cells).distill == "undecided"
     assert verdict_of(cells, verdict={"margin": 5.0}).distill == "decomposer"
     assert verdict_of(cells, verdict={"confidence": 0.8}).distill == "decomposer"
@@ -185,18 +250,29 @@ def test_a_wider_margin_and_less_confidence_decide_sooner():
     ],
 )
 def test_the_sentence_says_whether_decomposing_helps(single, said):
-    assert said in verdict_of(run(single=single)).because
+    assert said in verdict_of(run(single=single, cot=POOR)).because
 
 
 def test_decomposing_is_judged_against_the_better_single_stage():
-    cells = [*run(), cell_of([1.0] * 600, "single-cot", "none", "teacher")]
-    assert "in single stage with chain of thought" in verdict_of(cells).because
+    assert "in single stage with chain of thought" in verdict_of(run(cot=[1.0] * 600)).because
+
+
+def test_questions_that_share_a_passage_count_as_one_unit():
+    def in_passages(cell: Cell) -> Cell:
+        attempts = tuple(
+            replace(one, problem=replace(one.problem, context=f"passage {place // 16}"))
+            for place, one in enumerate(cell.attempts)
+        )
+        return replace(cell, attempts=attempts)
+
+    alone = run(decomposer=correlated(0.62, N, 1), reference=correlated(0.6, N, 2), solver=None, pair=None)
+    together = finding(verdict_of([in_passages(cell) for cell in alone]), "decomposer")
+    assert together["clusters"] == 38
+    assert finding(verdict_of(alone), "decomposer")["clusters"] == N
 
 
 def test_test_sets_must_agree():
-    other = [
-        cell_of(outcomes, decomposer=name, dataset="other") for name, outcomes in (("teacher", GOOD), ("D-R", GOOD))
-    ]
+    other = run(solver=None, pair=None, dataset="other")
     agree = verdict_of([*run(solver=None, pair=None), *other])
     assert agree.distill == "decomposer"
     assert "as all 2 test sets say: on atlas" in agree.because
@@ -204,6 +280,16 @@ def test_test_sets_must_agree():
     assert differ.distill == "undecided"
     assert "the test sets disagree (neither on atlas, decomposer on other)" in differ.because
     assert [one["distill"] for one in differ.datasets] == ["neither", "decomposer"]
+
+
+def test_the_front_holds_what_no_other_cell_beats_in_both():
+    cells = [
+        cell_of([1, 1, 1, 0], solver_tokens=400),
+        cell_of([1, 1, 0, 0], decomposer="gold", solver_tokens=200),
+        cell_of([1, 0, 0, 0], decomposer="gold", solver=TEACHER, solver_tokens=300),
+    ]
+    (judged,) = verdict_of(cells).datasets
+    assert judged["front"] == ["atlas/static/gold/teacher", "atlas/static/teacher/teacher"]
 
 
 @pytest.mark.parametrize("metric", ["exact_match", "f1"])

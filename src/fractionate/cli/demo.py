@@ -12,6 +12,9 @@ MODEL = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 TEACHER_FLAWS = 0.2
 """Share of the recorded teacher's demonstrations that are flawed, so that screening has something to screen."""
 
+PER_PASSAGE = 8
+"""Questions that atlas asks about each passage."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -19,23 +22,24 @@ class Size:
 
     train: int
     test: int
+    """Test questions, each of a passage of its own: then all are independent."""
     max_tokens: int
 
 
-FULL, SMOKE = Size(train=96, test=48, max_tokens=64), Size(train=16, test=8, max_tokens=24)
+FULL, SMOKE = Size(train=192, test=64, max_tokens=64), Size(train=16, test=8, max_tokens=24)
 
 CONFIG = """\
 # Written by `fractionate demo`. Run it again with `fractionate run {folder}/demo.toml`, with other keys by --set.
 
 [data]
 train = "atlas#train@0-{train_end}"
-test = "atlas#test@0-{test_end}"
+test = "{test}"       # one question per passage
 
 [models]
 # The teacher's outputs are recorded: reference decompositions, about {flaws:.0%} of them flawed, and where they lead.
 teacher = "recorded:teacher.jsonl"
 solvers = ["{model}"]
-decomposers = ["none", "teacher"]
+decomposers = ["none", "teacher", "student"]   # "student", untrained, is a control
 student = "{model}"
 
 [models.options."{model}"]
@@ -44,7 +48,7 @@ batch_size = 32
 
 [run]
 name = "demo"
-strategies = ["single", "static"]
+strategies = ["single", "single-cot", "static"]
 variants = ["D-R", "E-A"]
 samples = 2
 decomposer_context = false         # atlas questions are decomposed without reading their passage
@@ -105,15 +109,16 @@ def write_demo(folder: Path, size: Size) -> Path:
     from fractionate.pipeline.folder import RunFolder
 
     RunFolder(folder).create()
+    test = f"atlas#test@0-{(size.test - 1) * PER_PASSAGE}/{PER_PASSAGE}"
     problems = [
         *datasets.load(f"atlas#train@0-{size.train - 1}"),
-        *datasets.load(f"atlas#test@0-{size.test - 1}"),
+        *datasets.load(test),
     ]
     write_recording(folder / "teacher.jsonl", problems, samples=2, flaw_rate=TEACHER_FLAWS, seed=0)
     config = CONFIG.format(
         folder=folder,
         train_end=size.train - 1,
-        test_end=size.test - 1,
+        test=test,
         model=MODEL,
         flaws=TEACHER_FLAWS,
         max_tokens=size.max_tokens,

@@ -18,14 +18,15 @@ test = ["atlas#test@0-39"]         # or "jsonl:test.jsonl"; the pairs are measur
 [models]
 teacher = "local:HuggingFaceTB/SmolLM2-135M-Instruct"   # decomposes and, to screen, solves; e.g. "openai:gpt-4o-mini"
 solvers = ["local:HuggingFaceTB/SmolLM2-135M-Instruct"]
-decomposers = ["none", "teacher", "D-T"]                # also "D-R", "gold" or any model name
+decomposers = ["none", "teacher", "student", "D-T"]     # also "D-R", "gold" or any model name
 student = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 
 [models.options."local:HuggingFaceTB/SmolLM2-135M-Instruct"]
 max_tokens = 96
 
 [run]
-strategies = ["single", "static"]
+# "single", "single-cot" and the untrained "student" are the verdict's controls: a distilled pair has to beat them.
+strategies = ["single", "single-cot", "static"]
 variants = ["D-T"]                 # students to train; [] trains none
 samples = 2                        # chances per question to pass the screen
 seed = 0

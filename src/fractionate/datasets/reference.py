@@ -75,7 +75,9 @@ def _cut_slice(rest: str, text: str) -> tuple[str, int | None, int | None, int]:
         if end < start:
             raise UsageError(f"data reference {text!r} ends before it starts: write @{end}-{start}")
         if step < 1:
-            raise UsageError(f"data reference {text!r} takes every 0th row: write @{start}-{end}, or /2 for every other")
+            raise UsageError(
+                f"data reference {text!r} takes every 0th row: write @{start}-{end}, or /2 for every other"
+            )
         return rest[: match.start()], start, end, step
     if _BROKEN_SLICE.search(rest):
         raise UsageError(
