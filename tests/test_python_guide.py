@@ -46,7 +46,7 @@ def test_a_report_shows_itself_in_a_notebook(tmp_path: Path) -> None:
     assert shown.startswith("<iframe srcdoc=")
     assert "Which part should you distill?" in shown
     assert "</iframe><" not in shown
-    assert [len(cell.attempts) for cell in cells] == [8, 8]
+    assert [len(cell.attempts) for cell in cells] == [8, 8, 8]
     assert report.cells == fractionate.read_report(tmp_path / "run").cells
     with pytest.raises(fractionate.UsageError, match="fractionate report first"):
         fractionate.read_report(tmp_path / "nowhere")

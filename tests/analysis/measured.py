@@ -45,7 +45,9 @@ def component_of(name: str, role: Role = "decomposer", learnt_from: tuple[str, .
     if name in ("teacher", TEACHER):
         return Component(name, "teacher", role, TEACHER)
     if name in ("solver", "student"):
-        return Component(name, "solver" if name == "solver" else "base", role, STUDENT if name == "student" else TEACHER)
+        return Component(
+            name, "solver" if name == "solver" else "base", role, STUDENT if name == "student" else TEACHER
+        )
     if name in STUDENTS:
         trained_for: Role = "solver" if name in SOLVER_VARIANTS else "decomposer"
         return Component(name, "student", role, STUDENT, name, trained_for, learnt_from)

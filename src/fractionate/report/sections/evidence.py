@@ -64,7 +64,7 @@ def _finding(row: Record, facts: Facts, forest: Forest) -> Row:
         ),
         "outcome": _outcome(row),
         "cheaper": answer(row["cheaper"]),
-        "net": answer(row["net"], dollars(_per(row["net_usd"])) if row["net_usd"] is not None else ""),
+        **({} if row["net_usd"] is None else {"net": answer(row["net"], dollars(_per(row["net_usd"])))}),
         "controls": _controls(row["controls"]),
         "worth": answer(row["worth"]),
     }
