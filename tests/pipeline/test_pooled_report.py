@@ -17,17 +17,24 @@ from fractionate.pipeline.run import Run
 from fractionate.pipeline.stages import run_everything
 
 
-def run_in(folder: Path, name: str, accuracy: float, rows: int = 20) -> Path:
-    data = folder / f"test-{rows}.jsonl"
-    data.write_text("".join(json.dumps({"question": f"Number {n}?", "answer": f"it {n}"}) + "\n" for n in range(rows)))
+def run_in(folder: Path, name: str, accuracy: float, rows: int = 20, **settings: object) -> Path:
+    """Run one config whose solver is a recording, right on this share of the questions in this run."""
+    own = folder / f"inputs-{name}"
+    own.mkdir()
+    asked = [{"question": f"Number {n}?", "answer": f"it {n}"} for n in range(rows)]
+    (own / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    said = [
+        {"index": n, "output": f"The answer is: {'it' if n < accuracy * rows else 'not'} {n}"} for n in range(rows)
+    ]
+    (own / "solver.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
     config = parse_config(
         {
-            "data": {"test": f"jsonl:{data}"},
-            "models": {"teacher": "echo:0.9", "solver": f"echo:{accuracy}"},
-            "run": {"variants": [], "strategies": ["single", "static"], "name": "pooled"},
+            "data": {"test": "jsonl:test.jsonl"},
+            "models": {"teacher": "echo:0.9", "solver": "recorded:solver.jsonl"},
+            "run": {"variants": [], "strategies": ["single"], "name": name, **settings},
         }
     )
-    with Run(config, folder / name, folder, Progress(quiet=True)) as run:
+    with Run(config, folder / name, own, Progress(quiet=True)) as run:
         run_everything(run)
     return folder / name
 
@@ -54,13 +61,24 @@ def test_a_question_counts_with_its_mean_over_the_runs(tmp_path: Path, capsys: p
 
 def test_runs_of_other_questions_or_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, shorter = run_in(tmp_path, "a", 0.5), run_in(tmp_path, "b", 0.5, rows=19)
-    assert main(["report", str(first), str(shorter), "--out", str(tmp_path / "out")]) == 0, "other files: other cells"
+    assert main(["report", str(first), str(shorter), "--out", str(tmp_path / "out")]) == 2
+    assert "asked other questions in" in capsys.readouterr().err
     assert main(["report", str(first), str(first), "--out", str(tmp_path / "out")]) == 2
     assert "one name" in capsys.readouterr().err
     assert main(["report", str(first), str(shorter)]) == 2
     assert "add --out DIR" in capsys.readouterr().err
     with pytest.raises(UsageError, match="asked other questions in atlas#test/static/teacher/teacher"):
         pool_cells({"one": [cell_of([1, 0])], "two": [cell_of([1, 0], first=1)]})
+
+
+def test_runs_of_different_configs_are_refused_and_seeds_may_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run_in(tmp_path, "a", 0.5)
+    seeded, capped = run_in(tmp_path, "b", 0.6, seed=1), run_in(tmp_path, "c", 0.6, cap=3)
+    assert main(["report", str(first), str(seeded), "--out", str(tmp_path / "out")]) == 0
+    assert main(["report", str(first), str(capped), "--out", str(tmp_path / "out")]) == 2
+    assert "a and c are runs of different configs: run.cap is 'default' and 3" in capsys.readouterr().err
 
 
 def test_a_cell_of_some_runs_is_pooled_over_those() -> None:

@@ -25,6 +25,13 @@ from fractionate.report.markdown import write_markdown
 from fractionate.report.results import build_results, write_json
 from fractionate.types import Cell
 
+_OF_ONE_RUN: dict[str, Any] = {
+    "data": {"train"},
+    "run": {"name", "out", "store", "seed"},
+    **dict.fromkeys(("budget", "limits", "prices", "verdict", "published"), True),
+}
+"""Settings in which pooled runs may differ: their draws, where they are kept, and what is said of them afterwards."""
+
 
 def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]:
     """Write results.json, report.md and report.html. Returns the results."""
@@ -47,9 +54,11 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
 def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Write the reports of several runs of one protocol as one, by the first one's config. Returns the results.
 
-    Raises UsageError where two runs have one name or put other questions to a cell.
+    Raises UsageError where two runs have one name, are of different configs, or put other questions to a cell.
     """
     config = load_stored_config(runs[0], overrides)
+    for other in runs[1:]:
+        _check_same_protocol(runs[0], other)
     measured = {folder.path.name: _measured(folder) for folder in runs}
     if len(measured) < len(runs):
         raise UsageError("two of the runs' folders have one name: rename one of them")
@@ -62,6 +71,32 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
     )
     out.create()
     return _write(out, config, results, cells)
+
+
+def _check_same_protocol(first: RunFolder, other: RunFolder) -> None:
+    """Refuse two runs whose configs differ in more than seeds, training draws, and what changes no outcome."""
+    ours, theirs = (_protocol(load_stored_config(folder, ())) for folder in (first, other))
+    different = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    if different:
+        key = different[0]
+        raise UsageError(
+            f"{first.path.name} and {other.path.name} are runs of different configs: {key} is {ours.get(key)!r} and "
+            f"{theirs.get(key)!r}. Only runs that differ in seeds and training draws can be pooled"
+        )
+
+
+def _protocol(config: Config) -> dict[str, Any]:
+    """Return every setting that makes a run the experiment it is, by its dotted name."""
+    settings = _flat(config.model_dump(mode="json", exclude=_OF_ONE_RUN))
+    own = tuple(f"students.{name}.{key}" for name in config.students for key in ("seed", "train"))
+    return {key: value for key, value in settings.items() if key not in own}
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def _measured(folder: RunFolder) -> list[Cell]:
