@@ -30,7 +30,7 @@ def _as_file_name(name: str) -> str:
 
 def _as_own_name(name: str) -> str:
     if len(name) > 100 or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-        raise ValueError("this is no name: it takes letters, figures and . _ + - only, at most 100")
+        raise ValueError("this is no name: it takes only letters, digits and . _ + -, at most 100")
     return name
 
 
@@ -190,7 +190,7 @@ class RunConfig(_Section):
     )
     seed: int = Field(default=0, ge=0, le=MOST_SEED, description="seed of sampling, training and resampling")
     cap: Cap = Field(
-        default="default", description="subquestions a decomposition at most: a number, the data set's default, or none"
+        default="default", description="subquestions per decomposition at most: a number, the data set's default, or none"
     )
     decomposer_context: bool = Field(default=True, description="whether decomposers see the question's passage")
     shots: int = Field(default=0, ge=0, le=1, description="worked examples in the decomposer's instruction (0 or 1)")
@@ -202,12 +202,12 @@ class TrainConfig(_Section):
     method: Literal["lora", "full"] = Field(default="lora", description="LoRA adapters, or every weight")
     epochs: float = Field(default=1.0, gt=0, le=10_000, description="passes over the examples")
     learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
-    batch_size: int = Field(default=8, ge=1, le=2**16, description="examples a step")
+    batch_size: int = Field(default=8, ge=1, le=2**16, description="examples per step")
     lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
     max_length: int = Field(
-        default=1024, ge=16, le=10**7, description="tokens an example at most; longer ones are left out, counted"
+        default=1024, ge=16, le=10**7, description="tokens per example at most; longer ones are left out, counted"
     )
-    max_examples: int = Field(default=0, ge=0, description="examples a student at most, the first ones; 0 takes all")
+    max_examples: int = Field(default=0, ge=0, description="examples per student at most, the first ones; 0 takes all")
 
 
 class BudgetConfig(_Section):

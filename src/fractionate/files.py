@@ -51,7 +51,7 @@ def refuse_input(target: Path, *inputs: Path) -> None:
     for source in inputs:
         with suppress(OSError):
             if target.samefile(source):
-                raise UsageError(f"{target} is read by this command and would be written over: name another file")
+                raise UsageError(f"{target} is an input of this command and would be overwritten: name another file")
 
 
 def _write_to(text: str | Iterable[str], path: Path) -> None:

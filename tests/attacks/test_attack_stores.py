@@ -197,7 +197,7 @@ def test_an_export_never_writes_over_the_store(
     if name == "hard":
         Path("hard").hardlink_to("calls.sqlite")
     assert main(["store", "export", ".", name]) == 2
-    assert "would be written over" in capsys.readouterr().err
+    assert "would be overwritten" in capsys.readouterr().err
     with Store("calls.sqlite", read_only=True) as store:
         assert len(store) == CALLS
 
@@ -213,7 +213,7 @@ def test_scoring_never_writes_over_what_it_scores(
     for target in ("x.jsonl", "link.jsonl"):
         assert main(["score", "x.jsonl", "--dataset", "jsonl", "--rows", target]) == 2
     assert main(["score", "x.jsonl", "--dataset", "jsonl", "--gold", "jsonl:gold.jsonl", "--rows", "gold.jsonl"]) == 2
-    assert "would be written over" in capsys.readouterr().err
+    assert "would be overwritten" in capsys.readouterr().err
     assert json.loads(Path("x.jsonl").read_text()) == row
     assert main(["score", "x.jsonl", "--dataset", "jsonl", "--rows", "out.jsonl"]) == 0
 

@@ -1,7 +1,7 @@
 """AQuA-RAT: algebra word problems with five choices (https://github.com/google-deepmind/AQuA, arXiv 1705.04146).
 
 Reads `{question, options, correct}` rows, options as in "A)21"; else the hub's deepmind/aqua_rat. The options are part
-of the question, one a line, and the answer is a letter.
+of the question, one per line, and the answer is a letter.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def read(row: Row) -> Problem:
 
 
 def socratic_questions(solution: str) -> tuple[str, ...]:
-    """Return the subquestions of a socratic solution, one a line before " ** "; none for a plain solution."""
+    """Return the subquestions of a socratic solution, one per line before " ** "; none for a plain solution."""
     lines = (line.partition(" ** ") for line in solution.splitlines())
     return tuple(question.strip() for question, stars, _ in lines if stars and question.strip())
 

@@ -53,13 +53,13 @@ def read_answers(value: Any) -> tuple[Answer, ...]:
 
 
 def read_subquestions(value: Any) -> tuple[str, ...]:
-    """Read a subquestions value: a list of strings, or text with one a line."""
+    """Read a subquestions value: a list of strings, or text with one per line."""
     if value is None:
         return ()
     if isinstance(value, str):
         value = value.splitlines()
     if not isinstance(value, list):
-        raise ValueError(f"a list of strings or text with one a line is wanted, not {kind_of(value)}")
+        raise ValueError(f"a list of strings or text with one per line is wanted, not {kind_of(value)}")
     for each in value:
         if not isinstance(each, str):
             raise ValueError(f"a subquestion is a string, not {kind_of(each)}")

@@ -1,7 +1,7 @@
 """Token counts where no provider has given any: an estimate, a bound that is never too low, a tokenizer if there is.
 
 The bound rests on byte-level vocabularies: every token of text covers at least one byte of it, so a text of n UTF-8
-bytes has at most n tokens. A chat template adds a few tokens a message on top.
+bytes has at most n tokens. A chat template adds a few tokens per message on top.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fractionate.errors import FractionateError
 from fractionate.types import Message, Request
 
 BYTES_PER_TOKEN = 4.0
-"""English prose under current vocabularies has 3.5 to 4.7 bytes a token; 4 is the providers' own rule of thumb."""
+"""English prose under current vocabularies has 3.5 to 4.7 bytes per token; 4 is the providers' own rule of thumb."""
 TEMPLATE_TOKENS = 4
 """Tokens a chat template adds to a message (role and separators), as OpenAI's cookbook counts them, rounded up."""
 TEMPLATE_BOUND = 24
@@ -46,7 +46,7 @@ def _bytes(text: str) -> int:
 
 
 def counter_for(model: str) -> tuple[TokenCounter, str]:
-    """Return a token counter for a model name, and what it is ("tokenizer NAME" or "estimate, 4 bytes a token").
+    """Return a token counter for a model name, and what it is ("tokenizer NAME" or "estimate, 4 bytes per token").
 
     Local models are counted with their own tokenizer, `openai:` models with tiktoken if it is installed and holds the
     vocabulary; everything else, and whatever cannot be loaded, with the estimate.
@@ -57,7 +57,7 @@ def counter_for(model: str) -> tuple[TokenCounter, str]:
         exact = _transformers(model.removeprefix("local:").partition("@")[0])
     else:
         exact = None
-    return exact or (count_tokens, "estimate, 4 bytes a token")
+    return exact or (count_tokens, "estimate, 4 bytes per token")
 
 
 def _tiktoken(name: str) -> tuple[TokenCounter, str] | None:

@@ -55,7 +55,7 @@ class RunFolder:
         try:
             file = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError:
-            return  # whatever is wrong with the folder is said by who writes what matters
+            return  # if the folder cannot be written to, the first write that matters will say so
         weakref.finalize(self, os.close, file)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
