@@ -44,10 +44,24 @@ def test_every_student_of_ones_own_naming_is_trained_and_measured_in_its_role() 
         students={"mine": {"variant": "D-T"}, "yours": {"variant": "E-A-direct", "seed": 3}},
     )
     assert trained(own) == ["mine", "yours"]
-    assert cells(own) == [
-        "single/none/teacher", "single/none/yours",
-        "static/teacher/teacher", "static/teacher/yours", "static/mine/teacher", "static/mine/yours",
-    ]  # fmt: skip
+    assert cells(own) == [f"single/none/{solver}" for solver in ("teacher", "student", "yours")] + [
+        f"static/{decomposer}/{solver}"
+        for decomposer in ("teacher", "student", "mine")
+        for solver in ("teacher", "student", "yours")
+    ]
+
+
+def test_the_untrained_base_of_what_is_trained_takes_part_unless_the_user_chose_who_does() -> None:
+    def names(models: dict[str, object], variants: list[str]) -> tuple[list[str], list[str]]:
+        of = Names(config(models={"teacher": "echo:0.9", **models}, run={"variants": variants}))
+        return [one.name for one in of.decomposers], [one.name for one in of.solvers]
+
+    assert names({}, []) == (["none", "teacher"], ["teacher"])
+    assert names({}, ["D-R"]) == (["none", "teacher", "student", "D-R"], ["teacher"])
+    assert names({}, ["E-A"]) == (["none", "teacher"], ["teacher", "student", "E-A"])
+    assert names({"decomposers": ["teacher"]}, ["D-R"]) == (["teacher", "D-R"], ["teacher"])
+    assert names({"solvers": ["teacher"]}, ["E-A"]) == (["none", "teacher"], ["teacher", "E-A"])
+    assert names({"teacher": STUDENT}, ["D-R"])[0] == ["none", "teacher", "D-R"], "the teacher is the base already"
 
 
 def test_pairs_are_the_only_cells_and_name_their_players_themselves() -> None:
