@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random model: fast, and its greedy text depends on every token it reads."""
     pytest.importorskip("torch", reason="the 'local' extra is not installed")
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Give a tiny model one thread: its steps are too small to share out, and another would only take a core and wait.
+
+    Its fixtures too: what is trained on one thread need not be the bytes of what is trained on two.
+    """
+    if "tiny_model" not in getattr(item, "fixturenames", ()) or find_spec("torch") is None:
+        return (yield)
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return (yield)
+    finally:
+        torch.set_num_threads(threads)

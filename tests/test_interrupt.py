@@ -15,6 +15,13 @@ from pathlib import Path
 import pytest
 
 COMMAND = [sys.executable, "-m", "fractionate"]
+SMALL_DEMO = """
+import sys
+from fractionate.cli import demo, main
+demo.SMOKE = demo.Size(train=4, test=2, max_tokens=8)
+demo.CONFIG = demo.CONFIG.replace("batch_size = 8", "batch_size = 2")
+sys.exit(main())
+"""
 CONFIG = """
 [data]
 train = "jsonl:train.jsonl"
@@ -45,16 +52,16 @@ def url() -> Iterator[str]:
 @pytest.fixture
 def folder(tmp_path: Path, url: str) -> Path:
     for name, first in (("train", 0), ("test", 100)):
-        rows = [{"question": f"What is number {first + n}?", "answer": f"it {n}"} for n in range(12)]
+        rows = [{"question": f"What is number {first + n}?", "answer": f"it {n}"} for n in range(8)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "run.toml").write_text(CONFIG.format(url=url))
     return tmp_path
 
 
-def interrupt(arguments: list[str], when: str, cwd: Path, after_s: float = 0.0) -> str:
+def interrupt(arguments: list[str], when: str, cwd: Path, after_s: float = 0.0, command: list[str] = COMMAND) -> str:
     """Run a command and send it SIGINT `after_s` after a line of its progress matches `when`. Returns what it said."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=cwd
+        [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=cwd
     )
     assert process.stderr is not None
     said = ""
@@ -71,8 +78,8 @@ def interrupt(arguments: list[str], when: str, cwd: Path, after_s: float = 0.0) 
     return said
 
 
-def complete(arguments: list[str], cwd: Path) -> str:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+def complete(arguments: list[str], cwd: Path, command: list[str] = COMMAND) -> str:
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -171,12 +178,14 @@ def test_ctrl_c_at_any_line_of_a_stage_is_a_clean_interrupt(folder: Path) -> Non
 @pytest.mark.model
 def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_for_nothing(tmp_path: Path) -> None:
     pytest.importorskip("trl", reason="the 'train' extra is not installed")
-    demo = ["demo", "--smoke", "--out", str(tmp_path / "demo")]
-    interrupt(demo, r"train D-R:", tmp_path)
+    demo, small = ["demo", "--smoke", "--out", str(tmp_path / "demo")], [sys.executable, "-c", SMALL_DEMO]
+    said = interrupt(demo, r"step 1 of 2", tmp_path, command=small)
+    assert "train D-R:" in said
+    assert "train E-A:" not in said
     assert not (tmp_path / "demo/students/D-R/training.json").exists()
-    said = interrupt(demo, r"static, teacher → E-A", tmp_path)
+    said = interrupt(demo, r"static, teacher → E-A", tmp_path, command=small)
     assert "train D-R" in said
-    said = complete(demo, tmp_path)
+    said = complete(demo, tmp_path, small)
     assert "train D-R: kept" in said
     assert "train E-A: kept" in said
 
@@ -190,7 +199,7 @@ def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_fo
         assert (tmp_path / "demo" / name).stat().st_size > 0
 
     before = (tmp_path / "demo/results.json").read_bytes()
-    assert calls(complete(demo, tmp_path))[0] == 0
+    assert calls(complete(demo, tmp_path, small))[0] == 0
     assert (tmp_path / "demo/results.json").read_bytes() == before
 
 

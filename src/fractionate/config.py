@@ -190,7 +190,8 @@ class RunConfig(_Section):
     )
     seed: int = Field(default=0, ge=0, le=MOST_SEED, description="seed of sampling, training and resampling")
     cap: Cap = Field(
-        default="default", description="subquestions per decomposition at most: a number, the data set's default, or none"
+        default="default",
+        description="subquestions per decomposition at most: a number, the data set's default, or none",
     )
     decomposer_context: bool = Field(default=True, description="whether decomposers see the question's passage")
     shots: int = Field(default=0, ge=0, le=1, description="worked examples in the decomposer's instruction (0 or 1)")

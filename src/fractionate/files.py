@@ -47,10 +47,13 @@ def _write_beside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def refuse_input(target: Path, *inputs: Path) -> None:
-    """Raise UsageError if a file that is to be written is one of those that are read, by whatever name."""
+    """Raise UsageError if a file that is to be written is one of those that are read, by whatever name.
+
+    Of a folder among the inputs every file may be read.
+    """
     for source in inputs:
         with suppress(OSError):
-            if target.samefile(source):
+            if target.samefile(source) or (source.is_dir() and target.exists() and target.parent.samefile(source)):
                 raise UsageError(f"{target} is an input of this command and would be overwritten: name another file")
 
 

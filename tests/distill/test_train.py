@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,35 @@ def examples(count: int = 12) -> list[Example]:
 
 
 QUICK = TrainConfig(batch_size=4, lora_rank=2, learning_rate=5e-3)
+THREE_PASSES = QUICK.model_copy(update={"epochs": 3.0})
+
+
+@pytest.fixture
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step leaves a checkpoint."""
+    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of trainings that others are compared with: `one` pass, `three` passes, and `cut` in its third step."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
+        train_student(str(tiny_model), examples(), folder / "one", QUICK)
+        with pytest.raises(KeyboardInterrupt):
+            train_student(str(tiny_model), examples(), folder / "cut", QUICK, on_step=cut_at(3))
+        losses: list[float] = []
+        report = train_student(
+            str(tiny_model), examples(11), folder / "three", THREE_PASSES, 5, lambda _, __, loss: losses.append(loss)
+        )
+    assert (losses[0], losses[-1]) == (report.loss_first, report.loss_last)
+    (folder / "losses.json").write_text(json.dumps(losses))
+    return folder
+
+
+def adapter(folder: Path) -> bytes:
+    return (folder / "adapter_model.safetensors").read_bytes()
 
 
 def trained_text(tokenizer: Any, labels: list[int]) -> str:
@@ -88,12 +118,10 @@ def test_a_student_learns_and_is_written_with_its_report(tiny_model: Path, tmp_p
     assert reply.text != base.complete_batch([Request(examples()[0].messages, "decomposer", max_tokens=24)])[0].text
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_model: Path, tmp_path: Path) -> None:
-    made = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tiny_model: Path, tmp_path: Path, whole: Path) -> None:
+    for name, seed in (("same", 0), ("other", 1)):
         train_student(str(tiny_model), examples(), tmp_path / name, QUICK, seed)
-        made.append((tmp_path / name / "adapter_model.safetensors").read_bytes())
-    assert made[0] == made[1] != made[2]
+    assert adapter(tmp_path / "same") == adapter(whole / "one") != adapter(tmp_path / "other")
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -128,25 +156,21 @@ def cut_at(last: int) -> Callable[[int, int, float], None]:
 
 
 @pytest.mark.parametrize("last", [4, 5, 9])
+@pytest.mark.usefixtures("_every_step")
 def test_a_training_of_several_passes_goes_on_to_the_same_student(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: int
+    tiny_model: Path, tmp_path: Path, whole: Path, last: int
 ) -> None:
     """Cut off in any step of the second and third pass, at their borders too: the same bytes, the same report."""
-    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
-    settings, some = QUICK.model_copy(update={"epochs": 3.0}), examples(11)
-    seen: dict[str, list[float]] = {"whole": [], "cut": []}
-    whole = train_student(
-        str(tiny_model), some, tmp_path / "whole", settings, 5, lambda _, __, loss: seen["whole"].append(loss)
-    )
+    train = (str(tiny_model), examples(11), tmp_path / "cut", THREE_PASSES, 5)
     with pytest.raises(KeyboardInterrupt):
-        train_student(str(tiny_model), some, tmp_path / "cut", settings, 5, on_step=cut_at(last))
-    resumed = train_student(
-        str(tiny_model), some, tmp_path / "cut", settings, 5, lambda _, __, loss: seen["cut"].append(loss)
-    )
-    assert seen["cut"] == seen["whole"][last - 1 :]
-    assert (resumed.loss_first, resumed.loss_last) == (whole.loss_first, whole.loss_last)
-    files = [tmp_path / name / "adapter_model.safetensors" for name in ("whole", "cut")]
-    assert files[0].read_bytes() == files[1].read_bytes()
+        train_student(*train, on_step=cut_at(last))
+    seen: list[float] = []
+    resumed = train_student(*train, on_step=lambda _, __, loss: seen.append(loss))
+    losses = json.loads((whole / "losses.json").read_text())
+    assert len(losses) == 9
+    assert seen == losses[last - 1 :]
+    assert (resumed.loss_first, resumed.loss_last) == (losses[0], losses[-1])
+    assert adapter(tmp_path / "cut") == adapter(whole / "three")
 
 
 def test_every_pass_has_an_order_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
@@ -180,21 +204,18 @@ def delete(file: Path) -> None:
         ("seal.json", flip),
     ],
 )
+@pytest.mark.usefixtures("_every_step")
 def test_a_damaged_checkpoint_is_set_aside(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[Path], None]
+    tiny_model: Path, tmp_path: Path, whole: Path, name: str, damage: Callable[[Path], None]
 ) -> None:
     """The one before it is gone on from, to the same student."""
-    monkeypatch.setattr(trainer_module, "CHECKPOINT_STEPS", {"lora": 1, "full": 1})
-    train_student(str(tiny_model), examples(), tmp_path / "whole", QUICK)
-    with pytest.raises(KeyboardInterrupt):
-        train_student(str(tiny_model), examples(), tmp_path / "cut", QUICK, on_step=cut_at(3))
+    shutil.copytree(whole / "cut.partial", tmp_path / "cut.partial")
     damage(tmp_path / "cut.partial" / "checkpoint-2" / name)
     steps: list[int] = []
     train_student(str(tiny_model), examples(), tmp_path / "cut", QUICK, on_step=lambda at, *_: steps.append(at))
     assert steps == [2, 3]
-    files = [tmp_path / name / "adapter_model.safetensors" for name in ("whole", "cut")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", "cut"}
+    assert adapter(tmp_path / "cut") == adapter(whole / "one")
+    assert {path.name for path in tmp_path.iterdir()} == {"cut"}
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_set_aside_and_training_begins_anew(

@@ -23,9 +23,7 @@ def run_in(folder: Path, name: str, accuracy: float, rows: int = 20, **settings:
     own.mkdir()
     asked = [{"question": f"Number {n}?", "answer": f"it {n}"} for n in range(rows)]
     (own / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
-    said = [
-        {"index": n, "output": f"The answer is: {'it' if n < accuracy * rows else 'not'} {n}"} for n in range(rows)
-    ]
+    said = [{"index": n, "output": f"The answer is: {'it' if n < accuracy * rows else 'not'} {n}"} for n in range(rows)]
     (own / "solver.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
     config = parse_config(
         {

@@ -147,8 +147,20 @@ def run(args: argparse.Namespace) -> int:
         from fractionate.planning import plots
 
         plots.check_path(args.plot)
+    _refuse_inputs(args)
     plan_actions.ACTIONS[args.action](args)
     return 0
+
+
+def _refuse_inputs(args: argparse.Namespace) -> None:
+    """Raise UsageError if a file that is to be written is one that is read."""
+    from fractionate.files import refuse_input
+
+    given = vars(args)
+    read = [Path(given[name]) for name in ("file", "supervised", "coefficients") if given.get(name) is not None]
+    for name in ("out", "plot"):
+        if given.get(name) is not None:
+            refuse_input(given[name], *read)
 
 
 def _number(text: str) -> float:

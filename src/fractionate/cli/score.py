@@ -42,15 +42,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score the file and print its summary."""
     import json
+    import os
     import sys
 
     from fractionate.datasets import parse_reference
+    from fractionate.datasets.hub import DATA_FOLDER
     from fractionate.datasets.scoring import Fields, score_file
     from fractionate.files import refuse_input
 
     if args.rows is not None:
-        gold = parse_reference(args.gold).path if args.gold else ""
-        refuse_input(args.rows, args.file, *([Path(gold)] if gold else []))
+        inputs = [args.file]
+        if args.gold:
+            gold = parse_reference(args.gold)
+            copies = Path(os.environ.get(DATA_FOLDER, "")) / gold.name
+            inputs.append(Path(gold.path).expanduser() if gold.path else copies)
+        refuse_input(args.rows, *inputs)
     fields = Fields(args.output_field, args.answers_field, args.index_field)
     summary = score_file(
         args.file, args.dataset, args.rows, gold=args.gold, fields=fields, columns=_columns(args.column)

@@ -15,7 +15,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # the name stands for "there are no locks"
 
 from fractionate.errors import FractionateError, UsageError
-from fractionate.files import write_text
+from fractionate.files import refuse_input, write_text
 from fractionate.rows import Row, read_rows
 
 
@@ -37,6 +37,13 @@ class RunFolder:
         self.looks = path / "looks.json"
         self.throughput = path / "throughput.json"
         self.lock = path / ".lock"
+
+    def refuse_inputs(self, inputs: Iterable[Path]) -> None:
+        """Raise UsageError if one of the files that are written here is one that the run reads."""
+        read = list(inputs)
+        for target in (self.demonstrations, self.screened, self.attempts, self.notes, self.results, self.markdown,
+                       self.html, self.config, self.about, self.throughput):  # fmt: skip
+            refuse_input(target, *read)
 
     def create(self) -> None:
         """Make the folder, and keep it for this process while this object lives.

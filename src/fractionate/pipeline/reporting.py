@@ -54,8 +54,12 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
 def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Write the reports of several runs of one protocol as one, by the first one's config. Returns the results.
 
-    Raises UsageError where two runs have one name, are of different configs, or put other questions to a cell.
+    Raises UsageError where two runs have one name, are of different configs, or put other questions to a cell, and
+    where the reports would overwrite those of one of the runs.
     """
+    for folder in runs:
+        if out.path.exists() and folder.path.exists() and out.path.samefile(folder.path):
+            raise UsageError(f"the reports of {folder.path} would be overwritten: name a folder of its own with --out")
     config = load_stored_config(runs[0], overrides)
     for other in runs[1:]:
         _check_same_protocol(runs[0], other)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.config import Config
+from fractionate.datasets import parse_reference
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
 from fractionate.evaluate.cells import Pair
@@ -37,6 +39,7 @@ class Run:
         self.progress = progress or Progress()
         self.pricing = Pricing.of(config)
         self.data = RunData(config, base)
+        self.folder.refuse_inputs(_inputs(config, self.names, base))
         self.folder.create()
         self.notes = Notes(self.folder.notes)
         self.store = Store(store_path(config, base))
@@ -71,6 +74,18 @@ class Run:
     def _takes_part(self, student: str) -> bool:
         trained_here = any(one.name == student for one in self.names.students)
         return self.folder.is_trained(student) or (trained_here and not self.folder.is_left_out(student))
+
+
+def _inputs(config: Config, names: Names, base: Path) -> Iterator[Path]:
+    """Yield the files and folders that a config names, wherever they are looked for: data and recorded outputs."""
+    data = config.data
+    references = [*data.train, *data.test, *(one for student in config.students.values() for one in student.train)]
+    models = [config.models.teacher, *(component.model for component in (*names.decomposers, *names.solvers))]
+    paths = [parse_reference(reference, data.columns).path for reference in references]
+    paths += [model.removeprefix("recorded:") for model in models if model.startswith("recorded:")]
+    for path in filter(None, paths):
+        yield base / Path(path).expanduser()
+        yield Path(path).expanduser()
 
 
 def store_path(config: Config, base: Path) -> Path:
