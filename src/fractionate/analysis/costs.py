@@ -18,25 +18,28 @@ _DOLLAR_DIGITS = 12
 
 def dollars(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[float] | None:
     """Return the dollars of each attempt, both roles together; None where any price is not known."""
-    totals = []
+    models = (cell.decomposer.model, cell.solver.model)
+    known: dict[tuple[Usage, Usage], float | None] = {}
     for attempt in attempts:
-        parts = [pricing.usd(component.model, usage) for component, usage in _roles(cell, attempt)]
-        if None in parts:
-            return None
-        totals.append(round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS))
-    return totals
+        usages = (attempt.decomposer_usage, attempt.solver_usage)
+        if usages not in known:
+            parts = [pricing.usd(model, usage) for model, usage in zip(models, usages, strict=True)]
+            total = sum(part for part in parts if part is not None)
+            known[usages] = None if None in parts else round(total, _DOLLAR_DIGITS)
+    totals = [known[attempt.decomposer_usage, attempt.solver_usage] for attempt in attempts]
+    priced = [total for total in totals if total is not None]
+    return priced if len(priced) == len(totals) else None
 
 
 def unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
     """Return the models of cells whose dollars are not known."""
-    names = [
-        component.model
+    used = dict.fromkeys(
+        (component.model, usage)
         for cell in cells
         for attempt in cell.attempts
         for component, usage in _roles(cell, attempt)
-        if pricing.usd(component.model, usage) is None
-    ]
-    return tuple(dict.fromkeys(names))
+    )
+    return tuple(dict.fromkeys(model for model, usage in used if pricing.usd(model, usage) is None))
 
 
 def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost:
@@ -75,7 +78,8 @@ def _metered(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[
     for place in (0, 1):
         usages = [_roles(cell, attempt)[place][1] for attempt in attempts]
         component = (cell.decomposer, cell.solver)[place]
-        parts.append(Metered([_by_tokens(pricing, component, usage) for usage in usages], 1.0))
+        by_tokens = {usage: _by_tokens(pricing, component, usage) for usage in set(usages)}
+        parts.append(Metered([by_tokens[usage] for usage in usages], 1.0))
         throughput, per_hour = pricing.throughput(component.model), pricing.per_hour(component.model)
         if throughput is not None and per_hour:
             per_core_second = per_hour / 3600 / throughput.cores

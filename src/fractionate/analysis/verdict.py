@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.analysis.contrasts import Contrast, clusters_of, contrast, mean, outcomes, pair_up
+from fractionate.analysis.contrasts import clusters_of, contrast, mean, outcomes, pair_up
 from fractionate.analysis.controls import decomposing_controls, training_controls
 from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
 from fractionate.analysis.findings import (
@@ -25,9 +25,7 @@ from fractionate.analysis.rule import Rule
 from fractionate.analysis.sentence import because
 from fractionate.analysis.statistics import (
     POWER,
-    Needed,
     bonferroni_confidence,
-    questions_to_decide,
     simultaneous_confidence,
 )
 from fractionate.types import Cell
@@ -164,7 +162,6 @@ def _finding(
     ]
     shown = [net] if rule.usd_per_correct is not None else [non_inferior, cost.cheaper]
     passes = joint([*shown, *(control.passed for control in controls)])
-    needed = _needed(outcome, margin) if non_inferior == "undecided" else None
     return Finding(
         part=part,
         contrast=outcome,
@@ -176,7 +173,6 @@ def _finding(
         net_usd=net_usd,
         controls=tuple(controls),
         passes="undecided" if passes == "unknown" else passes,
-        needed=needed,
     )
 
 
@@ -196,14 +192,6 @@ def _decomposing(
         measured = matrix.single_stage(cell.solver)
         own += decomposing_controls(matrix, cell, cell.solver, rule, level) if measured else []
     return own if joint([control.passed for control in own]) == "yes" else list(benefit)
-
-
-def _needed(outcome: Contrast, margin: float) -> Needed:
-    """Return the range of questions that would decide the outcome."""
-    mine, theirs = pair_up(outcome.a, outcome.b)
-    metric = outcome.a.metric
-    differences = [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
-    return questions_to_decide(differences, -margin, outcome.confidence, POWER, clusters_of(mine))
 
 
 def _recommended(findings: Sequence[Finding], rule: Rule) -> Finding | None:

@@ -154,6 +154,8 @@ def metered_difference(
     import numpy as np
 
     n, rounds = _sizes(a, b)
+    numbers = group_numbers(groups, n)  # once: the search for a ratio asks again and again
+    groups = numbers.tolist() if numbers.max() + 1 < n else None
     ours, others = _Side.of(a, n, rounds), _Side.of(b, n, rounds)
     mine, theirs = float(ours.questions.mean()), float(others.questions.mean())
     differences = ours.questions - others.questions
