@@ -60,8 +60,8 @@ class Candidate:
 class World:
     """What is true of a run. Values are shares of 1, `margin` is in points; `single` and `cot` are the single stages'.
 
-    `alike` is the latent correlation of two cells, 1 for a candidate that is right only where the better one is; `kin`
-    the share of what is left that candidates have in common. `f1` names the shape of F1 differences ("" for right and
+    `alike` is the latent correlation of two cells; with 1 a candidate loses answers beside the pair and gains none, or
+    the other way round. `kin` is the share of what is left that candidates have in common. `f1` names the shape of F1 differences ("" for right and
     wrong). `rounds` calibration rounds price every model by its measured speed (a student takes `price` of the
     teacher's time); 0: prices are known.
     """
@@ -108,6 +108,11 @@ class Latent:
         own = math.sqrt(kin) * self.family + math.sqrt(1 - kin) * self._normal()
         place = math.sqrt(self.world.alike) * self.hard + math.sqrt(1 - self.world.alike) * own
         return (place < ndtri(min(max(value, 0.0), 1.0))).astype(np.float64)
+
+    def beside(self, reference: Array, right: float, value: float) -> Array:
+        """Return outcomes that only lose (or only gain) beside a reference whose true value is `right`."""
+        changed = (right - value) / right if value < right else (value - right) / (1 - right)
+        return np.where((reference == (value < right)) & (self._normal() < ndtri(changed)), 1 - reference, reference)
 
     def _normal(self) -> Array:
         n, size, icc = self.world.n, self.world.passage, self.world.icc
@@ -188,7 +193,12 @@ def _cells(latent: Latent, fixed: _Fixed) -> list[Cell]:
     for index, candidate in enumerate(world.candidates):
         value = candidate.right + (random.normal(0, candidate.spread) if candidate.spread else 0.0)
         longer = 1 + (random.normal(0, candidate.token_spread) if candidate.token_spread else 0.0)
-        outcomes = latent.outcomes(value, world.kin) if fixed.first is None or index else fixed.first
+        if fixed.first is not None and index == 0:
+            outcomes = fixed.first
+        elif world.alike == 1:
+            outcomes = latent.beside(fixed.reference, world.right, value)
+        else:
+            outcomes = latent.outcomes(value, world.kin)
         trained, base = (_places(index, candidate, decomposer, solver, none, of_base) for of_base in (False, True))
         strategy = "single" if candidate.part == "alone" else "static"
         cells.append(_cell(world, random, strategy, *trained, outcomes, candidate.tokens, longer))

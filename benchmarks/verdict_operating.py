@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +26,14 @@ from simulated_outcomes import Random
 from simulated_runs import World, first_questions, pricing_of, run_of
 from verdict_scenarios import SCENARIOS, Scenario
 
+from fractionate.analysis.contrasts import mean
+from fractionate.analysis.controls import CLAIMS, untrained_in_place
 from fractionate.analysis.findings import Judgement
-from fractionate.analysis.matrix import matrices
+from fractionate.analysis.matrix import Matrix, matrices
+from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import wilson
 from fractionate.analysis.verdict import judge
+from fractionate.types import Cell
 
 NOMINAL = 0.025
 ACCEPTED = 0.03
@@ -58,7 +63,27 @@ def judgements(world: World, random: Random) -> Iterator[Judgement]:
     sizes = world.looks or (world.n,)
     for place, size in enumerate(sizes):
         (matrix,) = matrices(first_questions(cells, size))
-        yield judge(matrix, pricing, world.rule(sizes[:place]))
+        rule = world.rule(sizes[:place])
+        if may_pass(matrix, rule):
+            yield judge(matrix, pricing, rule)
+
+
+def may_pass(matrix: Matrix, rule: Rule) -> bool:
+    """Return whether the estimates alone leave a configuration that may pass: no interval's bound beats its estimate.
+
+    This spares judging half of the runs on a border, and changes nothing.
+    """
+    reference = matrix.undistilled("static", rule)
+    least = -math.inf
+    if rule.usd_per_correct is None and reference is not None:
+        least = mean(reference.values()) - rule.margin / 100 - 1e-9
+
+    def may(cell: Cell) -> bool:
+        value = mean(cell.values())
+        bases = [base for claim in CLAIMS for base in untrained_in_place(matrix, cell, claim)]
+        return bool(bases) and value >= least and all(value > mean(base.values()) for base in bases)
+
+    return any(may(cell) for cell in matrix.cells)
 
 
 def recommends(world: World, random: Random) -> bool:

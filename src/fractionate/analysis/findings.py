@@ -162,8 +162,6 @@ class Judgement:
     """The undistilled pair against each single-stage cell of its solver."""
     obstacle: str = ""
     unpriced: tuple[str, ...] = ()
-    front: tuple[str, ...] = ()
-    """The names of the cells that no other beats in both outcome and cost, cheapest first."""
 
 
 def joint(answers: Sequence[Answer]) -> Answer:
