@@ -196,6 +196,8 @@ class Attempt:
     """Calls that did not end well: finish reasons other than "stop", and errors."""
     by_run: tuple[Score, ...] = ()
     """Where several runs were pooled: the score in each of them."""
+    usage_by_run: tuple[tuple[Usage, Usage], ...] = ()
+    """Where several runs were pooled: the usage of the decomposer and of the solver in each of them."""
     lenient: Score | None = None
     """The score of what the output may have meant, read leniently; None where that was not asked."""
 

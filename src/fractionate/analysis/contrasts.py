@@ -70,9 +70,9 @@ def contrast(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Contrast:
     mine, theirs = pair_up(a, b)
     ours, others = outcomes(mine, a.metric), outcomes(theirs, a.metric)
     groups = clusters_of(mine)
-    seeds = _seeds(mine, theirs)
+    seeds = seeds_of(mine, theirs)
     if seeds > 1:
-        pooled = pooled_difference(by_run(mine, a.metric), by_run(theirs, a.metric), confidence, groups)
+        pooled = pooled_difference(by_run(mine, a.metric, seeds), by_run(theirs, a.metric, seeds), confidence, groups)
         low, high, p_value = pooled.low, pooled.high, pooled.p_value
         test, clusters = f"over {seeds} seeds and questions", pooled.clusters
     else:
@@ -100,8 +100,9 @@ def value_interval(cell: Cell, confidence: float) -> Interval:
     """Return the interval of a cell's value: by passage, and over seeds where runs were pooled."""
     attempts = cell.attempts
     groups = clusters_of(attempts)
-    if _seeds(attempts, attempts) > 1:
-        pooled = pooled_mean(by_run(attempts, cell.metric), confidence, groups)
+    seeds = seeds_of(attempts)
+    if seeds > 1:
+        pooled = pooled_mean(by_run(attempts, cell.metric, seeds), confidence, groups)
         return Interval(pooled.low, pooled.high)
     return mean_interval(cell.values(), confidence, groups)
 
@@ -118,8 +119,14 @@ def outcomes(attempts: Sequence[Attempt], metric: str) -> list[float]:
     return [float(getattr(attempt.score, metric)) for attempt in attempts]
 
 
-def by_run(attempts: Sequence[Attempt], metric: str) -> list[list[float]]:
-    """Return the metric of each attempt in every pooled run: one list per run, in the order of the questions."""
+def by_run(attempts: Sequence[Attempt], metric: str, seeds: int) -> list[list[float]]:
+    """Return the metric of each attempt in every pooled run: one list per run, in the order of the questions.
+
+    Attempts that were pooled over another number of runs count with their mean in each: one cell's runs cannot be told
+    from the other's then, but those of the other still count.
+    """
+    if any(len(attempt.by_run) != seeds for attempt in attempts):
+        return [outcomes(attempts, metric)] * seeds
     runs = zip(*(attempt.by_run for attempt in attempts), strict=True)
     return [[float(getattr(score, metric)) for score in run] for run in runs]
 
@@ -134,7 +141,6 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else 0.0
 
 
-def _seeds(mine: Sequence[Attempt], theirs: Sequence[Attempt]) -> int:
-    """Return how many pooled runs all these attempts have, 1 where they were not pooled over the same number."""
-    counts = {len(attempt.by_run) for attempt in (*mine, *theirs)}
-    return counts.pop() if len(counts) == 1 and max(counts, default=0) > 1 else 1
+def seeds_of(*attempts: Sequence[Attempt]) -> int:
+    """Return how many runs were pooled in these attempts, the most where cells differ; 1 where they were not."""
+    return max((len(attempt.by_run) for each in attempts for attempt in each), default=1) or 1

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-from fractionate.analysis.contrasts import clusters_of, mean, outcomes, pair_up
+from fractionate.analysis.contrasts import Contrast, clusters_of, mean, pair_up
 from fractionate.analysis.findings import Cost
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import CostDifference, Metered, metered_difference
@@ -18,25 +18,30 @@ _DOLLAR_DIGITS = 12
 
 def dollars(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[float] | None:
     """Return the dollars of each attempt, both roles together; None where any price is not known."""
+    models = (cell.decomposer.model, cell.solver.model)
+    known: dict[tuple[Usage, Usage], float] = {}
     totals = []
     for attempt in attempts:
-        parts = [pricing.usd(component.model, usage) for component, usage in _roles(cell, attempt)]
-        if None in parts:
-            return None
-        totals.append(round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS))
+        usages = (attempt.decomposer_usage, attempt.solver_usage)
+        total = known.get(usages)
+        if total is None:
+            parts = [pricing.usd(model, usage) for model, usage in zip(models, usages, strict=True)]
+            if None in parts:
+                return None
+            total = known[usages] = round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS)
+        totals.append(total)
     return totals
 
 
 def unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
     """Return the models of cells whose dollars are not known."""
-    names = [
-        component.model
+    used = dict.fromkeys(
+        (component.model, usage)
         for cell in cells
         for attempt in cell.attempts
         for component, usage in _roles(cell, attempt)
-        if pricing.usd(component.model, usage) is None
-    ]
-    return tuple(dict.fromkeys(names))
+    )
+    return tuple(dict.fromkeys(model for model, usage in used if pricing.usd(model, usage) is None))
 
 
 def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost:
@@ -45,7 +50,10 @@ def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost
     ours, others = dollars(a, mine, pricing), dollars(b, theirs, pricing)
     if ours is None or others is None or not mine:
         return Cost(None if ours is None else mean(ours), None if others is None else mean(others), cheaper="unknown")
-    found = metered_difference(_metered(a, mine, pricing), _metered(b, theirs, pricing), confidence, clusters_of(mine))
+    seeds = max(len(attempt.usage_by_run) for attempt in (*mine, *theirs))
+    found = metered_difference(
+        _metered(a, mine, pricing, seeds), _metered(b, theirs, pricing, seeds), confidence, clusters_of(mine)
+    )
     return Cost(
         found.a,
         found.b,
@@ -69,26 +77,39 @@ def _cheaper(found: CostDifference) -> Cheaper:
     return "no" if low >= 0 else "undecided"
 
 
-def _metered(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[Metered]:
+def _metered(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing, seeds: int) -> list[Metered]:
     """Return what each role takes: dollars by the token (at rate 1), tokens at the machine's dollars per token."""
     parts: list[Metered] = []
-    for place in (0, 1):
+    for place, component in enumerate((cell.decomposer, cell.solver)):
         usages = [_roles(cell, attempt)[place][1] for attempt in attempts]
-        component = (cell.decomposer, cell.solver)[place]
-        parts.append(Metered([_by_tokens(pricing, component, usage) for usage in usages], 1.0))
-        throughput, per_hour = pricing.throughput(component.model), pricing.per_hour(component.model)
-        if throughput is not None and per_hour:
-            per_core_second = per_hour / 3600 / throughput.cores
-            for amounts, rates in (
-                ([float(usage.input_tokens) for usage in usages], throughput.input_per_s),
-                ([float(usage.output_tokens) for usage in usages], throughput.output_per_s),
-            ):
-                parts.append(Metered(amounts, [per_core_second / rate for rate in rates]))
+        runs: list[list[Usage]] | None = None
+        if seeds > 1 and len(attempts[0].usage_by_run) == seeds:
+            runs = [[attempt.usage_by_run[seed][place] for attempt in attempts] for seed in range(seeds)]
+        for amount, rates in _meters(component, pricing):
+            by_seed = [mean([amount(usage) for usage in run]) for run in runs] if runs else None
+            parts.append(Metered([amount(usage) for usage in usages], rates, None, by_seed))
     return parts
 
 
-def _by_tokens(pricing: Pricing, component: Component, usage: Usage) -> float:
-    return round(pricing.by_tokens(component.model, usage) or 0.0, _DOLLAR_DIGITS)
+def _meters(component: Component, pricing: Pricing) -> list[tuple[Callable[[Usage], float], float | list[float]]]:
+    """Return what is metered of a model's usage, each with its dollars per unit or those of each calibration round."""
+    known: dict[Usage, float] = {}
+
+    def by_tokens(usage: Usage) -> float:
+        usd = known.get(usage)
+        if usd is None:
+            usd = known[usage] = round(pricing.by_tokens(component.model, usage) or 0.0, _DOLLAR_DIGITS)
+        return usd
+
+    meters: list[tuple[Callable[[Usage], float], float | list[float]]] = [(by_tokens, 1.0)]
+    throughput, per_hour = pricing.throughput(component.model), pricing.per_hour(component.model)
+    if throughput is not None and per_hour:
+        per_core_second = per_hour / 3600 / throughput.cores
+        meters += [
+            (lambda usage: float(usage.input_tokens), [per_core_second / rate for rate in throughput.input_per_s]),
+            (lambda usage: float(usage.output_tokens), [per_core_second / rate for rate in throughput.output_per_s]),
+        ]
+    return meters
 
 
 def _roles(cell: Cell, attempt: Attempt) -> tuple[tuple[Component, Usage], tuple[Component, Usage]]:
@@ -99,24 +120,18 @@ def _finite(value: float) -> float | None:
     return value if abs(value) != float("inf") else None
 
 
-def net_benefit(
-    a: Cell, b: Cell, pricing: Pricing, usd_per_correct: float | None, confidence: float
-) -> tuple[Cheaper, float | None]:
+def net_benefit(outcome: Contrast, cost: Cost, usd_per_correct: float | None) -> tuple[Cheaper, float | None]:
     """Return whether a is worth more than b to somebody who gives so much for a right answer, and by how many dollars.
 
-    A wrong answer is charged like any other unit; the pair that loses less in all is worth more. ("unknown", None)
-    where no value was given or a price is not known.
+    It is where the least that its outcome may be worth is more than the most that it may cost: two bounds, each of its
+    own interval, so that rare losses, passages and seeds count here as they do for the outcome alone, however outcome
+    and cost go together. ("unknown", None) where no value was given or a price is not known.
     """
-    mine, theirs = pair_up(a, b)
-    if usd_per_correct is None or not mine or unpriced([a, b], pricing):
+    if usd_per_correct is None or cost.difference is None:
         return "unknown", None
-    sides = [
-        [
-            *_metered(cell, attempts, pricing),
-            Metered([1 - value for value in outcomes(attempts, a.metric)], usd_per_correct),
-        ]
-        for cell, attempts in ((a, mine), (b, theirs))
-    ]
-    found = metered_difference(sides[0], sides[1], confidence, clusters_of(mine))
-    answer: Cheaper = "yes" if found.high < 0 else "no" if found.low >= 0 else "undecided"
-    return answer, -found.difference
+    net = usd_per_correct * outcome.difference - cost.difference
+    if cost.ci_low is None or cost.ci_high is None:
+        return "undecided", net
+    least = usd_per_correct * outcome.ci_low - cost.ci_high
+    most = usd_per_correct * outcome.ci_high - cost.ci_low
+    return "yes" if least > 0 else "no" if most <= 0 else "undecided", net

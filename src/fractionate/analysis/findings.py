@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
-from fractionate.analysis.contrasts import Contrast
-from fractionate.analysis.statistics import Needed
+from fractionate.analysis.contrasts import Contrast, clusters_of, outcomes, pair_up
+from fractionate.analysis.statistics import POWER, Needed, questions_to_decide
 
 Distill = Literal["decomposer", "solver", "both", "neither", "undecided"]
 Part = Literal["decomposer", "solver", "both"]
@@ -67,7 +68,7 @@ class Control:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """One distilled configuration against the undistilled pair: outcome, cost, controls, and whether it passes.
 
@@ -85,8 +86,17 @@ class Finding:
     net_usd: float | None
     controls: tuple[Control, ...]
     passes: Answer
-    needed: Needed | None
-    """Questions that would decide the outcome, where that is open."""
+
+    @cached_property
+    def needed(self) -> Needed | None:
+        """Return the range of questions that would decide the outcome, None where it is decided."""
+        if self.non_inferior != "undecided":
+            return None
+        outcome = self.contrast
+        mine, theirs = pair_up(outcome.a, outcome.b)
+        metric = outcome.a.metric
+        differences = [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
+        return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, clusters_of(mine))
 
     @property
     def decomposer(self) -> str:
@@ -152,8 +162,6 @@ class Judgement:
     """The undistilled pair against each single-stage cell of its solver."""
     obstacle: str = ""
     unpriced: tuple[str, ...] = ()
-    front: tuple[str, ...] = ()
-    """The names of the cells that no other beats in both outcome and cost, cheapest first."""
 
 
 def joint(answers: Sequence[Answer]) -> Answer:

@@ -1,6 +1,6 @@
 """Several runs of one protocol (other seeds, other training draws) as one: a question counts with its mean over them.
 
-Each attempt keeps its scores run by run: intervals and tests over pooled cells take runs and questions as two sources
+Each attempt keeps its scores and usage run by run: intervals and tests over pooled cells take runs and questions as two sources
 of chance (`statistics/seeds.py`), and with two or three runs they are honestly wide.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from operator import attrgetter
 
 from fractionate.errors import UsageError
 from fractionate.types import Attempt, Cell, Score, Usage
 
+_AMOUNTS = attrgetter(*(amount.name for amount in fields(Usage)))
 Key = tuple[str, str, str, str, str]
 
 
@@ -53,7 +55,7 @@ def _pool(of_run: Mapping[str, Cell]) -> Cell:
 def _mean_attempt(row: Sequence[Attempt]) -> Attempt:
     """Return one attempt for a question's attempts in several runs; what cannot be averaged is what most runs had."""
     if len(row) == 1:
-        return replace(row[0], by_run=(row[0].score,))
+        return replace(row[0], by_run=(row[0].score,), usage_by_run=_usages(row))
     usual = Counter(attempt.prediction for attempt in row).most_common(1)[0][0]
     shown = next(attempt for attempt in row if attempt.prediction == usual)
     count = len(row)
@@ -66,21 +68,21 @@ def _mean_attempt(row: Sequence[Attempt]) -> Attempt:
         solver_usage=_mean_usage([attempt.solver_usage for attempt in row]),
         latency_s=sum(attempt.latency_s for attempt in row) / count,
         by_run=tuple(attempt.score for attempt in row),
+        usage_by_run=_usages(row),
     )
+
+
+def _usages(row: Sequence[Attempt]) -> tuple[tuple[Usage, Usage], ...]:
+    return tuple((attempt.decomposer_usage, attempt.solver_usage) for attempt in row)
 
 
 def _mean_usage(usages: Sequence[Usage]) -> Usage:
-    total = sum(usages, Usage())
-    count = len(usages)
-    return Usage(
-        round(total.calls / count),
-        round(total.input_tokens / count),
-        round(total.cached_input_tokens / count),
-        round(total.output_tokens / count),
-        round(total.reasoning_tokens / count),
-        total.compute_s / count,
-        round(total.counted / count),
+    if all(usage == usages[0] for usage in usages):
+        return usages[0]
+    calls, read, cached, written, thought, seconds, counted = (
+        sum(column) / len(usages) for column in zip(*map(_AMOUNTS, usages), strict=True)
     )
+    return Usage(round(calls), round(read), round(cached), round(written), round(thought), seconds, round(counted))
 
 
 def _said(cell: Cell) -> str:

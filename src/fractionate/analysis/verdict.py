@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.analysis.contrasts import Contrast, clusters_of, contrast, mean, outcomes, pair_up
+from fractionate.analysis.contrasts import clusters_of, contrast, mean, outcomes, pair_up, seeds_of
 from fractionate.analysis.controls import decomposing_controls, training_controls
 from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
 from fractionate.analysis.findings import (
@@ -25,9 +25,7 @@ from fractionate.analysis.rule import Rule
 from fractionate.analysis.sentence import because
 from fractionate.analysis.statistics import (
     POWER,
-    Needed,
     bonferroni_confidence,
-    questions_to_decide,
     simultaneous_confidence,
 )
 from fractionate.types import Cell
@@ -53,7 +51,8 @@ class Verdict:
 
 def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
     """Judge every test set by the rule of docs/verdict.md; over several, the answer is theirs only if they agree."""
-    judged = [judge(matrix, pricing, rule) for matrix in matrices(cells)]
+    measured = matrices(cells)
+    judged = [judge(matrix, pricing, rule) for matrix in measured]
     answers = {judgement.distill for judgement in judged}
     overall: Distill = answers.pop() if len(answers) == 1 else "undecided"
     evidence: list[dict[str, Any]] = []
@@ -66,7 +65,7 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
         overall,
         because(judged, overall),
         evidence,
-        [_of_test_set(one) for one in judged],
+        [_of_test_set(one, _front(matrix, pricing)) for one, matrix in zip(judged, measured, strict=True)],
         {
             "version": VERSION,
             "margin_points": rule.margin,
@@ -100,9 +99,12 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
         chosen,
         tuple(benefit),
         _obstacle(findings, benefit, matrix, reference),
-        unpriced([reference, *(cell for _, cell in candidates)], pricing),
-        _front(matrix, pricing),
+        unpriced([reference, *(cell for _, cell in candidates)], pricing) if _any_unknown(findings) else (),
     )
+
+
+def _any_unknown(findings: Sequence[Finding]) -> bool:
+    return any(finding.cost.cheaper == "unknown" for finding in findings)
 
 
 def _part(cell: Cell, reference: Cell) -> Part | None:
@@ -125,13 +127,15 @@ def _levels(level: float, reference: Cell, cells: Sequence[Cell]) -> list[tuple[
     """Return the confidence of each candidate's outcome and of its cost, so that all hold together with `level`.
 
     Outcomes share the reference and the questions, which makes their errors go together; where candidates answered
-    other questions, and for dollars, the error is shared out evenly.
+    other questions, for dollars, and over several seeds, whose chance each student has of its own, the error is shared
+    out evenly. So it is for the controls: students that do alike may have bases that do not.
     """
     even = bonferroni_confidence(level, len(cells))
     pairs = [pair_up(cell, reference) for cell in cells]
     asked = {tuple(attempt.problem.id for attempt in mine) for mine, _ in pairs}
     outcome = even
-    if len(asked) == 1 and len(cells) > 1 and asked != {()}:
+    one_seed = all(seeds_of(mine, theirs) == 1 for mine, theirs in pairs)
+    if len(asked) == 1 and len(cells) > 1 and asked != {()} and one_seed:
         metric = reference.metric
         differences = [
             [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
@@ -150,21 +154,20 @@ def _finding(
     pricing: Pricing,
     rule: Rule,
     level: float,
-    cost_level: float,
+    even: float,
 ) -> Finding:
     outcome = contrast(matrix, cell, reference, level)
     margin = rule.margin / 100
     non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
     superior: Answer = "yes" if outcome.ci_low > 0 else "no" if outcome.ci_high <= 0 else "undecided"
-    cost = compare_costs(cell, reference, pricing, cost_level)
-    net, net_usd = net_benefit(cell, reference, pricing, rule.usd_per_correct, cost_level)
+    cost = compare_costs(cell, reference, pricing, even)
+    net, net_usd = net_benefit(outcome, cost, rule.usd_per_correct)
     controls = [
-        *_decomposing(matrix, cell, reference, benefit, rule, level),
-        *training_controls(matrix, cell, rule, level),
+        *_decomposing(matrix, cell, reference, benefit, rule, even),
+        *training_controls(matrix, cell, rule, even),
     ]
     shown = [net] if rule.usd_per_correct is not None else [non_inferior, cost.cheaper]
     passes = joint([*shown, *(control.passed for control in controls)])
-    needed = _needed(outcome, margin) if non_inferior == "undecided" else None
     return Finding(
         part=part,
         contrast=outcome,
@@ -176,7 +179,6 @@ def _finding(
         net_usd=net_usd,
         controls=tuple(controls),
         passes="undecided" if passes == "unknown" else passes,
-        needed=needed,
     )
 
 
@@ -185,25 +187,16 @@ def _decomposing(
 ) -> list[Control]:
     """Return the controls that decomposing helps: shown by the undistilled pair, or else by the configuration itself.
 
-    The configuration has to beat the same single-stage cells, and those of its own solver where it has another.
+    The configuration has to beat the same single-stage cells, and those of its own solver where it has another. A
+    single-stage student too: to be no worse than a pair that answering in one stage beats by far recommends nothing.
     """
-    if cell.stages == "single":
-        return []
     if joint([control.passed for control in benefit]) == "yes":
         return list(benefit)
     own = decomposing_controls(matrix, cell, reference.solver, rule, level)
-    if cell.solver != reference.solver:
+    if cell.solver != reference.solver and cell.stages != "single":
         measured = matrix.single_stage(cell.solver)
         own += decomposing_controls(matrix, cell, cell.solver, rule, level) if measured else []
     return own if joint([control.passed for control in own]) == "yes" else list(benefit)
-
-
-def _needed(outcome: Contrast, margin: float) -> Needed:
-    """Return the range of questions that would decide the outcome."""
-    mine, theirs = pair_up(outcome.a, outcome.b)
-    metric = outcome.a.metric
-    differences = [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
-    return questions_to_decide(differences, -margin, outcome.confidence, POWER, clusters_of(mine))
 
 
 def _recommended(findings: Sequence[Finding], rule: Rule) -> Finding | None:
@@ -243,7 +236,7 @@ def _missing_reference(matrix: Matrix, reference: Cell | None, rule: Rule) -> st
     return f"the undistilled pair (teacher, {named}) under {strategy} was not measured"
 
 
-def _front(matrix: Matrix, pricing: Pricing) -> tuple[str, ...]:
+def _front(matrix: Matrix, pricing: Pricing) -> list[str]:
     """Return the cells that no other beats in both outcome and cost (Pareto), cheapest first."""
     priced = [
         (mean(usd), -mean(cell.values()), matrix.name(cell))
@@ -254,17 +247,17 @@ def _front(matrix: Matrix, pricing: Pricing) -> tuple[str, ...]:
     for entry in sorted(priced):
         if not front or entry[1] < front[-1][1]:
             front.append(entry)
-    return tuple(name for _, _, name in front)
+    return [name for _, _, name in front]
 
 
-def _of_test_set(judgement: Judgement) -> dict[str, Any]:
+def _of_test_set(judgement: Judgement, front: list[str]) -> dict[str, Any]:
     chosen = judgement.chosen
     return {
         "dataset": judgement.dataset,
         "distill": judgement.distill,
         "because": because([judgement], judgement.distill),
         "recommended": chosen.contrast.names[0] if chosen else None,
-        "front": list(judgement.front),
+        "front": front,
     }
 
 

@@ -34,12 +34,14 @@ class Metered(NamedTuple):
 
     `rates` is a number where the price is known, or the dollars per unit found in each calibration round. Rounds of one
     comparison are the same for all: entry r of every `rates` is round r. `most` is the most units that a question can
-    take, None where no cap is known.
+    take, None where no cap is known. `by_seed[s]` is the mean of the amounts in run s, where `amounts` are the means
+    over several runs: a student trained with another seed also writes more or less. None where no seed changes them.
     """
 
     amounts: Sequence[float]
     rates: float | Sequence[float]
     most: float | None = None
+    by_seed: Sequence[float] | None = None
 
 
 class CostDifference(NamedTuple):
@@ -148,28 +150,33 @@ def metered_difference(
     """Compare what two pairs cost per question: each the sum of what its roles take, over the same questions.
 
     One measured round, or one question or passage, gives unbounded intervals. Raises ValueError where the parts differ
-    in number of questions or of rounds, where there is no question, or where an amount or rate is negative or an amount
+    in number of questions, of rounds or of seeds, where there is no question, or where an amount or rate is negative or an amount
     above its `most`.
     """
     import numpy as np
 
-    n, rounds = _sizes(a, b)
-    ours, others = _Side.of(a, n, rounds), _Side.of(b, n, rounds)
+    n, rounds, seeds = _sizes(a, b)
+    numbers = group_numbers(groups, n)  # once: the search for a ratio asks again and again
+    groups = numbers.tolist() if numbers.max() + 1 < n else None
+    ours, others = _Side.of(a, n, rounds, seeds), _Side.of(b, n, rounds, seeds)
     mine, theirs = float(ours.questions.mean()), float(others.questions.mean())
     differences = ours.questions - others.questions
     bounds = None if ours.most is None or others.most is None else (-others.most, ours.most)
     of_questions = dollars_interval(differences.tolist(), confidence, groups, bounds)
     of_rounds = _around(mine - theirs, ours.rounds - others.rounds, rounds, confidence)
-    low, high = join(mine - theirs, of_questions, of_rounds)
+    of_seeds = _around(mine - theirs, ours.seeds - others.seeds, seeds, confidence)
+    low, high = join(mine - theirs, of_questions, of_rounds, of_seeds)
     ratio = Interval(0.0, math.inf)
     if mine > 0 and theirs > 0:
         fieller = _ratio_interval(ours, others, confidence, groups)
-        logs = np.log(ours.rounds) - np.log(others.rounds)
+        round_logs = np.log(ours.rounds) - np.log(others.rounds)
+        seed_logs = np.log(ours.seeds) - np.log(others.seeds)
         middle = math.log(mine / theirs)
         joined = join(
             middle,
             Interval(math.log(fieller.low) if fieller.low > 0 else -math.inf, math.log(fieller.high)),
-            _around(middle, logs, rounds, confidence),
+            _around(middle, round_logs, rounds, confidence),
+            _around(middle, seed_logs, seeds, confidence),
         )
         ratio = Interval(math.exp(joined.low), math.exp(joined.high) if joined.high < 700 else math.inf)
     return CostDifference(
@@ -186,17 +193,18 @@ def metered_difference(
 
 
 class _Side(NamedTuple):
-    """One pair's dollars: of each question at mean rates, per question in each round, and the most of a question."""
+    """One pair's dollars: of each question at mean rates, per question in each round and seed, the most of a question."""
 
     questions: Array
     rounds: Array
+    seeds: Array
     most: float | None
 
     @classmethod
-    def of(cls, parts: Sequence[Metered], n: int, rounds: int) -> _Side:
+    def of(cls, parts: Sequence[Metered], n: int, rounds: int, seeds: int) -> _Side:
         import numpy as np
 
-        questions, by_round, most = np.zeros(n), np.zeros(max(rounds, 1)), 0.0
+        questions, by_round, by_seed, most = np.zeros(n), np.zeros(max(rounds, 1)), np.zeros(max(seeds, 1)), 0.0
         capped = True
         for part in parts:
             amounts = np.asarray(part.amounts, dtype=np.float64)
@@ -207,26 +215,30 @@ class _Side(NamedTuple):
                 raise ValueError(f"an amount of {amounts.max():g} is more than the stated most of {part.most:g}")
             questions += amounts * rates.mean()
             by_round += amounts.mean() * rates
+            by_seed += float(rates.mean()) * np.asarray(amounts.mean() if part.by_seed is None else part.by_seed)
             capped = capped and part.most is not None
             most += (part.most or 0.0) * float(rates.mean())
-        return cls(questions, by_round, most if capped else None)
+        return cls(questions, by_round, by_seed, most if capped else None)
 
 
-def _sizes(a: Sequence[Metered], b: Sequence[Metered]) -> tuple[int, int]:
+def _sizes(a: Sequence[Metered], b: Sequence[Metered]) -> tuple[int, int, int]:
     counts = {len(part.amounts) for part in (*a, *b)}
     if len(counts) != 1 or counts == {0}:
         raise ValueError("metered parts must be over the same questions, at least one")
     rounds = {len(part.rates) for part in (*a, *b) if not isinstance(part.rates, int | float)}
     if len(rounds) > 1 or 0 in rounds:
         raise ValueError("measured rates must be of the same rounds, at least one")
-    return counts.pop(), rounds.pop() if rounds else 0
+    seeds = {len(part.by_seed) for part in (*a, *b) if part.by_seed is not None}
+    if len(seeds) > 1 or 0 in seeds:
+        raise ValueError("amounts by seed must be of the same seeds, at least one")
+    return counts.pop(), rounds.pop() if rounds else 0, seeds.pop() if seeds else 0
 
 
-def _around(centre: float, of_rounds: Array, rounds: int, confidence: float) -> Interval:
-    """Return what the rounds leave open around a figure: Student's interval; nothing where no rate was measured."""
-    if not rounds:
+def _around(centre: float, each: Array, count: int, confidence: float) -> Interval:
+    """Return what rounds or seeds leave open around a figure: Student's interval; nothing where there are none."""
+    if not count:
         return Interval(centre, centre)
-    found = mean_t_interval(of_rounds.tolist(), confidence)
+    found = mean_t_interval(each.tolist(), confidence)
     half = (found.high - found.low) / 2
     return Interval(centre - half, centre + half)
 

@@ -115,11 +115,9 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
     McNemar, Psychometrika 12 (1947) 153, with the binomial distribution in place of χ². 1.0 without discordant pairs.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
-    if only_a + only_b == 0:
-        return 1.0
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def sign_flip_p(sums: Sequence[float]) -> float:

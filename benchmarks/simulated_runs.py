@@ -1,0 +1,304 @@
+"""Made runs with a known truth: every cell that the verdict's rule looks at, as a run would have measured it.
+
+For `verdict_operating.py`. A `World` states what is true; `cells_of` draws one run of it, `pooled_cells` several seeds
+of it as one. Outcomes are drawn by a normal latent variable: a question's difficulty, shared by all cells, and chance of
+a cell's own, both correlated within passages. So every cell's true value is exactly the one that is stated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from scipy.special import ndtri
+from simulated_outcomes import Array, Random, f1_differences
+
+from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.rule import Rule
+from fractionate.config import PriceConfig
+from fractionate.types import Attempt, Cell, Component, Kind, Problem, Role, Score, Throughput, Usage
+
+Part = Literal["decomposer", "solver", "both", "alone"]
+DATASET = "made"
+USD_PER_TOKEN = 1e-6
+"""What the teacher's output costs. A student's costs this times its `price`."""
+DECOMPOSING, SOLVING = 60, 120
+"""Output tokens of a question, on average: of its decomposer and of its solver."""
+_TOKENS = {
+    "steady": ((1.0,), (1.0,)),
+    "varied": ((1 / 3, 2 / 3, 1.0, 4 / 3, 5 / 3), (0.2,) * 5),
+    "runs on": ((2 / 3, 22 / 3), (0.95, 0.05)),
+}
+"""How token counts vary by question, as shares of their mean and the chances of each; every mean is 1."""
+_NOISE = 0.05
+"""The standard deviation of a measured speed over calibration rounds, as a share of it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One distilled configuration: its true value and that of the same cell with each untrained base in its place.
+
+    `spread` is the standard deviation of its value over seeds, `token_spread` that of its mean tokens as a share.
+    """
+
+    right: float = 0.6
+    untrained: float = 0.4
+    part: Part = "decomposer"
+    price: float = 0.1
+    tokens: str = "varied"
+    spread: float = 0.0
+    token_spread: float = 0.0
+    false: bool = True
+    """Whether recommending it counts, as a false recommendation or, where power is looked at, as a true one."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What is true of a run. Values are shares of 1, `margin` is in points; `single` and `cot` are the single stages'.
+
+    `alike` is the latent correlation of two cells; with 1 a candidate loses answers beside the pair and gains none, or
+    the other way round. `kin` is the share of what is left that candidates have in common. `f1` names the shape of F1 differences ("" for right and
+    wrong). `rounds` calibration rounds price every model by its measured speed (a student takes `price` of the
+    teacher's time); 0: prices are known.
+    """
+
+    n: int = 200
+    right: float = 0.6
+    single: float = 0.4
+    cot: float = 0.4
+    candidates: tuple[Candidate, ...] = (Candidate(),)
+    alike: float = 0.9
+    kin: float = 0.0
+    passage: int = 1
+    icc: float = 0.0
+    f1: str = ""
+    seeds: int = 1
+    rounds: int = 0
+    looks: tuple[int, ...] = ()
+    margin: float = 2.0
+    confidence: float = 0.95
+    usd_per_correct: float | None = None
+    net_of_nothing: bool = False
+    """Whether a right answer is worth just as much as makes the first candidate's net value 0."""
+    steady: bool = False
+    """Whether every question takes the same tokens."""
+
+    def rule(self, earlier: tuple[int, ...] = ()) -> Rule:
+        """Return the rule that judges this run, after verdicts over so many questions each."""
+        value = self.usd_per_correct
+        if self.net_of_nothing:
+            first = self.candidates[0]
+            value = DECOMPOSING * (1 - first.price) * USD_PER_TOKEN / (self.right - first.right)
+        return Rule(self.margin, self.confidence, usd_per_correct=value, looks={DATASET: earlier})
+
+
+class Latent:
+    """The latent difficulty of the questions, and draws of outcomes that share it."""
+
+    def __init__(self, world: World, random: Random) -> None:
+        self.world, self.random = world, random
+        self.hard, self.family = self._normal(), self._normal()
+
+    def outcomes(self, value: float, kin: float = 0.0) -> Array:
+        """Return right (1) or wrong (0) for every question; each is right with chance `value`."""
+        own = math.sqrt(kin) * self.family + math.sqrt(1 - kin) * self._normal()
+        place = math.sqrt(self.world.alike) * self.hard + math.sqrt(1 - self.world.alike) * own
+        return (place < ndtri(min(max(value, 0.0), 1.0))).astype(np.float64)
+
+    def beside(self, reference: Array, right: float, value: float) -> Array:
+        """Return outcomes that only lose (or only gain) beside a reference whose true value is `right`."""
+        changed = (right - value) / right if value < right else (value - right) / (1 - right)
+        return np.where((reference == (value < right)) & (self._normal() < ndtri(changed)), 1 - reference, reference)
+
+    def _normal(self) -> Array:
+        n, size, icc = self.world.n, self.world.passage, self.world.icc
+        own = self.random.normal(size=n)
+        if size == 1:
+            return own
+        passages = np.repeat(self.random.normal(size=math.ceil(n / size)), size)[:n]
+        return math.sqrt(icc) * passages + math.sqrt(1 - icc) * own
+
+
+def run_of(world: World, random: Random) -> list[Cell]:
+    """Draw the cells of a run, pooled over seeds where the world has several."""
+    latent = Latent(world, random)
+    fixed = _fixed_outcomes(latent)
+    if world.seeds == 1:
+        return _cells(latent, fixed)
+    pooled, _ = pool_cells({f"seed {seed}": _cells(latent, fixed) for seed in range(world.seeds)})
+    return pooled
+
+
+def pricing_of(world: World, random: Random) -> Pricing:
+    """Return the prices of a run: known ones by the token, or a machine's, all models measured in the same rounds."""
+    shares = {_teacher(world): 1.0}
+    shares |= {_student(index): candidate.price for index, candidate in enumerate(world.candidates)}
+    if not world.rounds:
+        each = {name: share * USD_PER_TOKEN * 1e6 for name, share in shares.items()}
+        return Pricing({name: PriceConfig(input_per_million=0.0, output_per_million=usd) for name, usd in each.items()})
+    mood = random.lognormal(0, 0.3, world.rounds)
+    rates = {
+        name: tuple((50 / share * mood * (1 + random.normal(0, _NOISE, world.rounds))).tolist())
+        for name, share in shares.items()
+    }
+    throughput = {name: Throughput(tuple(10 * rate for rate in found), found) for name, found in rates.items()}
+    return Pricing({name: PriceConfig(per_hour=1.0) for name in shares}, throughput=throughput)
+
+
+# --- the cells of one run -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Fixed:
+    """What no seed changes: the outcomes of the untrained cells, and F1 outcomes of the first candidate."""
+
+    reference: Array
+    single: Array
+    cot: Array
+    untrained: tuple[Array, ...]
+    first: Array | None
+
+
+def _fixed_outcomes(latent: Latent) -> _Fixed:
+    world = latent.world
+    reference, first = latent.outcomes(world.right), None
+    if world.f1:
+        truth = world.candidates[0].right - world.right
+        differences = np.round(f1_differences(world.f1, world.n, truth, latent.random), 3)
+        reference = np.where(differences < 0, 1.0, np.where(differences > 0, 0.0, reference))
+        first = reference + differences
+    return _Fixed(
+        reference,
+        latent.outcomes(world.single),
+        latent.outcomes(world.cot),
+        tuple(latent.outcomes(candidate.untrained) for candidate in world.candidates),
+        first,
+    )
+
+
+def _cells(latent: Latent, fixed: _Fixed) -> list[Cell]:
+    world, random = latent.world, latent.random
+    model = _teacher(world)
+    decomposer, solver = Component("teacher", "teacher", "decomposer", model), _solver("teacher", "teacher", model)
+    none = Component("none", "none", "decomposer")
+    cells = [
+        _cell(world, random, "static", decomposer, solver, fixed.reference),
+        _cell(world, random, "single", none, solver, fixed.single),
+        _cell(world, random, "single-cot", none, solver, fixed.cot),
+    ]
+    for index, candidate in enumerate(world.candidates):
+        value = candidate.right + (random.normal(0, candidate.spread) if candidate.spread else 0.0)
+        longer = 1 + (random.normal(0, candidate.token_spread) if candidate.token_spread else 0.0)
+        if fixed.first is not None and index == 0:
+            outcomes = fixed.first
+        elif world.alike == 1:
+            outcomes = latent.beside(fixed.reference, world.right, value)
+        else:
+            outcomes = latent.outcomes(value, world.kin)
+        trained, base = (_places(index, candidate, decomposer, solver, none, of_base) for of_base in (False, True))
+        strategy = "single" if candidate.part == "alone" else "static"
+        cells.append(_cell(world, random, strategy, *trained, outcomes, candidate.tokens, longer))
+        in_place = [base]
+        if candidate.part == "both":
+            in_place = [(base[0], trained[1]), (trained[0], base[1])]
+        cells += [_cell(world, random, strategy, *places, fixed.untrained[index]) for places in in_place]
+    return cells
+
+
+def _places(
+    index: int, candidate: Candidate, decomposer: Component, solver: Component, none: Component, of_base: bool
+) -> tuple[Component, Component]:
+    """Return who decomposes and who solves in a candidate's cell, or with its untrained base in the student's place."""
+    name, model = f"{'base' if of_base else 'student'}-{index}", _student(index)
+    kind: Kind = "base" if of_base else "student"
+    variants = ("", "") if of_base else ("D-R", "S-A" if candidate.part == "alone" else "E-A")
+    mine = Component(name, kind, "decomposer", model, variants[0], "" if of_base else "decomposer")
+    answers = _solver(name, kind, model, variants[1])
+    return {
+        "decomposer": (mine, solver),
+        "solver": (decomposer, answers),
+        "both": (mine, answers),
+        "alone": (none, answers),
+    }[candidate.part]
+
+
+def _solver(name: str, kind: Kind, model: str, variant: str = "") -> Component:
+    trained_for: Role | Literal[""] = "solver" if kind == "student" else ""
+    return Component(name, kind, "solver", model, variant, trained_for)
+
+
+def _teacher(world: World) -> str:
+    return "local:org/Teacher" if world.rounds else "openai:teacher"
+
+
+def _student(index: int) -> str:
+    return f"local:org/Student-{index}"
+
+
+def _cell(
+    world: World,
+    random: Random,
+    strategy: str,
+    decomposer: Component,
+    solver: Component,
+    outcomes: Array,
+    tokens: str = "varied",
+    longer: float = 1.0,
+) -> Cell:
+    """Return a cell; `tokens` and `longer` are of whoever is a student in it."""
+    decomposing, solving = (
+        (SOLVING if part.role == "solver" else DECOMPOSING)
+        * _shares("steady" if world.steady else tokens if part.is_student else "varied", world.n, random)
+        * (longer if part.is_student else 1.0)
+        for part in (decomposer, solver)
+    )
+    if decomposer.kind == "none":
+        decomposing = np.zeros(world.n)
+    rows = zip(outcomes.tolist(), np.rint(decomposing).tolist(), np.rint(solving).tolist(), strict=True)
+    return Cell(
+        dataset=DATASET,
+        split="test",
+        strategy=strategy,
+        stages="two-stage" if strategy == "static" else "single",
+        decomposer=decomposer,
+        solver=solver,
+        metric="f1" if world.f1 else "exact_match",
+        attempts=tuple(_attempt(index, world.passage, *row) for index, row in enumerate(rows)),
+    )
+
+
+def _shares(tokens: str, n: int, random: Random) -> Array:
+    values, chances = (np.asarray(row) for row in _TOKENS[tokens])
+    return values[np.searchsorted(np.cumsum(chances)[:-1], random.random(n), side="right")]
+
+
+@lru_cache(maxsize=2**17)
+def _attempt(index: int, passage: int, value: float, decomposing: float, solving: float) -> Attempt:
+    return Attempt(
+        problem=_problem(index, passage),
+        prediction=("right",) if value else ("wrong",),
+        score=Score(float(value == 1), value),
+        output="",
+        decomposer_usage=_usage(int(decomposing)),
+        solver_usage=_usage(int(solving)),
+    )
+
+
+@lru_cache(maxsize=2**15)
+def _problem(index: int, passage: int) -> Problem:
+    group = f"passage {index // passage}" if passage > 1 else ""
+    return Problem(f"question {index}", "", (("right",),), dataset=DATASET, split="test", index=index, group=group)
+
+
+@lru_cache(maxsize=2**12)
+def _usage(tokens: int) -> Usage:
+    return Usage(1, 0, 0, tokens) if tokens else Usage()
+
+
+def first_questions(cells: list[Cell], n: int) -> list[Cell]:
+    """Return the same run as it stood after its first `n` questions."""
+    return [replace(cell, attempts=cell.attempts[:n]) for cell in cells]

@@ -1,0 +1,172 @@
+"""How often the whole rule of docs/verdict.md recommends what it should not, and how often what it should, by simulation.
+
+    python benchmarks/verdict_operating.py [--repeats 300] [--seed 0] [--only NAME] [--jobs 1] [--json FILE] [--markdown]
+
+Every repeat makes the cells of a run with a known truth (attempts, prices, calibrated speeds) and has them judged by
+`fractionate.analysis.verdict` as a real run is: intervals, controls, costs, candidates, looks. The nominal rate of false
+recommendations is .025 for each case; in brackets is the 95 % interval (Wilson) of the simulated rate. A case draws its
+numbers from the seed and its name, so it comes out the same alone and among others. The default takes some 8 minutes on
+one core; the table of docs/verdict-operating.md says with how many repeats it was made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import numpy as np
+from simulated_outcomes import Random
+from simulated_runs import World, first_questions, pricing_of, run_of
+from verdict_scenarios import SCENARIOS, Scenario
+
+from fractionate.analysis.contrasts import mean
+from fractionate.analysis.controls import CLAIMS, untrained_in_place
+from fractionate.analysis.findings import Judgement
+from fractionate.analysis.matrix import Matrix, matrices
+from fractionate.analysis.rule import Rule
+from fractionate.analysis.statistics import wilson
+from fractionate.analysis.verdict import judge
+from fractionate.types import Cell
+
+NOMINAL = 0.025
+ACCEPTED = 0.03
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case judged `repeats` times: how often something was recommended, and the seconds that took."""
+
+    name: str
+    true: str
+    is_power: bool
+    n: int
+    recommended: int
+    repeats: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """The share of repeats with a recommendation."""
+        return self.recommended / self.repeats
+
+
+def judgements(world: World, random: Random) -> Iterator[Judgement]:
+    """Make one run and judge it, at every look in turn."""
+    cells, pricing = run_of(world, random), pricing_of(world, random)
+    sizes = world.looks or (world.n,)
+    for place, size in enumerate(sizes):
+        (matrix,) = matrices(first_questions(cells, size))
+        rule = world.rule(sizes[:place])
+        if may_pass(matrix, rule):
+            yield judge(matrix, pricing, rule)
+
+
+def may_pass(matrix: Matrix, rule: Rule) -> bool:
+    """Return whether the estimates alone leave a configuration that may pass: no interval's bound beats its estimate.
+
+    This spares judging half of the runs on a border, and changes nothing.
+    """
+    reference = matrix.undistilled("static", rule)
+    least = -math.inf
+    if rule.usd_per_correct is None and reference is not None:
+        least = mean(reference.values()) - rule.margin / 100 - 1e-9
+
+    def may(cell: Cell) -> bool:
+        value = mean(cell.values())
+        bases = [base for claim in CLAIMS for base in untrained_in_place(matrix, cell, claim)]
+        return bool(bases) and value >= least and all(value > mean(base.values()) for base in bases)
+
+    return any(may(cell) for cell in matrix.cells)
+
+
+def recommends(world: World, random: Random) -> bool:
+    """Return whether any look at one run ends in a recommendation."""
+    return any(judgement.chosen is not None for judgement in judgements(world, random))
+
+
+def simulate(scenario: Scenario, repeats: int, seed: int) -> Result:
+    """Judge a case many times."""
+    started = time.process_time()
+    random = np.random.default_rng([seed, *scenario.name.encode()])
+    recommended = sum(recommends(scenario.world, random) for _ in range(repeats))
+    seconds = time.process_time() - started
+    return Result(
+        scenario.name, scenario.true, scenario.is_power, scenario.world.n, recommended, repeats, round(seconds, 1)
+    )
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the rates as two Markdown tables: false recommendations, and power."""
+    parts = []
+    for is_power, counted in ((False, "false recommendations"), (True, "recommended")):
+        lines = [line for line in results if line.is_power == is_power]
+        if lines:
+            rows = [f"| case | what is true | questions | {counted} |", "|---|---|---:|---:|"]
+            rows += [f"| {one.name} | {one.true} | {one.n:,} | {_rate(one)} |" for one in lines]
+            parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _rate(result: Result) -> str:
+    found = wilson(result.recommended, result.repeats)
+    over = " **over .03**" if not result.is_power and result.rate > ACCEPTED else ""
+    return f"{_share(result.rate)} ({_share(found.low)}–{_share(found.high)}){over}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0") if value < 0.9995 else "1"
+
+
+def chosen(names: Sequence[str] | None, scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Return the scenarios whose names begin with any of `names`; all without names."""
+    return [one for one in scenarios if not names or any(one.name.startswith(name) for name in names)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=300, help="runs judged for each case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="cases that begin so; may be given several times"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--confidence", type=float, help="judge at this confidence, to see the rates go wrong")
+    parser.add_argument("--json", metavar="FILE", help="write every count to FILE")
+    parser.add_argument("--markdown", action="store_true", help="print the tables alone, as the docs hold them")
+    arguments = parser.parse_args()
+    scenarios = chosen(arguments.only, SCENARIOS)
+    if not scenarios or arguments.repeats < 1:
+        parser.error("nothing to judge: --only names no case, or --repeats is below 1")
+    if arguments.confidence:
+        scenarios = [replace(one, world=replace(one.world, confidence=arguments.confidence)) for one in scenarios]
+    results = []
+    for result in _results(
+        partial(simulate, repeats=arguments.repeats, seed=arguments.seed), scenarios, arguments.jobs
+    ):
+        results.append(result)
+        print(f"{result.seconds:6.1f} s  {result.name}: {_rate(result)}", file=sys.stderr, flush=True)
+        if arguments.json:
+            with open(arguments.json, "w", encoding="utf-8") as file:
+                json.dump([asdict(one) for one in results], file, indent=1)
+    if not arguments.markdown:
+        print(f"{arguments.repeats:,} runs of each case, seed {arguments.seed}, nominal {NOMINAL:g}\n")
+    print(table(results))
+
+
+def _results(of: Callable[[Scenario], Result], scenarios: Sequence[Scenario], jobs: int) -> Iterator[Result]:
+    if jobs == 1:
+        yield from map(of, scenarios)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(of, scenarios)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The cases that `verdict_operating.py` judges: what is true in each, and what counts as a false recommendation.
+
+Each case of an error is on the border of what the rule must not recommend, with everything else clearly passing: there
+false recommendations are most frequent. Where several true states lie on a border (more or less agreement between cells,
+other numbers of questions), pilot runs with other seeds chose the worst.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simulated_runs import Candidate, World
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One case: its `name`, what is `true`, and whether a recommendation is an error or the rule's power."""
+
+    name: str
+    true: str
+    world: World
+    is_power: bool = False
+
+
+WORSE = "2 points below the pair, exactly the margin"
+MARGIN = Candidate(right=0.58)
+VAIN = Candidate(right=0.6, untrained=0.6)
+"""As good as its untrained base."""
+
+
+def _case(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenario:
+    return Scenario(name, true, World(candidates=candidates, **world))
+
+
+def _power(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenario:
+    return Scenario(f"power {name}", true, World(candidates=candidates, **world), is_power=True)
+
+
+SCENARIOS = [
+    # Outcomes: exactly the margin below.
+    _case("losses", f"{WORSE}: 2 % lost, none gained", MARGIN, n=400, alike=1.0),
+    _case("losses, few", f"{WORSE}: 2 % lost, none gained", MARGIN, n=200, alike=1.0),
+    _case("discordant", f"{WORSE}: one answer in eight differs", MARGIN, n=300, alike=0.96),
+    _case("F1 losses", f"{WORSE}, in F1: few great losses", MARGIN, n=300, f1="rare great losses"),
+    _case("F1 gains", f"{WORSE}, in F1: few great gains", MARGIN, n=300, f1="rare great gains"),
+    _case("F1 only losses", f"{WORSE}, in F1: losses alone", MARGIN, n=200, f1="losses only"),
+    # Passages of 16. The latent correlation of .6 makes one of about .1 between the differences of a passage.
+    _case("passages", WORSE, MARGIN, n=320, passage=16, icc=0.6, alike=0.96),
+    _case("passages, losses", f"{WORSE}: 2 % lost, none gained", MARGIN, n=320, passage=16, icc=0.6, alike=1.0),
+    _case("passages, untrained", "as good as its untrained base", VAIN, n=320, right=0.45, passage=16, icc=0.6),
+    # Seeds.
+    _case("3 seeds", f"{WORSE}, ± 5 by seed", replace(MARGIN, spread=0.05), n=300, seeds=3, alike=0.99),
+    _case("5 seeds", f"{WORSE}, ± 3 by seed", replace(MARGIN, spread=0.03), n=300, seeds=5, alike=0.99),
+    _case(
+        "5 seeds, untrained",
+        "as good as its untrained base, ± 4 by seed",
+        replace(VAIN, spread=0.04),
+        seeds=5,
+        right=0.4,
+        single=0.2,
+        cot=0.2,
+    ),
+    _case(
+        "3 seeds, cost",
+        "20 points better, as dear, its tokens ± 10 % by seed",
+        Candidate(0.8, price=1.0, part="both", token_spread=0.1),
+        seeds=3,
+    ),
+    _case(
+        "3 seeds, value",
+        "net value 0, ± 5 by seed",
+        replace(MARGIN, spread=0.05),
+        seeds=3,
+        alike=0.99,
+        net_of_nothing=True,
+    ),
+    _case(
+        "3 seeds, 4 candidates",
+        f"each {WORSE}, alike but for ± 5 by seed",
+        *[replace(MARGIN, spread=0.05)] * 4,
+        seeds=3,
+        alike=0.99,
+        kin=0.9,
+    ),
+    # Costs.
+    _case("equal cost", "10 points better, as dear in tokens that vary", Candidate(0.7, price=1.0)),
+    _case(
+        "same cost",
+        "20 points better, at the same price and tokens",
+        Candidate(0.8, price=1.0, tokens="steady"),
+        steady=True,
+    ),
+    _case(
+        "runs on", "20 points better, as dear: 1 in 20 runs on to its cap", Candidate(0.8, price=1.0, tokens="runs on")
+    ),
+    _case(
+        "runs on, few",
+        "30 points better, as dear: 1 in 20 runs on to its cap",
+        Candidate(0.9, price=1.0, tokens="runs on"),
+        n=60,
+    ),
+    _case(
+        "machine, 3 rounds",
+        "20 points better, as fast; speeds ± 5 % a round",
+        Candidate(0.8, part="both", price=1.0),
+        rounds=3,
+    ),
+    _case(
+        "machine, 5 rounds",
+        "20 points better, as fast; speeds ± 5 % a round",
+        Candidate(0.8, part="both", price=1.0),
+        rounds=5,
+    ),
+    # The value of a right answer.
+    _case("value, losses", "net value 0: 1 % lost for what it saves", Candidate(0.59), alike=1.0, net_of_nothing=True),
+    _case(
+        "value, gains",
+        "net value 0: 2 % gained at five times the price",
+        Candidate(0.62, price=5.0),
+        alike=1.0,
+        net_of_nothing=True,
+    ),
+    _case(
+        "value, discordant",
+        "net value 0: 5 points worse, much disagrees",
+        Candidate(0.55),
+        alike=0.8,
+        net_of_nothing=True,
+    ),
+    # Controls.
+    _case("floor", "every cell wrong on every question", Candidate(0.0, 0.0), n=200, right=0.0, single=0.0, cot=0.0),
+    _case(
+        "near the floor",
+        "every cell right on 1 question in 100",
+        Candidate(0.01, 0.01),
+        n=400,
+        right=0.01,
+        single=0.01,
+        cot=0.01,
+    ),
+    _case("untrained", "as good as its untrained base", VAIN, right=0.45),
+    _case("untrained, both parts", "both parts trained, one in vain", replace(VAIN, part="both"), right=0.45),
+    _case(
+        "untrained, 8 candidates",
+        "alike, each as good as its own untrained base",
+        *[VAIN] * 8,
+        right=0.45,
+        kin=0.98,
+        alike=0.5,
+    ),
+    _case(
+        "chain of thought",
+        "one stage with it 30 points above the pair",
+        Candidate(0.6, 0.3),
+        Candidate(0.65, 0.3, "alone"),
+        cot=0.9,
+        margin=8.0,
+    ),
+    _case("one stage", "pair and candidate as good as one stage", Candidate(0.6), single=0.4, cot=0.6, margin=10.0),
+    _case(
+        "one stage, 8 candidates",
+        "pair and candidates as good as one stage",
+        *[Candidate(0.6)] * 8,
+        cot=0.6,
+        margin=15.0,
+        alike=0.8,
+    ),
+    # Several candidates, looks, all at once.
+    _case("3 candidates", f"each {WORSE}", *[MARGIN] * 3, n=300, alike=0.97, kin=0.3),
+    _case("8 candidates", f"each {WORSE}", *[MARGIN] * 8, n=300, alike=0.97, kin=0.3),
+    _case("3 looks", WORSE, MARGIN, n=400, looks=(100, 200, 400), alike=0.97),
+    _case("3 looks, cost", "20 points better, as dear", Candidate(0.8, price=1.0), n=400, looks=(100, 200, 400)),
+    _case(
+        "3 flaws",
+        "margin below; as dear; trained in vain",
+        MARGIN,
+        Candidate(0.7, price=1.0),
+        replace(VAIN, right=0.65, untrained=0.65),
+        n=300,
+        alike=0.97,
+    ),
+    _case(
+        "all at once",
+        "the three flaws, ± 3 by seed, 3 seeds, passages of 16, 2 looks",
+        replace(MARGIN, spread=0.03),
+        Candidate(0.7, price=1.0, spread=0.03),
+        replace(VAIN, right=0.7, untrained=0.7, spread=0.03),
+        n=320,
+        alike=0.97,
+        passage=16,
+        icc=0.6,
+        seeds=3,
+        looks=(160, 320),
+    ),
+    # Power.
+    _power("equal, n = 200", "as good, a tenth of the price", Candidate(0.6), n=200, alike=0.97),
+    _power("equal, n = 660", "as good, a tenth of the price", Candidate(0.6), n=660, alike=0.97),
+    _power("equal, n = 2,000", "as good, a tenth of the price", Candidate(0.6), n=2000, alike=0.97),
+    _power("+5 points, n = 200", "5 points better, a tenth of the price", Candidate(0.65), n=200, alike=0.97),
+    _power("+5 points, n = 660", "5 points better, a tenth of the price", Candidate(0.65), n=660, alike=0.97),
+    _power("+10 points, n = 200", "10 points better, a tenth of the price", Candidate(0.7), n=200, alike=0.97),
+    _power(
+        "+10 points, passages",
+        "10 points better; 40 passages of 16",
+        Candidate(0.7),
+        n=640,
+        alike=0.97,
+        passage=16,
+        icc=0.6,
+    ),
+    _power("+10 points, 3 seeds", "10 points better ± 3 by seed", Candidate(0.7, spread=0.03), seeds=3, alike=0.97),
+    _power("+10 points, 5 seeds", "10 points better ± 3 by seed", Candidate(0.7, spread=0.03), seeds=5, alike=0.97),
+    _power("+5 points, 8 candidates", "all 5 points better", *[Candidate(0.65)] * 8, n=300, alike=0.97),
+    _power(
+        "25 % less, 5 rounds",
+        "20 points better, a quarter less machine time",
+        Candidate(0.8, part="both", price=0.75),
+        rounds=5,
+    ),
+    _power(
+        "value",
+        "as good, a tenth of the price; a right answer worth $0.001",
+        Candidate(0.6),
+        n=660,
+        alike=0.97,
+        usd_per_correct=0.001,
+    ),
+    _power("3 looks", "as good, a tenth of the price", Candidate(0.6), n=2000, looks=(500, 1000, 2000), alike=0.97),
+]
