@@ -71,24 +71,32 @@ def _cheaper(found: CostDifference) -> Cheaper:
 
 def _metered(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[Metered]:
     """Return what each role takes: dollars by the token (at rate 1), tokens at the machine's dollars per token."""
-    parts: list[Metered] = []
-    for place in (0, 1):
-        usages = [_roles(cell, attempt)[place][1] for attempt in attempts]
-        component = (cell.decomposer, cell.solver)[place]
-        parts.append(Metered([_by_tokens(pricing, component, usage) for usage in usages], 1.0))
-        throughput, per_hour = pricing.throughput(component.model), pricing.per_hour(component.model)
-        if throughput is not None and per_hour:
-            per_core_second = per_hour / 3600 / throughput.cores
-            for amounts, rates in (
-                ([float(usage.input_tokens) for usage in usages], throughput.input_per_s),
-                ([float(usage.output_tokens) for usage in usages], throughput.output_per_s),
-            ):
-                parts.append(Metered(amounts, [per_core_second / rate for rate in rates]))
+    return [
+        part
+        for place, component in enumerate((cell.decomposer, cell.solver))
+        for part in metered(pricing, component.model, [_roles(cell, attempt)[place][1] for attempt in attempts])
+    ]
+
+
+def metered(pricing: Pricing, model: str, usages: Sequence[Usage]) -> list[Metered]:
+    """Return what a model takes, one usage a question: dollars by the token (at rate 1), and tokens by machine time.
+
+    The rates of machine time are dollars per token, one for each round that the model's throughput was measured in.
+    """
+    parts = [Metered([_by_tokens(pricing, model, usage) for usage in usages], 1.0)]
+    throughput, per_hour = pricing.throughput(model), pricing.per_hour(model)
+    if throughput is not None and per_hour:
+        per_core_second = per_hour / 3600 / throughput.cores
+        for amounts, rates in (
+            ([float(usage.input_tokens) for usage in usages], throughput.input_per_s),
+            ([float(usage.output_tokens) for usage in usages], throughput.output_per_s),
+        ):
+            parts.append(Metered(amounts, [per_core_second / rate for rate in rates]))
     return parts
 
 
-def _by_tokens(pricing: Pricing, component: Component, usage: Usage) -> float:
-    return round(pricing.by_tokens(component.model, usage) or 0.0, _DOLLAR_DIGITS)
+def _by_tokens(pricing: Pricing, model: str, usage: Usage) -> float:
+    return round(pricing.by_tokens(model, usage) or 0.0, _DOLLAR_DIGITS)
 
 
 def _roles(cell: Cell, attempt: Attempt) -> tuple[tuple[Component, Usage], tuple[Component, Usage]]:
