@@ -36,8 +36,9 @@ class Answered:
 class System:
     """A system under comparison: its answers, in the order of its log.
 
-    Several answers to one question count by their mean. `source` is the kind of log, `notes` what a reader of the comparison must know of it. `pricing` has the prices that
-    its dollars are computed at; `calibration` names the run whose measured speeds they rest on, if any.
+    Several answers to one question count by their mean. `source` is the kind of log, `notes` what a reader of the
+    comparison must know of it. `pricing` has the prices that its dollars are computed at; `calibration` names the run
+    whose measured speeds they rest on, if any.
     """
 
     name: str

@@ -37,11 +37,6 @@ def read_systems(
     ]
 
 
-def read_system(text: str, choices: Choices, prices: Mapping[str, PriceConfig] | None = None) -> System:
-    """Read one log; see `read_systems`."""
-    return read_systems([text], choices, prices)[0]
-
-
 def _parts(text: str) -> tuple[str, Path, str]:
     """Return name, path and cell of `[NAME=]PATH[:CELL]`. What exists wins over what the signs in it may mean."""
     name, equals, rest = text.partition("=")

@@ -39,7 +39,7 @@ def _systems(standing: Standing) -> Section | None:
     )
     asked = f"{count(standing.n)} questions that all answered"
     if standing.clusters < standing.n:
-        asked += f", in {count(standing.clusters)} groups"
+        asked += f", in {count(standing.clusters)} group{'s' if standing.clusters > 1 else ''}"
     return table_section("systems", f"Systems over {asked}", columns, map(_system_row, standing.systems))
 
 
