@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from fractionate.api import Report as Report
     from fractionate.api import Run as Run
     from fractionate.api import Scores as Scores
+    from fractionate.api import Standing as Standing
+    from fractionate.api import System as System
     from fractionate.api import compare as compare
+    from fractionate.api import compare_systems as compare_systems
     from fractionate.api import read_cells as read_cells
     from fractionate.api import read_report as read_report
+    from fractionate.api import read_system as read_system
     from fractionate.api import score as score
     from fractionate.api import to_pandas as to_pandas
     from fractionate.config import Config as Config
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": "Report Run Scores compare read_cells read_report score to_pandas",
+    "api": "Report Run Scores Standing System compare compare_systems read_cells read_report read_system score to_pandas",
     "config": "Config load_config parse_config",
     "datasets": "load",
     "datasets.base": "Dataset Scorer",

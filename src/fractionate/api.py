@@ -10,11 +10,15 @@ from typing import Any
 
 from fractionate.analysis.compare import PairedComparison, compare_outcomes
 from fractionate.analysis.rule import Rule
+from fractionate.analysis.standing import Standing, compare_systems
+from fractionate.analysis.systems import System
 from fractionate.config import Config, load_config
 from fractionate.datasets.scoring import Fields, ScoredRow, Summary, file_rows, score_rows, summarize
 from fractionate.distill.demonstrate import Demonstration
 from fractionate.distill.screen import Screening
 from fractionate.errors import UsageError, missing_extra
+from fractionate.logs.choices import Choices
+from fractionate.logs.read import read_systems
 from fractionate.pipeline import run as pipeline_run
 from fractionate.pipeline import stages
 from fractionate.pipeline.attempts import attempt_rows
@@ -189,22 +193,56 @@ def score(
     return Scores(tuple(scored))
 
 
+def read_system(
+    log: str | Path,
+    *,
+    id_field: str = "",
+    outcome_field: str = "",
+    group_field: str = "",
+    metric: str = "",
+    scorer: str = "",
+    filter: str = "",
+    task: str = "",
+    repeats: bool = False,
+) -> System:
+    """Read one log as `fractionate compare` does: a run's cell, rows, or what inspect_ai or lm-evaluation-harness wrote.
+
+    `log` is `[NAME=]PATH[:CELL]`; see `fractionate compare --help` for what the options choose. Raises UsageError where
+    the log cannot be read, or leaves a choice that was not made.
+    """
+    choices = Choices(
+        id=id_field,
+        outcome=outcome_field,
+        group=group_field,
+        scorer=scorer,
+        metric=metric,
+        filter=filter,
+        task=task,
+        repeats=repeats,
+    )
+    return read_systems([str(log)], choices)[0]
+
+
 def compare(
-    a: Scores | Cell | Mapping[str, float] | Sequence[float],
-    b: Scores | Cell | Mapping[str, float] | Sequence[float],
+    a: System | Scores | Cell | Mapping[str, float] | Sequence[float],
+    b: System | Scores | Cell | Mapping[str, float] | Sequence[float],
     metric: str = "exact_match",
     confidence: float = 0.95,
 ) -> PairedComparison:
-    """Compare two systems over the questions that both answered: scored outputs, cells, or outcomes from 0 to 1.
+    """Compare two systems over the questions that both answered: logs, scored outputs, cells, or outcomes from 0 to 1.
 
-    Outcomes are matched by question id; two plain sequences by position. Of cells, questions on one passage count as
-    one independent unit. Raises UsageError where nothing is shared.
+    Outcomes are matched by question id; two plain sequences by position. Of logs and cells, questions on one passage
+    count as one independent unit. Raises UsageError where nothing is shared. `compare_systems` compares several logs.
     """
-    groups = {one.problem.id: one.problem.cluster for one in a.attempts} if isinstance(a, Cell) else None
+    groups = a.groups if isinstance(a, System) else None
+    if isinstance(a, Cell):
+        groups = {one.problem.id: one.problem.cluster for one in a.attempts}
     return compare_outcomes(_outcomes(a, metric), _outcomes(b, metric), confidence, groups)
 
 
-def _outcomes(system: Scores | Cell | Mapping[str, float] | Sequence[float], metric: str) -> dict[str, float]:
+def _outcomes(system: System | Scores | Cell | Mapping[str, float] | Sequence[float], metric: str) -> dict[str, float]:
+    if isinstance(system, System):
+        return system.outcomes
     if isinstance(system, Scores):
         return system.outcomes(metric)
     if isinstance(system, Cell):
@@ -222,5 +260,6 @@ def _pandas() -> Any:
 
 
 __all__ = [
-    "PairedComparison", "Report", "Run", "Scores", "compare", "read_cells", "read_report", "score", "to_pandas",
+    "PairedComparison", "Report", "Run", "Scores", "Standing", "System", "compare", "compare_systems", "read_cells",
+    "read_report", "read_system", "score", "to_pandas",
 ]  # fmt: skip

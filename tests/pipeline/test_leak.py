@@ -74,3 +74,40 @@ def test_a_leak_allowed_by_name_runs_and_is_in_the_report(config: Path) -> None:
     assert "3 of 3 test questions of bamboogle:bamboogle.csv are training questions" in note
     for page in ("report.md", "report.html"):
         assert "Overlap allowed by name: 3 of 3" in (out / page).read_text()
+
+
+def test_near_repetitions_and_shared_passages_are_in_the_report(tmp_path: Path) -> None:
+    passage = "The zoo of the town has 12 lions, 7 tigers and 20 apes, and it opens at nine in the morning."
+    asked = "How many of the animals in the zoo of the town are lions or tigers?"
+    train = [{"question": asked, "context": passage, "answer": "19"}]
+    test = [
+        {"question": "Well then, " + asked, "context": passage, "answer": "19"},
+        {"question": "When does it open?", "context": passage.upper(), "answer": "nine"},
+        {"question": "How many birds?", "context": "The lake has 3 swans and 40 ducks.", "answer": "43"},
+    ]
+    for name, rows in (("train", train), ("test", test)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "run.toml").write_text(
+        '[data]\ntrain = "jsonl:train.jsonl"\ntest = "jsonl:test.jsonl"\n'
+        '[models]\nteacher = "echo:1"\nsolvers = ["echo:1"]\n[run]\nvariants = []\n'
+    )
+    done = run(tmp_path / "run.toml")
+    assert done.returncode == 0, done.stderr
+    notes = json.loads((tmp_path / "out/results.json").read_text())["notes"]
+    near, on_passage = (note for note in notes if "jsonl:test.jsonl" in note and "3 test questions" in note)
+    assert near.startswith("1 of 3 test questions of jsonl:test.jsonl nearly repeat a training question")
+    assert near.endswith("test-0 like train-0.")
+    assert on_passage.startswith("2 of 3 test questions of jsonl:test.jsonl are on a passage of training questions")
+    assert "nearly repeat a training question" in (tmp_path / "out/report.html").read_text()
+
+
+def test_atlas_shares_neither_questions_nor_passages(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        '[data]\ntrain = "atlas#train@0-299"\ntest = "atlas#test@0-47"\n'
+        '[models]\nteacher = "echo:1"\nsolvers = ["echo:1"]\n[run]\nvariants = []\n'
+    )
+    done = run(path)
+    assert done.returncode == 0, done.stderr
+    notes = json.loads((tmp_path / "out/results.json").read_text())["notes"]
+    assert not [note for note in notes if "test questions of atlas" in note]

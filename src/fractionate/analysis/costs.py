@@ -82,27 +82,40 @@ def _metered(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing, seeds: i
     parts: list[Metered] = []
     for place, component in enumerate((cell.decomposer, cell.solver)):
         usages = [_roles(cell, attempt)[place][1] for attempt in attempts]
-        runs: list[list[Usage]] | None = None
+        runs: list[list[Usage]] = []
         if seeds > 1 and len(attempts[0].usage_by_run) == seeds:
             runs = [[attempt.usage_by_run[seed][place] for attempt in attempts] for seed in range(seeds)]
-        for amount, rates in _meters(component, pricing):
-            by_seed = [mean([amount(usage) for usage in run]) for run in runs] if runs else None
-            parts.append(Metered([amount(usage) for usage in usages], rates, None, by_seed))
+        parts += metered(pricing, component.model, usages, runs)
     return parts
 
 
-def _meters(component: Component, pricing: Pricing) -> list[tuple[Callable[[Usage], float], float | list[float]]]:
+def metered(
+    pricing: Pricing, model: str, usages: Sequence[Usage], runs: Sequence[Sequence[Usage]] = ()
+) -> list[Metered]:
+    """Return what a model takes, one usage per question: dollars by the token (at rate 1), and tokens by machine time.
+
+    The rates of machine time are dollars per token, one for each round that the model's throughput was measured in.
+    `runs` are the usages of each pooled run, from which seeds get a mean each.
+    """
+    parts = []
+    for amount, rates in _meters(model, pricing):
+        by_seed = [mean([amount(usage) for usage in run]) for run in runs] if runs else None
+        parts.append(Metered([amount(usage) for usage in usages], rates, None, by_seed))
+    return parts
+
+
+def _meters(model: str, pricing: Pricing) -> list[tuple[Callable[[Usage], float], float | list[float]]]:
     """Return what is metered of a model's usage, each with its dollars per unit or those of each calibration round."""
     known: dict[Usage, float] = {}
 
     def by_tokens(usage: Usage) -> float:
         usd = known.get(usage)
         if usd is None:
-            usd = known[usage] = round(pricing.by_tokens(component.model, usage) or 0.0, _DOLLAR_DIGITS)
+            usd = known[usage] = round(pricing.by_tokens(model, usage) or 0.0, _DOLLAR_DIGITS)
         return usd
 
     meters: list[tuple[Callable[[Usage], float], float | list[float]]] = [(by_tokens, 1.0)]
-    throughput, per_hour = pricing.throughput(component.model), pricing.per_hour(component.model)
+    throughput, per_hour = pricing.throughput(model), pricing.per_hour(model)
     if throughput is not None and per_hour:
         per_core_second = per_hour / 3600 / throughput.cores
         meters += [

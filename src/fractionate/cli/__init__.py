@@ -26,6 +26,7 @@ COMMANDS = (
     ("report", "report", "write results.json, report.md and report.html from what was measured"),
     ("plan", "plan", "plan before paying: sample sizes, the distillation scaling law, compute-optimal recipes"),
     ("score", "score", "score recorded outputs as a data set does"),
+    ("compare", "compare", "compare systems over the same questions, from logs that you have"),
     ("store", "store", "list, show, export or purge stored calls"),
     ("testbed", "testbed", "All-Pairs and Knowledge Matters: dividing and solving where the truth is exact"),
     ("doctor", "doctor", "say what is installed, what works and what is missing"),

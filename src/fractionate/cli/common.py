@@ -39,6 +39,34 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
 
 
+def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says how outputs are scored: --gold, --column, --output-field, --answers-field, --index-field."""
+    parser.add_argument("--gold", metavar="REFERENCE", default="", help="take answers from this data, by 'index'")
+    parser.add_argument("--output-field", metavar="FIELD", default="", help="the field with the raw output")
+    parser.add_argument("--answers-field", metavar="FIELD", default="", help="the field with the right answers")
+    parser.add_argument("--index-field", metavar="FIELD", default="", help="the field with the row of the --gold data")
+    parser.add_argument(
+        "--column",
+        metavar="OURS=YOURS",
+        action="append",
+        default=[],
+        help="a column of the --gold data under your name, as data.columns maps them; repeatable",
+    )
+
+
+def columns_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the columns of the --gold data that --column maps, by our names."""
+    from fractionate.errors import UsageError
+
+    columns = {}
+    for pair in arguments.column:
+        ours, equals, yours = pair.partition("=")
+        if not (ours and equals and yours):
+            raise UsageError(f"--column takes OURS=YOURS (such as answers=label), not {pair!r}")
+        columns[ours] = yours
+    return columns
+
+
 def open_run(arguments: argparse.Namespace) -> Run:
     """Open the run that the arguments name."""
     from fractionate.config import load_config

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fractionate.cli.common import add_scoring_arguments, columns_of
+
 HELP = "score recorded outputs as a data set does"
 
 
@@ -25,17 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="the recorded outputs")
     parser.add_argument("--dataset", metavar="NAME", required=True, help="whose extractor and scorer: gsm8k, drop, …")
     parser.add_argument("--rows", metavar="OUT.jsonl", type=Path, help="write every row's prediction and score here")
-    parser.add_argument("--gold", metavar="REFERENCE", default="", help="take answers from this data, by 'index'")
-    parser.add_argument("--output-field", metavar="FIELD", default="", help="the field with the raw output")
-    parser.add_argument("--answers-field", metavar="FIELD", default="", help="the field with the right answers")
-    parser.add_argument("--index-field", metavar="FIELD", default="", help="the field with the row of the --gold data")
-    parser.add_argument(
-        "--column",
-        metavar="OURS=YOURS",
-        action="append",
-        default=[],
-        help="a column of the --gold data under your name, as data.columns maps them; repeatable",
-    )
+    add_scoring_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -58,9 +50,7 @@ def run(args: argparse.Namespace) -> int:
             inputs.append(Path(gold.path).expanduser() if gold.path else copies)
         refuse_input(args.rows, *inputs)
     fields = Fields(args.output_field, args.answers_field, args.index_field)
-    summary = score_file(
-        args.file, args.dataset, args.rows, gold=args.gold, fields=fields, columns=_columns(args.column)
-    )
+    summary = score_file(args.file, args.dataset, args.rows, gold=args.gold, fields=fields, columns=columns_of(args))
     print(f"scored {fields.described(args.gold)}", file=sys.stderr)
     if args.json:
         print(json.dumps(summary))
@@ -70,15 +60,3 @@ def run(args: argparse.Namespace) -> int:
     print(f"F1           {summary['f1']:.4f}")
     print(f"unextracted  {summary['unextracted']:.4f}")
     return 0
-
-
-def _columns(pairs: list[str]) -> dict[str, str]:
-    from fractionate.errors import UsageError
-
-    columns = {}
-    for pair in pairs:
-        ours, equals, yours = pair.partition("=")
-        if not (ours and equals and yours):
-            raise UsageError(f"--column takes OURS=YOURS (such as answers=label), not {pair!r}")
-        columns[ours] = yours
-    return columns

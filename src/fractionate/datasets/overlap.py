@@ -45,10 +45,10 @@ def _is_known(problem: Problem, questions: set[bytes], with_context: set[bytes],
 
 
 def _digest(*texts: str) -> bytes:
-    return hashlib.blake2b("\0".join(map(_words, texts)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b("\0".join(map(folded, texts)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _words(text: str) -> str:
+def folded(text: str) -> str:
     """Return the text folded; a text of punctuation alone stands for itself."""
     folded = _SPACE.sub(" ", unicodedata.normalize("NFKC", text).translate(_CURLY).casefold()).strip()
     return folded.strip(_AT_THE_ENDS) or folded

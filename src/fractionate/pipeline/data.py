@@ -11,12 +11,16 @@ from pathlib import Path
 from fractionate import datasets
 from fractionate.config import Config, DecomposerConfig
 from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.near import Leak, find_leak
 from fractionate.datasets.overlap import find_overlap
 from fractionate.errors import UsageError
 from fractionate.evaluate.cells import TestSet
 from fractionate.names import Student
 from fractionate.reasoning.program import Settings
 from fractionate.types import Problem
+
+_EXAMPLES = 3
+"""Ids named in a note on what test and training share."""
 
 
 class RunData:
@@ -61,14 +65,16 @@ class RunData:
         return _told_apart([self._test(reference) for reference in self._config.data.test])
 
     def overlaps(self) -> Iterator[str]:
-        """Yield a sentence for every test set that shares questions with training, where the config allows it.
+        """Yield sentences on what every test set shares with training: questions, near repetitions, passages.
 
-        Raises UsageError for one that it does not allow by name.
+        Raises UsageError for a test set that holds training questions, where the config does not allow it by name.
         """
         if not self._config.data.train and not any(student.train for student in self._config.students.values()):
             return
+        train = list(self.train.values())
         for test in self.tests:
-            shared = find_overlap(list(self.train.values()), test.problems)
+            shared = find_overlap(train, test.problems)
+            yield from _shared_besides(test, find_leak(train, test.problems, known=shared))
             if not shared:
                 continue
             said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are training questions"
@@ -115,6 +121,21 @@ class RunData:
 
     def _parse(self, reference: str) -> Reference:
         return datasets.parse_reference(reference, self._config.data.columns)
+
+
+def _shared_besides(test: TestSet, leak: Leak) -> Iterator[str]:
+    """Yield a sentence for each way in which a test set meets training without repeating its questions."""
+    total = len(test.problems)
+    for found, what, so in (
+        (leak.near, "nearly repeat a training question", "students may have learnt them"),
+        (leak.passages, "are on a passage of training questions", "students have met what they ask about"),
+        (leak.near_passages, "are on nearly the same passage as training questions", "students may have met it"),
+    ):
+        if found:
+            examples = ", ".join(f"{mine} like {theirs}" for mine, theirs in list(found.items())[:_EXAMPLES])
+            yield f"{len(found)} of {total} test questions of {test.reference} {what}, so {so}: {examples}" + (
+                "." if len(found) <= _EXAMPLES else ", …"
+            )
 
 
 def _told_apart(tests: list[TestSet]) -> list[TestSet]:

@@ -1,0 +1,73 @@
+"""fractionate's own runs: one cell of a run's folder or of its attempts.jsonl, priced as the run's report prices it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fractionate.analysis.matrix import matrices
+from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.short_names import short_pair_names
+from fractionate.analysis.systems import Answered, System
+from fractionate.config import PriceConfig
+from fractionate.errors import UsageError
+from fractionate.logs.choices import Choices, named
+from fractionate.pipeline.attempts import read_cells
+from fractionate.pipeline.folder import RunFolder
+from fractionate.pipeline.reporting import load_stored_config
+from fractionate.pipeline.speed import read_speed
+from fractionate.types import Attempt, Cell, Usage
+
+
+def read_cell(path: Path, cell_name: str, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
+    """Read one cell of a run's folder, or of an attempts.jsonl; `cell_name` may be "" where there is only one.
+
+    Raises UsageError naming the cells where there are several, or none of that name.
+    """
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    cell = _chosen(read_cells(folder.attempts if path.is_dir() else path), cell_name, path)
+    metric = choices.metric or cell.metric
+    if metric not in ("exact_match", "f1"):
+        raise UsageError(f"{path} has the metrics exact_match and f1, not {metric!r}: mend --metric")
+    answers = [_answered(cell, attempt, metric, choices, str(path)) for attempt in cell.attempts]
+    return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), str(folder.path.resolve()))
+
+
+def _chosen(cells: list[Cell], wanted: str, path: Path) -> Cell:
+    names: dict[str, tuple[Cell, set[str]]] = {}
+    short = short_pair_names((cell.decomposer.name for cell in cells), (cell.solver.name for cell in cells))
+    for matrix in matrices(cells):
+        for cell in matrix.cells:
+            parts = (cell.strategy, cell.decomposer.name, cell.solver.name)
+            forms = {"/".join(parts), "/".join((parts[0], short[parts[1]], short[parts[2]]))}
+            full = f"{matrix.label}/{parts[0]}/{short[parts[1]]}/{short[parts[2]]}"
+            names[matrix.name(cell)] = (cell, {matrix.name(cell), full, *forms})
+    found = [cell for cell, forms in names.values() if not wanted or wanted in forms]
+    if len(found) == 1:
+        return found[0]
+    problem = f"no cell {wanted!r}" if not found else f"{len(found)} cells" + (f" called {wanted!r}" if wanted else "")
+    raise UsageError(f"{path} has {problem}: write {path}:CELL with one of {named(names)}")
+
+
+def _answered(cell: Cell, attempt: Attempt, metric: str, choices: Choices, where: str) -> Answered:
+    problem = attempt.problem
+    fields = {"id": problem.id, "index": problem.index, "kind": problem.kind, "question": problem.question}
+    grouped = {**fields, "group": problem.group, "context": problem.context}
+    usage: dict[str, Usage] = {}
+    for component, used in ((cell.decomposer, attempt.decomposer_usage), (cell.solver, attempt.solver_usage)):
+        if used.calls:
+            usage[component.model] = usage[component.model] + used if component.model in usage else used
+    return Answered(
+        question_id=choices.id_of(fields, where) if choices.id else problem.id,
+        outcome=float(getattr(attempt.score, metric)),
+        group=choices.group_of(grouped, where),
+        question=problem.question,
+        usage=usage,
+    )
+
+
+def _pricing(folder: RunFolder, prices: Mapping[str, PriceConfig]) -> Pricing:
+    if not folder.config.is_file():
+        return Pricing(prices)
+    config = load_stored_config(folder, [])
+    return Pricing.of(config.model_copy(update={"prices": {**config.prices, **prices}}), read_speed(folder))
