@@ -87,7 +87,10 @@ class ModelOptions(_Section):
     )
     temperature: float = Field(default=0.0, ge=0, le=100, description="sampling temperature of a first sample")
     max_tokens: int = Field(
-        default=0, ge=0, le=10**7, description="at most this many output tokens per call; 0 takes the strategy's own"
+        default=0,
+        ge=0,
+        le=10**7,
+        description="output tokens per call at most, more or fewer than the strategy's own limit; 0 takes that",
     )
     batch_size: int = Field(default=16, ge=1, le=2**16, description="rows per batch of a local model")
     device: str = Field(default="", description="cpu or cuda[:N] for a local model; the best there is if empty")

@@ -194,12 +194,16 @@ class Attempt:
     """Wall seconds of the attempt's calls, one after another."""
     failures: tuple[str, ...] = ()
     """Calls that did not end well: finish reasons other than "stop", and errors."""
+    cut_off: tuple[Role, ...] = ()
+    """Whose replies reached `max_tokens` before they ended."""
     by_run: tuple[Score, ...] = ()
     """Where several runs were pooled: the score in each of them."""
     usage_by_run: tuple[tuple[Usage, Usage], ...] = ()
     """Where several runs were pooled: the usage of the decomposer and of the solver in each of them."""
     lenient: Score | None = None
     """The score of what the output may have meant, read leniently; None where that was not asked."""
+    lenient_by_run: tuple[Score, ...] = ()
+    """The same for `lenient`; () where any run has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,17 @@ def test_samples_of_one_prompt_differ_and_repeat(tiny_model: Path) -> None:
     assert len({c.text for c in first}) > 1
 
 
+def test_a_limit_beyond_the_context_lets_a_reply_go_on_to_its_end(tiny_model: Path) -> None:
+    model = LocalModel(f"local:{tiny_model}", ModelOptions(device="cpu"))
+    asked = request("long " * 390, max_tokens=8192)
+    assert model.plan([asked]) == [[0]]
+    (done,) = model.complete_batch([asked])
+    room = 2048 - done.usage.input_tokens
+    assert 0 < room < 100
+    assert done.usage.output_tokens == room if done.finish_reason == "length" else done.usage.output_tokens <= room
+    assert done.finish_reason in ("length", "stop")
+
+
 def test_a_prompt_over_the_context_fails_alone(tiny_model: Path) -> None:
     model = LocalModel(f"local:{tiny_model}", ModelOptions(device="cpu"))
     good, bad = model.complete_batch([request("short"), request("long " * 1000)])

@@ -1,9 +1,6 @@
 """Money in a whole run, against a real server: forecast first, a cap that stops cleanly, half price for batches."""
 
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +15,6 @@ from fractionate.pipeline.run import Run
 from fractionate.pipeline.stages import evaluate_stage, run_everything
 from fractionate.types import Usage
 from servers.chat_server import ChatServer
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    """A chat server in a thread of its own, since a run has its own event loop."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    made = ChatServer()
-    asyncio.run_coroutine_threadsafe(made.__aenter__(), loop).result(10)
-    yield made
-    asyncio.run_coroutine_threadsafe(made.__aexit__(None, None, None), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
 
 
 def config(server: ChatServer, **budget: float) -> dict[str, object]:

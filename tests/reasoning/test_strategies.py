@@ -21,7 +21,8 @@ def sampler(**options: object) -> Sampler:
 
 
 def drive(strategy: str, replies: list[str], decomposition: Decomposition | None = None, **task: Any) -> Any:
-    whole = Task(PROBLEM, "number", sampler(), sampler(), decomposition, **task)
+    solver, decomposer = task.pop("solver", sampler()), task.pop("decomposer", sampler())
+    whole = Task(PROBLEM, "number", solver, decomposer, decomposition, **task)
     program = strategies.get(strategy).program(whole)
     asked: list[Request] = []
     sent = None
@@ -110,9 +111,30 @@ def test_further_samples_are_warm_and_numbered() -> None:
     assert (second.temperature, second.sample) == (0.7, 1)
 
 
-def test_a_model_s_own_token_limit_lowers_the_strategy_s() -> None:
-    program = strategies.get("single-cot").program(Task(PROBLEM, "number", sampler(max_tokens=20)))
-    assert next(program).request.max_tokens == 20  # type: ignore[union-attr]
+@pytest.mark.parametrize("limit", [20, 8192])
+@pytest.mark.parametrize(
+    ("strategy", "replies"),
+    [
+        ("single", ["9"]),
+        ("single-cot", ["9"]),
+        ("static", ["9"]),
+        ("stepwise", ["16", "9", "9"]),
+        ("dynamic", ["Follow-up: A?", "a", "Follow-up: A?", "9"]),
+    ],
+)
+def test_a_model_s_own_token_limit_lowers_and_raises_that_of_every_prompt(
+    strategy: str, replies: list[str], limit: int
+) -> None:
+    asker = sampler(max_tokens=limit)
+    _, asked = drive(strategy, replies, GIVEN, solver=asker, decomposer=asker)
+    assert {request.max_tokens for request in asked} == {limit}
+    _, own = drive(strategy, replies, GIVEN)
+    assert all(20 < request.max_tokens < 8192 for request in own)
+
+
+@pytest.mark.parametrize("limit", [20, 8192])
+def test_a_model_s_own_token_limit_lowers_and_raises_that_of_decomposing(limit: int) -> None:
+    assert next(decompose(PROBLEM, sampler(max_tokens=limit), Settings())).request.max_tokens == limit  # type: ignore[union-attr]
 
 
 def test_students_are_asked_in_the_short_form() -> None:

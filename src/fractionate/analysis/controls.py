@@ -10,6 +10,7 @@ from __future__ import annotations
 from fractionate.analysis.contrasts import Contrast, contrast
 from fractionate.analysis.findings import Answer, Claim, Control
 from fractionate.analysis.matrix import Matrix
+from fractionate.analysis.reading import split_gain
 from fractionate.analysis.rule import Rule
 from fractionate.types import Cell, Component, Role
 
@@ -64,7 +65,8 @@ def untrained_in_place(matrix: Matrix, cell: Cell, claim: Role) -> list[Cell]:
 
 def _control(claim: Claim, matrix: Matrix, cell: Cell, baseline: Cell, rule: Rule, level: float) -> Control:
     found = contrast(matrix, cell, baseline, level)
-    return Control(claim, _shown_better(found, rule), found)
+    split = split_gain(matrix, cell, baseline, level) if claim != "decomposing" else None
+    return Control(claim, _shown_better(found, rule), found, split=split)
 
 
 def _shown_better(found: Contrast, rule: Rule) -> Answer:

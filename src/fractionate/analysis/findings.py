@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from fractionate.analysis.contrasts import Contrast, clusters_of, outcomes, pair_up
+from fractionate.analysis.reading import Split
 from fractionate.analysis.statistics import POWER, Needed, questions_to_decide
 
 Distill = Literal["decomposer", "solver", "both", "neither", "undecided"]
@@ -48,6 +49,8 @@ class Control:
     passed: Answer
     contrast: Contrast | None = None
     missing: str = ""
+    split: Split | None = None
+    """Of a trained part's gain over its untrained base, where answers have a lenient reading."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as results.json holds them."""
@@ -65,6 +68,8 @@ class Control:
             "reference_value": found.reference_value,
             **found.interval_fields(),
             "confidence": found.confidence,
+            "form": self.split.form.interval_fields() if self.split else None,
+            "substance": self.split.substance.interval_fields() if self.split else None,
         }
 
 

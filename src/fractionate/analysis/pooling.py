@@ -55,25 +55,36 @@ def _pool(of_run: Mapping[str, Cell]) -> Cell:
 def _mean_attempt(row: Sequence[Attempt]) -> Attempt:
     """Return one attempt for a question's attempts in several runs; what cannot be averaged is what most runs had."""
     if len(row) == 1:
-        return replace(row[0], by_run=(row[0].score,), usage_by_run=_usages(row))
+        return replace(row[0], by_run=(row[0].score,), usage_by_run=_usages(row), lenient_by_run=_lenient(row))
     usual = Counter(attempt.prediction for attempt in row).most_common(1)[0][0]
     shown = next(attempt for attempt in row if attempt.prediction == usual)
-    count = len(row)
+    count, lenient = len(row), _lenient(row)
     return replace(
         shown,
-        score=Score(
-            sum(attempt.score.exact_match for attempt in row) / count, sum(attempt.score.f1 for attempt in row) / count
-        ),
+        score=_mean_score([attempt.score for attempt in row]),
+        lenient=_mean_score(lenient) if lenient else None,
         decomposer_usage=_mean_usage([attempt.decomposer_usage for attempt in row]),
         solver_usage=_mean_usage([attempt.solver_usage for attempt in row]),
         latency_s=sum(attempt.latency_s for attempt in row) / count,
         by_run=tuple(attempt.score for attempt in row),
         usage_by_run=_usages(row),
+        lenient_by_run=lenient,
     )
 
 
 def _usages(row: Sequence[Attempt]) -> tuple[tuple[Usage, Usage], ...]:
     return tuple((attempt.decomposer_usage, attempt.solver_usage) for attempt in row)
+
+
+def _lenient(row: Sequence[Attempt]) -> tuple[Score, ...]:
+    """Return the lenient scores of all attempts, () where one has none."""
+    scores = tuple(attempt.lenient for attempt in row if attempt.lenient is not None)
+    return scores if len(scores) == len(row) else ()
+
+
+def _mean_score(scores: Sequence[Score]) -> Score:
+    count = len(scores)
+    return Score(sum(score.exact_match for score in scores) / count, sum(score.f1 for score in scores) / count)
 
 
 def _mean_usage(usages: Sequence[Usage]) -> Usage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 from fractionate.types import Answer, Problem, Score
@@ -49,6 +50,15 @@ class Dataset:
     score: Callable[[Answer | None, Sequence[Answer]], Score]
     """Scores a prediction against the alternatives; None scores (0, 0)."""
     default_split: str = "test"
+
+    @cached_property
+    def lenient(self) -> Callable[[str], Answer | None] | None:
+        """Reads what an output may have meant; None where `extract` is the data set's own and no form's reader."""
+        from fractionate.answers.forms import READERS
+        from fractionate.answers.lenient import lenient_reader
+
+        form = next((form for form, reader in READERS.items() if reader.extract is self.extract), None)
+        return None if form is None else lenient_reader(form)
 
 
 @dataclass(frozen=True)

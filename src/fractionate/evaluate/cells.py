@@ -165,6 +165,7 @@ def _attempt(problem: Problem, solution: Solution, decomposing: Completion | Non
     usage = {"decomposer": Usage(), "solver": Usage()}
     for role, completion in calls:
         usage[role] += completion.usage
+    cut_off = dict.fromkeys(role for role, completion in calls if completion.finish_reason == "length")
     return Attempt(
         problem=problem,
         prediction=prediction,
@@ -180,4 +181,6 @@ def _attempt(problem: Problem, solution: Solution, decomposing: Completion | Non
             for _, completion in calls
             if completion.finish_reason != "stop"
         ),
+        cut_off=tuple(cut_off),
+        lenient=dataset.score(dataset.lenient(solution.output), problem.answers) if dataset.lenient else None,
     )

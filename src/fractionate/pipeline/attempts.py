@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fractionate.pipeline.folder import read_own
-from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Score, Usage
+from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Role, Score, Usage
 
 _CELL = ("dataset", "split", "strategy", "stages", "label", "metric", "reference")
 
@@ -36,11 +36,13 @@ def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
                 "prediction": list(attempt.prediction) if attempt.prediction is not None else None,
                 "exact_match": attempt.score.exact_match,
                 "f1": attempt.score.f1,
+                "lenient": attempt.lenient._asdict() if attempt.lenient else None,
                 "fell_back": attempt.fell_back,
                 "decomposer_usage": asdict(attempt.decomposer_usage),
                 "solver_usage": asdict(attempt.solver_usage),
                 "latency_s": attempt.latency_s,
                 "failures": list(attempt.failures),
+                "cut_off": list(attempt.cut_off),
                 "components": components,
             }
 
@@ -95,4 +97,11 @@ def _attempt(row: Mapping[str, Any], contexts: dict[str, str]) -> Attempt:
         solver_usage=Usage(**row["solver_usage"]),
         latency_s=row["latency_s"],
         failures=tuple(row["failures"]),
+        cut_off=tuple(row["cut_off"]) if "cut_off" in row else _cut_off_before(row["failures"]),
+        lenient=Score(**row["lenient"]) if row.get("lenient") else None,
     )
+
+
+def _cut_off_before(failures: Sequence[str]) -> tuple[Role, ...]:
+    """Return who was cut off in a row that does not say it (older ones do not): the solver, most likely."""
+    return ("solver",) if "length" in failures else ()

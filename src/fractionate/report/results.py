@@ -17,6 +17,7 @@ from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_cand
 from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.published import published_rows
+from fractionate.analysis.reading import leniently, share, unread_cells
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
@@ -53,6 +54,7 @@ def build_results(
         "schema": SCHEMA,
         "run": dict(run),
         "warnings": list(warnings),
+        "unread": [unread.as_dict() for matrix in tests for unread in unread_cells(matrix)],
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": decide(cells, pricing, rule).as_dict(),
@@ -79,6 +81,8 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
     values = cell.values()
     n = len(values)
     interval = value_interval(cell, rule.confidence) if n else None
+    lenient = leniently(cell) if n else None
+    lenient_interval = value_interval(lenient, rule.confidence) if lenient else None
     usages = {role: total_usage(cell.attempts, role) for role in ROLES}
     dollars = _dollars(cell, usages, pricing)
     correct = _whole(math.fsum(attempt.score.exact_match for attempt in cell.attempts))
@@ -103,12 +107,17 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
         "confidence": rule.confidence,
+        "lenient_value": math.fsum(lenient.values()) / n if lenient else None,
+        "lenient_ci_low": lenient_interval.low if lenient_interval else None,
+        "lenient_ci_high": lenient_interval.high if lenient_interval else None,
         "correct": correct,
         "unextracted": sum(attempt.prediction is None for attempt in cell.attempts),
+        "unextracted_share": share(attempt.prediction is None for attempt in cell.attempts),
         "fell_back": sum(attempt.fell_back for attempt in cell.attempts),
         "unparsed": sum(_unparsed(attempt) for attempt in cell.attempts),
         "failures": sum(len(attempt.failures) for attempt in cell.attempts),
-        "cut_off": sum("length" in attempt.failures for attempt in cell.attempts),
+        "cut_off": sum(bool(attempt.cut_off) for attempt in cell.attempts),
+        "cut_off_share": share(bool(attempt.cut_off) for attempt in cell.attempts),
         "clusters": len({attempt.problem.cluster for attempt in cell.attempts}),
         "counted_tokens": sum(usage.counted for usage in usages.values()),
         "usage": {role: _usage(usage) for role, usage in usages.items()},
@@ -192,7 +201,7 @@ def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
 
 
 def _remarks(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what a reader must know about the cells: counted tokens, fallbacks, unread answers, failed calls."""
+    """Return what a reader must know about the cells: counted tokens, fallbacks, unread answers, failures, blanks."""
     said = (
         ("counted_tokens", "calls reported no usage: their tokens were counted here"),
         ("fell_back", "attempts had no decomposition and went single stage"),
@@ -206,4 +215,10 @@ def _remarks(cells: Sequence[Mapping[str, Any]]) -> list[str]:
         if total:
             where = sum(1 for cell in cells if cell[key])
             remarks.append(f"{total:,} {text}, in {where} of {len(cells)} cells.")
+    blank = sum(1 for cell in cells if cell["n"] and cell["lenient_value"] is None)
+    if blank:
+        remarks.append(
+            f"{blank} of {len(cells)} cells have no lenient value: their data set reads answers in a way of its own, "
+            "or an earlier version measured them."
+        )
     return remarks

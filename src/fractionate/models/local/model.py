@@ -93,7 +93,7 @@ class LocalModel(BatchModel):
         batches: list[list[int]] = []
         longest = 0
         for at in (at for members in groups for at in members):
-            length = len(prompts[at]) + requests[at].max_tokens
+            length = min(len(prompts[at]) + requests[at].max_tokens, max(len(prompts[at]), _context(config)))
             fits = batches and (len(batches[-1]) + 1) * max(longest, length) <= limit
             if fits and len(batches[-1]) < self.options.batch_size:
                 batches[-1].append(at)
@@ -129,10 +129,11 @@ class LocalModel(BatchModel):
         from fractionate.models.local.generate import Prompt
 
         tokenizer = self._tokenizer()
-        context = int(getattr(model.config, "max_position_embeddings", 0) or 1 << 30)
+        context = _context(model.config)
         prompts = [self._tokens(request) for request in requests]
-        fits = [at for at, row in enumerate(prompts) if len(row) + requests[at].max_tokens <= context]
-        batch = [Prompt(prompts[at], *self._sampling(requests[at])) for at in fits]
+        fits = [at for at, row in enumerate(prompts) if len(row) < context]
+        # `max_tokens` may be more than there is room for: the reply then ends where the context does.
+        batch = [Prompt(prompts[at], *self._sampling(requests[at], context - len(prompts[at]))) for at in fits]
         started = time.perf_counter()
         replies = dict(zip(fits, _generate(model, tokenizer, batch, self._stop.is_set), strict=True))
         seconds = time.perf_counter() - started
@@ -143,9 +144,9 @@ class LocalModel(BatchModel):
             for at, row in enumerate(prompts)
         ]
 
-    def _sampling(self, request: Request) -> tuple[int, float, int, tuple[str, ...]]:
+    def _sampling(self, request: Request, room: int) -> tuple[int, float, int, tuple[str, ...]]:
         # The key tells model, prompt and sample number apart: so does the seed made of it, whatever the batch.
-        return request.max_tokens, request.temperature, int(self.key(request)[:16], 16), request.stop
+        return min(request.max_tokens, room), request.temperature, int(self.key(request)[:16], 16), request.stop
 
 
 def count_tokens(texts: Sequence[str], model: str = SMOLLM2) -> list[int]:
@@ -208,6 +209,11 @@ def _readable(refusal: str, trust: bool) -> Iterator[None]:
             mend = "it wants to run code of its own, which trust_remote_code = true in its options allows"
             raise UsageError(f"{refusal}: {mend}; do so only if you trust it") from None
         raise UsageError(f"{refusal}: {_first_line(error)}") from None
+
+
+def _context(config: Any) -> int:
+    """Return how many tokens, prompt and reply together, a model takes."""
+    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
 
 def _cache_bytes_per_token(config: Any) -> int:

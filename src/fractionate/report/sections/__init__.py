@@ -28,6 +28,7 @@ from fractionate.report.sections import (
     published,
     run,
     runs,
+    unread,
     warnings,
 )
 
@@ -36,6 +37,7 @@ Builder: TypeAlias = Callable[[Facts], Section | None]
 
 _MEASURED: tuple[Builder, ...] = (
     warnings.section,
+    unread.section,
     evidence.section,
     controls.section,
     outcome.section,

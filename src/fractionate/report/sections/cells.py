@@ -7,7 +7,11 @@ from fractionate.report.charts import bar
 from fractionate.report.facts import Facts, Record, metric_label
 from fractionate.report.section import HTML, MARKDOWN, PAGES, TERMINAL, Column, Entry, Row, Section, Table
 
-_LEAD = "Every pair that was measured. An output that no answer could be read from counts as wrong: it is unread."
+_LEAD = (
+    "Every pair that was measured. An output that no answer could be read from counts as wrong: it is unread. The "
+    "lenient reading takes what such an output may have meant (its last number, name or choice): it guesses, and "
+    "stands beside the value to tell form from reasoning. It is blank where a data set reads answers in its own way."
+)
 _BOTH_WAYS = "input and output together"
 
 
@@ -24,8 +28,11 @@ def section(facts: Facts) -> Section | None:
         Column("solver", "solver", "head"),
         Column("metric", "metric", formats=MARKDOWN),
         Column("value", f"value ({', '.join(confidences)})", "number"),
+        Column("lenient_value", "read leniently", "number", PAGES),
+        Column("lenient", "lenient", "number", TERMINAL),
         Column("n", "n", "number"),
         Column("unextracted", "unread", "number"),
+        Column("cut_off", "cut off", "number"),
         Column("decomposer_tokens", "decomposer tokens", "number", HTML, hint=_BOTH_WAYS),
         Column("solver_tokens", "solver tokens", "number", HTML, hint=_BOTH_WAYS),
         Column("decomposer_usage", "decomposer tokens (in / cached / out)", "number", MARKDOWN),
@@ -55,7 +62,10 @@ def _row(facts: Facts, cell: Record) -> Row:
         "metric": metric_label(cell["metric"]),
         "value": _value(cell),
         "n": Entry(count(n), sort=n),
-        "unextracted": Entry(count(cell["unextracted"]), sort=cell["unextracted"]),
+        "lenient_value": _lenient(cell),
+        "lenient": _lenient(cell).text,
+        "unextracted": _share_of(cell, "unextracted"),
+        "cut_off": _share_of(cell, "cut_off"),
         "decomposer_tokens": _tokens(cell["usage"]["decomposer"]),
         "solver_tokens": _tokens(cell["usage"]["solver"]),
         "decomposer_usage": _usage(cell["usage"]["decomposer"]),
@@ -76,6 +86,18 @@ def _value(cell: Record) -> Entry:
         return Entry("–", sort="")
     value, low, high = cell["value"], cell["ci_low"], cell["ci_high"]
     return Entry(percent(value), shares_between(low, high), value, drawing=bar(low, value, high), strong=True)
+
+
+def _lenient(cell: Record) -> Entry:
+    value = cell["lenient_value"]
+    if value is None:
+        return Entry("–", sort="")
+    return Entry(percent(value), shares_between(cell["lenient_ci_low"], cell["lenient_ci_high"]), value)
+
+
+def _share_of(cell: Record, key: str) -> Entry:
+    held = cell[f"{key}_share"]
+    return Entry(count(cell[key]), percent(held) if held else "", sort=held)
 
 
 def _tokens(usage: Record) -> Entry:

@@ -16,6 +16,11 @@ _CLAIMS = {
 
 def section(facts: Facts) -> Section | None:
     """Return each control once, in the order of the configurations."""
+    split = any(
+        control.get("substance")
+        for finding in facts.results["verdict"]["evidence"]
+        for control in finding.get("controls", [])
+    )
     columns = (
         facts.test_set_column,
         Column("claim", "claim", "head"),
@@ -23,6 +28,7 @@ def section(facts: Facts) -> Section | None:
         Column("against", "against"),
         Column("difference", "points", "number"),
         Column("values", "values", "number"),
+        *((Column("form", "of it form", "number"), Column("substance", "of it substance", "number")) if split else ()),
         Column("passed", "shown", "answer"),
     )
     seen: dict[tuple[str, ...], Row] = {}
@@ -39,6 +45,11 @@ def section(facts: Facts) -> Section | None:
         "A configuration that is no worse than the undistilled pair shows nothing where that pair is no better than "
         "answering in one stage, or where the student does as well untrained. Not measured is not passed."
     )
+    if split:
+        lead += (
+            " What training gains is substance as far as the lenient reading gains it too, and form (answers stated so "
+            "that they can be read) for the rest."
+        )
     return table_section("controls", "Controls", columns, seen.values(), lead, PAGES)
 
 
@@ -63,4 +74,9 @@ def _row(finding: Record, control: Record, facts: Facts) -> Row:
         "values": Entry(
             f"{percent(control['value'])} / {percent(control['reference_value'])}", f"n = {count(control['n'])}"
         ),
+        **{key: _gain(control[key]) for key in ("form", "substance") if control.get(key)},
     }
+
+
+def _gain(gain: Record) -> Entry:
+    return Entry(points(gain["difference"]), points_between(gain["ci_low"], gain["ci_high"]))
