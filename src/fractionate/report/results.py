@@ -21,6 +21,8 @@ from fractionate.analysis.rule import Rule
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
 from fractionate.files import write_text
+from fractionate.report.payback import break_even
+from fractionate.report.spent import Spent
 from fractionate.types import ROLES, Attempt, Cell, Component, Role, Throughput, Usage
 
 SCHEMA = 1
@@ -35,6 +37,7 @@ def build_results(
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
     looks: Mapping[str, tuple[int, ...]] | None = None,
+    spent: Spent | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
@@ -42,20 +45,23 @@ def build_results(
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
     and stand at the top of every report; `throughput` is that of local models by name;
-    `looks` is how many questions earlier verdicts rested on, by test set.
+    `looks` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
+    answers (None: not known).
     """
     pricing, rule = Pricing.of(config, throughput), Rule.of(config, looks)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
     comparisons = compare(cells, rule)
+    verdict = decide(cells, pricing, rule).as_dict()
     return {
         "schema": SCHEMA,
         "run": dict(run),
         "warnings": list(warnings),
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
-        "verdict": decide(cells, pricing, rule).as_dict(),
+        "verdict": verdict,
+        "break_even": break_even(spent, verdict["evidence"], pricing),
         "runs": {named[key]: dict(values) for key, values in (pooled or {}).items()},
         "generalisation": [one.as_dict() for one in measure_generalisation(cells, rule, comparisons)],
         "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],

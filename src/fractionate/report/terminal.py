@@ -12,7 +12,7 @@ from fractionate.report.sections import sections_of
 
 def terminal(results: Mapping[str, Any]) -> str:
     """Return the terminal's sections; no control character of a name or a model's words is left in it."""
-    return "\n\n".join(_section(section) for section in sections_of(Facts(results), "terminal"))
+    return "\n\n".join(section_text(section) for section in sections_of(Facts(results), "terminal"))
 
 
 def printable(text: str) -> str:
@@ -20,7 +20,8 @@ def printable(text: str) -> str:
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
 
 
-def _section(section: Section) -> str:
+def section_text(section: Section) -> str:
+    """Return a section as text, its drawings left out."""
     parts = [printable(section.title)]
     for block in section.body:
         if isinstance(block, Table):

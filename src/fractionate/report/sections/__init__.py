@@ -14,6 +14,7 @@ from fractionate.report.facts import Facts
 from fractionate.report.section import Format, Lines, Section
 from fractionate.report.sections import (
     agreement,
+    break_even,
     cells,
     comparisons,
     controls,
@@ -38,6 +39,7 @@ _MEASURED: tuple[Builder, ...] = (
     warnings.section,
     evidence.section,
     controls.section,
+    break_even.section,
     outcome.section,
     matrix.section,
     cells.section,

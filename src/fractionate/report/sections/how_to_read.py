@@ -10,11 +10,12 @@ _LINES = (
     "questions, with its interval; an output that no answer could be read from counts as wrong. Questions that share a "
     "passage (or a group that the data names) are one independent unit: intervals and tests go by passages.",
     "Dollars are those of answering the test set, by role, at the prices listed; they leave out the teacher's "
-    "demonstrations and training. An unknown price gives an unknown cost, never zero.",
+    "demonstrations and training, which break-even counts. An unknown price gives an unknown cost, never zero.",
     "Dollars of a local model are its tokens at the throughput measured for its base model and the price of its "
     "machine per hour; the wall time of its batches is shown as a latency, per batch, and costs nothing.",
     "Comparisons are paired: both cells answered the same questions. p is the exact McNemar test for independent "
-    "right or wrong answers, a sign-flip test otherwise; Holm's adjustment covers each family, primary and exploratory, apart.",
+    "right or wrong answers, a sign-flip test otherwise; Holm's adjustment covers each family, primary and "
+    "exploratory, apart.",
     "The verdict asks of a distilled configuration that it be no worse than the undistilled pair by more than the "
     "margin, cheaper, and better than its controls: answering in one stage, and the untrained model in each trained "
     "part's place. The cheapest that passes is recommended. The full rule is docs/verdict.md.",
