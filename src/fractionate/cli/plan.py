@@ -20,10 +20,17 @@ _ACTIONS = {
         "  fractionate plan power --margin 0.05 --accuracy 0.7 --correlation 0.5 --cluster-size 8 \\\n"
         "    --cluster-correlation 0.1",
     ),
+    "curve": (
+        "what more demonstrations, or a larger student, would bring",
+        "What 2 and 4 times the demonstrations, or the next size of student, would bring in outcome and cost: from a\n"
+        "run whose students were trained on shares of the demonstrations too (run --curve), or on several bases.",
+        "examples:\n  fractionate plan curve runs/mine\n"
+        "  fractionate run fractionate.toml --curve && fractionate plan curve runs/mine --plot curve.svg",
+    ),
     "break-even": (
         "after how many questions a run's distilled pairs have paid back",
-        "pair saves per 1,000 questions: after how many it has paid back, and what it has saved by then and later.\n"
-        "pair saves per 1,000 questions: after how many it has paid back, and what it has saved by then and later.\n"
+        "What a run took once (demonstrations, every chance, screening, training, evaluation) against what each\n"
+        "proven pair saves per 1,000 questions: after how many it has paid back, and what it has saved by then.\n"
         "Prices are those of the run's last report: change them with 'fractionate report RUN_DIR --set'.",
         "examples:\n  fractionate plan break-even runs/mine\n"
         "  fractionate plan break-even runs/mine --questions 250000 --plot break-even.svg",
@@ -59,8 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
         "What distilling will bring and cost, before paying for it. 'power' is about comparing on questions,\n"
-        "'break-even' about a run that was measured; 'law', 'recipe' and 'fit' are about pretraining students on a\n"
-        "teacher's logits."
+        "'curve' and 'break-even' about a run that was measured; 'law', 'recipe' and 'fit' are about pretraining\n"
+        "students on a teacher's logits."
     )
     parser.epilog = "\n".join(["examples:", *(epilog.split("\n")[1] for _, _, epilog in _ACTIONS.values())])
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -74,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     _power_arguments(added["power"])
+    _run_arguments(added["curve"])
     _run_arguments(added["break-even"]).add_argument(
         "--questions", metavar="N", type=_number, action="append", default=[], help="also after N questions; repeatable"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.cli.plan import SCENARIOS as SCENARIO_NAMES
-from fractionate.cli.plan_runs import break_even
+from fractionate.cli.plan_runs import break_even, curve
 from fractionate.errors import UsageError
 from fractionate.pipeline.progress import Progress
 from fractionate.planning import answers, plots, saved, tables
@@ -88,6 +88,7 @@ def fit(args: argparse.Namespace) -> None:
 
 ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
     "power": power,
+    "curve": curve,
     "break-even": break_even,
     "law": law,
     "recipe": recipe,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fractionate.planning.checks import positive
 from fractionate.report.facts import Facts
 from fractionate.report.payback import saved_after, saving_of
 from fractionate.report.sections import break_even as break_even_section
+from fractionate.report.sections import curve as curve_section
 from fractionate.report.terminal import section_text
 
 
@@ -32,6 +34,43 @@ def break_even(args: argparse.Namespace) -> None:
         print(json.dumps(found, ensure_ascii=False))
     elif section := break_even_section.section(Facts(results)):
         print(section_text(section))
+
+
+def curve(args: argparse.Namespace) -> None:
+    """Say what more demonstrations, or a larger student, would bring to a run's students, and what they would cost."""
+    results = _results(args.folder, "curve")
+    found = results["curve"]
+    if not found:
+        raise UsageError(
+            f"no student in {args.folder} learnt from less than all of its demonstrations, so there is no curve: "
+            "run it again with fractionate run CONFIG --curve"
+        )
+    fitted = [one for one in found if not one["refused"]]
+    if not fitted:
+        raise UsageError(found[0]["refused"])
+    if args.plot:
+        _draw_curves(fitted, args.plot)
+    if args.json:
+        print(json.dumps({"curves": found}, ensure_ascii=False))
+    elif section := curve_section.section(Facts(results)):
+        print(section_text(section))
+
+
+def _draw_curves(curves: Sequence[Mapping[str, Any]], path: Path) -> None:
+    from fractionate.planning import plots
+    from fractionate.planning.curve import Prediction
+
+    drawn = [
+        plots.Drawn(
+            f"{one['student']} with {one['partner']}, {one['strategy']} ({one['test_set']})",
+            one["over"],
+            [(point["amount"], point["value"]) for point in one["points"]],
+            [Prediction(**told) for told in one["line"]],
+            one["confidence"],
+        )
+        for one in curves
+    ]
+    plots.save(plots.learning_curves(drawn), path, "Learning curve")
 
 
 def _draw_break_even(found: dict[str, Any], facts: Facts, path: Path) -> None:

@@ -11,7 +11,7 @@ from fractionate.config import Config
 from fractionate.distill.demonstrate import Demonstration
 from fractionate.names import Names
 from fractionate.pipeline.folder import RunFolder, read_own
-from fractionate.report.spent import CHANCES, DEMONSTRATIONS, EVALUATION, SCREENING, TRAINING, Spent, Trained
+from fractionate.report.spent import CHANCES, CURVE, DEMONSTRATIONS, EVALUATION, SCREENING, TRAINING, Spent, Trained
 from fractionate.types import Cell, Component, Usage
 
 _Usages = defaultdict[str, defaultdict[str, Usage]]
@@ -29,20 +29,22 @@ def read_spending(folder: RunFolder, config: Config, cells: Sequence[Cell]) -> S
     elsewhere = [part.name for part in parts if part.kind == "distilled"]
     if elsewhere:
         missing[TRAINING] = f"{', '.join(elsewhere)}: trained elsewhere, so what that took is not known"
-    trained = {part.name: _training(folder, part) for part in parts if part.is_student}
+    on_disk = [names.component(one.name, one.role) for one in names.students if folder.is_trained(one.name)]
+    trained = {part.name: [_training(folder, part)] for part in (*on_disk, *parts) if part.is_student}
     return Spent({item: dict(of_item) for item, of_item in usage.items()}, trained, missing)
 
 
 def add_spending(several: Sequence[Spent]) -> Spent:
     """Return what several runs took together."""
     usage: _Usages = defaultdict(lambda: defaultdict(Usage))
-    trained: dict[str, Trained] = {}
+    trained: dict[str, list[Trained]] = {}
     missing: dict[str, str] = {}
-    for number, spent in enumerate(several, 1):
+    for spent in several:
         for item, of_item in spent.usage.items():
             for model, one in of_item.items():
                 usage[item][model] += one
-        trained |= {f"{name} (run {number})": one for name, one in spent.trained.items()}
+        for name, trainings in spent.trained.items():
+            trained.setdefault(name, []).extend(trainings)
         missing |= spent.missing
     return Spent({item: dict(of_item) for item, of_item in usage.items()}, trained, missing)
 
@@ -66,7 +68,7 @@ def _measuring(cells: Iterable[Cell], usage: _Usages) -> None:
     """Add what the cells took. A decomposer's subquestions are made once for its two-stage cells."""
     made: set[tuple[str, str, str, Component]] = set()
     for cell in cells:
-        of_item = usage[EVALUATION]
+        of_item = usage[EVALUATION if cell.decomposer.share == cell.solver.share == 1 else CURVE]
         decomposed = (cell.dataset, cell.split, cell.reference, cell.decomposer)
         again = decomposed in made
         if cell.stages == "two-stage":
@@ -81,6 +83,7 @@ def _training(folder: RunFolder, student: Component) -> Trained:
     try:
         report: Any = json.loads((folder.student(student.name) / "training.json").read_text(encoding="utf-8"))
         hours = float(report["seconds"]) / 3600
-        return Trained(student.model, int(report["examples"]), hours, int(report.get("parameters", 0)))
+        parameters = int(report.get("parameters", 0))
+        return Trained(student.model, int(report["examples"]), hours, parameters, student.share)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Trained(student.model, 0, None)
+        return Trained(student.model, 0, None, share=student.share)

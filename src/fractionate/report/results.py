@@ -13,7 +13,13 @@ from fractionate.analysis.agreement import measure_agreement
 from fractionate.analysis.comparisons import compare
 from fractionate.analysis.contrasts import value_interval
 from fractionate.analysis.generalisation import measure_generalisation
-from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
+from fractionate.analysis.matrix import (
+    Matrix,
+    is_candidate_decomposer,
+    is_candidate_solver,
+    matrices,
+    of_whole_students,
+)
 from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.published import published_rows
@@ -21,6 +27,7 @@ from fractionate.analysis.rule import Rule
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
 from fractionate.files import write_text
+from fractionate.report.curves import learning_curves
 from fractionate.report.payback import break_even
 from fractionate.report.spent import Spent
 from fractionate.types import ROLES, Attempt, Cell, Component, Role, Throughput, Usage
@@ -52,8 +59,9 @@ def build_results(
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
-    comparisons = compare(cells, rule)
-    verdict = decide(cells, pricing, rule).as_dict()
+    judged = of_whole_students(cells)
+    comparisons = compare(judged, rule)
+    verdict = decide(judged, pricing, rule).as_dict()
     return {
         "schema": SCHEMA,
         "run": dict(run),
@@ -62,9 +70,10 @@ def build_results(
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": verdict,
         "break_even": break_even(spent, verdict["evidence"], pricing),
+        "curve": learning_curves(cells, spent, pricing),
         "runs": {named[key]: dict(values) for key, values in (pooled or {}).items()},
-        "generalisation": [one.as_dict() for one in measure_generalisation(cells, rule, comparisons)],
-        "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],
+        "generalisation": [one.as_dict() for one in measure_generalisation(judged, rule, comparisons)],
+        "agreement": [asdict(agreement) for agreement in measure_agreement(judged)],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
         "notes": [*notes, *_remarks(measured)],

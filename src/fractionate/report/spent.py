@@ -5,7 +5,7 @@ Raw, like the usage of cells, so that a mended price changes the bill without a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fractionate.analysis.pricing import Pricing
@@ -34,10 +34,13 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Usage by item and model, what training took by student, and by item why something of it is not known."""
+    """Usage by item and model, what training took by student, and by item why something of it is not known.
+
+    A student has several trainings where several runs were pooled.
+    """
 
     usage: Mapping[str, Mapping[str, Usage]] = field(default_factory=dict)
-    trained: Mapping[str, Trained] = field(default_factory=dict)
+    trained: Mapping[str, Sequence[Trained]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def priced(self, pricing: Pricing) -> dict[str, float | str]:
@@ -53,7 +56,7 @@ class Spent:
 
     def training_hours(self) -> float | None:
         """Return the hours of training of all students, None where those of any are not known."""
-        hours = [one.hours for one in self.trained.values()]
+        hours = [one.hours for several in self.trained.values() for one in several]
         return sum(one for one in hours if one is not None) if None not in hours else None
 
     def _calls(self, item: str, pricing: Pricing) -> list[float | str]:
@@ -62,12 +65,15 @@ class Spent:
 
     def _hours(self, item: str, pricing: Pricing) -> list[float | str]:
         parts: list[float | str] = []
-        for name, one in self.trained.items():
-            if item != (TRAINING if one.share == 1 else CURVE):
-                continue
-            usd = None if one.hours is None else pricing.by_hours(one.base, one.hours)
-            if one.hours is None:
-                parts.append(f"{name}: its training.json says no hours: train it again")
-            else:
-                parts.append(f'give prices."{one.base}".per_hour, what its machine costs' if usd is None else usd)
+        for name, several in self.trained.items():
+            for one in several:
+                if item == (TRAINING if one.share == 1 else CURVE):
+                    parts.append(_of_training(name, one, pricing))
         return parts
+
+
+def _of_training(name: str, one: Trained, pricing: Pricing) -> float | str:
+    if one.hours is None:
+        return f"{name}: its training.json says no hours: train it again"
+    usd = pricing.by_hours(one.base, one.hours)
+    return f'give prices."{one.base}".per_hour, what its machine costs' if usd is None else usd

@@ -18,13 +18,23 @@ def section(facts: Facts) -> Section | None:
     found = facts.results.get("break_even")
     if not found:
         return None
-    body = (_bill(found), _pairs(facts, found)) if found["pairs"] else (_bill(found), Lines((_none_proven(found),)))
-    return Section("break-even", "Break-even", body, _LEAD, PAGES)
+    if not found["pairs"]:
+        return Section("break-even", "Break-even", (_bill(found), Lines((_none_proven(found),))), _LEAD, PAGES)
+    body = [_bill(found), _pairs(facts, found)]
+    body += [_saved(facts, found)] if found["usd"] is not None else []
+    return Section("break-even", "Break-even", tuple(body), _LEAD, PAGES)
 
 
 def _bill(found: Record) -> Table:
+    hours = found["training_hours"]
+    details = {"training": f"{hours:,.2f} hours" if hours else ""}
     rows = [
-        {"item": row["item"], "usd": Entry(dollars(row["usd"])), "unknown": row["unknown"]} for row in found["bill"]
+        {
+            "item": Entry(row["item"], details.get(row["item"], "")),
+            "usd": Entry(dollars(row["usd"])),
+            "unknown": row["unknown"],
+        }
+        for row in found["bill"]
     ]
     rows.append({"item": "all", "usd": Entry(dollars(found["usd"]), strong=True), "unknown": ""})
     why = (Column("unknown", "why it is unknown"),) if any(row["unknown"] for row in found["bill"]) else ()
@@ -32,13 +42,11 @@ def _bill(found: Record) -> Table:
 
 
 def _pairs(facts: Facts, found: Record) -> Table:
-    volumes = [each["questions"] for each in found["pairs"][0]["saved"]]
     columns = (
         facts.test_set_column,
         Column("pair", "proven pair", "head"),
         Column("saving", f"$ saved per {PER:,} questions", "number", short=f"$ per {PER:,}"),
         Column("questions", "paid back after", "number"),
-        *(Column(f"at {volume}", f"$ saved after {count(volume)}", "number") for volume in volumes),
     )
     return Table(columns, tuple(_row(facts, pair, found["usd"]) for pair in found["pairs"]), "Paid back", look="cards")
 
@@ -49,11 +57,27 @@ def _row(facts: Facts, pair: Record, bill: float | None) -> Row:
         "pair": Entry(f"{pair['strategy']}, {facts.pair(pair)}", hint=pair["a"]),
         "saving": Entry(dollars(pair["saving_per_1000"]), dollars_between(pair["saving_low"], pair["saving_high"])),
         "questions": _questions(pair) if bill is not None else Entry(UNKNOWN, "the bill is unknown"),
-        **{
-            f"at {each['questions']}": Entry(dollars(each["usd"]), dollars_between(each["low"], each["high"]))
-            for each in pair["saved"]
-        },
     }
+
+
+def _saved(facts: Facts, found: Record) -> Table:
+    columns = (
+        facts.test_set_column,
+        Column("pair", "proven pair", "head"),
+        Column("questions", "after questions", "number"),
+        Column("usd", "$ saved", "number"),
+    )
+    rows = [
+        {
+            "test_set": pair["dataset"],
+            "pair": f"{pair['strategy']}, {facts.pair(pair)}",
+            "questions": count(each["questions"]),
+            "usd": Entry(dollars(each["usd"]), dollars_between(each["low"], each["high"])),
+        }
+        for pair in found["pairs"]
+        for each in pair["saved"]
+    ]
+    return Table(columns, tuple(rows), "Saved, less the bill")
 
 
 def _questions(pair: Record) -> Entry:
