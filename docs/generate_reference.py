@@ -49,6 +49,7 @@ def config_page() -> str:
         ("decomposers.NAME", config.DecomposerConfig),
         ("run", config.RunConfig),
         ("train", config.TrainConfig),
+        ("curve", config.CurveConfig),
         ("budget", config.BudgetConfig),
         ("limits", config.LimitsConfig),
         ('prices."NAME"', config.PriceConfig),

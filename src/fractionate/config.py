@@ -6,6 +6,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,24 @@ def _as_variable(name: str) -> str:
     return name
 
 
+def _as_share(value: object) -> str:
+    text = str(value)
+    share = Fraction(text) if re.fullmatch(r"\d{1,6}(/0*[1-9]\d{0,5}|\.\d{1,6})?", text) else Fraction(0)
+    if isinstance(value, bool) or not 0 < share < 1:
+        raise ValueError('a share of the demonstrations lies between 0 and 1: write "1/4"')
+    return f"{share.numerator}/{share.denominator}"
+
+
+def _as_curve(shares: list[str]) -> list[str]:
+    if not shares:
+        raise ValueError("a curve of one point says nothing about more: name at least one share, better three")
+    if len(set(shares)) < len(shares):
+        raise ValueError("a share is named twice")
+    return sorted(shares, key=Fraction)
+
+
+Share = Annotated[str, BeforeValidator(_as_share)]
+"""A share of the demonstrations, above 0 and below 1, as a reduced fraction: "1/4"."""
 RunName = Annotated[str, AfterValidator(_as_file_name)]
 OwnName = Annotated[str, AfterValidator(_as_own_name)]
 """What a run, a student or a decomposer is called."""
@@ -214,6 +233,21 @@ class TrainConfig(_Section):
     max_examples: int = Field(default=0, ge=0, description="examples per student at most, the first ones; 0 takes all")
 
 
+class CurveConfig(_Section):
+    """A learning curve: students are trained on nested shares of their demonstrations too (`fractionate run --curve`).
+
+    The table alone, empty, is enough.
+    """
+
+    shares: Annotated[list[Share], AfterValidator(_as_curve)] = Field(
+        default=["1/8", "1/4", "1/2"],
+        description="shares of the demonstrations to train on beside all of them; each holds every smaller one",
+    )
+    students: Names = Field(
+        default=[], description="students to draw a curve of, by name; every student of the run if empty"
+    )
+
+
 class BudgetConfig(_Section):
     """Caps that a run never passes."""
 
@@ -299,6 +333,7 @@ class Config(_Section):
     )
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
+    curve: CurveConfig | None = Field(default=None, description="train on shares of the demonstrations too")
     budget: BudgetConfig = BudgetConfig()
     limits: LimitsConfig = LimitsConfig()
     prices: dict[str, PriceConfig] = Field(default={}, description="dollars by model name")
@@ -411,6 +446,7 @@ def _known_keys(path: list[str]) -> list[str]:
     section = Config
     for part in path:
         annotation = section.model_fields[part].annotation
+        annotation = CurveConfig if part == "curve" else annotation  # an optional table
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         section = annotation

@@ -1,14 +1,16 @@
 """What each name of a run means, resolved and checked once, before anything is opened or paid for.
 
 A name is a role ("teacher", "solver", "student" for the untrained base), a variant ("D-R"), a student or decomposer of
-the user's own naming (`[students.NAME]`, `[decomposers.NAME]`), or a model name in the grammar; "none" and "gold" stand
-for no model at all. Everything after reads the `Component` that a name was resolved to.
+the user's own naming (`[students.NAME]`, `[decomposers.NAME]`), a student that learnt from a share of its
+demonstrations ("D-R@1/4", `[curve]`), or a model name in the grammar; "none" and "gold" stand for no model at all.
+Everything after reads the `Component` that a name was resolved to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from fractionate.config import DECOMPOSER_VARIANTS, STUDENTS, Config, StudentConfig
 from fractionate.errors import UsageError
@@ -32,6 +34,13 @@ class Student:
     train: tuple[str, ...]
     max_examples: int
     seed: int
+    share: Fraction = Fraction(1)
+    """Of its examples that it learns from: below 1 it is trained for a learning curve."""
+
+    @property
+    def whole(self) -> str:
+        """The name of the student that learns from all of them."""
+        return self.name.partition("@")[0]
 
     @property
     def role(self) -> Role:
@@ -46,9 +55,10 @@ class Names:
         self._config = config
         self.strategies: tuple[Strategy, ...] = tuple(strategies.get(name) for name in config.run.strategies)
         _check(config, self.strategies)
-        self.students: tuple[Student, ...] = tuple(self._student(name) for name in self._to_train())
-        """The students to train, in the order of the config."""
-        trained = {role: [one.name for one in self.students if one.role == role] for role in ("decomposer", "solver")}
+        whole = tuple(self._student(name) for name in self._to_train())
+        self.students: tuple[Student, ...] = (*whole, *(self._student(name) for name in _on_curve(config, whole)))
+        """The students to train, in the order of the config; those of a learning curve come last."""
+        trained = {role: [one.name for one in whole if one.role == role] for role in ("decomposer", "solver")}
         chosen = config.run.pairs
         decomposers = [pair[0] for pair in chosen] or self._by_default("decomposer") + trained["decomposer"]
         solvers = [pair[1] for pair in chosen] or self._by_default("solver") + trained["solver"]
@@ -77,7 +87,8 @@ class Names:
         if variant := self._variant(name):
             student = self._student(name)
             learnt_from = student.train or tuple(self._config.data.train)
-            return Component(name, "student", role, student.base, variant, student.role, learnt_from)
+            share = float(student.share)
+            return Component(name, "student", role, student.base, variant, student.role, learnt_from, share)
         own = self._config.decomposers.get(name)
         asked = own.model if own is not None else name
         model = self.model_of(asked) if asked in ROLE_NAMES else asked
@@ -104,7 +115,8 @@ class Names:
     def pairs(self, is_there: Callable[[str], bool]) -> tuple[list[Pair], list[Component]]:
         """Return the cells of the matrix, and the students left out of it: those that `is_there` says are not there.
 
-        With `run.pairs` the cells are those pairs and no more.
+        With `run.pairs` the cells are those pairs and no more. A student of a learning curve is measured in one cell,
+        in the place of the one that learnt from everything.
         """
 
         def takes_part(one: Component) -> bool:
@@ -118,8 +130,34 @@ class Names:
         )
         chosen = self._config.run.pairs
         pairs = [pair for pair in planned if not chosen or (pair.decomposer.name, pair.solver.name) in chosen]
-        left_out = {one.name: one for one in (*self.decomposers, *self.solvers) if not takes_part(one)}
-        return pairs, list(left_out.values())
+        on_curve = [self.component(one.name, one.role) for one in self.students if one.share < 1]
+        pairs += self._curve_pairs(pairs, [one for one in on_curve if takes_part(one)])
+        left_out = {one.name: one for one in (*self.decomposers, *self.solvers, *on_curve) if not takes_part(one)}
+        return list(dict.fromkeys(pairs)), list(left_out.values())
+
+    def _curve_pairs(self, planned: Sequence[Pair], parts: Sequence[Component]) -> Iterator[Pair]:
+        """Yield a cell for each student of a learning curve: the plainest one of the student it is a share of."""
+        for part in parts:
+            whole = self.component(self._student(part.name).whole, part.role)
+            found = [pair for pair in planned if getattr(pair, part.role) == whole]
+            if found:
+                plainest = min(found, key=lambda pair: self._plainness(pair, whole))
+                in_place = part.role == "decomposer"
+                yield replace(plainest, decomposer=part) if in_place else replace(plainest, solver=part)
+
+    def _plainness(self, pair: Pair, whole: Component) -> tuple[bool, ...]:
+        """Return what a cell lacks of being the judged strategy with undistilled parts beside the student."""
+        partner = pair.solver if whole.role == "decomposer" else pair.decomposer
+        two_stage = [strategy.name for strategy in self.strategies if strategy.stages != "single"]
+        judged = self._config.verdict.strategy or ("static" if "static" in two_stage else (two_stage or [""])[0])
+        alone = whole.variant.startswith("S-")
+        wanted = (self._config.verdict.solver or "teacher") if whole.role == "decomposer" else "teacher"
+        return (
+            partner.is_student,
+            pair.strategy.stages != "single" if alone else pair.strategy.name != judged,
+            partner.name != wanted,
+            partner.kind != "teacher",
+        )
 
     def _by_default(self, role: Role) -> list[str]:
         """Return the config's decomposers or solvers; where it names none, with the untrained base of what is trained.
@@ -137,9 +175,10 @@ class Names:
         return listed if models.student in there else [*listed, "student"]
 
     def _variant(self, name: str) -> str:
-        if name in self._config.students:
-            return self._config.students[name].variant
-        return name if name in STUDENTS else ""
+        whole, _ = _parted(self._config, name)
+        if whole in self._config.students:
+            return self._config.students[whole].variant
+        return whole if whole in STUDENTS else ""
 
     def _kind(self, asked: str, model: str) -> Kind:
         models = self._config.models
@@ -153,7 +192,8 @@ class Names:
 
     def _student(self, name: str) -> Student:
         config = self._config
-        own = config.students.get(name) or StudentConfig.model_validate({"variant": name})
+        whole, share = _parted(config, name)
+        own = config.students.get(whole) or StudentConfig.model_validate({"variant": whole})
         return Student(
             name,
             own.variant,
@@ -161,6 +201,7 @@ class Names:
             tuple(own.train),
             own.max_examples or config.train.max_examples,
             config.run.seed if own.seed is None else own.seed,
+            Fraction(share or 1),
         )
 
     def _to_train(self) -> list[str]:
@@ -169,7 +210,29 @@ class Names:
         An empty `run.variants` trains no other than those of [students].
         """
         wanted = [*self._config.run.variants, *_named(self._config)] if self._config.run.variants else []
-        return list(dict.fromkeys([*(name for name in wanted if self._variant(name)), *self._config.students]))
+        whole = [_parted(self._config, name)[0] for name in wanted if self._variant(name)]
+        return list(dict.fromkeys([*whole, *self._config.students]))
+
+
+def _parted(config: Config, name: str) -> tuple[str, str]:
+    """Return the student that a name is a share of, and the share: ("D-R", "1/4") of D-R@1/4, (name, "") of others."""
+    whole, _, share = name.partition("@")
+    on_curve = config.curve is not None and share in config.curve.shares
+    return (whole, share) if on_curve else (name, "")
+
+
+def _on_curve(config: Config, students: Sequence[Student]) -> list[str]:
+    """Return the names of the students to train on shares. Raises UsageError for a curve of no student."""
+    if config.curve is None:
+        return []
+    trained = [one.name for one in students]
+    if not trained:
+        raise UsageError("a learning curve needs a student to train: name one in run.variants or as [students.NAME]")
+    for name in config.curve.students:
+        if name not in trained:
+            raise UsageError(f"curve.students: {name!r} is no student that this run trains ({', '.join(trained)})")
+    chosen = config.curve.students or trained
+    return [f"{name}@{share}" for name in dict.fromkeys(chosen) for share in config.curve.shares]
 
 
 def _named(config: Config) -> list[str]:
@@ -220,7 +283,8 @@ def _check_verdict(config: Config, strategies: Sequence[Strategy]) -> None:
 
 
 def _is_student(config: Config, name: str) -> bool:
-    return name in STUDENTS or name in config.students
+    whole, _ = _parted(config, name)
+    return whole in STUDENTS or whole in config.students
 
 
 def _check_own_name(section: str, name: str) -> None:

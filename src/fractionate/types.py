@@ -225,6 +225,9 @@ class Component:
     trained_for: Role | Literal[""] = ""
     learnt_from: tuple[str, ...] = ()
     """The data references that a student learnt from."""
+    share: float = 1.0
+    """Of the demonstrations that a student could learn from. Below 1 it was trained for a learning curve: it is
+    measured like any other, and no verdict judges it."""
 
     @property
     def is_student(self) -> bool:

@@ -71,6 +71,14 @@ def matrices(cells: Iterable[Cell]) -> list[Matrix]:
     ]
 
 
+def of_whole_students(cells: Iterable[Cell]) -> list[Cell]:
+    """Return the cells without a student of a learning curve: those that are judged and compared.
+
+    Shares are trained to see where more would lead. As candidates they would share out the verdict's error.
+    """
+    return [cell for cell in cells if cell.decomposer.share == cell.solver.share == 1]
+
+
 def is_candidate_decomposer(component: Component) -> bool:
     """Return whether a decomposer may be named in a verdict: a student that was trained to decompose."""
     return component.trained_for == "decomposer"

@@ -100,6 +100,10 @@ class Pricing:
             return 0.0
         return rates.per_hour * rates.throughput.hours(usage) if rates.throughput else None
 
+    def by_hours(self, model_name: str, hours: float) -> float | None:
+        """Return the dollars of so many hours of the machine that a model runs on, None where it has no price."""
+        return _product(self._of(model_name).per_hour, hours)
+
     def per_hour(self, model_name: str) -> float:
         """Return the dollars per machine hour that a model is charged by, 0 where it is not."""
         return self._of(model_name).per_hour or 0.0

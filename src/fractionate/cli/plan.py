@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "plan before paying: sample sizes, the distillation scaling law, compute-optimal recipes"
+HELP = "plan before paying: sample sizes, learning curves, break-even, the distillation scaling law"
 
 # Kept here as text, so that --help loads no numpy; a test compares them with the planning package.
 SCENARIOS = ("best-case", "teacher-inference", "teacher-pretraining", "both")
@@ -19,6 +19,21 @@ _ACTIONS = {
         "examples:\n  fractionate plan power --margin 0.02 --discordance 0.15\n"
         "  fractionate plan power --margin 0.05 --accuracy 0.7 --correlation 0.5 --cluster-size 8 \\\n"
         "    --cluster-correlation 0.1",
+    ),
+    "curve": (
+        "what more demonstrations, or a larger student, would bring",
+        "What 2 and 4 times the demonstrations, or the next size of student, would bring in outcome and cost: from a\n"
+        "run whose students were trained on shares of the demonstrations too (run --curve), or on several bases.",
+        "examples:\n  fractionate plan curve runs/mine\n"
+        "  fractionate run fractionate.toml --curve && fractionate plan curve runs/mine --plot curve.svg",
+    ),
+    "break-even": (
+        "after how many questions a run's distilled pairs have paid back",
+        "What a run took once (demonstrations, every chance, screening, training, evaluation) against what each\n"
+        "proven pair saves per 1,000 questions: after how many it has paid back, and what it has saved by then.\n"
+        "Prices are those of the run's last report: change them with 'fractionate report RUN_DIR --set'.",
+        "examples:\n  fractionate plan break-even runs/mine\n"
+        "  fractionate plan break-even runs/mine --questions 250000 --plot break-even.svg",
     ),
     "law": (
         "the loss of one student, by the distillation scaling law",
@@ -50,8 +65,9 @@ _ACTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "What distilling will bring and cost, before paying for it. 'power' is about comparing on questions; 'law',\n"
-        "'recipe' and 'fit' are about pretraining students on a teacher's logits."
+        "What distilling will bring and cost, before paying for it. 'power' is about comparing on questions,\n"
+        "'curve' and 'break-even' about a run that was measured; 'law', 'recipe' and 'fit' are about pretraining\n"
+        "students on a teacher's logits."
     )
     parser.epilog = "\n".join(["examples:", *(epilog.split("\n")[1] for _, _, epilog in _ACTIONS.values())])
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -65,6 +81,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     _power_arguments(added["power"])
+    _run_arguments(added["curve"])
+    _run_arguments(added["break-even"]).add_argument(
+        "--questions", metavar="N", type=_number, action="append", default=[], help="also after N questions; repeatable"
+    )
     _law_arguments(added["law"])
     _recipe_arguments(added["recipe"])
     _fit_arguments(added["fit"])
@@ -85,6 +105,11 @@ def _power_arguments(action: argparse.ArgumentParser) -> None:
     add("--confidence", metavar="SHARE", type=_number, default=0.95, help="of the two-sided interval (0.95)")
     add("--cluster-size", metavar="N", type=_number, default=1.0, help="questions that share a passage (1)")
     add("--cluster-correlation", metavar="R", type=_number, default=0.0, help="of outcome differences within it (0)")
+
+
+def _run_arguments(action: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    action.add_argument("folder", metavar="RUN_DIR", type=Path, help="the folder of a run that was reported")
+    return action
 
 
 def _law_arguments(action: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.cli.plan import SCENARIOS as SCENARIO_NAMES
+from fractionate.cli.plan_runs import break_even, curve
 from fractionate.errors import UsageError
 from fractionate.pipeline.progress import Progress
 from fractionate.planning import answers, plots, saved, tables
@@ -85,7 +86,14 @@ def fit(args: argparse.Namespace) -> None:
     _say(args, found.as_dict(), tables.fit_lines)
 
 
-ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {"power": power, "law": law, "recipe": recipe, "fit": fit}
+ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "power": power,
+    "curve": curve,
+    "break-even": break_even,
+    "law": law,
+    "recipe": recipe,
+    "fit": fit,
+}
 
 
 def _teacher_loss(args: argparse.Namespace, coefficients: CoefficientSet) -> float | None:

@@ -23,9 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example:\n"
         "  fractionate run fractionate.toml --set run.samples=3 --out runs/three-chances\n"
-        '  fractionate run fractionate.toml --set models.teacher="http://localhost:8000/v1#my-model"'
+        '  fractionate run fractionate.toml --set models.teacher="http://localhost:8000/v1#my-model"\n'
+        "  fractionate run fractionate.toml --curve --dry-run"
     )
     add_config_arguments(parser)
+    parser.add_argument(
+        "--curve",
+        action="store_true",
+        help="train the students on 1/8, 1/4 and 1/2 of the demonstrations too, or on curve.shares, and extrapolate",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print calls, tokens, dollars and time; send nothing")
 
 
@@ -33,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run it."""
     from fractionate.pipeline.stages import run_everything
 
+    if arguments.curve:
+        arguments.set = ["curve={}", *arguments.set]
     with open_run(arguments) as opened:
         if arguments.dry_run:
             return _dry_run(opened, as_json=arguments.json)

@@ -51,9 +51,13 @@ class Checkpoints:
         """Return the loss of every step up to a checkpoint."""
         return [float(loss) for loss in json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["losses"]]
 
-    def seal(self, checkpoint: Path, losses: Sequence[float]) -> None:
-        """Note that all of a checkpoint is written."""
-        seal = {"losses": list(losses), "files": _digests(checkpoint)}
+    def seconds(self, checkpoint: Path) -> float:
+        """Return the seconds of training up to a checkpoint, in all processes that worked on it."""
+        return float(json.loads((checkpoint / SEAL).read_text(encoding="utf-8")).get("seconds", 0.0))
+
+    def seal(self, checkpoint: Path, losses: Sequence[float], seconds: float = 0.0) -> None:
+        """Note that all of a checkpoint is written, and what it took until then."""
+        seal = {"losses": list(losses), "seconds": seconds, "files": _digests(checkpoint)}
         (checkpoint / f"{SEAL}.part").write_text(json.dumps(seal), encoding="utf-8")
         (checkpoint / f"{SEAL}.part").replace(checkpoint / SEAL)
 

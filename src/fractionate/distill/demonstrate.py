@@ -7,7 +7,7 @@ A question has up to n independent chances: sample k+1 is only asked for where s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fractionate.datasets.base import Dataset
@@ -15,7 +15,7 @@ from fractionate.reasoning.decompose import decompose
 from fractionate.reasoning.program import Program, Sampler, Settings, Task
 from fractionate.reasoning.strategies.static import static
 from fractionate.rows import Row
-from fractionate.types import Answer, Decomposition, Problem, Score
+from fractionate.types import Answer, Decomposition, Problem, Score, Usage
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Demonstration:
     score: Score = field(default=Score(0.0, 0.0))
     solved: bool = False
     """Whether a solution was asked for at all: without one there is nothing to screen by."""
+    decomposer_usage: Usage | None = None
+    solver_usage: Usage | None = None
+    """What the chance took; None where an earlier version wrote it down without."""
 
     @property
     def correct(self) -> bool:
@@ -52,6 +55,8 @@ class Demonstration:
             "exact_match": self.score.exact_match,
             "f1": self.score.f1,
             "correct": self.correct,
+            "decomposer_usage": asdict(self.decomposer_usage) if self.decomposer_usage else None,
+            "solver_usage": asdict(self.solver_usage) if self.solver_usage else None,
         }
 
     @classmethod
@@ -69,6 +74,8 @@ class Demonstration:
                 prediction=tuple(values["prediction"]) if values["prediction"] is not None else None,
                 score=Score(values["exact_match"], values["f1"]),
                 solved=values["solved"],
+                decomposer_usage=_usage(values.get("decomposer_usage")),
+                solver_usage=_usage(values.get("solver_usage")),
             )
         except (KeyError, TypeError) as error:
             raise row.error(f"not a demonstration ({error}): run the demonstrate stage again") from None
@@ -81,8 +88,10 @@ def demonstrate(
     chances: list[Demonstration] = []
     for sample in range(samples if solver else 1):
         chance = replace(settings, sample=sample)
-        decomposition, _ = yield from decompose(problem, teacher, chance)
-        demonstration = Demonstration(problem.id, sample, decomposition)
+        decomposition, call = yield from decompose(problem, teacher, chance)
+        demonstration = Demonstration(
+            problem.id, sample, decomposition, decomposer_usage=call.usage, solver_usage=Usage()
+        )
         if solver:
             task = Task(problem, dataset.answer_form, solver, teacher, decomposition, chance)
             solution = yield from static(task)
@@ -93,11 +102,16 @@ def demonstrate(
                 prediction=prediction,
                 score=dataset.score(prediction, problem.answers),
                 solved=True,
+                solver_usage=sum((completion.usage for _, completion in solution.calls), Usage()),
             )
         chances.append(demonstration)
         if demonstration.correct:
             break
     return chances
+
+
+def _usage(fields: dict[str, Any] | None) -> Usage | None:
+    return Usage(**fields) if fields is not None else None
 
 
 def flatten(chances: Iterable[list[Demonstration]]) -> list[Demonstration]:

@@ -5,9 +5,12 @@ Students are trained on the short form that they are later asked in (reasoning/p
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from fractionate.answers.final import split_final
@@ -105,6 +108,19 @@ def build_examples(
         else:
             examples.append(_solver_example(recipe, problem, forms[problem.dataset], demonstration))
     return examples, left_out
+
+
+def nested_share(examples: Sequence[Example], share: Fraction, seed: int) -> list[Example]:
+    """Return a share of examples, rounded up, in their order; of one seed a larger share holds every smaller one.
+
+    Which ones are taken depends on the seed and the question's id alone, not on how many there are.
+    """
+
+    def place(at: int) -> bytes:
+        return hashlib.sha256(f"{seed} {examples[at].problem_id}".encode()).digest()
+
+    taken = sorted(range(len(examples)), key=place)[: math.ceil(share * len(examples))]
+    return [examples[at] for at in sorted(taken)]
 
 
 def _decomposer_example(problem: Problem, demonstration: Demonstration, with_context: bool) -> Example:

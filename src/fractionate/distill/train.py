@@ -20,7 +20,7 @@ from fractionate.distill.trainer import OnStep, Training, TrainingReport, micro_
 from fractionate.distill.training_data import IGNORED, TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.models.local.model import best_device, load_config, load_tokenizer
-from fractionate.models.local.weights import Weights, resolve, tensor_shapes
+from fractionate.models.local.weights import Weights, base_shapes, resolve
 from fractionate.types import Example
 
 
@@ -127,7 +127,7 @@ def _steps(rows: TrainingRows, settings: TrainConfig) -> int:
 
 
 def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig, trust: bool) -> int:
-    shapes = [shape for file in weights.folder().glob("*.safetensors") for shape in tensor_shapes(file).values()]
+    shapes = base_shapes(weights)
     total = sum(math.prod(shape) for shape in shapes)
     linear = [shape for shape in shapes if len(shape) == 2 and shape[0] < 8 * shape[1]]
     trained = total if settings.method == "full" else sum(settings.lora_rank * sum(shape) for shape in linear)

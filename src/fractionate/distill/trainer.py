@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import resource
 import sys
 import time
@@ -18,7 +19,7 @@ from fractionate.distill.checkpoints import Checkpoints
 from fractionate.distill.training_data import IGNORED, Collator, TrainingRows
 from fractionate.errors import FractionateError
 from fractionate.models.local.model import best_device, load_model, load_tokenizer, unload
-from fractionate.models.local.weights import Weights, quiet_transformers
+from fractionate.models.local.weights import Weights, base_shapes, quiet_transformers
 
 CHECKPOINT_STEPS = {"lora": 20, "full": 200}
 """Optimizer steps between checkpoints; a full one writes three times the weights, so it is rarer."""
@@ -37,7 +38,8 @@ class TrainingReport:
     """What was trained, on what, and what it took. `left_out` counts examples that were too long.
 
     `tokens` and `trained_tokens` (those that bear loss) are of one pass over the examples; losses are in nats a trained
-    token, of the first and the last step; `seconds` is wall time of this process's part, `peak_rss_mb` its peak memory.
+    token, of the first and the last step; `seconds` is wall time in all processes that worked on it, `peak_rss_mb` the
+    last one's peak memory. `parameters` counts the base's.
     """
 
     examples: int
@@ -54,6 +56,7 @@ class TrainingReport:
     data_digest: str
     seed: int
     settings: dict[str, Any]
+    parameters: int = 0
 
 
 class Training:
@@ -76,10 +79,11 @@ class Training:
         self.on_step = on_step
         self.losses: list[float] = []
         self.begun = False
+        self.started = time.perf_counter()
 
     def go_on(self, checkpoints: Checkpoints) -> tuple[TrainingReport, Any]:
         """Train from the last checkpoint that can be gone on from to the end; returns the report and the trainer."""
-        started = time.perf_counter()
+        self.started = time.perf_counter()
         unload()  # models that answered before would only take memory that training needs
         while True:
             checkpoint = checkpoints.last()
@@ -93,7 +97,12 @@ class Training:
                 checkpoints.set_aside(checkpoint)
         if not all(loss == loss and abs(loss) != float("inf") for loss in self.losses):
             raise FractionateError("training diverged (its loss is not a number): lower train.learning_rate")
-        return self._report(trainer, time.perf_counter() - started), trainer
+        return self._report(trainer), trainer
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of training so far, those of processes that were cut off included."""
+        return time.perf_counter() - self.started
 
     def _train(self, checkpoints: Checkpoints, checkpoint: Path | None) -> Any:
         from transformers import PrinterCallback, set_seed
@@ -101,6 +110,7 @@ class Training:
         from datasets import Dataset
 
         self.losses[:] = checkpoints.losses(checkpoint) if checkpoint else []
+        self.started -= checkpoints.seconds(checkpoint) if checkpoint else 0.0
         with quiet(), _clear_errors(checkpoints.folder):
             set_seed(self.seed)
             tokenizer = load_tokenizer(self.weights.folder(), self.trust)
@@ -121,7 +131,7 @@ class Training:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return trainer
 
-    def _report(self, trainer: Any, seconds: float) -> TrainingReport:
+    def _report(self, trainer: Any) -> TrainingReport:
         return TrainingReport(
             examples=len(self.rows.rows),
             left_out=self.rows.left_out,
@@ -130,13 +140,14 @@ class Training:
             steps=int(trainer.state.global_step),
             loss_first=self.losses[0] if self.losses else 0.0,
             loss_last=self.losses[-1] if self.losses else 0.0,
-            seconds=seconds,
+            seconds=self.seconds,
             peak_rss_mb=_peak_rss_mb(),
             base=self.weights.name,
             base_fingerprint=self.weights.fingerprint,
             data_digest=self.rows.digest,
             seed=self.seed,
             settings=self.settings.model_dump(),
+            parameters=sum(math.prod(shape) for shape in base_shapes(self.weights)),
         )
 
 
@@ -149,7 +160,7 @@ def _watch(training: Training, checkpoints: Checkpoints) -> Any:
             training.begun = True
 
         def on_save(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            checkpoints.seal(checkpoints.folder / f"checkpoint-{state.global_step}", training.losses)
+            checkpoints.seal(checkpoints.folder / f"checkpoint-{state.global_step}", training.losses, training.seconds)
 
     return Watch()
 

@@ -78,8 +78,8 @@ class RunFolder:
             pass  # a file system without locks, or a full disk
 
     def student(self, name: str) -> Path:
-        """Return the folder of a student."""
-        return self.students / name
+        """Return the folder of a student; that of D-R@1/4 is D-R~1~4."""
+        return self.students / name.replace("@", "~").replace("/", "~")
 
     def is_trained(self, name: str) -> bool:
         """Return whether a student's training has come to its end."""
@@ -87,7 +87,7 @@ class RunFolder:
 
     def leave_out(self, name: str, reason: str) -> None:
         """Note that a student could not be trained, and why: its cells are not measured. "" takes that back."""
-        note = self.students / f"{name}.left-out"
+        note = self._left_out(name)
         if reason:
             note.parent.mkdir(parents=True, exist_ok=True)
             write_text(reason + "\n", note)
@@ -96,7 +96,10 @@ class RunFolder:
 
     def is_left_out(self, name: str) -> bool:
         """Return whether a student could not be trained when training was last tried."""
-        return (self.students / f"{name}.left-out").is_file()
+        return self._left_out(name).is_file()
+
+    def _left_out(self, name: str) -> Path:
+        return self.students / f"{self.student(name).name}.left-out"
 
     def identify(self, base: Path, store: Path) -> str:
         """Return what the store knows this run by, given when the folder is first used and kept if it is moved.

@@ -81,5 +81,7 @@ class ModelPool:
         return OpenAIBatchModel(model, self._store, run=self._run, say=self._say)
 
     def _student_options(self, component: Component) -> ModelOptions:
-        options = self._config.models.options.get(component.name, self._config.options(component.model))
+        given = self._config.models.options
+        whole = component.name.partition("@")[0]  # a student of a learning curve is asked as the whole one is
+        options = given.get(component.name) or given.get(whole) or self._config.options(component.model)
         return options.model_copy(update={"style": options.style or "student"})

@@ -19,6 +19,7 @@ from fractionate.pipeline.looks import note_look, read_looks
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.run import config_digest
 from fractionate.pipeline.speed import read_speed
+from fractionate.pipeline.spending import add_spending, read_spending
 from fractionate.report.examples import pick_examples
 from fractionate.report.html import write_html
 from fractionate.report.markdown import write_markdown
@@ -46,6 +47,7 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         warnings=notes.warnings(),
         throughput=read_speed(folder),
         looks=read_looks(folder),
+        spent=read_spending(folder, config, cells),
     )
     note_look(folder, cells)
     return _write(folder, config, results, cells)
@@ -71,7 +73,14 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
     notes += [f"{folder.path.name}: {note}" for folder in runs for note in Notes(folder.notes).all()]
     warnings = [f"{folder.path.name}: {warning}" for folder in runs for warning in Notes(folder.notes).warnings()]
     results = build_results(
-        cells, config, notes, _about(config, out.path.name), values, warnings, throughput=read_speed(runs[0])
+        cells,
+        config,
+        notes,
+        _about(config, out.path.name),
+        values,
+        warnings,
+        throughput=read_speed(runs[0]),
+        spent=add_spending([read_spending(folder, config, measured[folder.path.name]) for folder in runs]),
     )
     out.create()
     return _write(out, config, results, cells)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fractionate.distill.demonstrate import Demonstration
-from fractionate.distill.examples import VARIANTS, build_examples
+from fractionate.distill.examples import VARIANTS, build_examples, nested_share
 from fractionate.errors import missing_extra
 from fractionate.files import write_text
 from fractionate.names import Student
@@ -28,8 +28,13 @@ def check_trainer() -> None:
 
 def train_students(run: Run, demonstrations: Sequence[Demonstration], screened: Sequence[Demonstration]) -> None:
     """Train every student of the run. One that there is no example for is left out, and said so."""
+    sizes: set[tuple[str, int]] = set()
     for student in run.names.students:
         examples, left_out = examples_for(run, student, demonstrations, screened)
+        if student.share < 1 and examples and (student.whole, len(examples)) in sizes:
+            _leave_out_of_curve(run, student, len(examples))
+            continue
+        sizes.add((student.whole, len(examples)))
         because = "".join(f"; {count} left out: {reason}" for reason, count in sorted(left_out.items()))
         if not examples:
             run.progress.stage(f"train {student.name}: left out, there is no example to learn from{because}")
@@ -40,8 +45,16 @@ def train_students(run: Run, demonstrations: Sequence[Demonstration], screened: 
         learnt, too_long = _train(run, student, examples)
         if too_long:
             because += f"; {too_long} left out: longer than train.max_length"
-        called = student.role if student.name == student.variant else f"{student.variant}, {student.role}"
+        called = student.role if student.whole == student.variant else f"{student.variant}, {student.role}"
         run.notes.add(f"Student {student.name} ({called}) learnt from {learnt} examples{because}.")
+
+
+def _leave_out_of_curve(run: Run, student: Student, examples: int) -> None:
+    """Leave out a share so small that it is no other amount: it would look like one more training on its own."""
+    reason = f"{student.share} of its demonstrations are {examples}, as many as another share of them is"
+    run.progress.stage(f"train {student.name}: left out, {reason}")
+    run.folder.leave_out(student.name, reason)
+    run.notes.add(f"Student {student.name} was not trained: {reason}.")
 
 
 def examples_for(
@@ -56,7 +69,7 @@ def examples_for(
     if student.max_examples and len(examples) > student.max_examples:
         left_out["over max_examples"] = len(examples) - student.max_examples
         examples = examples[: student.max_examples]
-    return examples, left_out
+    return nested_share(examples, student.share, student.seed), left_out
 
 
 def screens(student: Student) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from fractionate.errors import UsageError, missing_extra
 from fractionate.files import write_bytes
 from fractionate.planning.break_even import VOLUMES, Bill, Saving, pay_back, saved
 from fractionate.planning.coefficients import CoefficientSet
-from fractionate.planning.curve import LearningCurve
+from fractionate.planning.curve import LearningCurve, Prediction
 from fractionate.planning.fit import Fit
 from fractionate.planning.flops import TRAINING_PASSES
 from fractionate.planning.predict import best_teacher_loss
@@ -131,22 +132,45 @@ def fit(found: Fit, measured: Array, teacher_loss: Array | None) -> Figure:
 
 def learning_curve(curve: LearningCurve, unit: str = "demonstrations", confidence: float = 0.90) -> Figure:
     """Draw measured outcomes and what more would bring, with the intervals."""
-    figure, (axes,) = _figure(1)
-    largest = float(curve.amounts.max())
-    amounts = np.geomspace(float(curve.amounts.min()), 4 * largest, 60)
+    amounts = np.geomspace(float(curve.amounts.min()), 4 * float(curve.amounts.max()), 60)
     told = [curve.predict(float(amount), confidence) for amount in amounts]
-    bands = (
-        ("one more training", [one.low for one in told], [one.high for one in told]),
-        ("mean of trainings", [one.expected_low for one in told], [one.expected_high for one in told]),
-    )
-    for name, low, high in bands:
-        label = f"{name}, {confidence:.0%}"
-        axes.fill_between(amounts, low, high, color=_BLUE, alpha=0.18, linewidth=0, label=label)
-    axes.plot(amounts, [one.outcome for one in told], color=_BLUE)
-    axes.plot(curve.amounts, curve.outcomes, "o", color=_ORANGE, label="measured")
-    axes.axvline(largest, color=_GREY, linewidth=0.8)
-    axes.set_xscale("log")
-    _finish(axes, unit, "outcome")
+    measured = [(float(amount), float(outcome)) for amount, outcome in zip(curve.amounts, curve.outcomes, strict=True)]
+    return learning_curves([Drawn("", unit, measured, told, confidence)])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A curve to draw: measured (amount, outcome), and what it says of amounts from the least to beyond the largest."""
+
+    title: str
+    unit: str
+    measured: Sequence[tuple[float, float]]
+    told: Sequence[Prediction]
+    confidence: float = 0.90
+
+
+def learning_curves(curves: Sequence[Drawn]) -> Figure:
+    """Draw curves side by side."""
+    figure, panels = _figure(len(curves))
+    for axes, one in zip(panels, curves, strict=True):
+        amounts = [told.amount for told in one.told]
+        bands = (
+            ("one more training", [told.low for told in one.told], [told.high for told in one.told]),
+            (
+                "mean of trainings",
+                [told.expected_low for told in one.told],
+                [told.expected_high for told in one.told],
+            ),
+        )
+        for name, low, high in bands:
+            label = f"{name}, {one.confidence:.0%}"
+            axes.fill_between(amounts, low, high, color=_BLUE, alpha=0.18, linewidth=0, label=label)
+        axes.plot(amounts, [told.outcome for told in one.told], color=_BLUE)
+        axes.plot(*zip(*one.measured, strict=True), "o", color=_ORANGE, label="measured")
+        axes.axvline(max(amount for amount, _ in one.measured), color=_GREY, linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_title(one.title, fontsize=10)
+        _finish(axes, one.unit, "outcome")
     return figure
 
 

@@ -39,7 +39,9 @@ class Point:
     """Whether a student solves (hollow marks)."""
 
 
-class _Scale(NamedTuple):
+class Scale(NamedTuple):
+    """Where values lie on a drawing: `low` at `start` and `high` at `end`, evenly or by their logarithm."""
+
     low: float
     high: float
     start: float
@@ -47,6 +49,7 @@ class _Scale(NamedTuple):
     log: bool = False
 
     def at(self, value: float) -> float:
+        """Return the place of a value."""
         if self.log:
             share = (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         else:
@@ -75,19 +78,19 @@ def scatter(points: Sequence[Point], x_title: str, money: bool, width: int, heig
     return Markup("".join(parts))
 
 
-def _x_scale(costs: Sequence[float], width: int) -> _Scale:
+def _x_scale(costs: Sequence[float], width: int) -> Scale:
     start, end = MARGIN_LEFT, width - MARGIN_RIGHT
     least, most = min(costs), max(costs)
     if least > _NOTHING and most / least >= _LOG_RATIO:
-        return _Scale(least / 1.4, most * 1.4, start, end, log=True)
+        return Scale(least / 1.4, most * 1.4, start, end, log=True)
     reach = most if most > _NOTHING else 1.0
-    return _Scale(-reach * 0.03, reach * 1.08, start, end)
+    return Scale(-reach * 0.03, reach * 1.08, start, end)
 
 
-def _y_scale(points: Sequence[Point], height: int) -> _Scale:
+def _y_scale(points: Sequence[Point], height: int) -> Scale:
     low, high = min(point.low for point in points), max(point.high for point in points)
     room = max((high - low) * 0.06, 0.01)
-    return _Scale(max(0.0, low - room), min(1.0, high + room), height - MARGIN_BOTTOM, MARGIN_TOP)
+    return Scale(max(0.0, low - room), min(1.0, high + room), height - MARGIN_BOTTOM, MARGIN_TOP)
 
 
 def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
@@ -101,14 +104,14 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(index * step, 12) + 0.0 for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _log_ticks(scale: _Scale) -> list[float]:
+def _log_ticks(scale: Scale) -> list[float]:
     decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
     every = [factor * 10.0**decade for decade in decades for factor in (1, 2, 5)]
     inside = [value for value in every if scale.low <= value <= scale.high]
     return inside if len(inside) <= 7 else [value for value in inside if f"{value:e}".startswith("1")]
 
 
-def _grid(x: _Scale, y: _Scale, width: int, height: int, x_title: str, money: bool) -> list[str]:
+def _grid(x: Scale, y: Scale, width: int, height: int, x_title: str, money: bool) -> list[str]:
     right, bottom = width - MARGIN_RIGHT, height - MARGIN_BOTTOM
     parts = []
     for value in ticks(y.low, y.high):
@@ -133,7 +136,7 @@ def _amount(value: float, money: bool) -> str:
     return f"${text}" if money else text
 
 
-def _frontier(points: Sequence[Point], x: _Scale, y: _Scale) -> str:
+def _frontier(points: Sequence[Point], x: Scale, y: Scale) -> str:
     """Return the stepped line through the cells that no other cell beats in both outcome and cost."""
     best: list[Point] = []
     for point in sorted(points, key=lambda one: (one.x, -one.y)):
@@ -146,7 +149,7 @@ def _frontier(points: Sequence[Point], x: _Scale, y: _Scale) -> str:
     return f'<path class="frontier" d="{"".join(steps)}"/>'
 
 
-def _whisker(point: Point, x: _Scale, y: _Scale) -> str:
+def _whisker(point: Point, x: Scale, y: Scale) -> str:
     at = x.at(point.x)
     return (
         f'<line class="whisker {point.kind}" x1="{at:.1f}" x2="{at:.1f}" '
@@ -154,7 +157,7 @@ def _whisker(point: Point, x: _Scale, y: _Scale) -> str:
     )
 
 
-def _mark(point: Point, x: _Scale, y: _Scale) -> str:
+def _mark(point: Point, x: Scale, y: Scale) -> str:
     drawn = shape(point.strategy, x.at(point.x), y.at(point.y))
     filled = "hollow" if point.hollow else "solid"
     return f'<g class="mark {point.kind} {filled}"><title>{escape(point.label)}</title>{drawn}</g>'
@@ -194,7 +197,7 @@ def bar(low: float, value: float, high: float) -> Markup:
     )
 
 
-def _numbers(points: Sequence[Point], x: _Scale, y: _Scale, width: int, height: int) -> Iterable[str]:
+def _numbers(points: Sequence[Point], x: Scale, y: Scale, width: int, height: int) -> Iterable[str]:
     """Yield each mark's number where it hides least: eight places around the mark, the first free one wins."""
     marks = [(x.at(point.x), y.at(point.y)) for point in points]
     taken: list[tuple[float, float]] = []

@@ -7,7 +7,13 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from fractionate.analysis.contrasts import pair_up
-from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
+from fractionate.analysis.matrix import (
+    Matrix,
+    is_candidate_decomposer,
+    is_candidate_solver,
+    matrices,
+    of_whole_students,
+)
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.short_names import short_pair_names
 from fractionate.types import Attempt, Cell
@@ -23,7 +29,7 @@ def pick_examples(cells: Sequence[Cell], rule: Rule, limit: int = 6) -> list[dic
     the order of the test set. Each is {"test_set", "question", "context", "gold", "attempts": [{"pair",
     "subquestions", "output", "prediction", "value", "right"}]}.
     """
-    tests = matrices(cells)
+    tests = matrices(of_whole_students(cells))
     share = max(1, limit // max(len(tests), 1))
     return [example for matrix in tests for example in _of_test_set(matrix, rule, share)][:limit]
 

@@ -13,7 +13,13 @@ from fractionate.analysis.agreement import measure_agreement
 from fractionate.analysis.comparisons import compare
 from fractionate.analysis.contrasts import value_interval
 from fractionate.analysis.generalisation import measure_generalisation
-from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
+from fractionate.analysis.matrix import (
+    Matrix,
+    is_candidate_decomposer,
+    is_candidate_solver,
+    matrices,
+    of_whole_students,
+)
 from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.published import published_rows
@@ -22,6 +28,9 @@ from fractionate.analysis.rule import Rule
 from fractionate.analysis.verdict import decide
 from fractionate.config import Config
 from fractionate.files import write_text
+from fractionate.report.curves import learning_curves
+from fractionate.report.payback import break_even
+from fractionate.report.spent import Spent
 from fractionate.types import ROLES, Attempt, Cell, Component, Role, Throughput, Usage
 
 SCHEMA = 1
@@ -36,6 +45,7 @@ def build_results(
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
     looks: Mapping[str, tuple[int, ...]] | None = None,
+    spent: Spent | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
@@ -43,13 +53,16 @@ def build_results(
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
     and stand at the top of every report; `throughput` is that of local models by name;
-    `looks` is how many questions earlier verdicts rested on, by test set.
+    `looks` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
+    answers (None: not known).
     """
     pricing, rule = Pricing.of(config, throughput), Rule.of(config, looks)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
-    comparisons = compare(cells, rule)
+    judged = of_whole_students(cells)
+    comparisons = compare(judged, rule)
+    verdict = decide(judged, pricing, rule).as_dict()
     return {
         "schema": SCHEMA,
         "run": dict(run),
@@ -57,10 +70,12 @@ def build_results(
         "unread": [unread.as_dict() for matrix in tests for unread in unread_cells(matrix)],
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
-        "verdict": decide(cells, pricing, rule).as_dict(),
+        "verdict": verdict,
+        "break_even": break_even(spent, verdict["evidence"], pricing),
+        "curve": learning_curves(cells, spent, pricing),
         "runs": {named[key]: dict(values) for key, values in (pooled or {}).items()},
-        "generalisation": [one.as_dict() for one in measure_generalisation(cells, rule, comparisons)],
-        "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],
+        "generalisation": [one.as_dict() for one in measure_generalisation(judged, rule, comparisons)],
+        "agreement": [asdict(agreement) for agreement in measure_agreement(judged)],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
         "notes": [*notes, *_remarks(measured)],

@@ -21,7 +21,7 @@ def printable(text: str) -> str:
 
 
 def section_text(section: Section) -> str:
-    """Return one section as a terminal shows it."""
+    """Return a section as text, its drawings left out."""
     parts = [printable(section.title)]
     for block in section.body:
         if isinstance(block, Table):

@@ -382,6 +382,12 @@ def _shape_mismatch(adapter: Path, base: Path) -> str:
     return ""
 
 
+def base_shapes(weights: Weights) -> list[list[int]]:
+    """Return the shape of every tensor of a base, each once: their products add up to its parameters."""
+    files = sorted(weights.folder().glob("*.safetensors"))
+    return [shape for file in files for shape in tensor_shapes(file).values()]
+
+
 def tensor_shapes(file: Path) -> dict[str, list[int]]:
     """Return name → shape of a safetensors file from its header (https://github.com/huggingface/safetensors#format)."""
     try:

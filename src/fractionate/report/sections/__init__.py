@@ -14,9 +14,11 @@ from fractionate.report.facts import Facts
 from fractionate.report.section import Format, Lines, Section
 from fractionate.report.sections import (
     agreement,
+    break_even,
     cells,
     comparisons,
     controls,
+    curve,
     evidence,
     examples,
     generalisation,
@@ -40,6 +42,8 @@ _MEASURED: tuple[Builder, ...] = (
     unread.section,
     evidence.section,
     controls.section,
+    break_even.section,
+    curve.section,
     outcome.section,
     matrix.section,
     cells.section,

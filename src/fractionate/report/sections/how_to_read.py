@@ -12,7 +12,7 @@ _LINES = (
     "The lenient value is what the outputs may have meant, by their last number, name or choice where none is stated. "
     "What a trained part gains over its untrained base under this reading too is substance; the rest is form.",
     "Dollars are those of answering the test set, by role, at the prices listed; they leave out the teacher's "
-    "demonstrations and training. An unknown price gives an unknown cost, never zero.",
+    "demonstrations and training, which break-even counts. An unknown price gives an unknown cost, never zero.",
     "Dollars of a local model are its tokens at the throughput measured for its base model and the price of its "
     "machine per hour; the wall time of its batches is shown as a latency, per batch, and costs nothing.",
     "Comparisons are paired: both cells answered the same questions. p is the exact McNemar test for independent "

@@ -1,0 +1,186 @@
+"""Learning curves of a run: students of one kind by how much they learnt from, or by the size of their base.
+
+Each is measured on the same questions beside the same partner. What more would bring is extrapolated
+(planning/curve.py), and what it would cost is scaled from what the run took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from fractionate.analysis.contrasts import clusters_of
+from fractionate.analysis.matrix import Matrix, matrices
+from fractionate.analysis.pricing import Pricing
+from fractionate.errors import UsageError
+from fractionate.report.spent import CHANCES, DEMONSTRATIONS, SCREENING, Spent, Trained
+from fractionate.types import Attempt, Cell, Component
+
+Over = Literal["demonstrations", "parameters"]
+CONFIDENCE = 0.90
+FACTORS = (2.0, 4.0)
+"""Multiples of the demonstrations that are told."""
+ALIKE = 0.95
+"""Students of several sizes make a curve if none learnt from less than this share of what another did."""
+DRAWN = 12
+"""Amounts that the line of a curve is drawn through."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """One student's cell, the part that learnt, and what its training was."""
+
+    matrix: Matrix
+    cell: Cell
+    part: Component
+    training: Trained
+    amount: float
+
+    @property
+    def partner(self) -> Component:
+        return self.cell.solver if self.part.role == "decomposer" else self.cell.decomposer
+
+    @property
+    def place(self) -> Hashable:
+        """What students of one curve share."""
+        part = self.part
+        return self.matrix.label, self.cell.strategy, self.partner, part.role, part.variant, part.learnt_from
+
+
+def learning_curves(cells: Sequence[Cell], spent: Spent | None, pricing: Pricing) -> list[dict[str, Any]]:
+    """Return the `curve` of results.json: a curve over demonstrations or parameters wherever there are two amounts.
+
+    Outcomes are shares of 1; `beyond` has what more would bring, with the interval of one more training on the same
+    questions (`low`, `high`) and that of the mean over trainings and questions (`expected_low`, `expected_high`), and
+    `usd`, what it would cost once (null: a price is not known). A curve of one point says why in `refused`.
+    """
+    if spent is None:
+        return []
+    measured = [one for matrix in matrices(cells) for cell in matrix.cells for one in _measured(matrix, cell, spent)]
+    return [
+        *(_curve("demonstrations", group, FACTORS, spent, pricing) for group in _by_demonstrations(measured)),
+        *(_curve("parameters", group, (_next_size(group),), spent, pricing) for group in _by_size(measured)),
+    ]
+
+
+def _measured(matrix: Matrix, cell: Cell, spent: Spent) -> Iterator[_Measured]:
+    for part, partner in ((cell.decomposer, cell.solver), (cell.solver, cell.decomposer)):
+        if partner.is_student:
+            continue
+        trainings = [one for one in spent.trained.get(part.name, ()) if one.examples]
+        if part.trained_for == part.role and trainings and cell.attempts:
+            amount = sum(one.examples for one in trainings) / len(trainings)
+            yield _Measured(matrix, cell, part, trainings[0], amount)
+
+
+def _by_demonstrations(measured: Sequence[_Measured]) -> list[list[_Measured]]:
+    """Return students that differ in how much they learnt from: those of a curve, and of several max_examples."""
+    groups = _grouped((one, (one.place, one.part.model)) for one in measured)
+    return [group for group in groups if _amounts(group) > 1 or any(one.part.share < 1 for one in group)]
+
+
+def _by_size(measured: Sequence[_Measured]) -> list[list[_Measured]]:
+    """Return students that differ in the size of their base alone."""
+    sized = [one for one in measured if one.part.share == 1 and one.training.parameters]
+    groups = []
+    for group in _grouped((one, one.place) for one in sized):
+        most = max(one.amount for one in group)
+        alike = [
+            _Measured(one.matrix, one.cell, one.part, one.training, float(one.training.parameters))
+            for one in group
+            if one.amount >= ALIKE * most
+        ]
+        groups += [alike] if _amounts(alike) > 1 else []
+    return groups
+
+
+def _grouped(keyed: Iterator[tuple[_Measured, Hashable]]) -> list[list[_Measured]]:
+    groups: dict[Hashable, list[_Measured]] = {}
+    for one, key in keyed:
+        groups.setdefault(key, []).append(one)
+    return [sorted(group, key=lambda one: (one.amount, one.part.name)) for group in groups.values()]
+
+
+def _amounts(group: Sequence[_Measured]) -> int:
+    return len({one.amount for one in group})
+
+
+def _next_size(group: Sequence[_Measured]) -> float:
+    """Return how many times the largest size the next one is: the step between the two largest ones again."""
+    *_, before, largest = sorted({one.amount for one in group})
+    return largest / before
+
+
+def _curve(
+    over: Over, group: Sequence[_Measured], factors: Sequence[float], spent: Spent, pricing: Pricing
+) -> dict[str, Any]:
+    import numpy as np
+
+    from fractionate.planning.curve import learning_curve
+
+    last = group[-1]
+    curve: dict[str, Any] = {
+        "over": over,
+        "test_set": last.matrix.label,
+        "strategy": last.cell.strategy,
+        "student": last.part.variant,
+        "role": last.part.role,
+        "partner": last.partner.name,
+        "base": last.part.model if over == "demonstrations" else "",
+        "metric": last.cell.metric,
+        "points": [],
+        "confidence": CONFIDENCE,
+        "beyond": [],
+        "line": [],
+        "refused": "",
+    }
+    asked = _shared(group)
+    outcomes = [[float(getattr(row[key].score, last.cell.metric)) for key in asked] for row in map(_by_id, group)]
+    curve["points"] = [
+        {
+            "cell": one.matrix.name(one.cell),
+            "name": one.part.name,
+            "amount": one.amount,
+            "value": sum(values) / len(values) if values else None,
+            "n": len(values),
+        }
+        for one, values in zip(group, outcomes, strict=True)
+    ]
+    try:
+        groups = clusters_of([_by_id(last)[key] for key in asked])
+        fitted = learning_curve([one.amount for one in group], outcomes, groups)
+    except UsageError as error:
+        return {**curve, "refused": str(error)}
+    for factor, told in zip(factors, fitted.beyond(factors, CONFIDENCE), strict=True):
+        curve["beyond"].append({"factor": factor, **asdict(told), "usd": _usd(over, last, factor, spent, pricing)})
+    drawn = np.geomspace(group[0].amount, last.amount * max(factors), DRAWN)
+    curve["line"] = [asdict(fitted.predict(float(amount), CONFIDENCE)) for amount in drawn]
+    return curve
+
+
+def _by_id(one: _Measured) -> Mapping[str, Attempt]:
+    return {attempt.problem.id: attempt for attempt in one.cell.attempts}
+
+
+def _shared(group: Sequence[_Measured]) -> list[str]:
+    """Return the questions that every student of a curve answered, in the order of the first."""
+    others = [_by_id(one).keys() for one in group[1:]]
+    return [key for key in _by_id(group[0]) if all(key in other for other in others)]
+
+
+def _usd(over: Over, last: _Measured, factor: float, spent: Spent, pricing: Pricing) -> float | None:
+    """Return what going on to so many times the largest amount would cost once, None where a price is not known.
+
+    Training is taken to last in proportion to the demonstrations, and to the parameters. More demonstrations cost what
+    the run's did, screening and further chances included, for as many as are new.
+    """
+    hours = last.training.hours
+    training = None if hours is None else pricing.by_hours(last.part.model, hours * factor)
+    if training is None or over == "parameters":
+        return training
+    bill = spent.priced(pricing)
+    asked = [bill[item] for item in (DEMONSTRATIONS, SCREENING, CHANCES) if item in bill]
+    if not asked or any(isinstance(amount, str) for amount in asked):
+        return None
+    return training + (factor - 1) * sum(amount for amount in asked if isinstance(amount, float))

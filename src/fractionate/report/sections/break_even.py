@@ -1,0 +1,98 @@
+"""Break-even: the one-off bill, after how many questions each proven pair has paid it back, and what it saves."""
+
+from __future__ import annotations
+
+from fractionate.report.amounts import PER, UNKNOWN, count, dollars, dollars_between
+from fractionate.report.facts import Facts, Record
+from fractionate.report.section import PAGES, Column, Entry, Lines, Row, Section, Table
+
+_LEAD = (
+    "The bill is paid once and is the whole run's: what did not pass had to be trained and measured too. A pair is "
+    "proven where it is no worse within the margin and cheaper; intervals are those of its saving, at the verdict's "
+    "confidence. Less than nothing saved means that the bill is not paid back by then."
+)
+
+
+def section(facts: Facts) -> Section | None:
+    """Return the bill, and a row per proven pair; nothing where nothing was distilled."""
+    found = facts.results.get("break_even")
+    if not found:
+        return None
+    if not found["pairs"]:
+        return Section("break-even", "Break-even", (_bill(found), Lines((_none_proven(found),))), _LEAD, PAGES)
+    body = [_bill(found), _pairs(facts, found)]
+    body += [_saved(facts, found)] if found["usd"] is not None else []
+    return Section("break-even", "Break-even", tuple(body), _LEAD, PAGES)
+
+
+def _bill(found: Record) -> Table:
+    hours = found["training_hours"]
+    details = {"training": f"{hours:,.2f} hours" if hours else ""}
+    rows = [
+        {
+            "item": Entry(row["item"], details.get(row["item"], "")),
+            "usd": Entry(dollars(row["usd"])),
+            "unknown": row["unknown"],
+        }
+        for row in found["bill"]
+    ]
+    rows.append({"item": "all", "usd": Entry(dollars(found["usd"]), strong=True), "unknown": ""})
+    why = (Column("unknown", "why it is unknown"),) if any(row["unknown"] for row in found["bill"]) else ()
+    return Table((Column("item", "paid once", "head"), Column("usd", "$", "number"), *why), tuple(rows), "The bill")
+
+
+def _pairs(facts: Facts, found: Record) -> Table:
+    columns = (
+        facts.test_set_column,
+        Column("pair", "proven pair", "head"),
+        Column("saving", f"$ saved per {PER:,} questions", "number", short=f"$ per {PER:,}"),
+        Column("questions", "paid back after", "number"),
+    )
+    return Table(columns, tuple(_row(facts, pair, found["usd"]) for pair in found["pairs"]), "Paid back", look="cards")
+
+
+def _row(facts: Facts, pair: Record, bill: float | None) -> Row:
+    return {
+        "test_set": pair["dataset"],
+        "pair": Entry(f"{pair['strategy']}, {facts.pair(pair)}", hint=pair["a"]),
+        "saving": Entry(dollars(pair["saving_per_1000"]), dollars_between(pair["saving_low"], pair["saving_high"])),
+        "questions": _questions(pair) if bill is not None else Entry(UNKNOWN, "the bill is unknown"),
+    }
+
+
+def _saved(facts: Facts, found: Record) -> Table:
+    columns = (
+        facts.test_set_column,
+        Column("pair", "proven pair", "head"),
+        Column("questions", "after questions", "number"),
+        Column("usd", "$ saved", "number"),
+    )
+    rows = [
+        {
+            "test_set": pair["dataset"],
+            "pair": f"{pair['strategy']}, {facts.pair(pair)}",
+            "questions": count(each["questions"]),
+            "usd": Entry(dollars(each["usd"]), dollars_between(each["low"], each["high"])),
+        }
+        for pair in found["pairs"]
+        for each in pair["saved"]
+    ]
+    return Table(columns, tuple(rows), "Saved, less the bill")
+
+
+def _questions(pair: Record) -> Entry:
+    """Return when a pair has paid back, and the interval: "never" where its saving may be none."""
+    if pair["questions"] is None:
+        return Entry("never")
+    low, high = pair["questions_low"], pair["questions_high"]
+    most = "never" if high is None else count(high)
+    return Entry(f"{count(pair['questions'])} questions", f"{count(low)} to {most}" if low != high else "")
+
+
+def _none_proven(found: Record) -> str:
+    return (
+        f"Of {found['configurations']} distilled configurations none is proven to be no worse and cheaper, so none is "
+        "known to pay back."
+        if found["configurations"] > 1
+        else "The distilled configuration is not proven to be no worse and cheaper, so it is not known to pay back."
+    )
