@@ -1,4 +1,4 @@
-"""Data references: `NAME[:PATH][#SPLIT][?KIND,…][@START-END[/STEP]]`, and the table of data sets that NAME is looked up in."""
+"""Data references, `NAME[:PATH][#SPLIT][?KIND,…][@START-END[/STEP]]`, and the table that NAME is looked up in."""
 
 from __future__ import annotations
 

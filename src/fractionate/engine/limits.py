@@ -6,9 +6,9 @@ finds out how much its server takes.
 
 Concurrency adapts as TCP does (additive increase, multiplicative decrease, slow start; Chiu and Jain 1989): it doubles
 every round trip until the server first complains, falls to half of what the server was really serving, doubles up to
-that and then creeps up by one, more slowly each time the server refuses that one more. Where the server
-takes the one more, two are tried, then four, until it doubles again. The requests- and tokens-per-minute limits are token
-buckets whose burst is part of the minute's allowance, so that no window of 60 s ever sees more than the limit.
+that and then creeps up by one, more slowly each time the server refuses that one more. Where the server takes the one
+more, two are tried, then four, until it doubles again. The requests- and tokens-per-minute limits are token buckets
+whose burst is part of the minute's allowance, so that no window of 60 s ever sees more than the limit.
 """
 
 from __future__ import annotations
