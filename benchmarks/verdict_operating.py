@@ -1,6 +1,7 @@
-"""How often the whole rule of docs/verdict.md recommends what it should not, and how often what it should, by simulation.
+"""How often the whole rule of docs/verdict.md recommends what it should not, and what it should, by simulation.
 
-    python benchmarks/verdict_operating.py [--repeats 300] [--seed 0] [--only NAME] [--jobs 1] [--json FILE] [--markdown]
+    python benchmarks/verdict_operating.py [--repeats 300] [--seed 0] [--only NAME] [--jobs 1] [--json FILE]
+                                           [--markdown] [--confidence 0.95]
 
 Every repeat makes the cells of a run with a known truth (attempts, prices, calibrated speeds) and has them judged by
 `fractionate.analysis.verdict` as a real run is: intervals, controls, costs, candidates, looks. The nominal rate of false

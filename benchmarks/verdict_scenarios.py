@@ -63,9 +63,11 @@ SCENARIOS = [
     ),
     _case(
         "3 seeds, cost",
-        "20 points better, as dear, its tokens ± 10 % by seed",
-        Candidate(0.8, price=1.0, part="both", token_spread=0.1),
+        "30 points better, as dear, its tokens ± 10 % by seed",
+        Candidate(0.9, price=1.0, part="both", token_spread=0.1),
+        n=100,
         seeds=3,
+        steady=True,
     ),
     _case(
         "3 seeds, value",
