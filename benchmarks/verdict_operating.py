@@ -4,10 +4,10 @@
                                            [--markdown] [--confidence 0.95]
 
 Every repeat makes the cells of a run with a known truth (attempts, prices, calibrated speeds) and has them judged by
-`fractionate.analysis.verdict` as a real run is: intervals, controls, costs, candidates, looks. The nominal rate of false
-recommendations is .025 for each case; in brackets is the 95 % interval (Wilson) of the simulated rate. A case draws its
-numbers from the seed and its name, so it comes out the same alone and among others. The default takes some 8 minutes on
-one core; the table of docs/verdict-operating.md says with how many repeats it was made.
+`fractionate.analysis.verdict` as a real run is: intervals, controls, costs, candidates, looks. The nominal rate of
+false recommendations is .025 for each case; in brackets is the 95 % interval (Wilson) of the simulated rate. A case
+draws its numbers from the seed and its name, so it comes out the same alone and among others. The default takes some 8
+minutes on one core; the tables of docs/verdict-operating.md say with how many repeats they were made.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cases that `verdict_operating.py` judges: what is true in each, and what counts as a false recommendation.
 
 Each case of an error is on the border of what the rule must not recommend, with everything else clearly passing: there
-false recommendations are most frequent. Where several true states lie on a border (more or less agreement between cells,
-other numbers of questions), pilot runs with other seeds chose the worst.
+false recommendations are most frequent. Several true states lie on a border (more or less agreement between cells,
+losses alone, other numbers of questions); those that looked worst in pilot runs with other seeds stand here.
 """
 
 from __future__ import annotations
