@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-testbeds clean
+.PHONY: setup demo test lint docs mutation bench-client bench-testbeds bench-verdict clean
 
 setup: $(STAMP)
 
@@ -43,6 +43,9 @@ bench-client: setup
 
 bench-testbeds: setup
 	$(BIN)/python benchmarks/testbeds.py
+
+bench-verdict: setup
+	$(BIN)/python benchmarks/verdict_operating.py
 
 clean:
 	rm -rf $(VENV) runs fractionate-demo

@@ -1,8 +1,9 @@
 """Made runs with a known truth: every cell that the verdict's rule looks at, as a run would have measured it.
 
-For `verdict_operating.py`. A `World` states what is true; `cells_of` draws one run of it, `pooled_cells` several seeds
-of it as one. Outcomes are drawn by a normal latent variable: a question's difficulty, shared by all cells, and chance of
-a cell's own, both correlated within passages. So every cell's true value is exactly the one that is stated.
+For `verdict_operating.py`. A `World` states what is true, `run_of` draws one run of it (several seeds pooled, where it
+has them) and `pricing_of` its prices. Outcomes are drawn by a normal latent variable: a question's difficulty, shared
+by all cells, and chance of a cell's own, both correlated within passages. So every cell's true value is exactly the one
+that is stated.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ class World:
     """What is true of a run. Values are shares of 1, `margin` is in points; `single` and `cot` are the single stages'.
 
     `alike` is the latent correlation of two cells; with 1 a candidate loses answers beside the pair and gains none, or
-    the other way round. `kin` is the share of what is left that candidates have in common. `f1` names the shape of F1 differences ("" for right and
-    wrong). `rounds` calibration rounds price every model by its measured speed (a student takes `price` of the
-    teacher's time); 0: prices are known.
+    the other way round. `kin` is the share of what is left that candidates have in common. `f1` names the shape of F1
+    differences ("" for right and wrong). `rounds` calibration rounds price every model by its measured speed (a student
+    takes `price` of the teacher's time); 0: prices are known.
     """
 
     n: int = 200
@@ -149,7 +150,7 @@ def pricing_of(world: World, random: Random) -> Pricing:
     return Pricing({name: PriceConfig(per_hour=1.0) for name in shares}, throughput=throughput)
 
 
-# --- the cells of one run -----------------------------------------------------------------------------------------------
+# --- the cells of one run ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

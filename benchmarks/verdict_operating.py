@@ -1,12 +1,13 @@
-"""How often the whole rule of docs/verdict.md recommends what it should not, and how often what it should, by simulation.
+"""How often the whole rule of docs/verdict.md recommends what it should not, and what it should, by simulation.
 
-    python benchmarks/verdict_operating.py [--repeats 300] [--seed 0] [--only NAME] [--jobs 1] [--json FILE] [--markdown]
+    python benchmarks/verdict_operating.py [--repeats 300] [--seed 0] [--only NAME] [--jobs 1] [--json FILE]
+                                           [--markdown] [--confidence 0.95]
 
 Every repeat makes the cells of a run with a known truth (attempts, prices, calibrated speeds) and has them judged by
-`fractionate.analysis.verdict` as a real run is: intervals, controls, costs, candidates, looks. The nominal rate of false
-recommendations is .025 for each case; in brackets is the 95 % interval (Wilson) of the simulated rate. A case draws its
-numbers from the seed and its name, so it comes out the same alone and among others. The default takes some 8 minutes on
-one core; the table of docs/verdict-operating.md says with how many repeats it was made.
+`fractionate.analysis.verdict` as a real run is: intervals, controls, costs, candidates, looks. The nominal rate of
+false recommendations is .025 for each case; in brackets is the 95 % interval (Wilson) of the simulated rate. A case
+draws its numbers from the seed and its name, so it comes out the same alone and among others. The default takes some 8
+minutes on one core; the tables of docs/verdict-operating.md say with how many repeats they were made.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The cases that `verdict_operating.py` judges: what is true in each, and what counts as a false recommendation.
 
 Each case of an error is on the border of what the rule must not recommend, with everything else clearly passing: there
-false recommendations are most frequent. Where several true states lie on a border (more or less agreement between cells,
-other numbers of questions), pilot runs with other seeds chose the worst.
+false recommendations are most frequent. Several true states lie on a border (more or less agreement between cells,
+losses alone, other numbers of questions); those that looked worst in pilot runs with other seeds stand here.
 """
 
 from __future__ import annotations
@@ -63,9 +63,11 @@ SCENARIOS = [
     ),
     _case(
         "3 seeds, cost",
-        "20 points better, as dear, its tokens ± 10 % by seed",
-        Candidate(0.8, price=1.0, part="both", token_spread=0.1),
+        "30 points better, as dear, its tokens ± 10 % by seed",
+        Candidate(0.9, price=1.0, part="both", token_spread=0.1),
+        n=100,
         seeds=3,
+        steady=True,
     ),
     _case(
         "3 seeds, value",

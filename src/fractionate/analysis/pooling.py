@@ -1,7 +1,7 @@
 """Several runs of one protocol (other seeds, other training draws) as one: a question counts with its mean over them.
 
-Each attempt keeps its scores and usage run by run: intervals and tests over pooled cells take runs and questions as two sources
-of chance (`statistics/seeds.py`), and with two or three runs they are honestly wide.
+Each attempt keeps its scores and usage run by run: intervals and tests over pooled cells take runs and questions as two
+sources of chance (`statistics/seeds.py`, `statistics/dollars.py`), and with two or three runs they are honestly wide.
 """
 
 from __future__ import annotations

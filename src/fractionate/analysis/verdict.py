@@ -32,6 +32,8 @@ from fractionate.types import Cell
 
 VERSION = 2
 """Of the rule in docs/verdict.md, which gives its date and the reasons for each change."""
+_WAYS = 2
+"""Ways to show that decomposing helps: by the undistilled pair, or by the configuration itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
     if reference is None or not reference.attempts:
         return Judgement(matrix.label, "undecided", obstacle=_missing_reference(matrix, reference, rule))
     level = rule.confidence_at(matrix.label, len(reference.attempts))
-    benefit = decomposing_controls(matrix, reference, reference.solver, rule, level)
+    benefit = decomposing_controls(matrix, reference, reference.solver, rule, bonferroni_confidence(level, _WAYS))
     candidates = [(part, cell) for cell in matrix.cells if cell.attempts and (part := _part(cell, reference))]
     levels = _levels(level, reference, [cell for _, cell in candidates])
     findings = tuple(
@@ -187,15 +189,17 @@ def _decomposing(
 ) -> list[Control]:
     """Return the controls that decomposing helps: shown by the undistilled pair, or else by the configuration itself.
 
-    The configuration has to beat the same single-stage cells, and those of its own solver where it has another. A
-    single-stage student too: to be no worse than a pair that answering in one stage beats by far recommends nothing.
+    Each of these two ways has half of the error. The configuration has to beat the same single-stage cells, and those
+    of its own solver where it has another. A single-stage student too: to be no worse than a pair that answering in one
+    stage beats by far recommends nothing.
     """
     if joint([control.passed for control in benefit]) == "yes":
         return list(benefit)
-    own = decomposing_controls(matrix, cell, reference.solver, rule, level)
+    each = bonferroni_confidence(level, _WAYS)
+    own = decomposing_controls(matrix, cell, reference.solver, rule, each)
     if cell.solver != reference.solver and cell.stages != "single":
         measured = matrix.single_stage(cell.solver)
-        own += decomposing_controls(matrix, cell, cell.solver, rule, level) if measured else []
+        own += decomposing_controls(matrix, cell, cell.solver, rule, each) if measured else []
     return own if joint([control.passed for control in own]) == "yes" else list(benefit)
 
 

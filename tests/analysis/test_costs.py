@@ -1,0 +1,100 @@
+"""Costs and net value where something beside the question is chance: the seed of a run, a loss that was never seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from measured import PRICES, cell_of, config_of
+from scipy import stats
+
+from fractionate.analysis.contrasts import contrast
+from fractionate.analysis.costs import compare_costs, net_benefit
+from fractionate.analysis.matrix import Matrix
+from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.statistics import Metered, metered_difference, tango
+from fractionate.types import Usage
+
+N = 200
+RIGHT = [1.0] * 120 + [0.0] * 80
+DEAR = {**PRICES, "local:org/Tiny-1B": {"input_per_million": 0.15, "output_per_million": 0.60}}
+
+
+def written(cell, tokens):
+    """Return a cell whose decomposer wrote exactly so many tokens for every question, its solver none."""
+    usage = Usage(1, 0, 0, tokens)
+    return replace(
+        cell,
+        attempts=tuple(replace(one, decomposer_usage=usage, solver_usage=Usage()) for one in cell.attempts),
+    )
+
+
+def pooled(*tokens, right=RIGHT):
+    """Return the teacher's pair and a student's, pooled over runs in which the student wrote so many tokens."""
+    runs = {
+        f"seed {seed}": [written(cell_of(right), 60), written(cell_of(right, decomposer="D-R"), count)]
+        for seed, count in enumerate(tokens)
+    }
+    reference, student = pool_cells(runs)[0]
+    return student, reference
+
+
+def test_what_seeds_leave_open_about_a_cost_is_students_interval_of_the_runs():
+    tokens = np.array([50.0, 58.0, 66.0])
+    student, reference = pooled(*tokens.astype(int))
+    cost = compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95)
+    low, high = stats.t.interval(0.95, 2, np.mean(tokens - 60), stats.sem(tokens))
+    assert (cost.ci_low, cost.ci_high) == pytest.approx((low * 0.6e-6, high * 0.6e-6), abs=1e-11)
+    assert cost.cheaper == "undecided"
+
+
+def test_a_student_that_every_seed_makes_cheaper_is_cheaper():
+    student, reference = pooled(29, 30, 31)
+    assert compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95).cheaper == "yes"
+
+
+def test_one_pooled_run_is_no_sample_of_seeds():
+    student, reference = pooled(30)
+    cost = compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95)
+    assert (cost.cheaper, cost.ci_low) == ("yes", pytest.approx(-30 * 0.6e-6))
+
+
+def test_amounts_by_seed_must_be_of_the_same_seeds():
+    a, b = (Metered([1.0, 2.0], 1.0, None, [1.5] * seeds) for seeds in (2, 3))
+    with pytest.raises(ValueError, match="same seeds"):
+        metered_difference([a], [b])
+
+
+def test_a_loss_that_was_not_seen_still_counts_at_the_value_of_a_right_answer():
+    """At 2 cents an answer, 1 in 667 lost outweighs $0.00003 saved: 200 questions without a loss cannot exclude it."""
+    reference, student = written(cell_of(RIGHT), 60), written(cell_of(RIGHT, decomposer="D-R"), 10)
+    matrix, pricing = Matrix("atlas", (reference, student)), Pricing(config_of(prices=DEAR).prices)
+    outcome, cost = contrast(matrix, student, reference, 0.95), compare_costs(student, reference, pricing, 0.95)
+    saved = 50 * 0.6e-6
+    assert net_benefit(outcome, cost, 0.02) == ("undecided", pytest.approx(saved))
+    enough = saved / -tango(0, 0, N).low
+    assert net_benefit(outcome, cost, enough * 0.99)[0] == "yes"
+    assert net_benefit(outcome, cost, enough * 1.01)[0] == "undecided"
+    assert net_benefit(outcome, cost, None) == ("unknown", None)
+
+
+def test_a_pair_that_loses_more_than_it_saves_is_shown_to():
+    reference, student = written(cell_of(RIGHT), 60), written(cell_of([0.0] * N, decomposer="D-R"), 10)
+    matrix, pricing = Matrix("atlas", (reference, student)), Pricing(config_of(prices=DEAR).prices)
+    outcome, cost = contrast(matrix, student, reference, 0.95), compare_costs(student, reference, pricing, 0.95)
+    assert net_benefit(outcome, cost, 0.02)[0] == "no"
+
+
+def test_a_cell_of_fewer_runs_does_not_hide_what_the_other_ones_runs_leave_open():
+    student, reference = pooled(30, 30, 30)
+    better = [[1.0] * (120 + 20 * seed) + [0.0] * (80 - 20 * seed) for seed in range(3)]
+    runs = {f"seed {seed}": [cell_of(right, decomposer="D-R")] for seed, right in enumerate(better)}
+    ((varied,), _) = pool_cells(runs)
+    once = pool_cells({"seed 0": [cell_of(RIGHT)]})[0][0]
+    for other in (once, cell_of(RIGHT)):
+        found = contrast(Matrix("atlas", (varied, other)), varied, other, 0.95)
+        same = contrast(Matrix("atlas", (varied, reference)), varied, reference, 0.95)
+        assert (found.seeds, found.ci_low, found.ci_high) == (3, same.ci_low, same.ci_high)
+    assert student.attempts[0].usage_by_run == ((Usage(1, 0, 0, 30), Usage()),) * 3
