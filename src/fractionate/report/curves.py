@@ -91,6 +91,7 @@ def _by_size(measured: Sequence[_Measured]) -> list[list[_Measured]]:
             for one in group
             if one.amount >= ALIKE * most
         ]
+        alike.sort(key=lambda one: (one.amount, one.part.name))
         groups += [alike] if _amounts(alike) > 1 else []
     return groups
 
