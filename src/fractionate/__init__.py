@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": "Report Run Scores Standing System compare compare_systems read_cells read_report read_system score to_pandas",
+    "api": "Report Run Scores Standing System compare compare_systems read_cells read_report read_system score "
+    "to_pandas",
     "config": "Config load_config parse_config",
     "datasets": "load",
     "datasets.base": "Dataset Scorer",

@@ -205,7 +205,7 @@ def read_system(
     task: str = "",
     repeats: bool = False,
 ) -> System:
-    """Read one log as `fractionate compare` does: a run's cell, rows, or what inspect_ai or lm-evaluation-harness wrote.
+    """Read one log as `fractionate compare` does: a run's cell, rows, or what inspect_ai or lm-eval wrote.
 
     `log` is `[NAME=]PATH[:CELL]`; see `fractionate compare --help` for what the options choose. Raises UsageError where
     the log cannot be read, or leaves a choice that was not made.

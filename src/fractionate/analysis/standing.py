@@ -1,8 +1,9 @@
 """Several systems over the questions that all of them answered: who is better, who is tied, who costs what.
 
 Every pair gets a paired difference with its interval and test, as cells of a run do. Over several pairs the p-values
-are Holm's, and "not worse by a margin" is tested one-sided at (1 − confidence) / 2, Holm's again over all such claims.
-Two systems that are not told apart are tied: that is no proof that they are alike; only the margin can show this.
+are Holm's, and "not worse by a margin" is tested one-sided at (1 − confidence) / 2, Holm's again over all pairs: of two
+systems at most one can be worse by the margin, so that a pair counts once. Two systems that are not told apart are
+tied: that is no proof that they are alike; only the margin can show this.
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ def _pairs(
     found = [paired_difference(rows[a.name], rows[b.name], confidence, groups) for a, b in chosen]
     adjusted = holm([one.p_value for one in found])
     apart = [[x - y for x, y in zip(rows[a.name], rows[b.name], strict=True)] for a, b in chosen]
-    claims = holm([p for gaps in apart for p in _not_worse_p(gaps, margin, groups)]) if margin else []
+    one_sided = [p for gaps in apart for p in _not_worse_p(gaps, margin, groups)] if margin else []
+    claims = holm(one_sided, most_true=len(chosen))
     pairs = []
     for place, ((a, b), one) in enumerate(zip(chosen, found, strict=True)):
         different = adjusted[place] < 1 - confidence

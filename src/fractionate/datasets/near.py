@@ -24,7 +24,7 @@ _WORD = re.compile(r"\w+(?:[.,]\w+)*|[^\w\s.,:;!?\"'()]")
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """What a test set shares with training, each from a test problem's id to that of the first training problem it meets.
+    """What a test set shares with training: from a test problem's id to that of the first training problem it meets.
 
     `near` are questions that nearly repeat a training question, on a passage that is (nearly) the same or where one has
     none; `passages` stand on a training passage, `near_passages` on one that is nearly the same.

@@ -51,7 +51,10 @@ def _parts(text: str) -> tuple[str, Path, str]:
 
 
 def _tails(paths: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of paths that tell them apart."""
+    """Return the shortest ends of paths that tell them apart, without what kind of file it is where that is enough."""
+    bare = [path.with_suffix("") if path.is_file() else path for path in paths]
+    if len(set(bare)) == len(set(paths)):
+        paths = bare
     for length in range(1, max(len(path.parts) for path in paths)):
         tails = ["/".join(path.parts[-length:]) for path in paths]
         if len(set(tails)) == len(set(paths)):

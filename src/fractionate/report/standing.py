@@ -112,24 +112,28 @@ def _reading(standing: Standing) -> Iterator[str]:
 
 def _shown(standing: Standing) -> Iterator[str]:
     if standing.margin:
-        yield from _margin(standing)
+        yield from (_not_worse(pair, standing.margin) for pair in standing.pairs)
     for group in standing.ties:
         if len(group) > 1:
             yield f"Not told apart: {', '.join(group)}. That does not show that they are alike."
-    yield from (_better(pair) for pair in standing.pairs if pair.different)
+    for one in standing.systems:
+        worse = [found for pair in standing.pairs if (found := _beaten_by(one.name, pair))]
+        if worse:
+            yield f"{one.name} is better than {', '.join(worse)}."
 
 
-def _better(pair: Pair) -> str:
+def _beaten_by(name: str, pair: Pair) -> str:
+    """Return whom a system is shown to be better than, in a pair."""
     first, second = (pair.a, pair.b) if pair.difference > 0 else (pair.b, pair.a)
-    return f"{first} is better than {second} by {points(abs(pair.difference))} points (p = {p_value(pair.p_adjusted)})."
+    return second if pair.different and first == name else ""
 
 
-def _margin(standing: Standing) -> Iterator[str]:
-    said = f"{standing.margin * 100:g} points"
-    for pair in standing.pairs:
-        for one, other, shown, p in (
-            (pair.a, pair.b, pair.a_not_worse, pair.a_not_worse_p),
-            (pair.b, pair.a, pair.b_not_worse, pair.b_not_worse_p),
-        ):
-            verb = "is" if shown else "is not shown to be"
-            yield f"{one} {verb} less than {said} worse than {other} (one-sided p = {p_value(p or 0.0)})."
+def _not_worse(pair: Pair, margin: float) -> str:
+    """Return whether the one that did no better is shown to lose less than the margin by it."""
+    first = pair.difference <= 0
+    one, other = (pair.a, pair.b) if first else (pair.b, pair.a)
+    shown, p = (pair.a_not_worse, pair.a_not_worse_p) if first else (pair.b_not_worse, pair.b_not_worse_p)
+    verb = "is" if shown else "is not shown to be"
+    text = p_value(p or 0.0)
+    sign = "" if text.startswith("<") else "= "
+    return f"{one} {verb} less than {margin * 100:g} points worse than {other} (one-sided p {sign}{text})."

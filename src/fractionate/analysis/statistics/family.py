@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 _DRAWS = 2**15
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], most_true: int | None = None) -> list[float]:
     """Return Holm's adjusted p-values, in the order given: the family-wise error stays under any threshold on them.
 
-    Holm, Scand. J. Statist. 6 (1979) 65.
+    Holm, Scand. J. Statist. 6 (1979) 65. `most_true` is how many of the hypotheses can be true at once, where they
+    exclude each other (Shaffer, J. Am. Stat. Assoc. 81 (1986) 826); None is all of them.
     """
+    most = len(p_values) if most_true is None else most_true
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, position in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        highest = max(highest, min(1.0, min(most, len(p_values) - rank) * p_values[position]))
         adjusted[position] = highest
     return adjusted
 

@@ -1,0 +1,136 @@
+"""`fractionate compare` as a user meets it: tables, the JSON of the contract, one line for every error."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fractionate.cli import main
+
+REAL = Path(__file__).parent / "real"
+OLD = [f"a={REAL / 'old-strong.eval'}", f"b={REAL / 'old-weak.eval'}"]
+
+
+def logs(folder: Path, **systems: str) -> list[str]:
+    """Write outcomes, a digit per question ("." is a question that was not asked), as logs."""
+    for name, digits in systems.items():
+        lines = [json.dumps({"id": n, "correct": int(one)}) for n, one in enumerate(digits) if one != "."]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return [str(folder / f"{name}.jsonl") for name in systems]
+
+
+def test_the_json_of_two_has_their_comparison_at_the_top(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *logs(tmp_path, a="1111111110.", b="0000111110."), "--json", "--margin", "5"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"n", "clusters", "a", "b", "difference", "ci_low", "ci_high", "p_value", "test"} <= found.keys()
+    assert (found["n"], found["clusters"], found["a"], found["b"]) == (10, 10, 0.9, 0.5)
+    assert (found["difference"], found["p_value"], found["test"]) == (pytest.approx(0.4), 0.125, "exact McNemar")
+    (pair,) = found["pairs"]
+    assert pair["needed"]["low"] <= pair["needed"]["likely"]
+    assert found["ties"] == [["a", "b"]]
+
+
+def test_questions_that_not_all_answered_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *logs(tmp_path, a="1111", b="..10", c=".111"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["n"] == 2
+    assert [one["left_out"] for one in found["systems"]] == [2, 0, 1]
+    assert "difference" not in found, "of three there is no one difference"
+
+
+def test_the_tables_say_who_is_better_who_is_tied_and_what_it_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    prices = ["--price", "mockllm/strong=1,2", "--price", "mockllm/weak=0.1,0.2"]
+    assert main(["compare", *OLD, "--scorer", "graded", "--margin", "5", *prices]) == 0
+    said = capsys.readouterr().out
+    assert "Systems over 6 questions that all answered, in 3 groups" in said
+    assert "95.8 % (" in said
+    assert "$0.0235" in said, "20 tokens read at $1 and 1.75 written at $2 per million, per 1,000 questions"
+    assert "b is not shown to be less than 5 points worse than a" in said
+    assert said.rstrip().endswith("Not told apart: a, b. That does not show that they are alike.")
+
+
+def test_systems_that_are_told_apart_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    systems = logs(tmp_path, good="1" * 40, fair="1" * 38 + "00", poor="0" * 30 + "1" * 10)
+    assert main(["compare", *systems, "--margin", "25"]) == 0
+    said = capsys.readouterr().out
+    assert "Not told apart: good, fair." in said
+    assert "good is better than poor." in said
+    assert "fair is less than 25 points worse than good" in said
+    assert "told apart" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.jsonl"], "two logs or more"),
+        (["a.jsonl", "none.jsonl"], "none.jsonl does not exist"),
+        (["a.jsonl", "other.jsonl"], "no question was answered by all: ids must agree (the first are '0' in a and 'x'"),
+        (["a.jsonl", "empty.jsonl"], "empty.jsonl is empty"),
+        (["a.jsonl", "garbage.jsonl"], "garbage.jsonl:1: not UTF-8"),
+        (["a.jsonl", "garbage.eval"], "garbage.eval is no inspect_ai log that can be read"),
+        (["a.jsonl", "other.eval"], "other.eval is a ZIP file, but no inspect_ai log"),
+        (["a.jsonl", "cut.eval"], "cut.eval is no inspect_ai log that can be read"),
+        (["a.jsonl", "twice.jsonl"], "'0' was answered twice"),
+        (["a.jsonl", "numbers.jsonl"], "nothing to score"),
+        (["a.jsonl", "null.jsonl"], "1 answers, none with an outcome"),
+        (["a.jsonl", "notes.md"], ".md is not read"),
+        (["a.jsonl", "folder"], "neither attempts.jsonl nor samples_*.jsonl"),
+        (["a.jsonl", "a.jsonl"], "names of their own"),
+        (["a.jsonl", "grouped.jsonl", "regrouped.jsonl"], "put the question '0' in different groups"),
+        (["a.jsonl", "b.jsonl", "--group-field", "page"], "no field 'page' to group by (there are id, correct)"),
+        (["a.jsonl", "b.jsonl", "--id-field", "key"], "no field 'key' to match by"),
+        (["a.jsonl", "b.jsonl", "--outcome-field", "right"], "no field 'right'"),
+        (["a.jsonl", "b.jsonl", "--margin", "-1"], "the margin"),
+        (["a.jsonl", "b.jsonl", "--confidence", "95"], "such as 0.95"),
+        (["a.jsonl", "b.jsonl", "--price", "m=1"], "--price takes MODEL=IN,OUT"),
+        (["a.jsonl", "b.jsonl:cell"], "it has no cell 'cell'"),
+        (["a.jsonl", "tokens.jsonl"], "'input_tokens' must be a number from 0"),
+        ([OLD[0], OLD[1]], "scorers graded, includes: choose one with --scorer"),
+        ([OLD[0], OLD[1], "--scorer", "best"], "no scorer 'best': it has graded, includes"),
+        ([f"a={REAL / 'lm_eval_one'}", f"b={REAL / 'lm_eval_two'}"], "metrics acc, acc_norm: choose one with --metric"),
+        ([str(REAL / "lm_eval_one"), str(REAL / "lm_eval_two"), "--task", "counting"], "strict, flexible: choose one"),
+        (
+            [str(REAL / "lm_eval_one"), str(REAL / "lm_eval_two"), "--task", "x"],
+            "no task 'x': it has choosing, counting",
+        ),
+        ([str(REAL), "a.jsonl"], "samples of several models: name one of the folders"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else None,
+)
+def test_whatever_is_wrong_is_said_in_one_line(
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    logs(tmp_path, a="1100", b="1010")
+    for name, text in {
+        "other.jsonl": '{"id": "x", "correct": 1}',
+        "empty.jsonl": "\n",
+        "twice.jsonl": '{"id": 0, "correct": 1}\n{"id": 0, "correct": 0}',
+        "numbers.jsonl": '{"id": 0, "tokens": 1}',
+        "null.jsonl": '{"id": 0, "correct": null}',
+        "notes.md": "text",
+        "grouped.jsonl": '{"id": 0, "correct": 1, "group": "x"}',
+        "regrouped.jsonl": '{"id": 0, "correct": 1, "group": "y"}',
+        "tokens.jsonl": '{"id": 0, "correct": 1, "input_tokens": "many", "output_tokens": 1}',
+    }.items():
+        (tmp_path / name).write_text(text)
+    for name in ("garbage.jsonl", "garbage.eval"):
+        (tmp_path / name).write_bytes(b"\x80\x02PK\xff\xfe\x00" * 50)
+    (tmp_path / "folder").mkdir()
+    with zipfile.ZipFile(tmp_path / "other.eval", "w") as archive:
+        archive.writestr("readme.txt", "no log")
+    (tmp_path / "cut.eval").write_bytes((REAL / "old-weak.eval").read_bytes()[:9000])
+    assert main(["compare", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert said in err
