@@ -6,12 +6,12 @@ of chance (`statistics/seeds.py`), and with two or three runs they are honestly 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from fractionate.averages import lenient_scores, mean_attempt
 from fractionate.errors import UsageError
-from fractionate.types import Attempt, Cell, Score, Usage
+from fractionate.types import Attempt, Cell
 
 Key = tuple[str, str, str, str, str]
 
@@ -47,51 +47,12 @@ def _pool(of_run: Mapping[str, Cell]) -> Cell:
         if [attempt.problem.id for attempt in cell.attempts] != asked:
             raise UsageError(f"{name} and {first_name} asked other questions in {_said(cell)}: they cannot be pooled")
     columns = [cell.attempts for cell in of_run.values()]
-    return replace(first, attempts=tuple(_mean_attempt(row) for row in zip(*columns, strict=True)))
+    return replace(first, attempts=tuple(_mean_of_runs(row) for row in zip(*columns, strict=True)))
 
 
-def _mean_attempt(row: Sequence[Attempt]) -> Attempt:
-    """Return one attempt for a question's attempts in several runs; what cannot be averaged is what most runs had."""
-    if len(row) == 1:
-        return replace(row[0], by_run=(row[0].score,), lenient_by_run=_lenient(row))
-    usual = Counter(attempt.prediction for attempt in row).most_common(1)[0][0]
-    shown = next(attempt for attempt in row if attempt.prediction == usual)
-    count, lenient = len(row), _lenient(row)
-    return replace(
-        shown,
-        score=_mean_score([attempt.score for attempt in row]),
-        lenient=_mean_score(lenient) if lenient else None,
-        decomposer_usage=_mean_usage([attempt.decomposer_usage for attempt in row]),
-        solver_usage=_mean_usage([attempt.solver_usage for attempt in row]),
-        latency_s=sum(attempt.latency_s for attempt in row) / count,
-        by_run=tuple(attempt.score for attempt in row),
-        lenient_by_run=lenient,
-    )
-
-
-def _lenient(row: Sequence[Attempt]) -> tuple[Score, ...]:
-    """Return the lenient scores of all attempts, () where one has none."""
-    scores = tuple(attempt.lenient for attempt in row if attempt.lenient is not None)
-    return scores if len(scores) == len(row) else ()
-
-
-def _mean_score(scores: Sequence[Score]) -> Score:
-    count = len(scores)
-    return Score(sum(score.exact_match for score in scores) / count, sum(score.f1 for score in scores) / count)
-
-
-def _mean_usage(usages: Sequence[Usage]) -> Usage:
-    total = sum(usages, Usage())
-    count = len(usages)
-    return Usage(
-        round(total.calls / count),
-        round(total.input_tokens / count),
-        round(total.cached_input_tokens / count),
-        round(total.output_tokens / count),
-        round(total.reasoning_tokens / count),
-        total.compute_s / count,
-        round(total.counted / count),
-    )
+def _mean_of_runs(row: Sequence[Attempt]) -> Attempt:
+    by_run = tuple(attempt.score for attempt in row)
+    return replace(mean_attempt(row), by_run=by_run, lenient_by_run=lenient_scores(row))
 
 
 def _said(cell: Cell) -> str:

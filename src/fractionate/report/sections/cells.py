@@ -61,7 +61,7 @@ def _row(facts: Facts, cell: Record) -> Row:
         "solver": Entry(facts.name(cell["solver"]), hint=cell["solver_model"] or cell["solver"]),
         "metric": metric_label(cell["metric"]),
         "value": _value(cell),
-        "n": Entry(count(n), sort=n),
+        "n": Entry(count(n) + (f" × {cell['repeats']}" if cell["repeats"] > 1 else ""), sort=n),
         "lenient_value": _lenient(cell),
         "lenient": _lenient(cell).text,
         "unextracted": _share_of(cell, "unextracted"),
