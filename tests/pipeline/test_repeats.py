@@ -197,11 +197,11 @@ def test_self_consistency_pays_for_all_its_votes(wavering: Wavering, folder: Pat
     assert voted["usage"]["solver"] == {
         **once["usage"]["solver"],
         "calls": 30,
-        "input_tokens": 300,
+        "input_tokens": 3000,
         "output_tokens": 150,
     }
     assert len(wavering.bodies) == 6 * 5 + 6
-    assert voted["latency_p50_s"] < 5 * max(once["latency_p95_s"], 0.05), "votes are asked for side by side"
+    assert voted["latency_p50_s"] < 5 * max(once["latency_p95_s"], 0.5), "votes are asked for side by side"
 
 
 def test_local_weights_answer_repeats_and_votes(folder: Path, tiny_model: Path) -> None:
