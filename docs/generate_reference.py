@@ -40,6 +40,7 @@ def config_page() -> str:
     from pydantic import BaseModel
 
     from fractionate import config
+    from fractionate.reasoning.strategies import built_in
 
     sections: list[tuple[str, type[BaseModel]]] = [
         ("data", config.DataConfig),
@@ -66,7 +67,9 @@ def config_page() -> str:
             default = "required" if field.is_required() else f"`{_toml(field.get_default(call_default_factory=True))}`"
             rows.append(f"| `{key}` | {default} | {(field.description or '').replace('|', chr(92) + '|')} |")
         parts.append(f"## [{name}]\n\n{section.__doc__}\n\n" + "\n".join(rows))
+    known = "; ".join(f"`{one.name}` ({one.label})" for one in built_in().values())
     variants = ", ".join(f"`{name}`" for name in get_args(config.Variant))
+    parts += [f"Strategies that `run.strategies` may name: {known}."]
     return "\n\n".join([*parts, f"Students that `run.variants` may name: {variants}."]) + "\n"
 
 

@@ -200,7 +200,19 @@ class RunConfig(_Section):
     )
     out: str = Field(default="", description="the run's folder; runs/NAME if empty")
     store: str = Field(default="", description="the SQLite file of all calls; calls.sqlite beside the config if empty")
-    strategies: list[str] = Field(default=["single", "single-cot", "static"], description="strategies to measure")
+    strategies: list[str] = Field(
+        default=["single", "single-cot", "static"],
+        description="strategies to measure: single, single-cot, self-consistency, static, stepwise, dynamic",
+    )
+    repeats: int = Field(
+        default=1, ge=1, le=1000, description="how often each test question is answered; it counts with the mean"
+    )
+    temperature: float = Field(
+        default=0.0, ge=0, le=100, description="sampling temperature on test questions of models whose own is 0"
+    )
+    votes: int = Field(
+        default=5, ge=1, le=1000, description="answers per question that self-consistency takes the majority of"
+    )
     pairs: list[tuple[str, str]] = Field(
         default=[],
         description="decomposer and solver of the only cells to measure, instead of every decomposer with every solver",
@@ -208,7 +220,10 @@ class RunConfig(_Section):
     variants: list[Variant] = Field(default=["D-R"], description="students to train; [] trains none")
     samples: int = Field(default=2, ge=1, le=100, description="chances per question to pass the screen")
     sample_temperature: float = Field(
-        default=0.7, ge=0, le=100, description="temperature of the second and later chances"
+        default=0.7,
+        ge=0,
+        le=100,
+        description="temperature of the second and later chances, and of votes of a model at 0",
     )
     seed: int = Field(default=0, ge=0, le=MOST_SEED, description="seed of sampling, training and resampling")
     cap: Cap = Field(

@@ -191,7 +191,7 @@ class Attempt:
     decomposer_usage: Usage = field(default_factory=Usage)
     solver_usage: Usage = field(default_factory=Usage)
     latency_s: float = 0.0
-    """Wall seconds of the attempt's calls, one after another."""
+    """Wall seconds of the attempt's calls: one after another, or the longest of those that wait for none."""
     failures: tuple[str, ...] = ()
     """Calls that did not end well: finish reasons other than "stop", and errors."""
     cut_off: tuple[Role, ...] = ()
@@ -204,6 +204,13 @@ class Attempt:
     """The score of what the output may have meant, read leniently; None where that was not asked."""
     lenient_by_run: tuple[Score, ...] = ()
     """The same for `lenient`; () where any run has none."""
+    of: tuple[Attempt, ...] = ()
+    """The attempts that this one is the mean of: a question's repeats, and those of all runs that were pooled."""
+
+    @property
+    def outputs(self) -> tuple[Attempt, ...]:
+        """Every single attempt at the question: itself where it is no mean."""
+        return self.of or (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +244,7 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """All attempts of one decomposer × strategy × solver on one test set, in the order of the test set."""
+    """All attempts of one decomposer × strategy × solver on one test set, one a question, in the order of the set."""
 
     dataset: str
     split: str
@@ -255,6 +262,11 @@ class Cell:
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""
         return [getattr(attempt.score, self.metric) for attempt in self.attempts]
+
+    @property
+    def outputs(self) -> list[Attempt]:
+        """Every single attempt, a question's repeats one after another."""
+        return [output for attempt in self.attempts for output in attempt.outputs]
 
 
 @dataclass(frozen=True, slots=True)

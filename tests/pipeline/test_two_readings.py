@@ -13,6 +13,7 @@ from fractionate.answers.lenient import lenient_reader
 from fractionate.cli import main
 from fractionate.datasets import get, names
 from fractionate.pipeline.attempts import read_cells
+from fractionate.report.markdown import markdown
 
 OUTPUTS = ["The answer is: 4", "2 and 2, that makes 4", "2 and 2, that makes 5", "I do not know."]
 """Right, right but not stated, wrong and not stated, nothing at all: by the question's number modulo 4."""
@@ -75,6 +76,24 @@ def test_a_run_of_an_earlier_version_is_reported_with_blanks_that_are_said(
     assert cell["cut_off_share"] == 0.25
     assert any(note.startswith("1 of 1 cells have no lenient value") for note in results["notes"])
     assert read_cells(attempts)[0].attempts[3].cut_off == ("solver",)
+
+
+def test_results_of_an_earlier_version_are_shown_without_what_they_lack(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = measured(run, monkeypatch, "run", "run.toml")
+    new = (
+        "lenient_value",
+        "lenient_ci_low",
+        "lenient_ci_high",
+        "unextracted_share",
+        "cut_off_share",
+        "repeats",
+        "outputs",
+    )
+    results["cells"] = [{key: value for key, value in cell.items() if key not in new} for cell in results["cells"]]
+    del results["unread"]
+    assert "**25.0 %**" in markdown(results)
 
 
 def test_every_data_set_of_this_package_has_a_lenient_reading_and_one_with_a_reader_of_its_own_has_none() -> None:

@@ -23,10 +23,12 @@ def asked(style: str, strategy: str) -> Iterator[Request]:
     program = built_in()[strategy].program(Task(PROBLEM, "span", sampler, sampler, GIVEN, Settings()))
     call, number = next(program), 0
     while True:
-        yield call.request
+        calls = call if isinstance(call, list) else [call]
+        yield from (one.request for one in calls)
         number += 1
+        reply = Completion(f"{number}. What is number {number}?")
         try:
-            call = program.send(Completion(f"{number}. What is number {number}?"))
+            call = program.send([reply] * len(calls) if isinstance(call, list) else reply)
         except StopIteration:
             return
 

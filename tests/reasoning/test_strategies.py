@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from fractionate.config import ModelOptions
+from fractionate.datasets import get
+from fractionate.distill.demonstrate import demonstrate
 from fractionate.models.echo import EchoModel
 from fractionate.reasoning import strategies
 from fractionate.reasoning.decompose import decompose
@@ -104,11 +106,15 @@ def test_dynamic_stops_when_it_repeats_itself() -> None:
     assert drive("dynamic", replies)[0].output == "The answer is: 9"
 
 
-def test_further_samples_are_warm_and_numbered() -> None:
-    _, (first,) = drive("single", ["9"])
-    _, (second,) = drive("single", ["9"], settings=Settings(sample=1, sample_temperature=0.7))
-    assert (first.temperature, first.sample) == (0.0, 0)
-    assert (second.temperature, second.sample) == (0.7, 1)
+def test_samples_are_numbered_and_further_chances_warm() -> None:
+    _, (second,) = drive("single", ["9"], settings=Settings(sample=1))
+    assert (second.temperature, second.sample) == (0.0, 1)
+    program = demonstrate(PROBLEM, get("gsm8k"), sampler(), sampler(temperature=0.2), Settings(), 2)
+    asked = [next(program)]
+    asked += [program.send(Completion(reply)) for reply in ("1. A?", "The answer is: 8", "1. A?")]
+    assert [(call.request.sample, call.request.temperature) for call in asked] == [  # type: ignore[union-attr]
+        (0, 0.0), (0, 0.2), (1, 0.7), (1, 0.7),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("limit", [20, 8192])

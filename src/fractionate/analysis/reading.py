@@ -59,10 +59,10 @@ def unread_cells(matrix: Matrix) -> list[Unread]:
     """Return the cells of a test set of whose outputs too many are unread or cut off."""
     found = []
     for cell in matrix.cells:
-        unread = share(attempt.prediction is None for attempt in cell.attempts)
-        cut_off = share(bool(attempt.cut_off) for attempt in cell.attempts)
+        unread = share(attempt.prediction is None for attempt in cell.outputs)
+        cut_off = share(bool(attempt.cut_off) for attempt in cell.outputs)
         if max(unread, cut_off) > MOST:
-            found.append(Unread(matrix.name(cell), len(cell.attempts), unread, cut_off, _mends(cell)))
+            found.append(Unread(matrix.name(cell), len(cell.outputs), unread, cut_off, _mends(cell)))
     return found
 
 
@@ -94,12 +94,12 @@ def _mends(cell: Cell) -> tuple[str, ...]:
     mends = [
         f'raise models.options."{_option_key(component)}".max_tokens: replies reach it before they end'
         for component in (cell.decomposer, cell.solver)
-        if share(component.role in attempt.cut_off for attempt in cell.attempts) > MOST / 2
+        if share(component.role in attempt.cut_off for attempt in cell.outputs) > MOST / 2
     ]
-    unread = [attempt.prediction is None for attempt in cell.attempts]
-    if share(map(and_, unread, map(_has_failed, cell.attempts))) > MOST / 2:
+    unread = [attempt.prediction is None for attempt in cell.outputs]
+    if share(map(and_, unread, map(_has_failed, cell.outputs))) > MOST / 2:
         mends.append("see why calls failed (failures in attempts.jsonl), and run again")
-    if share(map(and_, unread, (not attempt.failures for attempt in cell.attempts))) > MOST / 2:
+    if share(map(and_, unread, (not attempt.failures for attempt in cell.outputs))) > MOST / 2:
         mends.append(_mend_of_form(cell.solver))
     return tuple(mends)
 

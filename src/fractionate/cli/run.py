@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run a config from questions to a verdict: the teacher demonstrates, its demonstrations are screened by the\n"
         "answers, students are trained, every decomposer × solver pair is measured, reports are written.\n"
-        "Every completed call is stored before it is used: the same command resumes, and repeats without a call."
+        "Every completed call is stored before it is used: the same command resumes, and repeats without a call.\n\n"
+        "Strategies (run.strategies): single, single-cot and self-consistency (single stage); static and stepwise\n"
+        "(two stage); dynamic. run.repeats answers every test question several times, and self-consistency takes the\n"
+        "majority of run.votes answers."
     )
     parser.epilog = (
         "example:\n"

@@ -88,12 +88,13 @@ def demonstrate(
     chances: list[Demonstration] = []
     for sample in range(samples if solver else 1):
         chance = replace(settings, sample=sample)
-        decomposition, call = yield from decompose(problem, teacher, chance)
+        asker = _warmed(teacher, chance)
+        decomposition, call = yield from decompose(problem, asker, chance)
         demonstration = Demonstration(
             problem.id, sample, decomposition, decomposer_usage=call.usage, solver_usage=Usage()
         )
         if solver:
-            task = Task(problem, dataset.answer_form, solver, teacher, decomposition, chance)
+            task = Task(problem, dataset.answer_form, _warmed(solver, chance), asker, decomposition, chance)
             solution = yield from static(task)
             prediction = dataset.extract(solution.output)
             demonstration = replace(
@@ -112,6 +113,13 @@ def demonstrate(
 
 def _usage(fields: dict[str, Any] | None) -> Usage | None:
     return Usage(**fields) if fields is not None else None
+
+
+def _warmed(sampler: Sampler, chance: Settings) -> Sampler:
+    """Return how a chance is sampled: the first at the model's temperature, further ones at least at theirs."""
+    if chance.sample == 0:
+        return sampler
+    return replace(sampler, temperature=max(sampler.temperature, chance.sample_temperature))
 
 
 def flatten(chances: Iterable[list[Demonstration]]) -> list[Demonstration]:

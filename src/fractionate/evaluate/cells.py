@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from fractionate.averages import mean_attempt
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.engine.stages import Stage, Work
 from fractionate.errors import UsageError
@@ -44,6 +45,12 @@ class TestSet:
     metric: Metric
     settings: Settings
     own_settings: Mapping[str, Settings] = field(default_factory=dict)
+    repeats: int = 1
+    """How often each question is answered."""
+
+    def asked(self) -> Iterator[tuple[Problem, int]]:
+        """Yield every question as often as it is answered, with the number of the repeat from 0."""
+        yield from ((problem, repeat) for problem in self.problems for repeat in range(self.repeats))
 
     def settings_of(self, decomposer: Component) -> Settings:
         """Return how a decomposer is asked."""
@@ -52,7 +59,7 @@ class TestSet:
 
 @dataclass(frozen=True)
 class Worked:
-    """What working through one cell gave: a solution per problem, and the decomposition it was given, if any."""
+    """What working through one cell gave: a solution per question and repeat, and its decomposition, if any."""
 
     test: TestSet
     pair: Pair
@@ -100,12 +107,13 @@ def measure(
 
 
 def score(worked: Worked) -> Cell:
-    """Read and score the outputs of a cell that was worked through."""
+    """Read and score the outputs of a cell that was worked through: one attempt a question, the mean of its repeats."""
     test, pair = worked.test, worked.pair
-    attempts = (
+    outputs = [
         _attempt(problem, solution, given[1] if given else None, test.dataset)
-        for problem, solution, given in zip(test.problems, worked.solutions, worked.given, strict=True)
-    )
+        for (problem, _), solution, given in zip(test.asked(), worked.solutions, worked.given, strict=True)
+    ]
+    starts = range(0, len(outputs), test.repeats)
     return Cell(
         dataset=test.name,
         split=test.split,
@@ -114,7 +122,7 @@ def score(worked: Worked) -> Cell:
         decomposer=pair.decomposer,
         solver=pair.solver,
         metric=test.metric,
-        attempts=tuple(attempts),
+        attempts=tuple(mean_attempt(outputs[start : start + test.repeats]) for start in starts),
         reference=test.reference,
         label=pair.strategy.label,
     )
@@ -123,7 +131,7 @@ def score(worked: Worked) -> Cell:
 def _work_through(
     test: TestSet, pair: Pair, sampler_of: SamplerOf, decomposed: dict[Component, list[Decomposed]]
 ) -> Stage[Worked]:
-    given: Sequence[Decomposed | None] = [None] * len(test.problems)
+    given: Sequence[Decomposed | None] = [None] * (len(test.problems) * test.repeats)
     # A dynamic cell asks its follow-ups itself: another strategy's decompositions are neither used nor charged.
     if pair.strategy.stages == "two-stage":
         if pair.decomposer not in decomposed:
@@ -133,8 +141,18 @@ def _work_through(
     decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
     settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
     programs = (
-        pair.strategy.program(Task(problem, form, solver, decomposer, one[0] if one else None, settings))
-        for problem, one in zip(test.problems, given, strict=True)
+        pair.strategy.program(
+            Task(
+                problem,
+                form,
+                solver,
+                decomposer,
+                one[0] if one else None,
+                replace(settings, sample=repeat),
+                test.dataset,
+            )
+        )
+        for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
     solutions = yield Work(label, programs)
@@ -143,11 +161,25 @@ def _work_through(
 
 def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[list[Decomposed]]:
     if decomposer.kind == "gold":
-        return [(_gold(problem, test.settings.cap), None) for problem in test.problems]
+        return [(_gold(problem, test.settings.cap), None) for problem, _ in test.asked()]
     sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
-    programs = (decompose(problem, sampler, settings) for problem in test.problems)
+    programs = (
+        decompose(problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
+        for problem, repeat in test.asked()
+    )
     made = yield Work(f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions", programs)
     return list(made)
+
+
+def _sample(sampler: Sampler, problem: Problem, repeat: int) -> int:
+    """Return which sample of a decomposition a repeat takes.
+
+    A recorded decomposer's samples take turns. A live one at temperature 0 would say the same: it is asked once.
+    """
+    held = sampler.model.samples(problem)
+    if held:
+        return repeat % held
+    return repeat if sampler.temperature or sampler.model.replays else 0
 
 
 def _gold(problem: Problem, cap: int | None) -> Decomposition:
@@ -165,6 +197,7 @@ def _attempt(problem: Problem, solution: Solution, decomposing: Completion | Non
     usage = {"decomposer": Usage(), "solver": Usage()}
     for role, completion in calls:
         usage[role] += completion.usage
+    latencies = [completion.latency_s for _, completion in calls]
     cut_off = dict.fromkeys(role for role, completion in calls if completion.finish_reason == "length")
     return Attempt(
         problem=problem,
@@ -175,7 +208,7 @@ def _attempt(problem: Problem, solution: Solution, decomposing: Completion | Non
         fell_back=solution.fell_back,
         decomposer_usage=usage["decomposer"],
         solver_usage=usage["solver"],
-        latency_s=sum(completion.latency_s for _, completion in calls),
+        latency_s=max(latencies) if solution.side_by_side else sum(latencies),
         failures=tuple(
             completion.error or completion.finish_reason
             for _, completion in calls

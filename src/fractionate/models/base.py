@@ -13,7 +13,7 @@ from typing import Literal
 
 from fractionate.models.faults import Fault, RateHeaders
 from fractionate.models.tokens import input_bound
-from fractionate.types import Completion, Problem, Request, Usage
+from fractionate.types import Completion, Problem, Request, Role, Usage
 
 Style = Literal["instruct", "student"]
 """Which prompts a model gets: full instructions, or the short form that students are trained on."""
@@ -58,8 +58,8 @@ class Model:
         """Return the most that one call can use, which a budget reserves. Raises UsageError where nobody can know."""
         return Usage(calls=1, input_tokens=input_bound(request), output_tokens=request.max_tokens)
 
-    def samples(self, problem: Problem) -> int | None:
-        """Return how many independent samples of a decomposition there are; None for as many as are asked for."""
+    def samples(self, problem: Problem, role: Role = "decomposer") -> int | None:
+        """Return how many independent samples of a role's output there are; None for as many as are asked for."""
         return None
 
     @property

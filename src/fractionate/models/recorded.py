@@ -93,9 +93,9 @@ class RecordedModel(SingleModel):
         text = row.text(request.role) or ""
         return Completion(text, usage=_usage(row, request, text), latency_s=row.latency_s)
 
-    def samples(self, problem: Problem) -> int:
-        """Return how many independent decompositions of a problem were recorded."""
-        rows = [row for row in self._rows(problem) if row.text("decomposer")]
+    def samples(self, problem: Problem, role: Role = "decomposer") -> int:
+        """Return how many independent outputs of a role were recorded for a problem."""
+        rows = [row for row in self._rows(problem) if row.text(role)]
         return len({row.sample for row in rows}) if any(row.sample is not None for row in rows) else min(len(rows), 1)
 
     @property
@@ -135,7 +135,8 @@ class RecordedModel(SingleModel):
     def _lacks(self, request: Request, origin: Origin, has_rows: bool) -> str:
         what = f"{self.name} has no {request.role} output for {origin.problem.id}"
         if request.sample:
-            return f"{what}, sample {request.sample + 1}: set run.samples to the number of recorded ones"
+            asked_by = "run.samples, or run.repeats and run.votes"
+            return f"{what}, sample {request.sample + 1}: ask for as many as were recorded ({asked_by})"
         if request.role == "solver" and has_rows:
             given = "these subquestions" if origin.decomposition else "the question alone"
             return f"{what} given {given}: recorded solvers answer only what they were asked; pair them as recorded"

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fractionate.averages import mean_attempt
 from fractionate.pipeline.folder import read_own
 from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Role, Score, Usage
 
@@ -14,57 +15,67 @@ _CELL = ("dataset", "split", "strategy", "stages", "label", "metric", "reference
 
 
 def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
-    """Yield one row per attempt; `components` says what the names of decomposer and solver stood for."""
+    """Yield one row per attempt, a question's repeats one after another, numbered from 0.
+
+    `components` says what the names of decomposer and solver stood for.
+    """
     for cell in cells:
         named = {name: getattr(cell, name) for name in _CELL}
         named |= {"decomposer": cell.decomposer.name, "solver": cell.solver.name}
         components = {"decomposer": asdict(cell.decomposer), "solver": asdict(cell.solver)}
-        for attempt in cell.attempts:
-            problem, decomposition = attempt.problem, attempt.decomposition
-            yield {
-                **named,
-                "id": problem.id,
-                "index": problem.index,
-                "kind": problem.kind,
-                "group": problem.group,
-                "question": problem.question,
-                "context": problem.context,
-                "answers": [list(answer) for answer in problem.answers],
-                "subquestions": list(decomposition.subquestions) if decomposition else None,
-                "decomposition": asdict(decomposition) if decomposition else None,
-                "output": attempt.output,
-                "prediction": list(attempt.prediction) if attempt.prediction is not None else None,
-                "exact_match": attempt.score.exact_match,
-                "f1": attempt.score.f1,
-                "lenient": attempt.lenient._asdict() if attempt.lenient else None,
-                "fell_back": attempt.fell_back,
-                "decomposer_usage": asdict(attempt.decomposer_usage),
-                "solver_usage": asdict(attempt.solver_usage),
-                "latency_s": attempt.latency_s,
-                "failures": list(attempt.failures),
-                "cut_off": list(attempt.cut_off),
-                "components": components,
-            }
+        for question in cell.attempts:
+            for repeat, attempt in enumerate(question.outputs):
+                yield {**named, **_row(attempt, repeat), "components": components}
+
+
+def _row(attempt: Attempt, repeat: int) -> dict[str, Any]:
+    problem, decomposition = attempt.problem, attempt.decomposition
+    return {
+        "id": problem.id,
+        "index": problem.index,
+        "repeat": repeat,
+        "kind": problem.kind,
+        "group": problem.group,
+        "question": problem.question,
+        "context": problem.context,
+        "answers": [list(answer) for answer in problem.answers],
+        "subquestions": list(decomposition.subquestions) if decomposition else None,
+        "decomposition": asdict(decomposition) if decomposition else None,
+        "output": attempt.output,
+        "prediction": list(attempt.prediction) if attempt.prediction is not None else None,
+        "exact_match": attempt.score.exact_match,
+        "f1": attempt.score.f1,
+        "lenient": attempt.lenient._asdict() if attempt.lenient else None,
+        "fell_back": attempt.fell_back,
+        "decomposer_usage": asdict(attempt.decomposer_usage),
+        "solver_usage": asdict(attempt.solver_usage),
+        "latency_s": attempt.latency_s,
+        "failures": list(attempt.failures),
+        "cut_off": list(attempt.cut_off),
+    }
 
 
 def read_cells(path: Path) -> list[Cell]:
     """Read attempts.jsonl back into cells. Raises UsageError for a row that lacks a field."""
-    grouped: dict[tuple[Any, ...], list[Attempt]] = {}
+    grouped: dict[tuple[Any, ...], list[list[Attempt]]] = {}
     contexts: dict[str, str] = {}
     for row in read_own(path, "evaluate"):
         try:
             key = tuple(row.values[name] for name in _CELL)
             components = tuple(_component(row.values["components"][role]) for role in ("decomposer", "solver"))
-            grouped.setdefault((*key, *components), []).append(_attempt(row.values, contexts))
-        except (KeyError, TypeError, ValueError) as error:
+            questions = grouped.setdefault((*key, *components), [])
+            if not row.values.get("repeat"):
+                questions.append([])
+            questions[-1].append(_attempt(row.values, contexts))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
             raise row.error(f"not an attempt ({error}): run fractionate evaluate again") from None
     return [_cell(key, attempts) for key, attempts in grouped.items()]
 
 
-def _cell(key: tuple[Any, ...], attempts: list[Attempt]) -> Cell:
+def _cell(key: tuple[Any, ...], questions: list[list[Attempt]]) -> Cell:
     *named, decomposer, solver = key
     fields: dict[str, Any] = dict(zip(_CELL, named, strict=True))
-    return Cell(**fields, decomposer=decomposer, solver=solver, attempts=tuple(attempts))
+    return Cell(**fields, decomposer=decomposer, solver=solver, attempts=tuple(map(mean_attempt, questions)))
 
 
 def _component(row: Mapping[str, Any]) -> Component:

@@ -99,6 +99,7 @@ class RunData:
             shots=run.shots if own.shots is None else own.shots,
             decomposer_context=run.decomposer_context if own.context is None else own.context,
             sample_temperature=run.sample_temperature,
+            votes=run.votes,
         )
 
     def _problems(self, references: Sequence[str]) -> list[Problem]:
@@ -117,7 +118,8 @@ class RunData:
         dataset = self.dataset(parsed.name)
         split = problems[0].split or Path(parsed.path).stem
         own = {name: self.settings(dataset, name) for name in self._config.decomposers}
-        return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, self.settings(dataset), own)
+        settings, repeats = self.settings(dataset), self._config.run.repeats
+        return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, settings, own, repeats)
 
     def _parse(self, reference: str) -> Reference:
         return datasets.parse_reference(reference, self._config.data.columns)

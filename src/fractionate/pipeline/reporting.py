@@ -125,6 +125,7 @@ def _about(config: Config, name: str) -> dict[str, Any]:
         "fractionate": __version__,
         "config": config_digest(config),
         "seed": config.run.seed,
+        "repeats": config.run.repeats,
         "teacher": config.models.teacher,
         "student": config.models.student,
         "train": config.data.train,

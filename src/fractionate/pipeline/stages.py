@@ -22,7 +22,14 @@ from fractionate.pipeline.reporting import write_report
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.speed import measure_speed
 from fractionate.pipeline.training import check_trainer, screens, train_students
-from fractionate.pipeline.work import chances, demonstrating, evaluating, recorded_chances
+from fractionate.pipeline.work import (
+    chances,
+    check_repeats,
+    demonstrating,
+    evaluating,
+    recorded_chances,
+    repeated_decompositions,
+)
 from fractionate.types import Cell, Component
 
 
@@ -49,6 +56,7 @@ def check_before_spending(run: Run) -> None:
         run.notes.add(note)
     for component in models_asked(run):
         run.models.sampler(component)
+    check_repeats(run)
 
 
 def models_asked(run: Run) -> list[Component]:
@@ -138,6 +146,8 @@ def evaluate_stage(run: Run) -> list[Cell]:
         run.notes.add(f"{component.name} is named in the matrix but was not trained: its cells are left out.")
     if not pairs:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
+    for note in repeated_decompositions(run):
+        run.notes.add(note)
     cells: list[Cell] = []
     try:
         in_loop(run, lambda: _evaluate(run, cells))
@@ -185,7 +195,8 @@ async def _evaluate(run: Run, cells: list[Cell]) -> None:
         cell = score(await carry_out(stage, run.engine, run.progress.stage))
         cells.append(cell)
         value = sum(cell.values()) / len(cell.attempts)
-        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.attempts)}")
+        times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
+        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.attempts)}{times}")
         _note_what_is_odd(run, cell)
 
 
@@ -194,8 +205,8 @@ def _note_what_is_odd(run: Run, cell: Cell) -> None:
         replaying = [model.counts_tokens_with for model in run.models.opened if model.replays]
         how = replaying[0] if replaying else "at four bytes per token"
         run.notes.add(f"Tokens of replies that came without usage were counted here {how} (counted_tokens).")
-    failed = [attempt for attempt in cell.attempts if attempt.failures and not attempt.output]
-    if len(failed) == len(cell.attempts):
+    failed = [output for output in cell.outputs if output.failures and not output.output]
+    if len(failed) == len(cell.outputs):
         pair = f"{cell.strategy}, {cell.decomposer.name} → {cell.solver.name}"
         run.notes.warn(
             f"{cell.reference}: {pair}: every one of {len(failed)} questions failed, the first with: "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from fractionate.datasets.base import AnswerForm
+from fractionate.datasets.base import AnswerForm, Dataset
 from fractionate.engine.drive import Call, Program
 from fractionate.models.base import Model
 from fractionate.reasoning.structured import response_format
@@ -26,13 +26,18 @@ WORKED_TOKENS = 512
 
 @dataclass(frozen=True)
 class Settings:
-    """How calls are sampled. `cap` bounds subquestions (None: no bound); a `sample` above 0 is a further chance."""
+    """How calls are sampled. `cap` bounds subquestions (None: no bound).
+
+    `sample` tells independent answers to the same question apart: a further chance, a repeat. `sample_temperature` is
+    that of further chances, and of votes where the model's own is 0.
+    """
 
     cap: int | None = 3
     shots: int = 0
     decomposer_context: bool = True
     sample: int = 0
     sample_temperature: float = 0.7
+    votes: int = 5
 
 
 @dataclass(frozen=True)
@@ -54,20 +59,19 @@ class Solution:
     decomposition: Decomposition | None = None
     sub_answers: list[str] = field(default_factory=list)
     fell_back: bool = False
+    side_by_side: bool = False
+    """Whether the calls waited for none of each other."""
 
 
 def ask(
     sampler: Sampler, role: Role, messages: tuple[Message, ...], origin: Origin, settings: Settings, max_tokens: int
 ) -> Call:
-    """Build one call. A first sample takes the model's temperature, further ones at least the sample temperature."""
-    temperature = sampler.temperature
-    if settings.sample > 0:
-        temperature = max(temperature, settings.sample_temperature)
+    """Build one call, at the sampler's temperature; its own `max_tokens` stands in for the given one."""
     request = Request(
         messages=messages,
         role=role,
         max_tokens=sampler.max_tokens or max_tokens,
-        temperature=temperature,
+        temperature=sampler.temperature,
         sample=settings.sample,
         response_format=response_format(role) if sampler.structured else None,
         origin=origin,
@@ -85,6 +89,8 @@ class Task:
     decomposer: Sampler | None = None
     decomposition: Decomposition | None = None
     settings: Settings = field(default_factory=Settings)
+    dataset: Dataset | None = None
+    """How answers are read and compared, for strategies that have to."""
 
     def origin(self) -> Origin:
         """Return what the solver's calls are for."""
@@ -109,3 +115,5 @@ class Strategy:
     program: Callable[[Task], Program[Solution]]
     stages: Stages
     label: str
+    votes: bool = False
+    """Whether each answer takes `run.votes` samples."""

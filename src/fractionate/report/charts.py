@@ -18,7 +18,14 @@ _LOG_RATIO = 40
 """A cost axis is logarithmic from this ratio of largest to smallest on, if nothing costs zero."""
 _NOTHING = 1e-9
 """Costs up to this count as zero when an axis is chosen."""
-_SHAPES = {"single": "circle", "single-cot": "square", "static": "diamond", "stepwise": "triangle", "dynamic": "cross"}
+_SHAPES = {
+    "single": "circle",
+    "single-cot": "square",
+    "self-consistency": "hexagon",
+    "static": "diamond",
+    "stepwise": "triangle",
+    "dynamic": "cross",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +180,7 @@ def shape(strategy: str, x: float, y: float, r: float = 6.0) -> str:
         return f'<rect x="{x - side:.1f}" y="{y - side:.1f}" width="{2 * side:.1f}" height="{2 * side:.1f}"/>'
     corners = {
         "diamond": [(0, -1.2), (1.2, 0), (0, 1.2), (-1.2, 0)],
+        "hexagon": [(-1.1, 0), (-.55, -.95), (.55, -.95), (1.1, 0), (.55, .95), (-.55, .95)],
         "triangle": [(0, -1.15), (1.1, 0.85), (-1.1, 0.85)],
         "cross": [(-.4, -1.1), (.4, -1.1), (.4, -.4), (1.1, -.4), (1.1, .4), (.4, .4), (.4, 1.1), (-.4, 1.1),
                   (-.4, .4), (-1.1, .4), (-1.1, -.4), (-.4, -.4)],

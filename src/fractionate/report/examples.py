@@ -43,7 +43,7 @@ def _of_test_set(matrix: Matrix, rule: Rule, limit: int) -> list[dict[str, Any]]
     )
     labels = [f"{cell.strategy}, {names[cell.decomposer.name]} → {names[cell.solver.name]}" for cell in shown]
     columns = pair_up(shown[0], shown[1]) if len(shown) == 2 else (list(shown[0].attempts),)
-    rows = list(zip(*columns, strict=True))
+    rows = [tuple(attempt.outputs[0] for attempt in row) for row in zip(*columns, strict=True)]
     return [
         _example(matrix.label, [(label, attempt) for label, attempt in zip(labels, row, strict=True)])
         for row in _disagreeing_first(rows)[:limit]

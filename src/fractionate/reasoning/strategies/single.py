@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractionate.reasoning.program import DIRECT_TOKENS, WORKED_TOKENS, Program, Solution, Strategy, Task, ask
+from fractionate.reasoning.program import DIRECT_TOKENS, WORKED_TOKENS, Call, Program, Solution, Strategy, Task, ask
 from fractionate.reasoning.prompting import single_messages
 from fractionate.reasoning.structured import as_text
 
@@ -17,11 +17,15 @@ def single_cot(task: Task) -> Program[Solution]:
     return (yield from _answer(task, chain_of_thought=True))
 
 
-def _answer(task: Task, *, chain_of_thought: bool) -> Program[Solution]:
+def single_call(task: Task, *, chain_of_thought: bool) -> Call:
+    """Return the one call of a single-stage answer."""
     messages = single_messages(task.problem, task.solver.model.style, task.form, chain_of_thought=chain_of_thought)
     tokens = WORKED_TOKENS if chain_of_thought else DIRECT_TOKENS
-    origin = task.without_decomposition().origin()
-    completion = yield ask(task.solver, "solver", messages, origin, task.settings, tokens)
+    return ask(task.solver, "solver", messages, task.without_decomposition().origin(), task.settings, tokens)
+
+
+def _answer(task: Task, *, chain_of_thought: bool) -> Program[Solution]:
+    completion = yield single_call(task, chain_of_thought=chain_of_thought)
     return Solution(as_text(completion.text), [("solver", completion)])
 
 

@@ -61,7 +61,7 @@ def _row(facts: Facts, cell: Record) -> Row:
         "solver": Entry(facts.name(cell["solver"]), hint=cell["solver_model"] or cell["solver"]),
         "metric": metric_label(cell["metric"]),
         "value": _value(cell),
-        "n": Entry(count(n), sort=n),
+        "n": Entry(count(n) + (f" × {cell['repeats']}" if cell.get("repeats", 1) > 1 else ""), sort=n),
         "lenient_value": _lenient(cell),
         "lenient": _lenient(cell).text,
         "unextracted": _share_of(cell, "unextracted"),
@@ -89,14 +89,14 @@ def _value(cell: Record) -> Entry:
 
 
 def _lenient(cell: Record) -> Entry:
-    value = cell["lenient_value"]
+    value = cell.get("lenient_value")  # results.json of an earlier version has none
     if value is None:
         return Entry("–", sort="")
     return Entry(percent(value), shares_between(cell["lenient_ci_low"], cell["lenient_ci_high"]), value)
 
 
 def _share_of(cell: Record, key: str) -> Entry:
-    held = cell[f"{key}_share"]
+    held = cell.get(f"{key}_share", 0)
     return Entry(count(cell[key]), percent(held) if held else "", sort=held)
 
 

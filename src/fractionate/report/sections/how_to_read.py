@@ -8,7 +8,9 @@ from fractionate.report.section import PAGES, Lines, Section
 _LINES = (
     "A cell is one decomposer, strategy and solver on one test set. Its value is the mean of the metric over n "
     "questions, with its interval; an output that no answer could be read from counts as wrong. Questions that share a "
-    "passage (or a group that the data names) are one independent unit: intervals and tests go by passages.",
+    "passage (or a group that the data names) are one independent unit: intervals and tests go by passages. Where n "
+    "reads 48 × 3, each of 48 questions was answered 3 times and counts with the mean; tokens and dollars are those of "
+    "answering once.",
     "The lenient value is what the outputs may have meant, by their last number, name or choice where none is stated. "
     "What a trained part gains over its untrained base under this reading too is substance; the rest is form.",
     "Dollars are those of answering the test set, by role, at the prices listed; they leave out the teacher's "
