@@ -35,9 +35,11 @@ def meet(store: Store, known: list[Behaviour]) -> tuple[list[Completion | str], 
     async def one(server: Hostile, number: int, gate: asyncio.Semaphore) -> Completion | str:
         async with gate:
             model = OpenAIModel("openai:test", ModelOptions(base_url=server.base_url(number), reply_mb=0.25))
-            engine = Engine(store, LimitsConfig(attempts=2, timeout_s=0.5), on_event=told.append, backoff_s=0.001)
+            patience_s = 0.5 if known[number].timing == "stalled" else 60.0
+            limits = LimitsConfig(attempts=2, timeout_s=patience_s, concurrency=1)
+            engine = Engine(store, limits, on_event=told.append, backoff_s=0.001)
             try:
-                return await asyncio.wait_for(engine.complete(model, ask(f"question {number}")), 20)
+                return await asyncio.wait_for(engine.complete(model, ask(f"question {number}")), 150)
             except FractionateError as error:
                 return str(error)
             finally:

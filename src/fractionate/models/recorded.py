@@ -31,8 +31,11 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "output": ("output", "completion", "response", "answers"),
 }
 _COUNTS = ("input_tokens", "prompt_tokens", "cached_input_tokens", "output_tokens", "completion_tokens")
-_SAME_QUESTION = 0.6
-"""Similarity (difflib ratio) under which a row found by index is taken for another question."""
+MOST_TOKENS = 10**9
+"""No call reads or writes so many."""
+_SAME_QUESTION, _COMPARED = 0.6, 1000
+"""Similarity (difflib ratio) of their beginnings, so many characters of them, under which a row found by index is taken
+for another question: difflib's time grows with the square of the length."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,14 @@ def _reported(raw: Row) -> Mapping[str, int]:
         return {}
     if not isinstance(usage, dict):
         raise raw.error(f"'usage' must be an object of token counts, not {shown(usage)}")
-    return {name: _whole(raw, name, usage[name]) or 0 for name in _COUNTS if usage.get(name) is not None}
+    return {name: _tokens(raw, name, usage[name]) for name in _COUNTS if usage.get(name) is not None}
+
+
+def _tokens(raw: Row, name: str, value: Any) -> int:
+    count = _whole(raw, name, value) or 0
+    if not 0 <= count < MOST_TOKENS:
+        raise raw.error(f"{name!r} must be a number of tokens, not {shown(value)}")
+    return count
 
 
 def _seconds(raw: Row) -> float:
@@ -270,4 +280,6 @@ def _normal(text: str) -> str:
 
 def _same_question(recorded: str, ours: str) -> bool:
     left, right = _normal(recorded), _normal(ours)
-    return left == right or difflib.SequenceMatcher(None, left, right).ratio() >= _SAME_QUESTION
+    if left == right:
+        return True
+    return difflib.SequenceMatcher(None, left[:_COMPARED], right[:_COMPARED]).ratio() >= _SAME_QUESTION
