@@ -96,7 +96,8 @@ def datasets_page() -> str:
         )
     head = (
         "# Data sets\n\nReferences read `NAME[:PATH][#SPLIT][?KIND,KIND][@START-END[/STEP]]`: rows START to END, both "
-        "included, or every STEP-th of them, and of these the ones of the kinds named (`Problem.kind`; `atlas` has kinds). The cap is the number "
+        "included, or every STEP-th of them, and of these the ones of the kinds named (`Problem.kind`; `atlas` has "
+        "kinds). The cap is the number "
         "of subquestions a decomposition may have unless `run.cap` says otherwise."
     )
     return head + "\n\n" + "\n".join(rows) + "\n"
