@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import cell_of, config_of
 
@@ -53,6 +53,7 @@ def test_an_untrained_model_that_only_missed_the_form_leaves_no_substance() -> N
 pairs = st.lists(st.sampled_from([MISSED, RIGHT, WRONG]), min_size=4, max_size=30)
 
 
+@settings(deadline=None, max_examples=25)
 @given(ours=pairs, theirs=pairs)
 def test_form_and_substance_add_up_to_the_gain(
     ours: list[tuple[float, float]], theirs: list[tuple[float, float]]

@@ -34,7 +34,8 @@ class Wavering(ChatServer):
         self.times: Counter[str] = Counter()
 
     async def reply(self, request: web.Request, body: dict[str, Any], question: str) -> web.StreamResponse:
-        text = "1. What is four?" if "subquestion" in body["messages"][0]["content"].lower() else None
+        decomposing = "subquestion" in body["messages"][0]["content"] and "Subquestions:" not in question
+        text = "1. What is four?" if decomposing else None
         prompt = json.dumps(body["messages"])
         text = text or ANSWERS[self.times[prompt] % len(ANSWERS)]
         self.times[prompt] += 1
