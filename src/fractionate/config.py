@@ -398,7 +398,7 @@ def _apply_override(table: dict[str, Any], text: str) -> None:
         raise UsageError(f"--set takes KEY=VALUE (such as run.seed=1), not {text!r}")
     try:
         update = tomllib.loads(f"{key} = {value}")
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             update = tomllib.loads(f"{key} = {_toml_string(value)}")
         except (ValueError, RecursionError) as error:

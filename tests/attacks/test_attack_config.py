@@ -112,6 +112,26 @@ def test_a_config_that_is_no_toml_is_one_line(tmp_path: Path, text: str) -> None
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    ["run.seed=" + "[" * 50_000, "data.test=" + "{a=" * 5000, "=", "a", "\x1b[2J=\x1b[2J", "run.name=\x1b[2J/x"],
+)
+def test_a_setting_that_cannot_be_read_is_one_line_that_cannot_drive_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    (tmp_path / "run.toml").write_text('[data]\ntest = "jsonl:test.jsonl"\n')
+    assert main(["run", str(tmp_path / "run.toml"), "--dry-run", "--set", setting]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert said.rstrip("\n").isprintable()
+    assert "please report it" not in said
+
+
+def test_a_name_of_a_file_cannot_drive_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path / "\x1b[2J\x1b]0;owned\x07.toml")]) == 2
+    assert capsys.readouterr().err.rstrip("\n").isprintable()
+
+
 SECRETS = ("hunter2", "sk-secret-0123456789abcdef", "sk_secret_0123456789abcdef")
 
 

@@ -227,3 +227,28 @@ def test_a_store_that_goes_away_stops_the_run(tmp_path: Path, url: str, what: st
     assert "was deleted, moved or replaced" in said.read_text() or "cannot be" in said.read_text()
     assert "\n" not in said.read_text()
     assert asked(url, prefix) - before <= 8, "what was on its way, and no more"
+
+
+def test_two_runs_that_reach_a_store_by_two_names_pay_each_call_once(tmp_path: Path, url: str) -> None:
+    """Without a budget both go on and share every call; with one, the second is refused and sends nothing."""
+    (tmp_path / "real").mkdir()
+    path, link = tmp_path / "real" / "calls.sqlite", tmp_path / "link.sqlite"
+    link.symlink_to(path)
+    said = [tmp_path / "first", tmp_path / "second"]
+    runs = [
+        start(work, str(name), url, "linked", 120, 8, str(out)) for name, out in zip((path, link), said, strict=True)
+    ]
+    for run in runs:
+        run.join(60)
+    assert [out.read_text() for out in said] == ["done", "done"]
+    assert asked(url, "linked") == stored(path) == 120
+
+    spender = start(work, str(path), url, "spent", 10**6, 8, str(said[0]), 0, True)
+    wait_until(lambda: asked(url, "spent") > 0, spender)
+    os.kill(spender.pid, signal.SIGSTOP)
+    second = start(work, str(link), url, "second spent", 100, 8, str(said[1]), 0, True)
+    second.join(60)
+    os.kill(spender.pid, signal.SIGKILL)
+    spender.join(60)
+    assert "another process spends the budget" in said[1].read_text()
+    assert asked(url, "second spent") == 0

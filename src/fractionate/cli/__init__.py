@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from fractionate.errors import FractionateError
+from fractionate.errors import FractionateError, printable
 
 # (command, module, what it does): the help page is made from this table alone, so that no command is imported for it.
 COMMANDS = (
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    print(f"fractionate: {' '.join(message.split())}", file=sys.stderr)
+    print(f"fractionate: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

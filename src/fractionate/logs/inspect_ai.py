@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fractionate.analysis.systems import Answered, System
 from fractionate.errors import UsageError, missing_extra
@@ -57,8 +57,8 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise missing_extra(
             "backports.zstd", "logs", f"reading {path.name}, which is compressed with Zstandard, before Python 3.14"
         ) from None
-    opened: zipfile.ZipFile = newer.ZipFile(path)
-    return opened
+    opened: Any = newer.ZipFile(path)  # it stands in for the standard one, and is installed or not
+    return cast(zipfile.ZipFile, opened)
 
 
 def _json(archive: zipfile.ZipFile, file: str) -> Any:

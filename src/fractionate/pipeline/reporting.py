@@ -147,6 +147,8 @@ def load_stored_config(folder: RunFolder, overrides: Sequence[str]) -> Config:
         table = json.loads(folder.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{folder.config} is not there: name the run's config file instead of its folder") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{folder.config} cannot be read ({error}): name the run's config file instead") from None
+    if not isinstance(table, dict):
+        raise UsageError(f"{folder.config} holds no config: name the run's config file instead")
     return parse_config(override(table, overrides), str(folder.config))
