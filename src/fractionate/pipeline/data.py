@@ -15,6 +15,7 @@ from fractionate.datasets.overlap import find_overlap
 from fractionate.errors import UsageError
 from fractionate.evaluate.cells import TestSet
 from fractionate.names import Student
+from fractionate.pipeline.dev_split import dev_overlaps, hold_out
 from fractionate.reasoning.program import Settings
 from fractionate.types import Problem
 
@@ -32,7 +33,33 @@ class RunData:
 
     @cached_property
     def train(self) -> dict[str, Problem]:
-        """The training problems by id, over all references: data.train and what single students learn from."""
+        """The training problems by id: all that may be learnt from but for those that the dev split holds out."""
+        held_out = self.dev if self._config.data.dev_share else {}
+        return {key: problem for key, problem in self._learnable.items() if key not in held_out}
+
+    @cached_property
+    def dev(self) -> dict[str, Problem]:
+        """The problems of the dev split by id: data.dev, or a share of the training ones; none where neither is named.
+
+        Raises UsageError where data.dev and the training problems share an id.
+        """
+        data = self._config.data
+        if data.dev_share:
+            return hold_out(self._learnable, data.dev_share, self._config.run.seed)
+        problems = {problem.id: problem for problem in self._problems(data.dev)}
+        for key in problems.keys() & self._learnable.keys() if problems else ():
+            if problems[key] != self._learnable[key]:
+                raise UsageError(f"data.dev and data.train both have a question {key}: ids must be unique")
+        return problems
+
+    @cached_property
+    def demonstrated(self) -> dict[str, Problem]:
+        """The problems that the teacher demonstrates, by id: the training ones and the dev split."""
+        return {**self._learnable, **self.dev}
+
+    @cached_property
+    def _learnable(self) -> dict[str, Problem]:
+        """What may be learnt from, over all references: data.train and what single students learn from."""
         problems: dict[str, Problem] = {}
         for reference in self._config.data.train:
             for problem in self._load(reference):
@@ -51,6 +78,15 @@ class RunData:
 
     def train_of(self, student: Student) -> Mapping[str, Problem]:
         """Return the problems that a student learns from, by id: its own, else all of data.train."""
+        return {key: problem for key, problem in self._named_for(student).items() if key in self.train}
+
+    def dev_of(self, student: Student) -> Mapping[str, Problem]:
+        """Return the dev problems that a student is judged by, by id: data.dev, or what is held out of its own."""
+        if not self._config.data.dev_share:
+            return self.dev
+        return {key: problem for key, problem in self._named_for(student).items() if key in self.dev}
+
+    def _named_for(self, student: Student) -> dict[str, Problem]:
         return {problem.id: problem for problem in self._problems(student.train or self._config.data.train)}
 
     @cached_property
@@ -61,22 +97,26 @@ class RunData:
         return _told_apart([self._test(reference) for reference in self._config.data.test])
 
     def overlaps(self) -> Iterator[str]:
-        """Yield a sentence for every test set that shares questions with training, where the config allows it.
+        """Yield a sentence for every test set that shares questions with training or dev, where the config allows it.
 
-        Raises UsageError for one that it does not allow by name.
+        Raises UsageError for one that it does not allow by name, and for a dev split that is learnt from.
         """
         if not self._config.data.train and not any(student.train for student in self._config.students.values()):
             return
+        yield from dev_overlaps(self.train, self.dev)
         for test in self.tests:
-            shared = find_overlap(list(self.train.values()), test.problems)
+            trained_on = find_overlap(self.train.values(), test.problems)
+            shared = trained_on or find_overlap(self.dev.values(), test.problems)
             if not shared:
                 continue
-            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are training questions"
+            whose = "training questions" if trained_on else "questions of the dev split"
+            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are {whose}"
             if test.reference not in self._config.data.allow_overlap:
                 raise UsageError(
                     f"{said} (first: {shared[0]}): take them out, or add {test.reference!r} to data.allow_overlap"
                 )
-            yield f"Overlap allowed by name: {said}, so students may have learnt these answers."
+            seen = "students may have learnt these answers" if trained_on else "students were chosen by these answers"
+            yield f"Overlap allowed by name: {said}, so {seen}."
 
     def dataset(self, name: str) -> Dataset:
         """Return how the rows of a data set are read and scored; the user's `data.scorer` stands in for jsonl rows."""

@@ -35,6 +35,7 @@ def build_results(
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
     looks: Mapping[str, tuple[int, ...]] | None = None,
+    tried: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
@@ -42,7 +43,8 @@ def build_results(
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
     and stand at the top of every report; `throughput` is that of local models by name;
-    `looks` is how many questions earlier verdicts rested on, by test set.
+    `looks` is how many questions earlier verdicts rested on, by test set; `tried` is what was tried on the dev split, a
+    row per candidate.
     """
     pricing, rule = Pricing.of(config, throughput), Rule.of(config, looks)
     tests = matrices(cells)
@@ -59,6 +61,7 @@ def build_results(
         "runs": {named[key]: dict(values) for key, values in (pooled or {}).items()},
         "generalisation": [one.as_dict() for one in measure_generalisation(cells, rule, comparisons)],
         "agreement": [asdict(agreement) for agreement in measure_agreement(cells)],
+        "tried": [dict(row) for row in tried],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
         "notes": [*notes, *_remarks(measured)],

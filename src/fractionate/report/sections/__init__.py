@@ -28,6 +28,7 @@ from fractionate.report.sections import (
     published,
     run,
     runs,
+    tried,
     warnings,
 )
 
@@ -46,6 +47,7 @@ _MEASURED: tuple[Builder, ...] = (
     generalisation.section,
     agreement.section,
     comparisons.section,
+    tried.section,
     examples.section,
 )
 _ABOUT: tuple[Builder, ...] = (
