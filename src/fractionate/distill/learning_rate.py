@@ -4,8 +4,8 @@ LoRA:        2e-3 × (576 / width)^0.781, for students of width 576 or more; 2e-
 every weight: a tenth of that
 
 2e-3 is what trains SmolLM2-135M (width 576) here (docs/experiments/atlas-demo.md). The power and the tenth are
-published: *LoRA Without Regret* (J. Schulman and Thinking Machines Lab, 2025) swept 14 models and found LoRA's best
-rate about ten times that of full fine-tuning, whatever the rank, and falling with the width; its fit, as
+published: *LoRA Without Regret* (J. Schulman and Thinking Machines Lab, 2025) found LoRA's best rate to be about ten
+times that of full fine-tuning, whatever the rank, and to fall with the width; the fit, as
 `hyperparam_utils.get_lr` of https://github.com/thinking-machines-lab/tinker-cookbook has it, is
 5e-5 × 10 (LoRA) × (2000 / width)^p with p = 0.781 for Llama models and 0.0775 for Qwen ones. Between widths of 576 and
 8,192 the rule here is 1.5 times theirs for Llama models. It is a start: candidates on a dev split are better.

@@ -34,7 +34,7 @@ def section(facts: Facts) -> Section | None:
 def _row(row: Record) -> Row:
     loss = row["dev_loss"]
     return {
-        "run": row.get("run", ""),
+        **({"run": row["run"]} if "run" in row else {}),
         "student": Entry(row["student"], hint=row["base"]),
         "rate": f"{row['learning_rate']:g}",
         "rank": "every weight" if row["lora_rank"] is None else str(row["lora_rank"]),
