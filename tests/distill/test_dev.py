@@ -15,10 +15,10 @@ from test_train import QUICK, cut_at, cut_short, examples
 
 from fractionate.config import TrainConfig
 from fractionate.distill import trainer as trainer_module
-from fractionate.distill.dev import DevLoss, DevSplit, best_of, check_steps, steps_of
+from fractionate.distill.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, check_steps, steps_of
 from fractionate.distill.learning_rate import default_rate
 from fractionate.distill.train import train_student
-from fractionate.distill.trainer import TrainingDivergedError, TrainingReport
+from fractionate.distill.trainer import TrainingReport
 from fractionate.distill.training_data import Collator, TrainingRows, training_rows
 from fractionate.models.local.model import load_tokenizer
 from fractionate.types import Example, Message

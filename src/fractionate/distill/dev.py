@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from fractionate.config import TrainConfig
 from fractionate.distill.training_data import IGNORED, Collator, TrainingRows
+from fractionate.errors import FractionateError
 
 
 class DevLoss(NamedTuple):
@@ -20,6 +21,13 @@ class DevLoss(NamedTuple):
 
     step: int
     loss: float
+
+
+class TrainingDivergedError(FractionateError):
+    """A loss that is not a number: the learning rate was too high."""
+
+    def __init__(self) -> None:
+        super().__init__("training diverged (its loss is not a number): lower train.learning_rate")
 
 
 @dataclass(frozen=True, slots=True)

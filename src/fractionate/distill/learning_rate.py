@@ -7,8 +7,8 @@ every weight: a tenth of that
 published: *LoRA Without Regret* (J. Schulman and Thinking Machines Lab, 2025) found LoRA's best rate to be about ten
 times that of full fine-tuning, whatever the rank, and to fall with the width; the fit, as
 `hyperparam_utils.get_lr` of https://github.com/thinking-machines-lab/tinker-cookbook has it, is
-5e-5 × 10 (LoRA) × (2000 / width)^p with p = 0.781 for Llama models and 0.0775 for Qwen ones. Between widths of 576 and
-8,192 the rule here is 1.5 times theirs for Llama models. It is a start: candidates on a dev split are better.
+5e-5 × 10 (LoRA) × (2000 / width)^p, with p = 0.781 for Llama models and 0.0775 for Qwen ones. From a width of 576 on
+the rule here is 1.5 times theirs for Llama models. It is a start: candidates on a dev split are better.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 
 from fractionate.config import TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
-from fractionate.distill.dev import DevLoss, DevSplit, best_of, dev_loss, steps_of, target_loss
+from fractionate.distill.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, dev_loss, steps_of, target_loss
 from fractionate.distill.training_data import Collator, TrainingRows
 from fractionate.errors import FractionateError
 from fractionate.models.local.model import best_device, load_model, load_tokenizer, unload
@@ -62,13 +62,6 @@ class TrainingReport:
     best_step: int = 0
     dev_examples: int = 0
     dev_losses: tuple[DevLoss, ...] = ()
-
-
-class TrainingDivergedError(FractionateError):
-    """A loss that is not a number: the learning rate was too high."""
-
-    def __init__(self) -> None:
-        super().__init__("training diverged (its loss is not a number): lower train.learning_rate")
 
 
 class Training:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.config import TrainConfig
-from fractionate.distill.trainer import TrainingDivergedError
+from fractionate.distill.dev import TrainingDivergedError
 from fractionate.errors import FractionateError
 from fractionate.files import write_text
 from fractionate.pipeline.lesson import INPUTS, RECORD, Lesson, record_of
