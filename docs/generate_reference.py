@@ -50,6 +50,7 @@ def config_page() -> str:
         ("decomposers.NAME", config.DecomposerConfig),
         ("run", config.RunConfig),
         ("train", config.TrainConfig),
+        ("train.search", config.SearchConfig),
         ("curve", config.CurveConfig),
         ("budget", config.BudgetConfig),
         ("limits", config.LimitsConfig),
@@ -64,6 +65,8 @@ def config_page() -> str:
     for name, section in sections:
         rows = ["| key | default | what |", "| --- | --- | --- |"]
         for key, field in section.model_fields.items():
+            if isinstance(field.default, BaseModel):
+                continue  # a section of its own
             default = "required" if field.is_required() else f"`{_toml(field.get_default(call_default_factory=True))}`"
             rows.append(f"| `{key}` | {default} | {(field.description or '').replace('|', chr(92) + '|')} |")
         parts.append(f"## [{name}]\n\n{section.__doc__}\n\n" + "\n".join(rows))

@@ -58,6 +58,8 @@ def test_the_form_of_the_design_is_read(config_file: Path) -> None:
         ('prices."http://h/v1#a=b".per_hour=1', lambda config: config.prices["http://h/v1#a=b"].per_hour == 1),
         ("run.cap=none", lambda config: config.run.cap == "none"),
         ("run.cap=2", lambda config: config.run.cap == 2),
+        ("train.learning_rate=auto", lambda config: config.train.learning_rate is None),
+        ("train.search.epochs=[1, 3]", lambda config: config.train.search.epochs == [1.0, 3.0]),
     ],
 )
 def test_overrides_reach_their_key(config_file: Path, override: str, read) -> None:  # type: ignore[no-untyped-def]

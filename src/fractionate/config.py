@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,10 @@ def _as_list(value: object) -> object:
 
 Names = Annotated[list[str], BeforeValidator(_as_list)]
 """A string or a list of strings."""
+
+
+def _auto_as_none(value: object) -> object:
+    return None if value == "auto" else value
 
 
 def _as_file_name(name: str) -> str:
@@ -84,6 +89,12 @@ class DataConfig(_Section):
 
     train: Names = Field(default=[], description="data the students learn from: a reference or a list of them")
     test: Names = Field(description="data the pairs are measured on: a reference or a list of them")
+    dev: Names = Field(
+        default=[], description="data that students are chosen by and stopped early by: a reference or a list of them"
+    )
+    dev_share: float = Field(
+        default=0.0, ge=0, lt=1, description="this share of train's questions, whole passages, as dev instead"
+    )
     columns: dict[str, str] = Field(
         default={},
         description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind, group → your names",
@@ -234,18 +245,50 @@ class RunConfig(_Section):
     shots: int = Field(default=0, ge=0, le=1, description="worked examples in the decomposer's instruction (0 or 1)")
 
 
+class SearchConfig(_Section):
+    """What is tried on the dev split: every combination. What has no candidates is as in [train]."""
+
+    learning_rate: list[Annotated[float, Field(gt=0)]] = Field(default=[], max_length=100, description="learning rates")
+    lora_rank: list[Annotated[int, Field(ge=1, le=2**13)]] = Field(
+        default=[], max_length=100, description="ranks of the LoRA matrices"
+    )
+    epochs: list[Annotated[float, Field(gt=0, le=10_000)]] = Field(
+        default=[], max_length=100, description="passes over the examples"
+    )
+
+
 class TrainConfig(_Section):
     """How a student is trained."""
 
     method: Literal["lora", "full"] = Field(default="lora", description="LoRA adapters, or every weight")
     epochs: float = Field(default=1.0, gt=0, le=10_000, description="passes over the examples")
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak learning rate")
+    learning_rate: Annotated[float | None, BeforeValidator(_auto_as_none)] = Field(
+        default=None, gt=0, description='peak learning rate; "auto", or none given: by the width of the student'
+    )
     batch_size: int = Field(default=8, ge=1, le=2**16, description="examples per step")
     lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
     max_length: int = Field(
         default=1024, ge=16, le=10**7, description="tokens per example at most; longer ones are left out, counted"
     )
     max_examples: int = Field(default=0, ge=0, description="examples per student at most, the first ones; 0 takes all")
+    dev_checks: int = Field(default=1, ge=1, le=10_000, description="measurements of the loss on dev per epoch")
+    patience: int = Field(
+        default=2, ge=0, description="measurements on dev in a row without a lower loss that end a training; 0: none do"
+    )
+    search: SearchConfig = SearchConfig()
+
+    def candidates(self) -> list[TrainConfig]:
+        """Return every combination of what is to be tried, each a config of one training, in the order of the lists."""
+        tried = {name: list(dict.fromkeys(values)) for name, values in self.search if values}
+        return [
+            self.model_copy(update={**dict(zip(tried, values, strict=True)), "search": SearchConfig()})
+            for values in product(*tried.values())
+        ]
+
+    def decisive(self, *, with_dev: bool) -> dict[str, Any]:
+        """Return the settings that decide a training's result; those about dev only of one that has a dev split."""
+        left_out = {"search"} if with_dev else {"search", "dev_checks", "patience"}
+        return self.model_dump(mode="json", exclude=left_out)
 
 
 class CurveConfig(_Section):

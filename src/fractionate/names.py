@@ -264,6 +264,7 @@ def _check(config: Config, strategies: Sequence[Strategy]) -> None:
         if model:
             check_name(model)
     _check_bases(config)
+    _check_dev(config)
     for name in models.options:
         if not _is_student(config, name):
             check_name(name)
@@ -302,6 +303,18 @@ def _check_named(config: Config, key: str, names: Sequence[str], allowed: Sequen
             known = ", ".join([*allowed, *STUDENTS, *config.students])
             raise UsageError(f"{key}: {name!r} is neither one of {known} nor a model name")
         check_name(name)
+
+
+def _check_dev(config: Config) -> None:
+    data, train = config.data, config.train
+    if data.dev and data.dev_share:
+        raise UsageError("data.dev and data.dev_share both give a dev split: keep one of them")
+    if train.search.lora_rank and train.method == "full":
+        raise UsageError('train.search.lora_rank: train.method = "full" trains every weight: leave it out')
+    if len(train.candidates()) > 1 and not (data.dev or data.dev_share):
+        raise UsageError(
+            "train.search names candidates, but nothing to choose by: name data.dev, or data.dev_share = 0.1"
+        )
 
 
 def _check_bases(config: Config) -> None:

@@ -75,6 +75,8 @@ def test_every_key_takes_every_odd_value_or_says_so_in_one_line() -> None:
         ("train.epochs", "inf"),
         ("train.learning_rate", "inf"),
         ("train.learning_rate", "nan"),
+        ("train.search.learning_rate", "[1e-3, inf]"),
+        ("data.dev_share", "1.0"),
         ("verdict.margin", "inf"),
         ("verdict.confidence", "0.99999999999"),
         ('prices."openai:m".input_per_million', "inf"),

@@ -206,3 +206,43 @@ def test_formats_do_not_mix():
     assert not MARKDOWN & HTML
     assert "<svg" not in markdown(results)
     assert "decomposer tokens (in / cached / out)" not in html(results)
+
+
+def tried_row(**changes: object) -> dict[str, object]:
+    row = {
+        "student": "D-R", "base": "local:b", "method": "lora", "learning_rate": 1e-3, "lora_rank": 8, "epochs": 3.0,
+        "examples": 90, "steps": 24, "planned_steps": 36, "best_step": 16, "dev_loss": 0.51239, "dev_examples": 9,
+        "dev_losses": [[8, 0.6], [16, 0.51239], [24, 0.55]], "chosen": True,
+    }  # fmt: skip
+    return row | changes
+
+
+def test_what_was_tried_on_the_dev_split_has_a_row_per_candidate() -> None:
+    diverged = {"examples": None, "steps": None, "planned_steps": None, "best_step": None, "dev_loss": None}
+    rows = [
+        tried_row(),
+        tried_row(learning_rate=1e-5, steps=36, best_step=36, dev_loss=0.7, chosen=False),
+        tried_row(**diverged, learning_rate=9.0, dev_examples=None, dev_losses=[], chosen=False),
+        tried_row(student="E-A", method="full", lora_rank=None),
+    ]
+    results = build_results(matrix(), config_of(), [], {"name": "demo", "seed": 0}, tried=rows)
+    assert results["tried"] == rows
+    lines = [
+        line
+        for line in markdown(results).splitlines()
+        if line.startswith(("| D-R | 0.001", "| D-R | 1e-05", "| D-R | 9", "| E-A | 0.001"))
+    ]
+    assert [line.split(" | ")[1:] for line in lines] == [
+        ["0.001", "8", "3", "24 of 36 (best after 16)", "**0.5124**", "9", "✓ kept |"],
+        ["1e-05", "8", "3", "36", "0.7000", "9", " |"],
+        ["9", "8", "3", "–", "diverged", "–", " |"],
+        ["0.001", "every weight", "3", "24 of 36 (best after 16)", "**0.5124**", "9", "✓ kept |"],
+    ]
+    assert "What was tried on the dev split" in html(results, ())
+
+
+def test_without_a_dev_split_nothing_is_said_of_one() -> None:
+    results = results_of(matrix())
+    assert results["tried"] == []
+    del results["tried"]  # as written by an earlier version
+    assert "dev split" not in markdown(results)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from fractionate.distill.dev import DevLoss, best_of
 from fractionate.errors import FractionateError
 
 SEAL = "seal.json"
@@ -47,6 +48,10 @@ class Checkpoints:
             self.set_aside(checkpoint)
         return None
 
+    def of_step(self, step: int) -> Path:
+        """Return where the checkpoint of a step lies."""
+        return self.folder / f"checkpoint-{step}"
+
     def losses(self, checkpoint: Path) -> list[float]:
         """Return the loss of every step up to a checkpoint."""
         return [float(loss) for loss in json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["losses"]]
@@ -55,9 +60,21 @@ class Checkpoints:
         """Return the seconds of training up to a checkpoint, in all processes that worked on it."""
         return float(json.loads((checkpoint / SEAL).read_text(encoding="utf-8")).get("seconds", 0.0))
 
-    def seal(self, checkpoint: Path, losses: Sequence[float], seconds: float = 0.0) -> None:
+    def dev_losses(self, checkpoint: Path) -> list[DevLoss]:
+        """Return the losses on the dev split that were measured up to a checkpoint."""
+        seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        return [DevLoss(int(step), float(loss)) for step, loss in seal.get("dev_losses", [])]
+
+    def seal(
+        self, checkpoint: Path, losses: Sequence[float], dev_losses: Sequence[DevLoss] = (), seconds: float = 0.0
+    ) -> None:
         """Note that all of a checkpoint is written, and what it took until then."""
-        seal = {"losses": list(losses), "seconds": seconds, "files": _digests(checkpoint)}
+        seal = {
+            "losses": list(losses),
+            "dev_losses": list(dev_losses),
+            "seconds": seconds,
+            "files": _digests(checkpoint),
+        }
         (checkpoint / f"{SEAL}.part").write_text(json.dumps(seal), encoding="utf-8")
         (checkpoint / f"{SEAL}.part").replace(checkpoint / SEAL)
 
@@ -75,9 +92,12 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _is_whole(self, checkpoint: Path) -> bool:
+        """Return whether a checkpoint is there, all of it, and the best one before it, which it cannot do without."""
         try:
             seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-            return bool(seal["files"] == _digests(checkpoint) and self.losses(checkpoint))
+            whole = bool(seal["files"] == _digests(checkpoint) and self.losses(checkpoint))
+            best = self.of_step(best_of(self.dev_losses(checkpoint) or [DevLoss(0, 0.0)]).step)
+            return whole and (best in (self.of_step(0), checkpoint) or self._is_whole(best))
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return False
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from fractionate.config import MOST_SEED, TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
+from fractionate.distill.dev import DevSplit, check_steps, steps_of
+from fractionate.distill.learning_rate import with_rate
 from fractionate.distill.trainer import OnStep, Training, TrainingReport, micro_batch, quiet
 from fractionate.distill.training_data import IGNORED, TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
@@ -32,6 +34,7 @@ def train_student(
     seed: int = 0,
     on_step: OnStep | None = None,
     trust_remote_code: bool = False,
+    dev: Sequence[Example] = (),
 ) -> TrainingReport:
     """Train a student of `base` (`local:HUB_ID_OR_PATH`) and write it to the folder `out`, with a `training.json`.
 
@@ -41,15 +44,20 @@ def train_student(
     loss)` is called after every optimizer step (step from 1); what it raises stops training. `trust_remote_code` lets
     the base's folder run code of its own.
 
+    With `dev` examples the loss on them is measured on the way: the student is that of the step with the lowest, and
+    training stops early when it has not fallen for `settings.patience` measurements.
+
     Raises UsageError for a base or examples that cannot be trained on, FractionateError if the work itself fails.
     """
     settings = settings or TrainConfig()
     if not 0 <= seed <= MOST_SEED:
         raise UsageError(f"the seed {seed} is out of range: give a number from 0 to {MOST_SEED}")
     weights, rows = _prepare(base, examples, settings, trust_remote_code)
-    plan = _plan_digest(weights, rows, settings, seed)
+    settings = with_rate(settings, weights, trust_remote_code)
+    judged = _dev_split(weights, dev, len(rows.rows), settings, trust_remote_code) if dev else None
+    plan = _plan_digest(weights, rows, settings, seed, judged)
     checkpoints = Checkpoints(out.with_name(out.name + ".partial"), plan)
-    training = Training(weights, rows, settings, seed, trust_remote_code, on_step)
+    training = Training(weights, rows, settings, seed, trust_remote_code, on_step, judged)
     report, trainer = training.go_on(checkpoints)
     _write(trainer, weights, report, out, trust_remote_code)
     del trainer
@@ -66,17 +74,26 @@ def estimate(
     Memory is an estimate from shapes, of the largest batch: weights, gradients and Adam's two moments of what is
     trained, activations kept for the backward pass, logits of the targets. Raises as `train_student` does.
     """
-    settings = settings or TrainConfig()
-    weights, rows = _prepare(base, examples, settings, trust_remote_code)
-    steps = _steps(rows, settings)
-    return {
-        "examples": len(rows.rows),
-        "left_out": rows.left_out,
-        "tokens": round(rows.tokens * settings.epochs),
-        "trained_tokens": round(rows.trained_tokens * settings.epochs),
-        "steps": steps,
-        "memory_bytes": _memory_bytes(weights, rows, settings, trust_remote_code),
-    }
+    return estimate_each(base, examples, [settings or TrainConfig()], trust_remote_code)[0]
+
+
+def estimate_each(
+    base: str, examples: Sequence[Example], candidates: Sequence[TrainConfig], trust_remote_code: bool = False
+) -> list[dict[str, int]]:
+    """Return the same for several settings that read the same examples, tokenized once."""
+    weights, rows = _prepare(base, examples, candidates[0], trust_remote_code)
+    return [
+        {
+            "examples": len(rows.rows),
+            "left_out": rows.left_out,
+            "tokens": round(rows.tokens * settings.epochs),
+            "trained_tokens": round(rows.trained_tokens * settings.epochs),
+            "steps": steps_of(len(rows.rows), settings),
+            "dev_checks": len(check_steps(len(rows.rows), settings)),
+            "memory_bytes": _memory_bytes(weights, rows, settings, trust_remote_code),
+        }
+        for settings in candidates
+    ]
 
 
 def dry_run(
@@ -88,6 +105,7 @@ def dry_run(
     """
     settings = settings or TrainConfig()
     weights, rows = _prepare(base, examples, settings, trust_remote_code)
+    settings = with_rate(settings, weights, trust_remote_code)
     longest = sorted(rows.rows, key=lambda row: -len(row["input_ids"]))[: 2 * settings.batch_size]
     few = TrainingRows(longest, rows.left_out, rows.digest)
     short = settings.model_copy(update={"epochs": 2.0 / math.ceil(len(longest) / settings.batch_size)})
@@ -116,14 +134,18 @@ def _prepare(
     if weights.adapter is not None:
         raise UsageError(f"{base} has an adapter: a student is trained from a base model, so name that alone")
     used = examples[: settings.max_examples] if settings.max_examples else examples
+    return weights, _rows(weights, used, settings, trust)
+
+
+def _rows(weights: Weights, examples: Sequence[Example], settings: TrainConfig, trust: bool) -> TrainingRows:
     folder = weights.folder()
     tokenizer, vocabulary = load_tokenizer(folder, trust), load_config(folder, trust).vocab_size
-    return weights, training_rows(tokenizer, used, settings.max_length, vocabulary=vocabulary)
+    return training_rows(tokenizer, examples, settings.max_length, vocabulary=vocabulary)
 
 
-def _steps(rows: TrainingRows, settings: TrainConfig) -> int:
-    batches = math.ceil(len(rows.rows) / settings.batch_size)
-    return max(1, math.ceil(batches * settings.epochs))
+def _dev_split(weights: Weights, dev: Sequence[Example], examples: int, settings: TrainConfig, trust: bool) -> DevSplit:
+    rows = _rows(weights, dev, settings, trust)
+    return DevSplit(rows, check_steps(examples, settings), settings.patience)
 
 
 def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig, trust: bool) -> int:
@@ -140,8 +162,9 @@ def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig, t
     return 4 * int(total + 3 * trained + tokens * kept + 3 * targets * config.vocab_size) + (600 << 20)
 
 
-def _plan_digest(weights: Weights, rows: TrainingRows, settings: TrainConfig, seed: int) -> str:
-    plan = [weights.fingerprint, rows.digest, settings.model_dump(), seed]
+def _plan_digest(weights: Weights, rows: TrainingRows, settings: TrainConfig, seed: int, dev: DevSplit | None) -> str:
+    plan = [weights.fingerprint, rows.digest, settings.decisive(with_dev=dev is not None), seed]
+    plan += [dev.rows.digest] if dev else []
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 

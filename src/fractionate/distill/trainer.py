@@ -16,7 +16,8 @@ from typing import Any
 
 from fractionate.config import TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
-from fractionate.distill.training_data import IGNORED, Collator, TrainingRows
+from fractionate.distill.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, dev_loss, steps_of, target_loss
+from fractionate.distill.training_data import Collator, TrainingRows
 from fractionate.errors import FractionateError
 from fractionate.models.local.model import best_device, load_model, load_tokenizer, unload
 from fractionate.models.local.weights import Weights, base_shapes, quiet_transformers
@@ -39,7 +40,9 @@ class TrainingReport:
 
     `tokens` and `trained_tokens` (those that bear loss) are of one pass over the examples; losses are in nats a trained
     token, of the first and the last step; `seconds` is wall time in all processes that worked on it, `peak_rss_mb` the
-    last one's peak memory. `parameters` counts the base's.
+    last one's peak memory. `parameters` counts the base's. With a dev split of `dev_examples`, `dev_losses` were
+    measured on the way and the student is that of `best_step`; `steps` are fewer than `planned_steps` where training
+    stopped early.
     """
 
     examples: int
@@ -57,6 +60,10 @@ class TrainingReport:
     seed: int
     settings: dict[str, Any]
     parameters: int = 0
+    planned_steps: int = 0
+    best_step: int = 0
+    dev_examples: int = 0
+    dev_losses: tuple[DevLoss, ...] = ()
 
 
 class Training:
@@ -70,6 +77,7 @@ class Training:
         seed: int,
         trust: bool,
         on_step: OnStep | None,
+        dev: DevSplit | None = None,
     ) -> None:
         self.weights = weights
         self.rows = rows
@@ -77,7 +85,9 @@ class Training:
         self.seed = seed
         self.trust = trust
         self.on_step = on_step
+        self.dev = dev
         self.losses: list[float] = []
+        self.dev_losses: list[DevLoss] = []
         self.begun = False
         self.started = time.perf_counter()
 
@@ -95,8 +105,8 @@ class Training:
                 if checkpoint is None or self.begun:
                     raise
                 checkpoints.set_aside(checkpoint)
-        if not all(loss == loss and abs(loss) != float("inf") for loss in self.losses):
-            raise FractionateError("training diverged (its loss is not a number): lower train.learning_rate")
+        if not all(map(math.isfinite, self.losses)):
+            raise TrainingDivergedError
         return self._report(trainer), trainer
 
     @property
@@ -111,6 +121,7 @@ class Training:
 
         self.losses[:] = checkpoints.losses(checkpoint) if checkpoint else []
         self.started -= checkpoints.seconds(checkpoint) if checkpoint else 0.0
+        self.dev_losses[:] = checkpoints.dev_losses(checkpoint) if checkpoint else []
         with quiet(), _clear_errors(checkpoints.folder):
             set_seed(self.seed)
             tokenizer = load_tokenizer(self.weights.folder(), self.trust)
@@ -119,7 +130,7 @@ class Training:
             rows_at_once = micro_batch(self.rows, self.settings, device)
             trainer = _student_trainer(self)(
                 model=model,
-                args=_arguments(checkpoints.folder, self.settings, self.seed, device, rows_at_once),
+                args=_arguments(checkpoints.folder, self, device, rows_at_once),
                 data_collator=Collator(tokenizer),
                 train_dataset=Dataset.from_list(self.rows.rows),
                 processing_class=tokenizer,
@@ -128,7 +139,10 @@ class Training:
             # Steps are reported by `on_step`, and standard output is for results.
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(_watch(self, checkpoints))
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            if not (self.dev and self.dev.stops(self.dev_losses)):  # else it was cut off after it had stopped early
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            if self.dev:
+                trainer._load_from_checkpoint(str(checkpoints.of_step(best_of(self.dev_losses).step)))
         return trainer
 
     def _report(self, trainer: Any) -> TrainingReport:
@@ -137,7 +151,7 @@ class Training:
             left_out=self.rows.left_out,
             tokens=self.rows.tokens,
             trained_tokens=self.rows.trained_tokens,
-            steps=int(trainer.state.global_step),
+            steps=len(self.losses),
             loss_first=self.losses[0] if self.losses else 0.0,
             loss_last=self.losses[-1] if self.losses else 0.0,
             seconds=self.seconds,
@@ -146,21 +160,55 @@ class Training:
             base_fingerprint=self.weights.fingerprint,
             data_digest=self.rows.digest,
             seed=self.seed,
-            settings=self.settings.model_dump(),
+            settings=self.settings.decisive(with_dev=self.dev is not None),
             parameters=sum(math.prod(shape) for shape in base_shapes(self.weights)),
+            planned_steps=steps_of(len(self.rows.rows), self.settings),
+            best_step=best_of(self.dev_losses).step if self.dev else len(self.losses),
+            dev_examples=len(self.dev.rows.rows) if self.dev else 0,
+            dev_losses=tuple(self.dev_losses),
         )
+
+    def judge(self, model: Any, step: int) -> bool:
+        """Measure the loss on the dev split after a step at which it is due. Returns whether it was."""
+        if self.dev is None or step not in self.dev.steps:
+            return False
+        collate = Collator(load_tokenizer(self.weights.folder(), self.trust))
+        at_once = micro_batch(self.dev.rows, self.settings, model.device.type)
+        loss = dev_loss(model, self.dev.rows, collate, at_once)
+        if not math.isfinite(loss):
+            raise TrainingDivergedError
+        self.dev_losses.append(DevLoss(step, loss))
+        return True
 
 
 def _watch(training: Training, checkpoints: Checkpoints) -> Any:
-    """Return the callback that seals checkpoints and knows when the first step is about to be taken."""
+    """Return the callback that knows when the first step is about to be taken, seals checkpoints and keeps the best.
+
+    Every measurement on the dev split is saved at once: a checkpoint is all that has to be kept of the best step.
+    """
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not followed: to mypy its class is Any
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
+        def on_train_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             training.begun = True
+            self._protect_best(state)
+
+        def on_step_end(self, _: Any, state: Any, control: Any, *, model: Any, **__: Any) -> None:
+            if training.judge(model, int(state.global_step)):
+                assert training.dev is not None
+                self._protect_best(state)
+                control.should_save = True
+                control.should_training_stop |= training.dev.stops(training.dev_losses)
 
         def on_save(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            checkpoints.seal(checkpoints.folder / f"checkpoint-{state.global_step}", training.losses, training.seconds)
+            checkpoints.seal(
+                checkpoints.of_step(state.global_step), training.losses, training.dev_losses, training.seconds
+            )
+
+        def _protect_best(self, state: Any) -> None:
+            """Name the best checkpoint so that it is not deleted to make room for later ones."""
+            best = best_of(training.dev_losses) if training.dev_losses else None
+            state.best_model_checkpoint = str(checkpoints.of_step(best.step)) if best else None
 
     return Watch()
 
@@ -171,7 +219,6 @@ def _student_trainer(training: Training) -> type[Any]:
     Logits are computed for targets only, every step is reported, and the order of the examples depends on the seed and
     on how many passes there were alone.
     """
-    from torch.nn.functional import cross_entropy
     from transformers.trainer_pt_utils import LengthGroupedSampler
     from trl import SFTTrainer
 
@@ -191,14 +238,8 @@ def _student_trainer(training: Training) -> type[Any]:
 
     class StudentTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not followed: to mypy its class is Any
         def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, num_items_in_batch: Any = None) -> Any:
-            # Targets end together (the collator pads on the left), so the last logits are all that is needed: over a
-            # prompt of 200 tokens and a vocabulary of 49,152, TRL's own loss computes six times as many on a CPU.
-            labels = inputs.pop("labels")
-            keep = int((labels != IGNORED).sum(1).max()) + 1
-            logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1].float()
-            wanted = labels[:, -keep + 1 :]
-            total = cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
-            return total / ((wanted != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+            total, targets = target_loss(model, inputs)
+            return total / (targets if num_items_in_batch is None else num_items_in_batch)
 
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             # The loss of a step is summed over its micro-batches: each is divided by the targets of the whole step.
@@ -229,9 +270,11 @@ def micro_batch(rows: TrainingRows, settings: TrainConfig, device: str) -> int:
     return max((size for size in range(1, most + 1) if settings.batch_size % size == 0), default=1)
 
 
-def _arguments(folder: Path, settings: TrainConfig, seed: int, device: str, micro_batch: int) -> Any:
+def _arguments(folder: Path, training: Training, device: str, micro_batch: int) -> Any:
     from trl import SFTConfig
 
+    settings, seed = training.settings, training.seed
+    kept = CHECKPOINTS_KEPT[settings.method] + (training.dev is not None)  # and the best
     return SFTConfig(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
@@ -249,7 +292,7 @@ def _arguments(folder: Path, settings: TrainConfig, seed: int, device: str, micr
         data_seed=seed,
         save_strategy="steps",
         save_steps=CHECKPOINT_STEPS[settings.method],
-        save_total_limit=CHECKPOINTS_KEPT[settings.method],
+        save_total_limit=kept,
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,

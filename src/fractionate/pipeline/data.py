@@ -16,6 +16,7 @@ from fractionate.datasets.overlap import find_overlap
 from fractionate.errors import UsageError
 from fractionate.evaluate.cells import TestSet
 from fractionate.names import Student
+from fractionate.pipeline.dev_split import dev_overlaps, hold_out
 from fractionate.reasoning.program import Settings
 from fractionate.types import Problem
 
@@ -36,7 +37,33 @@ class RunData:
 
     @cached_property
     def train(self) -> dict[str, Problem]:
-        """The training problems by id, over all references: data.train and what single students learn from."""
+        """The training problems by id: all that may be learnt from but for those that the dev split holds out."""
+        held_out = self.dev if self._config.data.dev_share else {}
+        return {key: problem for key, problem in self._learnable.items() if key not in held_out}
+
+    @cached_property
+    def dev(self) -> dict[str, Problem]:
+        """The problems of the dev split by id: data.dev, or a share of the training ones; none where neither is named.
+
+        Raises UsageError where data.dev and the training problems share an id.
+        """
+        data = self._config.data
+        if data.dev_share:
+            return hold_out(self._learnable, data.dev_share, self._config.run.seed)
+        problems = {problem.id: problem for problem in self._problems(data.dev)}
+        for key in problems.keys() & self._learnable.keys() if problems else ():
+            if problems[key] != self._learnable[key]:
+                raise UsageError(f"data.dev and data.train both have a question {key}: ids must be unique")
+        return problems
+
+    @cached_property
+    def demonstrated(self) -> dict[str, Problem]:
+        """The problems that the teacher demonstrates, by id: the training ones and the dev split."""
+        return {**self._learnable, **self.dev}
+
+    @cached_property
+    def _learnable(self) -> dict[str, Problem]:
+        """What may be learnt from, over all references: data.train and what single students learn from."""
         problems: dict[str, Problem] = {}
         for reference in self._config.data.train:
             for problem in self._load(reference):
@@ -55,6 +82,15 @@ class RunData:
 
     def train_of(self, student: Student) -> Mapping[str, Problem]:
         """Return the problems that a student learns from, by id: its own, else all of data.train."""
+        return {key: problem for key, problem in self._named_for(student).items() if key in self.train}
+
+    def dev_of(self, student: Student) -> Mapping[str, Problem]:
+        """Return the dev problems that a student is judged by, by id: data.dev, or what is held out of its own."""
+        if not self._config.data.dev_share:
+            return self.dev
+        return {key: problem for key, problem in self._named_for(student).items() if key in self.dev}
+
+    def _named_for(self, student: Student) -> dict[str, Problem]:
         return {problem.id: problem for problem in self._problems(student.train or self._config.data.train)}
 
     @cached_property
@@ -65,24 +101,29 @@ class RunData:
         return _told_apart([self._test(reference) for reference in self._config.data.test])
 
     def overlaps(self) -> Iterator[str]:
-        """Yield sentences on what every test set shares with training: questions, near repetitions, passages.
+        """Yield sentences on what every test set shares with training and dev: questions, near repetitions, passages.
 
-        Raises UsageError for a test set that holds training questions, where the config does not allow it by name.
+        Raises UsageError for a test set that holds their questions, where the config does not allow it by name, and
+        for a dev split that is learnt from.
         """
         if not self._config.data.train and not any(student.train for student in self._config.students.values()):
             return
         train = list(self.train.values())
+        yield from dev_overlaps(self.train, self.dev)
         for test in self.tests:
-            shared = find_overlap(train, test.problems)
-            yield from _shared_besides(test, find_leak(train, test.problems, known=shared))
+            trained_on = find_overlap(train, test.problems)
+            yield from _shared_besides(test, find_leak(train, test.problems, known=trained_on))
+            shared = trained_on or find_overlap(self.dev.values(), test.problems)
             if not shared:
                 continue
-            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are training questions"
+            whose = "training questions" if trained_on else "questions of the dev split"
+            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are {whose}"
             if test.reference not in self._config.data.allow_overlap:
                 raise UsageError(
                     f"{said} (first: {shared[0]}): take them out, or add {test.reference!r} to data.allow_overlap"
                 )
-            yield f"Overlap allowed by name: {said}, so students may have learnt these answers."
+            seen = "students may have learnt these answers" if trained_on else "students were chosen by these answers"
+            yield f"Overlap allowed by name: {said}, so {seen}."
 
     def dataset(self, name: str) -> Dataset:
         """Return how the rows of a data set are read and scored; the user's `data.scorer` stands in for jsonl rows."""

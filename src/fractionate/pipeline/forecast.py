@@ -11,18 +11,19 @@ import hashlib
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from fractionate.distill.demonstrate import demonstrate
+from fractionate.distill.demonstrate import Demonstration, demonstrate
 from fractionate.engine.drive import Call
 from fractionate.engine.forecast import Forecast, Stage, forecast, plan_stage
 from fractionate.engine.stages import walk, walk_program
 from fractionate.models.base import Model, SingleModel
 from fractionate.names import Student
+from fractionate.pipeline.lesson import settings_for
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.training import examples_for
 from fractionate.pipeline.work import demonstrating, evaluating
 from fractionate.reasoning.program import Sampler
 from fractionate.reasoning.prompting import final_line
-from fractionate.types import Completion, Example, Request
+from fractionate.types import Completion, Example, Problem, Request
 
 FIRST_CHANCE = 3, 2
 """Of 3 questions, 2 are taken to pass the screen at the first chance (paper: 63 % of DROP, 65 % of Bamboogle)."""
@@ -46,10 +47,15 @@ def forecast_run(run: Run) -> Forecast:
 
 def training_examples(run: Run, student: Student) -> list[Example]:
     """Return examples shaped like those a student will get, before there are any demonstrations."""
+    demonstrations = _stand_in_demonstrations(run, run.data.train_of(student).values())
+    return examples_for(run, student, demonstrations, demonstrations)[0]
+
+
+def _stand_in_demonstrations(run: Run, problems: Iterable[Problem]) -> list[Demonstration]:
     nobody = Sampler(_Nobody())
-    demonstrations = [
+    return [
         demonstration
-        for problem in run.data.train_of(student).values()
+        for problem in problems
         for dataset in (run.data.dataset(problem.dataset),)
         for demonstration in walk_program(
             demonstrate(problem, dataset, nobody, nobody, run.data.settings(dataset), 1),
@@ -57,20 +63,23 @@ def training_examples(run: Run, student: Student) -> list[Example]:
             [],
         )
     ]
-    return examples_for(run, student, demonstrations, demonstrations)[0]
 
 
 def training_lines(run: Run) -> list[str]:
     """Return a line per student: examples, tokens, steps and memory, as far as they are known before demonstrating."""
-    from fractionate.distill.train import estimate
+    from fractionate.distill.train import estimate_each
 
     lines = []
     for student in run.names.students:
-        needs = estimate(student.base, training_examples(run, student), run.config.train)
+        needs = estimate_each(student.base, training_examples(run, student), settings_for(run, student).candidates())
+        tokens, steps, checks = (sum(one[what] for one in needs) for what in ("tokens", "steps", "dev_checks"))
+        each = f"{len(needs)} candidates on " if len(needs) > 1 else ""
+        dev = len(run.data.dev_of(student))
         lines.append(
-            f"train {student.name} ({student.role}): up to {needs['examples']} examples, "
-            f"{needs['tokens']:,} tokens, {needs['steps']} steps, "
-            f"about {needs['memory_bytes'] / 2**30:.1f} GiB of memory"
+            f"train {student.name} ({student.role}): {each}up to {needs[0]['examples']} examples, "
+            f"{tokens:,} tokens, {steps} steps, "
+            f"about {max(one['memory_bytes'] for one in needs) / 2**30:.1f} GiB of memory"
+            + (f"; loss on up to {dev} dev examples, measured up to {checks} times" if dev else "")
         )
     return lines
 

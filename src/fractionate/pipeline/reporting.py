@@ -14,7 +14,7 @@ from fractionate.errors import UsageError
 from fractionate.files import write_text
 from fractionate.names import Names
 from fractionate.pipeline.attempts import read_cells
-from fractionate.pipeline.folder import RunFolder
+from fractionate.pipeline.folder import RunFolder, read_tried
 from fractionate.pipeline.looks import note_look, read_looks
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.run import config_digest
@@ -48,6 +48,7 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         throughput=read_speed(folder),
         looks=read_looks(folder),
         spent=read_spending(folder, config, cells),
+        tried=read_tried(folder),
     )
     note_look(folder, cells)
     return _write(folder, config, results, cells)
@@ -72,6 +73,7 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
     notes = [f"Pooled over {len(runs)} runs: each question counts with its mean over {', '.join(measured)}."]
     notes += [f"{folder.path.name}: {note}" for folder in runs for note in Notes(folder.notes).all()]
     warnings = [f"{folder.path.name}: {warning}" for folder in runs for warning in Notes(folder.notes).warnings()]
+    tried = [{"run": folder.path.name, **row} for folder in runs for row in read_tried(folder)]
     results = build_results(
         cells,
         config,
@@ -81,6 +83,7 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
         warnings,
         throughput=read_speed(runs[0]),
         spent=add_spending([read_spending(folder, config, measured[folder.path.name]) for folder in runs]),
+        tried=tried,
     )
     out.create()
     return _write(out, config, results, cells)
@@ -129,6 +132,7 @@ def _about(config: Config, name: str) -> dict[str, Any]:
         "teacher": config.models.teacher,
         "student": config.models.student,
         "train": config.data.train,
+        "dev": config.data.dev or config.data.dev_share or None,
         "test": config.data.test,
     }
 

@@ -50,7 +50,7 @@ def check_before_spending(run: Run) -> None:
     """Open every model and read all data, so that a missing key, extra or file is said before a call is paid for."""
     _ = run.data.tests
     if run.names.students:
-        _ = run.data.train
+        _ = run.data.demonstrated
         check_trainer()
     for note in run.data.overlaps():
         run.notes.add(note)
@@ -83,14 +83,15 @@ def check_budget(run: Run) -> None:
 
         run.progress.stage("trying two training steps before anything is paid for")
         first = run.names.students[0]
-        needs = dry_run(first.base, training_examples(run, first)[:16], run.config.train)
+        largest = max(run.config.train.candidates(), key=lambda settings: settings.lora_rank)
+        needs = dry_run(first.base, training_examples(run, first)[:16], largest)
         run.progress.stage(
             f"  training works: {needs['tokens_per_second']:.0f} tokens/s, {needs['peak_rss_mb']:.0f} MB"
         )
 
 
 def demonstrate_stage(run: Run) -> list[Demonstration]:
-    """Let the teacher decompose (and, where a variant needs it, solve) the training questions."""
+    """Let the teacher decompose (and, where a variant needs it, solve) the training questions and the dev split's."""
     run.notes.begin("demonstrate")
     wanted, recorded = run.config.run.samples, recorded_chances(run)
     if recorded and recorded == chances(run) and needs_screening(run.names.variants) and recorded < wanted:
@@ -98,7 +99,7 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
             f"The teacher's recording holds {recorded} sample(s) per question: each has {recorded} of {wanted} chances."
         )
     demonstrations = in_loop(run, lambda: carry_out(demonstrating(run), run.engine, run.progress.stage))
-    problems = run.data.train
+    problems = run.data.demonstrated
     write_rows(run.folder.demonstrations, (one.as_row(problems[one.problem_id]) for one in demonstrations))
     unparsed = sum(one.decomposition.status == "unparsed" for one in demonstrations)
     if unparsed:
@@ -118,7 +119,7 @@ def screen_stage(run: Run) -> Screening | None:
         run.progress.stage("screen: the teacher solved nothing (no variant needs it), so nothing is screened")
         return None
     screening = screen(demonstrations, chances(run))
-    problems = run.data.train
+    problems = run.data.demonstrated
     write_rows(run.folder.screened, (one.as_row(problems[one.problem_id]) for one in screening.kept))
     run.notes.add(f"Screening by the answer {screening.summary()}.")
     run.notes.save()
@@ -184,9 +185,11 @@ def read_screened(run: Run) -> list[Demonstration]:
 def _read(run: Run, stage: str) -> list[Demonstration]:
     path = {"demonstrate": run.folder.demonstrations, "screen": run.folder.screened}[stage]
     demonstrations = [Demonstration.from_row(row) for row in read_own(path, stage)]
-    strangers = [one.problem_id for one in demonstrations if one.problem_id not in run.data.train]
+    strangers = [one.problem_id for one in demonstrations if one.problem_id not in run.data.demonstrated]
     if strangers:
-        raise UsageError(f"{path} holds {strangers[0]}, which data.train does not: run fractionate {stage} again")
+        raise UsageError(
+            f"{path} holds {strangers[0]}, which the training data does not: run fractionate {stage} again"
+        )
     return demonstrations
 
 

@@ -18,18 +18,18 @@ from fractionate.types import Component, Role
 
 
 def demonstrating(run: Run) -> Stage[list[Demonstration]]:
-    """Let the teacher decompose (and, where a variant needs it, solve) the training questions."""
+    """Let the teacher decompose (and, where a variant needs it, solve) the training questions and the dev split's."""
     variants = run.names.variants or ["D-R"]
     teacher = run.models.sampler(run.names.teacher)
     solver = run.models.sampler(run.names.screen_solver) if needs_solutions(variants) else None
     samples = chances(run)
     programs = (
         demonstrate(problem, dataset, teacher, solver, run.data.settings(dataset), samples)
-        for problem in run.data.train.values()
+        for problem in run.data.demonstrated.values()
         for dataset in (run.data.dataset(problem.dataset),)
     )
     each = f", up to {samples} chances each" if samples > 1 else ""
-    said = f"demonstrate: {run.names.teacher.model} on {len(run.data.train)} questions{each}"
+    said = f"demonstrate: {run.names.teacher.model} on {len(run.data.demonstrated)} questions{each}"
     return flatten((yield Work(said, programs)))
 
 
@@ -103,7 +103,7 @@ def chances(run: Run) -> int:
 
 
 def recorded_chances(run: Run) -> int | None:
-    """Return how many samples of every training question the teacher's recording holds, None for a live teacher."""
+    """Return how many samples of every question the teacher's recording holds, None for a live teacher."""
     teacher = run.models.sampler(run.names.teacher).model
-    recorded = [teacher.samples(problem) for problem in run.data.train.values()]
+    recorded = [teacher.samples(problem) for problem in run.data.demonstrated.values()]
     return min((count for count in recorded if count is not None), default=None)

@@ -46,6 +46,7 @@ def build_results(
     throughput: Mapping[str, Throughput] | None = None,
     looks: Mapping[str, tuple[int, ...]] | None = None,
     spent: Spent | None = None,
+    tried: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
@@ -54,7 +55,8 @@ def build_results(
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
     and stand at the top of every report; `throughput` is that of local models by name;
     `looks` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
-    answers (None: not known).
+    answers (None: not known); `tried` is what was tried on the dev split, a row
+    per candidate.
     """
     pricing, rule = Pricing.of(config, throughput), Rule.of(config, looks)
     tests = matrices(cells)
@@ -76,6 +78,7 @@ def build_results(
         "runs": {named[key]: dict(values) for key, values in (pooled or {}).items()},
         "generalisation": [one.as_dict() for one in measure_generalisation(judged, rule, comparisons)],
         "agreement": [asdict(agreement) for agreement in measure_agreement(judged)],
+        "tried": [dict(row) for row in tried],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
         "notes": [*notes, *_remarks(measured)],

@@ -30,6 +30,7 @@ from fractionate.report.sections import (
     published,
     run,
     runs,
+    tried,
     unread,
     warnings,
 )
@@ -52,6 +53,7 @@ _MEASURED: tuple[Builder, ...] = (
     generalisation.section,
     agreement.section,
     comparisons.section,
+    tried.section,
     examples.section,
 )
 _ABOUT: tuple[Builder, ...] = (
