@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from analysis.measured import TEACHER, cell_of, config_of, correlated
 from fractionate.cli import main
 from fractionate.pipeline.attempts import attempt_rows
 from fractionate.pipeline.folder import RunFolder, write_rows
-from fractionate.types import Cell, Usage
+from fractionate.report.facts import Facts
+from fractionate.report.section import Table
+from fractionate.report.sections import break_even
+from fractionate.types import Cell, Component, Usage
 
 LOCAL = "local:org/Tiny-1B"
 PRICES = {
@@ -104,6 +107,11 @@ def test_every_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "static, D-R → teacher" in out
     assert "never" not in out
     assert (tmp_path / "b.svg").read_text().startswith("<?xml")
+    section = break_even.section(Facts(json.loads((run / "results.json").read_text())))
+    assert section is not None
+    for table in section.body:
+        assert isinstance(table, Table)
+        assert all(set(row) <= {column.key for column in table.columns} for row in table.rows)
 
 
 def test_two_decomposers_of_one_set_share_their_decompositions(tmp_path: Path, capsys: Any) -> None:
@@ -163,10 +171,6 @@ def test_a_student_from_elsewhere_has_an_unknown_bill(tmp_path: Path, capsys: An
     models = {"teacher": TEACHER, "decomposers": ["none", "teacher", student], "distilled": [student]}
     measured = cells(40)
     theirs = measured[3]
-    from dataclasses import replace
-
-    from fractionate.types import Component
-
     elsewhere = Component(student, "distilled", "decomposer", student, trained_for="decomposer")
     measured[3] = replace(theirs, decomposer=elsewhere)
     run = write_run(tmp_path / "run", measured, models=models, run={"variants": []})

@@ -12,11 +12,12 @@ import pytest
 from analysis.measured import cell_of, config_of, correlated, matrix
 from fractionate.analysis.pricing import Pricing
 from fractionate.cli import main
-from fractionate.config import parse_config
+from fractionate.config import load_config, parse_config
+from fractionate.distill.trainer import TrainingReport
 from fractionate.pipeline.attempts import read_cells
 from fractionate.pipeline.progress import Progress
 from fractionate.pipeline.run import Run
-from fractionate.pipeline.stages import run_everything
+from fractionate.pipeline.stages import demonstrate_stage, run_everything, screen_stage, train_stage
 from fractionate.planning import learning_curve
 from fractionate.report.curves import learning_curves
 from fractionate.report.results import build_results
@@ -106,8 +107,6 @@ def test_a_run_trains_on_nested_shares_measures_and_reports_them(project: Path, 
 def test_a_curve_cut_off_in_training_resumes_to_the_same_run(
     project: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fractionate.config import load_config
-
     def run(name: str, cut: str = "") -> None:
         config = load_config(project / "run.toml", [f'run.store="{project / name}.sqlite"', 'run.name="same"'])
         with Run(config, project / name, project, Progress(quiet=True)) as opened:
@@ -167,14 +166,27 @@ def test_a_dry_run_forecasts_the_shares(project: Path, capsys: Any) -> None:
     assert sum(one["stage"]["calls"] for one in by_flag["stages"]) - calls[1] == 3 * 2 * 6
 
 
-def test_a_share_that_is_no_amount_of_its_own_is_left_out(project: Path, capsys: Any) -> None:
-    arguments = ["--set", "data.train=jsonl:train.jsonl@0-1", "--set", 'curve.shares=["1/8", "1/4", "1/2"]']
-    out = project / "few"
-    assert main(["run", str(project / "run.toml"), "--out", str(out), "--quiet", *arguments]) == 0
-    assert {path.name for path in (out / "students").iterdir() if path.is_dir()} == {"D-R", "D-R~1~8"}
-    results = json.loads((out / "results.json").read_text())
-    assert any("D-R@1/4 was not trained: 1/4 of its demonstrations are 1" in note for note in results["notes"])
-    assert [one["amount"] for one in results["curve"][0]["points"]] == [1, 2]
+def test_a_share_that_is_no_amount_of_its_own_is_left_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two demonstrations 1/8, 1/4 and 1/2 are one: only the first of them is trained."""
+
+    def train(base: str, examples: list[Any], out: Path, *_: object) -> TrainingReport:
+        out.mkdir()
+        (out / "training.json").write_text(json.dumps({"examples": len(examples), "left_out": 0, "seconds": 1.0}))
+        return TrainingReport(len(examples), 0, 1, 1, 1, 1.0, 1.0, 1.0, 1.0, base, "", "", 0, {})
+
+    monkeypatch.setattr("fractionate.distill.train.train_student", train)
+    config = load_config(
+        project / "run.toml", ["data.train=jsonl:train.jsonl@0-1", 'curve.shares=["1/8", "1/4", "1/2"]']
+    )
+    with Run(config, project / "few", project, Progress(quiet=True)) as run:
+        for stage in (demonstrate_stage, screen_stage, train_stage):
+            stage(run)
+        assert {pair.decomposer.name for pair in run.pairs()} == {"none", "teacher", "D-R", "D-R@1/8"}
+        assert {one.name for one in run.left_out()} == {"D-R@1/4", "D-R@1/2"}
+        assert any(
+            "D-R@1/4 was not trained: 1/4 of its demonstrations are 1, as many" in one for one in run.notes.all()
+        )
+    assert {path.name for path in (project / "few/students").iterdir() if path.is_dir()} == {"D-R", "D-R~1~8"}
 
 
 # ---------------------------------------------------------------- without training

@@ -27,17 +27,12 @@ def section(facts: Facts) -> Section | None:
 
 def _bill(found: Record) -> Table:
     hours = found["training_hours"]
-    details = {"training": f"{hours:,.2f} hours" if hours else ""}
-    rows = [
-        {
-            "item": Entry(row["item"], details.get(row["item"], "")),
-            "usd": Entry(dollars(row["usd"])),
-            "unknown": row["unknown"],
-        }
-        for row in found["bill"]
-    ]
-    rows.append({"item": "all", "usd": Entry(dollars(found["usd"]), strong=True), "unknown": ""})
+    details = {"training": f"{hours:,.2f} hours"} if hours else {}
     why = (Column("unknown", "why it is unknown"),) if any(row["unknown"] for row in found["bill"]) else ()
+    rows = []
+    for row in (*found["bill"], {"item": "all", "usd": found["usd"], "unknown": ""}):
+        entries = {"item": Entry(row["item"], details.get(row["item"], "")), "usd": Entry(dollars(row["usd"]))}
+        rows.append({**entries, **({"unknown": row["unknown"]} if why else {})})
     return Table((Column("item", "paid once", "head"), Column("usd", "$", "number"), *why), tuple(rows), "The bill")
 
 
