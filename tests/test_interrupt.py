@@ -19,7 +19,7 @@ SMALL_DEMO = """
 import sys
 from fractionate.cli import demo, main
 demo.SMOKE = demo.Size(train=4, test=2, max_tokens=8)
-demo.CONFIG = demo.CONFIG.replace("batch_size = 8", "batch_size = 2").replace("batch_size = 32", "batch_size = 4")
+demo.CONFIG = demo.CONFIG.replace("batch_size = 8", "batch_size = 2").replace("batch_size = 32", "batch_size = 2")
 sys.exit(main())
 """
 CONFIG = """

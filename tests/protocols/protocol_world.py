@@ -35,7 +35,7 @@ WORDS = [
      (n + 3) * (12 + n) - n - 2)
     for n, cargo in enumerate((*CARGOES, "maps", "nets", "oars", "pots", "quills"))
 ]  # fmt: skip
-LEARNT, ASKED = WORDS[:6], WORDS[12:]
+LEARNT, ASKED = WORDS[:12], WORDS[12:]
 TOWNS = {
     "train": (("Osterby", 4, 3), ("Vindeln", 6, 2)),
     "dev": (("Karlsa", 5, 1),),
