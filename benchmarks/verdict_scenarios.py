@@ -107,12 +107,14 @@ SCENARIOS = [
         "20 points better, as fast; speeds ± 5 % a round",
         Candidate(0.8, part="both", price=1.0),
         rounds=3,
+        steady=True,
     ),
     _case(
         "machine, 5 rounds",
         "20 points better, as fast; speeds ± 5 % a round",
         Candidate(0.8, part="both", price=1.0),
         rounds=5,
+        steady=True,
     ),
     # The value of a right answer.
     _case("value, losses", "net value 0: 1 % lost for what it saves", Candidate(0.59), alike=1.0, net_of_nothing=True),
@@ -171,7 +173,7 @@ SCENARIOS = [
     # Several candidates, looks, all at once.
     _case("3 candidates", f"each {WORSE}", *[MARGIN] * 3, n=300, alike=0.97, kin=0.3),
     _case("8 candidates", f"each {WORSE}", *[MARGIN] * 8, n=300, alike=0.97, kin=0.3),
-    _case("3 looks", WORSE, MARGIN, n=400, looks=(100, 200, 400), alike=0.97),
+    _case("3 looks", "10 points below, exactly the margin", Candidate(0.5), n=400, looks=(100, 200, 400), margin=10.0),
     _case("3 looks, cost", "20 points better, as dear", Candidate(0.8, price=1.0), n=400, looks=(100, 200, 400)),
     _case(
         "3 flaws",
@@ -219,6 +221,7 @@ SCENARIOS = [
         "20 points better, a quarter less machine time",
         Candidate(0.8, part="both", price=0.75),
         rounds=5,
+        steady=True,
     ),
     _power(
         "value",
@@ -228,5 +231,7 @@ SCENARIOS = [
         alike=0.97,
         usd_per_correct=0.001,
     ),
-    _power("3 looks", "as good, a tenth of the price", Candidate(0.6), n=2000, looks=(500, 1000, 2000), alike=0.97),
+    _power(
+        "3 looks", "2 points better, a tenth of the price", Candidate(0.62), n=800, looks=(200, 400, 800), alike=0.97
+    ),
 ]

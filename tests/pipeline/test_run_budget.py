@@ -78,7 +78,7 @@ def test_dry_run_prints_the_forecast_and_sends_nothing(
     (folder / "run.toml").write_text("\n".join(lines))
     assert main(["run", str(folder / "run.toml"), "--dry-run", "--out", str(folder / "run")]) == 0
     said = capsys.readouterr().out
-    assert "30 calls" in said
+    assert "40 calls" in said
     assert "$" in said
     assert not server.asked
 

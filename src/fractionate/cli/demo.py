@@ -26,7 +26,7 @@ class Size:
     max_tokens: int
 
 
-FULL, SMOKE = Size(train=192, test=64, max_tokens=64), Size(train=16, test=8, max_tokens=24)
+FULL, SMOKE = Size(train=192, test=80, max_tokens=64), Size(train=16, test=8, max_tokens=24)
 
 CONFIG = """\
 # Written by `fractionate demo`. Run it again with `fractionate run {folder}/demo.toml`, with other keys by --set.

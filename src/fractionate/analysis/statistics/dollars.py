@@ -150,8 +150,8 @@ def metered_difference(
     """Compare what two pairs cost per question: each the sum of what its roles take, over the same questions.
 
     One measured round, or one question or passage, gives unbounded intervals. Raises ValueError where the parts differ
-    in number of questions, of rounds or of seeds, where there is no question, or where an amount or rate is negative
-    or an amount above its `most`.
+    in number of questions, of rounds or of seeds, where there is no question, or where an amount or rate is negative or
+    an amount above its `most`.
     """
     import numpy as np
 
@@ -193,7 +193,7 @@ def metered_difference(
 
 
 class _Side(NamedTuple):
-    """One pair's dollars: of each question at mean rates, per question in each round and seed, most per question."""
+    """One pair's dollars: of each question at mean rates, per question in each round or seed, most of a question."""
 
     questions: Array
     rounds: Array
