@@ -1,80 +1,24 @@
-"""`fractionate.toml` → a strict, typed config. An unknown key is an error that names the nearest known one."""
+"""The tables of a config, one class each: `[data]`, `[models]`, `[run]` and the rest. All values are checked here."""
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-from collections.abc import Sequence
-from fractions import Fraction
 from itertools import product
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from fractionate.errors import UsageError, shortened, without_secrets
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Names = Annotated[list[str], BeforeValidator(_as_list)]
-"""A string or a list of strings."""
-
-
-def _auto_as_none(value: object) -> object:
-    return None if value == "auto" else value
-
-
-def _as_file_name(name: str) -> str:
-    if len(name) > 100 or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
-        raise ValueError("a name becomes a folder's: no slash, no dot in front, at most 100 printable characters")
-    return name
-
-
-def _as_own_name(name: str) -> str:
-    if len(name) > 100 or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-        raise ValueError("this is no name: it takes only letters, digits and . _ + -, at most 100")
-    return name
-
-
-def _as_variable(name: str) -> str:
-    if name and not (name.isidentifier() and name.isascii()):
-        raise ValueError("give the name of an environment variable, such as OPENAI_API_KEY, not the key")
-    return name
-
-
-def _as_share(value: object) -> str:
-    text = str(value)
-    share = Fraction(text) if re.fullmatch(r"\d{1,6}(/0*[1-9]\d{0,5}|\.\d{1,6})?", text) else Fraction(0)
-    if isinstance(value, bool) or not 0 < share < 1:
-        raise ValueError('a share of the demonstrations lies between 0 and 1: write "1/4"')
-    return f"{share.numerator}/{share.denominator}"
-
-
-def _as_curve(shares: list[str]) -> list[str]:
-    if not shares:
-        raise ValueError("a curve of one point says nothing about more: name at least one share, better three")
-    if len(set(shares)) < len(shares):
-        raise ValueError("a share is named twice")
-    return sorted(shares, key=Fraction)
-
-
-Share = Annotated[str, BeforeValidator(_as_share)]
-"""A share of the demonstrations, above 0 and below 1, as a reduced fraction: "1/4"."""
-RunName = Annotated[str, AfterValidator(_as_file_name)]
-OwnName = Annotated[str, AfterValidator(_as_own_name)]
-"""What a run, a student or a decomposer is called."""
-MOST_SEED = 2**32 - 1
-"""The largest seed that every library takes."""
-DEFAULT_STUDENT = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
-DECOMPOSER_VARIANTS = ("D-T", "D-R")
-SOLVER_VARIANTS = ("E-T", "E-A", "E-T-direct", "E-A-direct", "S-T", "S-A", "S-T-direct", "S-A-direct")
-"""S-… are the single-stage students: they see the question only (paper §4, "single-stage")."""
-STUDENTS = (*DECOMPOSER_VARIANTS, *SOLVER_VARIANTS)
-Variant = Literal["D-T", "D-R", "E-T", "E-A", "E-T-direct", "E-A-direct", "S-T", "S-A", "S-T-direct", "S-A-direct"]
+from fractionate.config.values import (
+    DEFAULT_STUDENT,
+    MOST_SEED,
+    Names,
+    OwnName,
+    RunName,
+    Share,
+    Variant,
+    as_curve,
+    as_variable,
+    auto_as_none,
+)
 
 
 class _Section(BaseModel):
@@ -112,7 +56,7 @@ class ModelOptions(_Section):
     """How one model is reached and sampled, under [models.options."NAME"]."""
 
     base_url: str = Field(default="", description="endpoint of an `openai:` model, instead of OPENAI_BASE_URL")
-    api_key_env: Annotated[str, AfterValidator(_as_variable)] = Field(
+    api_key_env: Annotated[str, AfterValidator(as_variable)] = Field(
         default="", description="environment variable that holds the key"
     )
     temperature: float = Field(default=0.0, ge=0, le=100, description="sampling temperature of a first sample")
@@ -262,7 +206,7 @@ class TrainConfig(_Section):
 
     method: Literal["lora", "full"] = Field(default="lora", description="LoRA adapters, or every weight")
     epochs: float = Field(default=1.0, gt=0, le=10_000, description="passes over the examples")
-    learning_rate: Annotated[float | None, BeforeValidator(_auto_as_none)] = Field(
+    learning_rate: Annotated[float | None, BeforeValidator(auto_as_none)] = Field(
         default=None, gt=0, description='peak learning rate; "auto", or none given: by the width of the student'
     )
     batch_size: int = Field(default=8, ge=1, le=2**16, description="examples per step")
@@ -297,7 +241,7 @@ class CurveConfig(_Section):
     The table alone, empty, is enough.
     """
 
-    shares: Annotated[list[Share], AfterValidator(_as_curve)] = Field(
+    shares: Annotated[list[Share], AfterValidator(as_curve)] = Field(
         default=["1/8", "1/4", "1/2"],
         description="shares of the demonstrations to train on beside all of them; each holds every smaller one",
     )
@@ -401,111 +345,3 @@ class Config(_Section):
     def options(self, model: str) -> ModelOptions:
         """Return the options given for a model name, or the defaults."""
         return self.models.options.get(model, ModelOptions())
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a TOML config and apply `a.b=c` overrides. Raises UsageError with one line that names file and key."""
-    try:
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}: give a config file")
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"no config at {path}: 'fractionate init' writes one to start from") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    try:
-        table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    return parse_config(override(table, overrides), str(path))
-
-
-def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return a config table with `a.b=c` overrides applied. Raises UsageError for one that is not KEY=VALUE."""
-    for one in overrides:
-        _apply_override(table, one)
-    return table
-
-
-def parse_config(table: dict[str, Any], where: str = "config") -> Config:
-    """Validate a config table. Raises UsageError for the first thing that is wrong."""
-    try:
-        return Config.model_validate(table)
-    except ValidationError as error:
-        raise UsageError(f"{where}: {without_secrets(_first_problem(error))}") from None
-
-
-def _apply_override(table: dict[str, Any], text: str) -> None:
-    key, equals, value = _key_and_value(text)
-    if not equals or not key.strip():
-        raise UsageError(f"--set takes KEY=VALUE (such as run.seed=1), not {text!r}")
-    try:
-        update = tomllib.loads(f"{key} = {value}")
-    except (ValueError, RecursionError):
-        try:
-            update = tomllib.loads(f"{key} = {_toml_string(value)}")
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"--set {text!r} cannot be read: {error}") from None
-    _merge(table, update)
-
-
-def _key_and_value(text: str) -> tuple[str, str, str]:
-    """Cut at the first = outside quotes: a quoted model name in a key may hold one."""
-    quoted = False
-    for position, letter in enumerate(text):
-        quoted ^= letter == '"'
-        if letter == "=" and not quoted:
-            return text[:position], "=", text[position + 1 :]
-    return text, "", ""
-
-
-def _toml_string(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _merge(table: dict[str, Any], update: dict[str, Any]) -> None:
-    for key, value in update.items():
-        if isinstance(value, dict) and isinstance(table.get(key), dict):
-            _merge(table[key], value)
-        else:
-            table[key] = value
-
-
-def _first_problem(error: ValidationError) -> str:
-    # A misspelt key also leaves the right one missing: the spelling is what to mend.
-    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    path = [str(part) for part in problem["loc"] if part != "[key]"]  # pydantic's mark of a key that is itself wrong
-    name = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
-        return f"unknown key {name!r}" + (f": did you mean {'.'.join([*path[:-1], nearest[0]])!r}?" if nearest else "")
-    if problem["type"] == "missing":
-        return f"{name!r} is missing"
-    said = problem["msg"].removeprefix("Value error, ")
-    told = f"{name!r}: {said[0].lower()}{said[1:]}"
-    if path[-1] == "api_key_env":  # what stands there may be the key itself
-        return told
-    return f"{told} (it is {shortened(repr(problem['input']))})"
-
-
-def _known_keys(path: list[str]) -> list[str]:
-    """Return the keys a section knows. Tables keyed by model name (options, prices) step over the name."""
-    tables: dict[tuple[str, ...], type[BaseModel]] = {
-        ("models", "options"): ModelOptions,
-        ("prices",): PriceConfig,
-        ("students",): StudentConfig,
-        ("decomposers",): DecomposerConfig,
-        ("published",): PublishedFigure,
-    }
-    for prefix, section in tables.items():
-        if tuple(path[: len(prefix)]) == prefix and len(path) == len(prefix) + 1:
-            return list(section.model_fields)
-    section = Config
-    for part in path:
-        annotation = section.model_fields[part].annotation
-        annotation = CurveConfig if part == "curve" else annotation  # an optional table
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        section = annotation
-    return list(section.model_fields)
