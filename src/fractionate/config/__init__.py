@@ -30,7 +30,14 @@ from fractionate.config.sections import (
     TrainConfig,
     VerdictConfig,
 )
-from fractionate.config.values import DECOMPOSER_VARIANTS, DEFAULT_STUDENT, MOST_SEED, SOLVER_VARIANTS, STUDENTS
+from fractionate.config.values import (
+    DECOMPOSER_VARIANTS,
+    DEFAULT_STUDENT,
+    MOST_SEED,
+    SOLVER_VARIANTS,
+    STUDENTS,
+    Variant,
+)
 from fractionate.errors import UsageError, shortened, without_secrets
 
 __all__ = [
