@@ -16,14 +16,14 @@ from fractionate.types import Cell, Component, Role
 
 CLAIMS: tuple[Role, Role] = ("decomposer", "solver")
 SINGLE_STAGE = ("single", "single-cot")
-"""The single-stage baselines that decomposing has to beat, both of them."""
+"""The single-stage baselines that decomposing has to beat, both of them. Others, such as a vote, cost several calls."""
 
 
 def decomposing_controls(matrix: Matrix, cell: Cell, solver: Component, rule: Rule, level: float) -> list[Control]:
     """Return a two-stage cell against a solver's single-stage cells, direct and with chain of thought."""
     measured = {one.strategy: one for one in matrix.single_stage(solver) if one.attempts}
     controls = []
-    for strategy in dict.fromkeys([*SINGLE_STAGE, *measured]):
+    for strategy in SINGLE_STAGE:
         if strategy in measured:
             controls.append(_control("decomposing", matrix, cell, measured[strategy], rule, level))
         else:
