@@ -39,7 +39,7 @@ from fractionate.analysis.statistics.dollars import (
 from fractionate.analysis.statistics.family import bonferroni_confidence, holm, simultaneous_confidence
 from fractionate.analysis.statistics.looks import RESERVE, look_confidence
 from fractionate.analysis.statistics.paired import Difference, mcnemar, paired_difference, sign_flip_p, tango
-from fractionate.analysis.statistics.planning import (
+from fractionate.analysis.statistics.sample_size import (
     POWER,
     Needed,
     Plan,
