@@ -137,3 +137,21 @@ def test_screening_counts_what_each_chance_brought() -> None:
 def test_demonstrations_survive_their_file() -> None:
     for one in DEMONSTRATIONS:
         assert Demonstration.from_row(Row(one.as_row(PROBLEMS[one.problem_id]), "here")) == one
+
+
+def test_half_a_reply_is_no_target_and_is_counted() -> None:
+    rows = [
+        demonstration("a", 0, True, cut_off=("decomposer",)),
+        demonstration("b", 0, True, cut_off=("solver",)),
+        demonstration("c", 0, True),
+    ]
+
+    def learnt(variant: str) -> tuple[list[str], int]:
+        examples, left_out = build_examples(variant, PROBLEMS, FORMS, rows, rows)
+        return [one.problem_id for one in examples], left_out["the teacher's reply was cut off: raise its max_tokens"]
+
+    assert learnt("D-R") == learnt("D-T") == (["b", "c"], 1)
+    assert learnt("E-A") == learnt("E-T") == (["a", "c"], 1)
+    assert learnt("E-A-direct") == (["a", "b", "c"], 0), "its target is the answer alone"
+    again = Demonstration.from_row(Row(rows[0].as_row(PROBLEMS["a"]), "here"))
+    assert again.cut_off == ("decomposer",)

@@ -164,3 +164,14 @@ def test_structured_models_are_asked_for_json_and_read_from_it() -> None:
     with pytest.raises(StopIteration) as stop:
         program.send(Completion('{"subquestions": ["A?", "B?"]}'))
     assert stop.value.value[0].subquestions == ("A?", "B?")
+
+
+def test_a_chance_notes_whose_reply_was_cut_off() -> None:
+    program = demonstrate(PROBLEM, get("gsm8k"), sampler(), sampler(), Settings(), 2)
+    program.send(None)
+    program.send(Completion("1. How many eggs has Ann?\n2. What is", finish_reason="length"))
+    program.send(Completion("1. 16\n2. 16 - 7", finish_reason="length"))
+    program.send(Completion("1. How many eggs has Ann?"))
+    with pytest.raises(StopIteration) as stop:
+        program.send(Completion("The answer is: 9"))
+    assert [one.cut_off for one in stop.value.value] == [("decomposer", "solver"), ()]

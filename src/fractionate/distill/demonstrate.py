@@ -12,7 +12,7 @@ from typing import Any
 
 from fractionate.datasets.base import Dataset
 from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Program, Sampler, Settings, Task
+from fractionate.reasoning.program import Program, Sampler, Settings, Solution, Task
 from fractionate.reasoning.strategies.static import static
 from fractionate.rows import Row
 from fractionate.types import Answer, Decomposition, Problem, Score, Usage
@@ -33,6 +33,8 @@ class Demonstration:
     decomposer_usage: Usage | None = None
     solver_usage: Usage | None = None
     """What the chance took; None where an earlier version wrote it down without."""
+    cut_off: tuple[str, ...] = ()
+    """The roles whose reply ended at its limit: half a reply is no target to learn."""
 
     @property
     def correct(self) -> bool:
@@ -55,6 +57,7 @@ class Demonstration:
             "exact_match": self.score.exact_match,
             "f1": self.score.f1,
             "correct": self.correct,
+            "cut_off": list(self.cut_off),
             "decomposer_usage": asdict(self.decomposer_usage) if self.decomposer_usage else None,
             "solver_usage": asdict(self.solver_usage) if self.solver_usage else None,
         }
@@ -76,6 +79,7 @@ class Demonstration:
                 solved=values["solved"],
                 decomposer_usage=_usage(values.get("decomposer_usage")),
                 solver_usage=_usage(values.get("solver_usage")),
+                cut_off=tuple(values.get("cut_off", ())),
             )
         except (KeyError, TypeError) as error:
             raise row.error(f"not a demonstration ({error}): run the demonstrate stage again") from None
@@ -91,7 +95,12 @@ def demonstrate(
         asker = _warmed(teacher, chance)
         decomposition, call = yield from decompose(problem, asker, chance)
         demonstration = Demonstration(
-            problem.id, sample, decomposition, decomposer_usage=call.usage, solver_usage=Usage()
+            problem.id,
+            sample,
+            decomposition,
+            decomposer_usage=call.usage,
+            solver_usage=Usage(),
+            cut_off=("decomposer",) if call.finish_reason == "length" else (),
         )
         if solver:
             task = Task(problem, dataset.answer_form, _warmed(solver, chance), asker, decomposition, chance)
@@ -104,11 +113,16 @@ def demonstrate(
                 score=dataset.score(prediction, problem.answers),
                 solved=True,
                 solver_usage=sum((completion.usage for _, completion in solution.calls), Usage()),
+                cut_off=(*demonstration.cut_off, *(("solver",) if _is_cut_off(solution) else ())),
             )
         chances.append(demonstration)
         if demonstration.correct:
             break
     return chances
+
+
+def _is_cut_off(solution: Solution) -> bool:
+    return any(completion.finish_reason == "length" for _, completion in solution.calls)
 
 
 def _usage(fields: dict[str, Any] | None) -> Usage | None:

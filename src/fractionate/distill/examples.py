@@ -101,6 +101,8 @@ def build_examples(
         problem = problems[demonstration.problem_id]
         if demonstration.decomposition.status == "unparsed":
             left_out["no subquestions could be read"] += 1
+        elif _target_is_cut_off(recipe, demonstration):
+            left_out["the teacher's reply was cut off: raise its max_tokens"] += 1
         elif recipe.role == "decomposer":
             examples.append(_decomposer_example(problem, demonstration, with_context))
         elif recipe.answer == "teacher" and demonstration.prediction is None:
@@ -108,6 +110,12 @@ def build_examples(
         else:
             examples.append(_solver_example(recipe, problem, forms[problem.dataset], demonstration))
     return examples, left_out
+
+
+def _target_is_cut_off(recipe: Recipe, demonstration: Demonstration) -> bool:
+    """Whether the reply that the target is made of ended at its limit."""
+    learns_a_reply = recipe.role == "decomposer" or recipe.rationale
+    return learns_a_reply and recipe.role in demonstration.cut_off
 
 
 def nested_share(examples: Sequence[Example], share: Fraction, seed: int) -> list[Example]:
