@@ -32,7 +32,7 @@ CONFIG = """\
 # Written by `fractionate demo`. Run it again with `fractionate run {folder}/demo.toml`, with other keys by --set.
 
 [data]
-train = "atlas#train@0-{train_end}"
+train = "{train}"
 test = "{test}"       # one question per passage
 
 [models]
@@ -109,19 +109,14 @@ def write_demo(folder: Path, size: Size) -> Path:
     from fractionate.pipeline.folder import RunFolder
 
     RunFolder(folder).create()
+    train = f"atlas#train@0-{size.train - 1}"
     test = f"atlas#test@0-{(size.test - 1) * PER_PASSAGE}/{PER_PASSAGE}"
-    problems = [
-        *datasets.load(f"atlas#train@0-{size.train - 1}"),
-        *datasets.load(test),
-    ]
+    problems = [*datasets.load(train), *datasets.load(test)]
     write_recording(folder / "teacher.jsonl", problems, samples=2, flaw_rate=TEACHER_FLAWS, seed=0)
-    config = CONFIG.format(
-        folder=folder,
-        train_end=size.train - 1,
-        test=test,
-        model=MODEL,
-        flaws=TEACHER_FLAWS,
-        max_tokens=size.max_tokens,
-    )
-    write_text(config, folder / "demo.toml")
+    write_text(config_text(folder, train, test, size.max_tokens), folder / "demo.toml")
     return folder / "demo.toml"
+
+
+def config_text(folder: Path, train: str, test: str, max_tokens: int) -> str:
+    """Return the config of a demo in a folder, on these training and test questions."""
+    return CONFIG.format(folder=folder, train=train, test=test, model=MODEL, flaws=TEACHER_FLAWS, max_tokens=max_tokens)
