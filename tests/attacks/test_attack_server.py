@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,28 @@ def test_a_key_that_comes_back_is_blotted_out_in_every_disguise(store: Store, na
             assert form not in plain
         assert "".join(f"&#{ord(letter)};" for letter in part) not in plain
         assert "".join(f"%{ord(letter):02X}" for letter in part) not in plain
+
+
+@pytest.mark.parametrize("timing", ["cut in the middle", "at once"])
+@pytest.mark.parametrize("headers", ["cookie", "key"])
+def test_a_key_that_is_cut_off_in_a_header_is_not_shown(store: Store, headers: str, timing: str) -> None:
+    """Wherever the connection ends within the headers: what is left of the key is no key that could be blotted out."""
+    whole = behaviour(b"200 OK", headers, "nothing", timing)
+    known = [Cut(whole.name, whole.status, whole.headers, whole.body, timing, at) for at in range(20, 75, 5)]
+    outcomes, told = meet(store, known)
+    for part in CORE:
+        assert part not in repr(outcomes)
+        assert part not in repr(told)
+
+
+@dataclass(frozen=True)
+class Cut(Behaviour):
+    """An answer that ends after so many bytes."""
+
+    length: int
+
+    def raw(self) -> bytes:
+        return super().raw()[: self.length * (2 if self.timing == "cut in the middle" else 1)]
 
 
 def test_a_server_that_was_given_no_key_is_sent_none(store: Store) -> None:

@@ -219,7 +219,7 @@ def _role(raw: Row) -> Role | None:
     for role in ROLES:
         if value == role:
             return role
-    raise raw.error(f"role is 'decomposer' or 'solver', not {value!r}")
+    raise raw.error(f"role is 'decomposer' or 'solver', not {shown(value)}")
 
 
 def _whole(raw: Row, name: str, value: Any) -> int | None:

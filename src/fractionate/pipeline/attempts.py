@@ -9,8 +9,16 @@ from typing import Any
 
 from fractionate.averages import mean_attempt
 from fractionate.pipeline.folder import read_own
+from fractionate.rows import shown
 from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Role, Score, Usage
 
+_TEXTS = (
+    *("id", "kind", "group", "question", "context", "output"),
+    *("dataset", "split", "strategy", "stages", "label", "metric", "reference"),
+)
+_NUMBERS = ("exact_match", "f1", "latency_s")
+_MOST = 1e15
+"""More than any count or time that a run comes to."""
 _CELL = ("dataset", "split", "strategy", "stages", "label", "metric", "reference")
 
 
@@ -62,12 +70,13 @@ def read_cells(path: Path) -> list[Cell]:
     for row in read_own(path, "evaluate"):
         try:
             key = tuple(row.values[name] for name in _CELL)
+            _check(row.values)
             components = tuple(_component(row.values["components"][role]) for role in ("decomposer", "solver"))
             questions = grouped.setdefault((*key, *components), [])
             if not row.values.get("repeat"):
                 questions.append([])
             questions[-1].append(_attempt(row.values, contexts))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise row.error(f"not an attempt ({error}): run fractionate evaluate again") from None
     return [_cell(key, attempts) for key, attempts in grouped.items()]
 
@@ -80,6 +89,30 @@ def _cell(key: tuple[Any, ...], questions: list[list[Attempt]]) -> Cell:
 
 def _component(row: Mapping[str, Any]) -> Component:
     return Component(**{**row, "learnt_from": tuple(row["learnt_from"])})
+
+
+def _check(row: Mapping[str, Any]) -> None:
+    """Raise TypeError for a field of another kind than the reports are made of."""
+    for name in _TEXTS:
+        if not isinstance(row[name], str):
+            raise TypeError(f"{name!r} must be text, not {shown(row[name])}")
+    numbers = {name: row[name] for name in _NUMBERS}
+    for role in ("decomposer", "solver"):
+        numbers |= {f"{role}_usage.{name}": value for name, value in row[f"{role}_usage"].items()}
+    numbers |= {f"lenient.{name}": value for name, value in (row.get("lenient") or {}).items()}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float) or not 0 <= value < _MOST:
+            raise TypeError(f"{name!r} must be a number from 0, not {shown(value)}")
+    read = row["decomposition"] or {"subquestions": []}
+    for words in (
+        *row["answers"],
+        row["prediction"] or [],
+        row["failures"],
+        row.get("cut_off", []),
+        read["subquestions"],
+    ):
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise TypeError(f"a list of texts is expected, not {shown(words)}")
 
 
 def _attempt(row: Mapping[str, Any], contexts: dict[str, str]) -> Attempt:

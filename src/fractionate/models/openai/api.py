@@ -173,8 +173,8 @@ class OpenAIModel(SingleModel):
         except (aiohttp.ClientError, OSError, EOFError) as error:
             cause = "cut short" if connected or isinstance(error, aiohttp.ClientPayloadError) else "connection lost"
             # aiohttp shows what it could not read, cut off anywhere: within a key that was sent back, say.
-            unreadable = isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError)
-            words = "the reply is no whole HTTP message" if unreadable else self._words(error)
+            unreadable = aiohttp.ClientResponseError | aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError
+            words = "the reply is no whole HTTP message" if isinstance(error, unreadable) else self._words(error)
             raise self.named(TransientFault(cause, f"{cause}: {words}", maybe_paid=True)) from None
 
     def parsed(self, data: bytes) -> object:
