@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from fractionate.analysis.contrasts import Contrast
-from fractionate.analysis.findings import Control, Distill, Finding, Judgement, joint, part_answer
+from fractionate.analysis.findings import Claim, Control, Distill, Finding, Judgement, joint, part_answer
 from fractionate.analysis.short_names import short_pair_names
 from fractionate.analysis.statistics import Needed
 
@@ -98,16 +98,23 @@ def _failed(finding: Finding) -> str:
             found.append("better, but not cheaper: verdict.usd_per_correct weighs the two")
         elif finding.cost.cheaper == "no":
             found.append("not cheaper")
-    found += [_failure(control) for control in finding.controls if control.passed == "no"]
-    return "; ".join(dict.fromkeys(found))
+    return "; ".join([*found, *_failures(finding)])
 
 
-def _failure(control: Control) -> str:
-    assert control.contrast is not None, "a control that failed was measured"
-    beside = percent(control.contrast.reference_value)
-    if control.claim == "decomposing":
-        return f"answering in one stage does as well ({control.contrast.b.strategy}, {beside}): answer in one stage"
-    return f"the untrained model does as well as the {control.claim} ({beside}): use the untrained model"
+def _failures(finding: Finding) -> list[str]:
+    """Return what each claim of the controls failed by, all cells that did as well together."""
+    failed = [control for control in finding.controls if control.passed == "no"]
+    claims = dict.fromkeys(control.claim for control in failed)
+    return [_failure(claim, [control for control in failed if control.claim == claim]) for claim in claims]
+
+
+def _failure(claim: Claim, controls: Sequence[Control]) -> str:
+    beside = [control.contrast for control in controls if control.contrast is not None]
+    if claim == "decomposing":
+        said = ", ".join(f"{one.b.strategy} {percent(one.reference_value)}" for one in beside)
+        return f"answering in one stage does as well ({said}): answer in one stage"
+    said = ", ".join(percent(one.reference_value) for one in beside)
+    return f"the untrained model does as well as the {claim} ({said}): use the untrained model"
 
 
 def _open(finding: Finding, unpriced: Sequence[str]) -> str:
@@ -133,8 +140,7 @@ def _open(finding: Finding, unpriced: Sequence[str]) -> str:
         elif control.passed == "undecided":
             what = "single stage" if control.claim == "decomposing" else f"the untrained {control.claim}"
             found.append(f"not shown better than {what}")
-        elif control.passed == "no":
-            found.append(_failure(control))
+    found += _failures(finding)
     return "; ".join(dict.fromkeys(found)) or "its interval"
 
 
