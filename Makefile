@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml requirements.txt
 demo: setup
 	$(BIN)/fractionate demo
 
+# Each file of tests on one core: models in two processes would fight for both.
 test: setup lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
