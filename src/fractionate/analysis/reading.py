@@ -91,10 +91,13 @@ def _scored(cell: Cell, score: Callable[[Score, Score], Score]) -> Cell | None:
 
 def _mends(cell: Cell) -> tuple[str, ...]:
     """Return what would mend a cell, in words. Half of `MOST` by one cause is enough to name its mend."""
-    mends = [
-        f'raise models.options."{_option_key(component)}".max_tokens: replies reach it before they end'
+    cut_off = [
+        _option_key(component)
         for component in (cell.decomposer, cell.solver)
         if share(component.role in attempt.cut_off for attempt in cell.outputs) > MOST / 2
+    ]
+    mends = [
+        f'raise models.options."{key}".max_tokens: replies reach it before they end' for key in dict.fromkeys(cut_off)
     ]
     unread = [attempt.prediction is None for attempt in cell.outputs]
     if share(map(and_, unread, map(_has_failed, cell.outputs))) > MOST / 2:
