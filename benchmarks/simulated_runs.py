@@ -33,6 +33,7 @@ _TOKENS = {
     "steady": ((1.0,), (1.0,)),
     "varied": ((1 / 3, 2 / 3, 1.0, 4 / 3, 5 / 3), (0.2,) * 5),
     "runs on": ((2 / 3, 22 / 3), (0.95, 0.05)),
+    "rarely runs on": ((0.8, 20.8), (0.99, 0.01)),
 }
 """How token counts vary by question, as shares of their mean and the chances of each; every mean is 1."""
 _NOISE = 0.05
@@ -86,7 +87,7 @@ class World:
     net_of_nothing: bool = False
     """Whether a right answer is worth just as much as makes the first candidate's net value 0."""
     steady: bool = False
-    """Whether every question takes the same tokens."""
+    """Whether all but the students take the same tokens for every question."""
 
     def rule(self, earlier: tuple[int, ...] = ()) -> Rule:
         """Return the rule that judges this run, after verdicts over so many questions each."""
@@ -253,7 +254,7 @@ def _cell(
     """Return a cell; `tokens` and `longer` are of whoever is a student in it."""
     decomposing, solving = (
         (SOLVING if part.role == "solver" else DECOMPOSING)
-        * _shares("steady" if world.steady else tokens if part.is_student else "varied", world.n, random)
+        * _shares(tokens if part.is_student else "steady" if world.steady else "varied", world.n, random)
         * (longer if part.is_student else 1.0)
         for part in (decomposer, solver)
     )

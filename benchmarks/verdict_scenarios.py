@@ -41,7 +41,7 @@ SCENARIOS = [
     # Outcomes: exactly the margin below.
     _case("losses", f"{WORSE}: 2 % lost, none gained", MARGIN, n=400, alike=1.0),
     _case("losses, few", f"{WORSE}: 2 % lost, none gained", MARGIN, n=200, alike=1.0),
-    _case("discordant", f"{WORSE}: one answer in eight differs", MARGIN, n=300, alike=0.96),
+    _case("discordant", f"{WORSE}: one answer in eleven differs", MARGIN, n=300, alike=0.96),
     _case("F1 losses", f"{WORSE}, in F1: few great losses", MARGIN, n=300, f1="rare great losses"),
     _case("F1 gains", f"{WORSE}, in F1: few great gains", MARGIN, n=300, f1="rare great gains"),
     _case("F1 only losses", f"{WORSE}, in F1: losses alone", MARGIN, n=200, f1="losses only"),
@@ -64,7 +64,7 @@ SCENARIOS = [
     _case(
         "3 seeds, cost",
         "30 points better, as dear, its tokens ± 10 % by seed",
-        Candidate(0.9, price=1.0, part="both", token_spread=0.1),
+        Candidate(0.9, price=1.0, part="both", tokens="steady", token_spread=0.1),
         n=100,
         seeds=3,
         steady=True,
@@ -103,16 +103,22 @@ SCENARIOS = [
         n=60,
     ),
     _case(
+        "runs on, rarely",
+        "20 points better, as dear: 1 in 100 runs on to 20 times the rest",
+        Candidate(0.8, price=1.0, tokens="rarely runs on"),
+        steady=True,
+    ),
+    _case(
         "machine, 3 rounds",
         "20 points better, as fast; speeds ± 5 % a round",
-        Candidate(0.8, part="both", price=1.0),
+        Candidate(0.8, part="both", price=1.0, tokens="steady"),
         rounds=3,
         steady=True,
     ),
     _case(
         "machine, 5 rounds",
         "20 points better, as fast; speeds ± 5 % a round",
-        Candidate(0.8, part="both", price=1.0),
+        Candidate(0.8, part="both", price=1.0, tokens="steady"),
         rounds=5,
         steady=True,
     ),
@@ -219,7 +225,7 @@ SCENARIOS = [
     _power(
         "25 % less, 5 rounds",
         "20 points better, a quarter less machine time",
-        Candidate(0.8, part="both", price=0.75),
+        Candidate(0.8, part="both", price=0.75, tokens="steady"),
         rounds=5,
         steady=True,
     ),
