@@ -158,7 +158,7 @@ def test_few_questions_leave_it_undecided_with_a_range_that_would_decide():
     needed = questions_to_decide([0.0] * 15, -0.02, shown["confidence"])
     assert (shown["n_to_decide_low"], shown["n_to_decide_high"]) == (needed.low, needed.high)
     assert f"{needed.low:,} to {needed.high:,} questions" in verdict.because
-    assert "questions would decide it (80 % power" in verdict.because
+    assert "questions would decide it with 80 % power" in verdict.because
 
 
 def test_the_number_that_would_decide_does_decide_when_the_measured_rates_hold():

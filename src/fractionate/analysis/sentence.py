@@ -98,7 +98,7 @@ def _failed(finding: Finding) -> str:
             found.append("better, but not cheaper: verdict.usd_per_correct weighs the two")
         elif finding.cost.cheaper == "no":
             found.append("not cheaper")
-    return "; ".join([*found, *_failures(finding)])
+    return ", ".join([*found, *_failures(finding)])
 
 
 def _failures(finding: Finding) -> list[str]:
@@ -141,7 +141,7 @@ def _open(finding: Finding, unpriced: Sequence[str]) -> str:
             what = "single stage" if control.claim == "decomposing" else f"the untrained {control.claim}"
             found.append(f"not shown better than {what}")
     found += _failures(finding)
-    return "; ".join(dict.fromkeys(found)) or "its interval"
+    return ", ".join(dict.fromkeys(found)) or "its interval"
 
 
 def _needed(needed: Needed) -> str:
@@ -149,7 +149,7 @@ def _needed(needed: Needed) -> str:
         return "this near the margin no number of questions would decide it"
     low = f"{needed.low:,}" if needed.low is not None else "many"
     high = f"{needed.high:,}" if needed.high is not None else "any number of"
-    return f"{low} to {high} questions would decide it (80 % power; as little is known of the true difference)"
+    return f"{low} to {high} questions would decide it with 80 % power, as little is known of the true difference"
 
 
 def _who(finding: Finding, among: Sequence[Finding], names: dict[str, str]) -> str:
