@@ -169,7 +169,7 @@ def test_a_dry_run_forecasts_the_shares(project: Path, capsys: Any) -> None:
 def test_a_share_that_is_no_amount_of_its_own_is_left_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two demonstrations 1/8, 1/4 and 1/2 are one: only the first of them is trained."""
 
-    def train(base: str, examples: list[Any], out: Path, *_: object) -> TrainingReport:
+    def train(base: str, examples: list[Any], out: Path, *_: object, **__: object) -> TrainingReport:
         out.mkdir()
         (out / "training.json").write_text(json.dumps({"examples": len(examples), "left_out": 0, "seconds": 1.0}))
         return TrainingReport(len(examples), 0, 1, 1, 1, 1.0, 1.0, 1.0, 1.0, base, "", "", 0, {})
@@ -181,7 +181,7 @@ def test_a_share_that_is_no_amount_of_its_own_is_left_out(project: Path, monkeyp
     with Run(config, project / "few", project, Progress(quiet=True)) as run:
         for stage in (demonstrate_stage, screen_stage, train_stage):
             stage(run)
-        assert {pair.decomposer.name for pair in run.pairs()} == {"none", "teacher", "D-R", "D-R@1/8"}
+        assert {pair.decomposer.name for pair in run.pairs()} == {"none", "teacher", "student", "D-R", "D-R@1/8"}
         assert {one.name for one in run.left_out()} == {"D-R@1/4", "D-R@1/2"}
         assert any(
             "D-R@1/4 was not trained: 1/4 of its demonstrations are 1, as many" in one for one in run.notes.all()

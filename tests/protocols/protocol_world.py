@@ -147,7 +147,8 @@ class World:
         folder = self.folder / "runs" / out
         settings = [word for one in self.settings(protocol) for word in ("--set", one)]
         path = ROOT / "protocols" / f"{protocol}.toml"
-        return main(["run", str(path), "--out", str(folder), "--quiet", *settings, *arguments]), folder
+        kept = ["--out", str(folder), "--store", str(self.folder / "calls.sqlite")]
+        return main(["run", str(path), *kept, "--quiet", *settings, *arguments]), folder
 
     def settings(self, protocol: str) -> list[str]:
         """Return what a user sets: the models; and the slices of atlas, which is generated in any size."""
