@@ -62,10 +62,11 @@ def test_it_parses_names_nothing_unknown_and_says_what_it_is_and_how_to_run_it(n
 
 @every
 def test_the_forecast_needs_no_more_than_teacher_and_solver_and_sends_nothing(
-    name: str, world: World, capsys: pytest.CaptureFixture[str]
+    name: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sum(world.server.asked.values())
-    code, out = world.run(name, f"dry-{name}", "--dry-run", "--json")
+    empty = ["--store", str(tmp_path / "calls.sqlite")]
+    code, out = world.run(name, f"dry-{name}", "--dry-run", "--json", *empty)
     assert code == 0
     plan = json.loads(capsys.readouterr().out)
     stages = {entry["stage"]["name"] for entry in plan["stages"]}
@@ -77,9 +78,10 @@ def test_the_forecast_needs_no_more_than_teacher_and_solver_and_sends_nothing(
 
 @pytest.mark.parametrize("name", ["main-table", "caps", "across-datasets"])
 def test_the_forecast_counts_a_solver_call_for_every_cell_and_question(
-    name: str, world: World, capsys: pytest.CaptureFixture[str]
+    name: str, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert world.run(name, f"forecast-{name}", "--dry-run", "--json")[0] == 0
+    empty = ["--store", str(tmp_path / "calls.sqlite")]  # the world's own holds replies already, which are not foreseen
+    assert world.run(name, f"forecast-{name}", "--dry-run", "--json", *empty)[0] == 0
     stages = [entry["stage"] for entry in json.loads(capsys.readouterr().out)["stages"]]
     questions = sum({"gsm8k": 5, "drop": 3, "bamboogle": 4}[one.partition("#")[0]] for one in measured_on(name))
     foreseen = sum(one["calls"] for one in stages if (one["name"], one["role"]) == ("evaluate", "solver"))

@@ -118,9 +118,19 @@ def test_across_solvers_with_recorded_models_is_the_published_table_of_their_pap
         f"models.decomposers={json.dumps(['teacher', *students])}",
         f"models.solvers={json.dumps(['solver', *solvers[1:]])}",
         f"data.test=gsm8k:{GSM8K}#test@0-39", "data.train=[]", "run.variants=[]", "run.cap=none",
+        'run.strategies=["static"]',
     ]  # fmt: skip
     changes = [word for one in settings for word in ("--set", one)]
-    command = ["run", str(ROOT / "protocols/across-solvers.toml"), "--out", str(tmp_path), "--json", *changes]
+    command = [
+        "run",
+        str(ROOT / "protocols/across-solvers.toml"),
+        "--out",
+        str(tmp_path),
+        "--store",
+        str(tmp_path / "calls.sqlite"),
+        "--json",
+        *changes,
+    ]
     assert main(command) == 0
     done = capsys.readouterr()
     results = json.loads(done.out)
