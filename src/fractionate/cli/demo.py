@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", type=Path, default=Path("fractionate-demo"), help="folder (default: %(default)s)"
     )
     parser.add_argument(
-        "--smoke", action="store_true", help="walk the same path on few questions, in under two minutes"
+        "--smoke", action="store_true", help="walk the same path on few questions, in some minutes"
     )
     add_output_arguments(parser)
 
