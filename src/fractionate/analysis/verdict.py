@@ -187,11 +187,11 @@ def _finding(
 def _decomposing(
     matrix: Matrix, cell: Cell, reference: Cell, benefit: Sequence[Control], rule: Rule, level: float
 ) -> list[Control]:
-    """Return the controls that decomposing helps: shown by the undistilled pair, or else by the configuration itself.
+    """Return the controls that decomposing helps: by the undistilled pair or by the configuration, what shows more.
 
-    Each of these two ways has half of the error. The configuration has to beat the same single-stage cells, and those
-    of its own solver where it has another. A single-stage student too: to be no worse than a pair that answering in one
-    stage beats by far recommends nothing.
+    Each of these two ways has half of the error. What one has failed to show, the other may still. The configuration
+    has to beat the same single-stage cells, and those of its own solver where it has another. A single-stage student
+    too: to be no worse than a pair that answering in one stage beats by far recommends nothing.
     """
     if joint([control.passed for control in benefit]) == "yes":
         return list(benefit)
@@ -200,7 +200,8 @@ def _decomposing(
     if cell.solver != reference.solver and cell.stages != "single":
         measured = matrix.single_stage(cell.solver)
         own += decomposing_controls(matrix, cell, cell.solver, rule, each) if measured else []
-    return own if joint([control.passed for control in own]) == "yes" else list(benefit)
+    rank = ("no", "unknown", "undecided", "yes").index
+    return max(list(benefit), own, key=lambda way: rank(joint([control.passed for control in way])))
 
 
 def _recommended(findings: Sequence[Finding], rule: Rule) -> Finding | None:
@@ -214,7 +215,10 @@ def _recommended(findings: Sequence[Finding], rule: Rule) -> Finding | None:
 
 
 def _without_a_choice(findings: Sequence[Finding], benefit: Sequence[Control], matrix: Matrix) -> Distill:
-    if _nothing_works(matrix) or (findings and joint([control.passed for control in benefit]) == "no"):
+    if _nothing_works(matrix):
+        return "neither"
+    all_fail = bool(findings) and all(finding.passes == "no" for finding in findings)
+    if all_fail and joint([control.passed for control in benefit]) == "no":
         return "neither"
     parts = {part: part_answer([one for one in findings if one.part == part]) for part in ("decomposer", "solver")}
     both = part_answer([one for one in findings if one.part == "both"])

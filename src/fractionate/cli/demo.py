@@ -79,9 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("fractionate-demo"), help="folder (default: %(default)s)"
     )
-    parser.add_argument(
-        "--smoke", action="store_true", help="walk the same path on few questions, in some minutes"
-    )
+    parser.add_argument("--smoke", action="store_true", help="walk the same path on few questions, in some minutes")
     add_output_arguments(parser)
 
 

@@ -9,7 +9,7 @@ from fractionate.answers.forms import READERS
 from fractionate.reasoning.program import Program, Solution, Strategy, Task
 from fractionate.reasoning.strategies.single import single_call
 from fractionate.reasoning.structured import as_text
-from fractionate.types import Answer, Completion
+from fractionate.types import Answer, Completion, Role
 
 
 def self_consistency(task: Task) -> Program[Solution]:
@@ -27,8 +27,8 @@ def self_consistency(task: Task) -> Program[Solution]:
     outputs = [as_text(completion.text) for completion in completions]
     extract = task.dataset.extract if task.dataset else READERS[task.form].extract
     elected = majority([extract(output) for output in outputs], _sameness(task))
-    calls = [("solver", completion) for completion in completions]
-    return Solution(outputs[elected or 0], calls, side_by_side=True)  # type: ignore[arg-type]  # ("solver", …) is of a role
+    calls: list[tuple[Role, Completion]] = [("solver", completion) for completion in completions]
+    return Solution(outputs[elected or 0], calls, side_by_side=True)
 
 
 def majority(answers: Sequence[Answer | None], same: Callable[[Answer, Answer], bool]) -> int | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fractionate.report.amounts import PER, UNKNOWN, count, dollars, dollars_between
 from fractionate.report.facts import Facts, Record
 from fractionate.report.section import PAGES, Column, Entry, Lines, Row, Section, Table
+from fractionate.report.sections.evidence import answer
 
 _LEAD = (
     "The bill is paid once and is the whole run's: what did not pass had to be trained and measured too. A pair is "
-    "proven where it is no worse within the margin and cheaper; intervals are those of its saving, at the verdict's "
-    "confidence. Less than nothing saved means that the bill is not paid back by then."
+    "proven where it is no worse within the margin and cheaper; to pass it needs its controls too. Intervals are those "
+    "of its saving, at the verdict's confidence. Less than nothing saved means that the bill is not paid back by then."
 )
 
 
@@ -42,6 +43,7 @@ def _pairs(facts: Facts, found: Record) -> Table:
         Column("pair", "proven pair", "head"),
         Column("saving", f"$ saved per {PER:,} questions", "number", short=f"$ per {PER:,}"),
         Column("questions", "paid back after", "number"),
+        Column("worth", "passes", "answer"),
     )
     return Table(columns, tuple(_row(facts, pair, found["usd"]) for pair in found["pairs"]), "Paid back", look="cards")
 
@@ -52,6 +54,7 @@ def _row(facts: Facts, pair: Record, bill: float | None) -> Row:
         "pair": Entry(f"{pair['strategy']}, {facts.pair(pair)}", hint=pair["a"]),
         "saving": Entry(dollars(pair["saving_per_1000"]), dollars_between(pair["saving_low"], pair["saving_high"])),
         "questions": _questions(pair) if bill is not None else Entry(UNKNOWN, "the bill is unknown"),
+        "worth": answer(pair["worth"]),
     }
 
 
