@@ -75,6 +75,17 @@ class SingleModel(Model):
         """Send one request, once. Raises what `fractionate.models.faults` names; the engine retries."""
         raise NotImplementedError
 
+    async def stream(self, request: Request, on_text: Callable[[str], None]) -> Completion:
+        """Do as `complete`, and hand over the reply's text piece by piece as it is written.
+
+        The pieces joined are the completion's text. A model that cannot stream hands it over in one piece. Cancelling
+        stops the writing.
+        """
+        completion = await self.complete(request)
+        if completion.text:
+            on_text(completion.text)
+        return completion
+
 
 class BatchModel(Model):
     """A model that answers batches in this process (local weights)."""
