@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -13,6 +14,7 @@ from analysis.measured import TEACHER, cell_of, config_of, correlated
 from fractionate.cli import main
 from fractionate.pipeline.attempts import attempt_rows
 from fractionate.pipeline.folder import RunFolder, write_rows
+from fractionate.report.break_even_chart import break_even_chart
 from fractionate.report.facts import Facts
 from fractionate.report.section import Table
 from fractionate.report.sections import break_even
@@ -109,9 +111,39 @@ def test_every_report_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (tmp_path / "b.svg").read_text().startswith("<?xml")
     section = break_even.section(Facts(json.loads((run / "results.json").read_text())))
     assert section is not None
-    for table in section.body:
-        assert isinstance(table, Table)
+    tables = [block for block in section.body if isinstance(block, Table)]
+    assert len(tables) == len(section.body) - 1, "all but the drawing are tables"
+    for table in tables:
         assert all(set(row) <= {column.key for column in table.columns} for row in table.rows)
+
+
+def test_the_drawing_begins_at_the_bill_and_crosses_nothing_saved_where_it_is_paid_back(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", cells())
+    assert main(["report", str(run), "--quiet"]) == 0
+    found = json.loads((run / "results.json").read_text())["break_even"]
+    svg = ElementTree.fromstring(break_even_chart(found["pairs"][0], found["usd"], 860, 300, "k"))
+    dot = svg.find("circle")
+    line = next(path for path in svg.iter("path") if path.get("class") is None)
+    zero = next(one for one in svg.iter("line") if one.get("class") == "limit")
+    assert dot is not None
+    (x1, y1), (x2, y2) = ([float(n) for n in place.split(",")] for place in str(line.get("d"))[1:].split("L"))
+    across, down = float(str(dot.get("cx"))), float(str(dot.get("cy")))
+    assert y1 + (y2 - y1) * (across - x1) / (x2 - x1) == pytest.approx(down, abs=0.3)
+    assert down == pytest.approx(float(str(zero.get("y1"))), abs=0.1)
+    # A linear axis: the bill and what is saved at the end are as far from nothing as their dollars say.
+    end = found["pairs"][0]["questions"] * 2.5
+    saved = found["pairs"][0]["saving_per_1000"] * end / 1000 - found["usd"]
+    assert (down - y2) / (y1 - down) == pytest.approx(saved / found["usd"], rel=0.02)
+
+
+def test_no_drawing_of_what_is_never_paid_back(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", cells())
+    assert main(["report", str(run), "--quiet"]) == 0
+    results = json.loads((run / "results.json").read_text())
+    results["break_even"]["pairs"][0] |= {"questions": None, "questions_low": None, "questions_high": None}
+    section = break_even.section(Facts(results))
+    assert section is not None
+    assert all(isinstance(block, Table) for block in section.body)
 
 
 def test_two_decomposers_of_one_set_share_their_decompositions(tmp_path: Path, capsys: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fractionate.report.amounts import PER, UNKNOWN, count, dollars, dollars_between
+from fractionate.report.break_even_chart import break_even_chart
 from fractionate.report.facts import Facts, Record
-from fractionate.report.section import PAGES, Column, Entry, Lines, Row, Section, Table
+from fractionate.report.section import PAGES, Block, Column, Entry, Figure, Lines, Row, Section, Table
 from fractionate.report.sections.evidence import answer
 
 _LEAD = (
@@ -21,8 +22,9 @@ def section(facts: Facts) -> Section | None:
         return None
     if not found["pairs"]:
         return Section("break-even", "Break-even", (_bill(found), Lines((_none_proven(found),))), _LEAD, PAGES)
-    body = [_bill(found), _pairs(facts, found)]
-    body += [_saved(facts, found)] if found["usd"] is not None else []
+    body: list[Block] = [_bill(found), _pairs(facts, found)]
+    if found["usd"] is not None:
+        body += [*_drawing(facts, found), _saved(facts, found)]
     return Section("break-even", "Break-even", tuple(body), _LEAD, PAGES)
 
 
@@ -56,6 +58,24 @@ def _row(facts: Facts, pair: Record, bill: float | None) -> Row:
         "questions": _questions(pair) if bill is not None else Entry(UNKNOWN, "the bill is unknown"),
         "worth": answer(pair["worth"]),
     }
+
+
+def _drawing(facts: Facts, found: Record) -> list[Block]:
+    """Return the drawing of the pair that pays back first; none without a bill, or where none does."""
+    paying = [pair for pair in found["pairs"] if pair["questions"] is not None]
+    if not paying or found["usd"] <= 0:
+        return []
+    first = min(paying, key=lambda pair: pair["questions"])
+    drawings = (
+        break_even_chart(first, found["usd"], 860, 300, "break-even"),
+        break_even_chart(first, found["usd"], 380, 280, "break-even-n"),
+    )
+    where = f" on {first['dataset']}" if len(facts.test_sets) > 1 else ""
+    caption = (
+        f"What {first['strategy']}, {facts.pair(first)}{where} has saved, less the bill; the dot is where it is paid "
+        "back, the band the interval of the saving."
+    )
+    return [Figure("", *drawings, caption=caption)]
 
 
 def _saved(facts: Facts, found: Record) -> Table:
