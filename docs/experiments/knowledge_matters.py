@@ -1,6 +1,6 @@
 """Knowledge Matters: solved without hints, the published comparison, and which part should be taught.
 
-    python docs/experiments/knowledge_matters.py --out runs/knowledge-matters [--part solve|generic|table|teach]
+    python docs/experiments/knowledge_matters.py --out runs/knowledge-matters [--part solve|generic|table|longer|teach]
     [--minutes 9]
 
 Units of work are done one by one and kept in the folder, so that the same command goes on where it was cut off; with
@@ -29,13 +29,16 @@ from fractionate.testbeds.training import train
 
 Unit = tuple[str, Callable[[Path], Any]]
 SIZES = (20_000, 40_000, 80_000)
-PARTS = ("solve", "generic", "table", "teach")
+PARTS = ("solve", "generic", "table", "longer", "teach")
+SOLVE_DATA, SOLVE_SEEDS = 1, range(10, 15)
+"""Data and initial weights that no earlier run had: the budget was set on those of seed 0."""
+LONGER = 3_000_000
 
 
-def trained(**settings: Any) -> Callable[[Path], Any]:
+def trained(data: int = 0, **settings: Any) -> Callable[[Path], Any]:
     def work(folder: Path) -> Any:
         say = lambda line: print(f"  {line}", file=sys.stderr, flush=True)  # noqa: E731
-        return asdict(train(PentominoTask(), TrainSettings(batch=128, threads=1, **settings), folder, say))
+        return asdict(train(PentominoTask(data), TrainSettings(batch=128, threads=1, **settings), folder, say))
 
     return work
 
@@ -51,8 +54,9 @@ def fitted(learner: str, size: int) -> Callable[[Path], Any]:
 
 def units(part: str) -> Iterator[Unit]:
     if part == "solve":
-        for seed in range(5):
-            yield f"solve/{seed}", trained(model="block-types", samples=2_000_000, stop_at=0.9995, seed=seed)
+        for seed in SOLVE_SEEDS:
+            settings = {"model": "block-types", "samples": 6_000_000, "stop_at": 0.9995, "seed": seed}
+            yield f"solve/{seed}", trained(SOLVE_DATA, **settings)
     if part == "generic":
         for norm in (0, 1):
             options = {"width": 16, "types": 64, "norm": norm}
@@ -73,6 +77,11 @@ def units(part: str) -> Iterator[Unit]:
                 settings = {"model": "two-tier", "train_size": size, "samples": 600_000, "teach": teach}
                 yield f"table/two-tier-{teach}-{size}", trained(**settings)
             yield f"table/block-types-{size}", trained(model="block-types", train_size=size, samples=600_000)
+    if part == "longer":
+        for size in SIZES:
+            for teach in ("none", "divide"):
+                settings = {"model": "two-tier", "train_size": size, "samples": LONGER, "teach": teach}
+                yield f"longer/two-tier-{teach}-{size}", trained(**settings)
     if part == "teach":
         for seed in range(3):
             for teach in ("none", "divide", "solve", "both"):
@@ -110,12 +119,12 @@ def report(out: Path) -> None:
         "two-tier-divide",
         "block-types",
     )
-    for learner in learners:
-        cells = [_error(done.get(f"table/{learner}-{size}")) for size in SIZES]
+    for part, learner in [*(("table", name) for name in learners), ("longer", learners[6]), ("longer", learners[7])]:
+        cells = [_error(done.get(f"{part}/{learner}-{size}")) for size in SIZES]
         name, _, teach = learner.rpartition("-")
         published = PUBLISHED_ERROR.get((name, teach), {})
         shown = " / ".join(f"{100 * published[size]:.4g} %" for size in SIZES) if published else ""
-        print(f"| {learner} | {' | '.join(cells)} | {shown} |")
+        print(f"| {learner}{', longer' * (part == 'longer')} | {' | '.join(cells)} | {shown} |")
     print("\n| taught | samples to 0.9, by seed | final test accuracy, by seed |\n| --- | --- | --- |")
     curves: dict[str, list[Any]] = {}
     for teach in ("none", "divide", "solve", "both"):
