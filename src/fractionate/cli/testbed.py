@@ -18,6 +18,8 @@ _ACTIONS = {
     "train": "train a model; the same command goes on where it was cut off",
     "ceilings": "print what accuracy is possible with how much knowledge",
 }
+_SLOW = 2e-4
+"""At 1e-3 classes merge in block-types and take millions of samples to come apart."""
 _MODELS = {
     "allpairs": ("type-net", "resnet-18", "resnet-34"),
     "pentomino": ("block-types", "conv-types", "two-tier", "mlp"),
@@ -103,7 +105,8 @@ def _add_training_options(parser: argparse.ArgumentParser, task: str) -> None:
         "--train-size", type=int, default=0, metavar="N", help="a fixed set of so many, reshuffled; 0: endless (0)"
     )
     parser.add_argument("--batch", type=int, default=400 if task == "allpairs" else 128, help="(%(default)s)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="Adam's learning rate (0.001)")
+    slow = f", {_SLOW:g} for block-types" if "block-types" in models else ""
+    parser.add_argument("--lr", type=float, help=f"Adam's learning rate (0.001{slow})")
     parser.add_argument(
         "--decay", type=float, default=0.0, metavar="SHARE", help="last share of the run in which it falls to zero (0)"
     )
@@ -182,7 +185,7 @@ def _train(args: argparse.Namespace) -> int:
         samples=args.samples,
         train_size=args.train_size,
         batch=args.batch,
-        learning_rate=args.lr,
+        learning_rate=args.lr if args.lr is not None else _SLOW if args.model == "block-types" else 1e-3,
         decay=args.decay,
         teach="none" if allpairs else args.teach,
         seed=args.init_seed,
