@@ -6,6 +6,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractionate.serve.gateway import Gateway
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example:\n"
         "  fractionate serve runs/mine --port 8000\n"
-        "  FRACTIONATE_KEYS=… fractionate serve runs/mine --host 0.0.0.0 --budget-usd 20 --budget-usd-per-key 5"
+        "  FRACTIONATE_KEYS=… fractionate serve runs/mine --host 0.0.0.0 --budget-usd 20 --budget-usd-per-key 5\n"
+        "  fractionate serve runs/mine --record traffic.jsonl --shadow fractionate/static:D-R+teacher --shadow-usd 2"
     )
     parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="the folder of a run that was evaluated")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -29,6 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-unmeasured", action="store_true", help="serve pairs of the run's names that it has not measured too"
     )
     parser.add_argument("--no-check", action="store_true", help="start without seeing that the solvers' servers answer")
+    traffic = parser.add_argument_group("traffic")
+    traffic.add_argument(
+        "--record", metavar="FILE", type=Path, help="keep what is answered, for learning: a .jsonl file, added to"
+    )
+    traffic.add_argument("--shadow", metavar="PAIR", help="answer by PAIR too, after the answer, and record that")
+    traffic.add_argument("--shadow-usd", metavar="USD", type=_amount, help="dollars of the shadow's calls, ever")
+    traffic.add_argument(
+        "--shadow-share", metavar="SHARE", type=_share, default=0.1, help="of the answers (default: %(default)g)"
+    )
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument(
         "--concurrency", metavar="N", type=_count, default=64, help="requests at once (default: %(default)s)"
@@ -76,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     gateway = Gateway(arguments.run_dir, keys, bounds, allow_unmeasured=arguments.allow_unmeasured)
 
+    _keep_traffic(gateway, arguments)
+
     def say(url: str) -> None:
         best = next(iter(gateway.catalog.aliases.values()))
         print(f"serving {len(gateway.catalog.pairs)} pairs at {url}/v1 ({best.id} is {best.pair.id})")
@@ -83,6 +99,20 @@ def run(arguments: argparse.Namespace) -> int:
 
     asyncio.run(serve(gateway, arguments.host, arguments.port, say, check=not arguments.no_check))
     return 0
+
+
+def _keep_traffic(gateway: Gateway, arguments: argparse.Namespace) -> None:
+    from fractionate.errors import UsageError
+    from fractionate.serve.shadow import Shadow
+    from fractionate.serve.traffic import Traffic
+
+    if arguments.record is None:
+        if arguments.shadow is not None:
+            raise UsageError("--shadow needs --record FILE: what it answers is kept there")
+        return
+    gateway.traffic = Traffic(gateway, arguments.record)
+    if arguments.shadow is not None:
+        gateway.traffic.shadow(Shadow(gateway, arguments.shadow, arguments.shadow_share, arguments.shadow_usd))
 
 
 def _port(text: str) -> int:
@@ -96,6 +126,16 @@ def _count(text: str) -> int:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 999,999,999")
+    return number
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share above 0 and up to 1")
     return number
 
 

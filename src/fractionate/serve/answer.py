@@ -57,6 +57,8 @@ class Choice:
     sub_answers: Sequence[str] = ()
     degraded: bool = False
     """The decomposer failed, so that the question was answered in single stage."""
+    cut_off: list[Role] = field(default_factory=list)
+    """Whose replies reached their limit before they ended."""
 
 
 @dataclass
@@ -143,6 +145,7 @@ class _Working:
             solution = await self._drive(single)
         completion = self._final or _said_by(solution)
         choice.decomposition, choice.sub_answers = solution.decomposition, solution.sub_answers
+        choice.cut_off += dict.fromkeys(role for role, call in solution.calls if call.finish_reason == "length")
         choice.answer = plan.dataset.extract(solution.output)
         if completion.reasoning:
             self._tell(reasoning=completion.reasoning)
@@ -160,7 +163,9 @@ class _Working:
         if plan.pair.strategy.stages == "two-stage":
             assert plan.decomposer is not None, "a two-stage pair has a decomposer"
             settings = self._settings(as_decomposer=True)
-            decomposition, _ = await self._drive(decompose(plan.problem, plan.decomposer, settings))
+            decomposition, said = await self._drive(decompose(plan.problem, plan.decomposer, settings))
+            if said.finish_reason == "length":
+                self._choice.cut_off.append("decomposer")
             if decomposition.subquestions:
                 told = numbered_lines(decomposition.subquestions)
                 self._tell(told + "\n", {"subquestions": list(decomposition.subquestions)})

@@ -11,11 +11,13 @@ from aiohttp import web
 
 from fractionate.serve.answer import Answered, Event
 from fractionate.serve.chat import Asked, read_chat
+from fractionate.serve.feedback import no_record, read_mark
 from fractionate.serve.gateway import Gateway
 from fractionate.serve.keys import check_browser
 from fractionate.serve.metrics import CONTENT_TYPE
 from fractionate.serve.openapi import document
 from fractionate.serve.plan import Plan
+from fractionate.serve.record import Finished
 from fractionate.serve.refusals import Refusal, bad
 from fractionate.serve.replies import DONE, Envelope, encoded, event, headers_of, model_of, models_of
 
@@ -30,6 +32,7 @@ def make_app(gateway: Gateway) -> web.Application:
     app = web.Application(client_max_size=int(gateway.bounds.body_mb * (1 << 20)), middlewares=[_errors(gateway)])
     routes = _Routes(gateway)
     app.router.add_post("/v1/chat/completions", routes.chat)
+    app.router.add_post("/v1/feedback", routes.feedback)
     app.router.add_get("/v1/models", routes.models, allow_head=False)
     app.router.add_get("/v1/models/{name:.+}", routes.model, allow_head=False)
     app.router.add_get("/healthz", routes.health, allow_head=False)
@@ -98,9 +101,7 @@ class _Routes:
         gateway = self._gateway
         started = asyncio.get_running_loop().time()
         account = self._let_in(request)
-        if request.content_type != _JSON:
-            # Other types could be sent by a form on any page, without asking first.
-            raise Refusal(415, "the body must be sent as application/json", code="wrong_content_type")
+        _check_type(request)
         asked = read_chat(await request.read(), gateway.bounds.max_context)
         plan = gateway.plan(asked)
         until = started + self._deadline(request)
@@ -110,7 +111,8 @@ class _Routes:
                 if asked.stream:
                     response: web.StreamResponse = await self._stream(request, asked, plan, account, until)
                 else:
-                    response = self._whole(asked, await gateway.answer(plan, account, until))
+                    answered = await gateway.answer(plan, account, until)
+                    response = self._whole(asked, answered, account, started)
             status = response.status
             return response
         except Refusal as refusal:
@@ -126,10 +128,11 @@ class _Routes:
             gateway.metrics.requests.add(plan.pair.id, str(status))
             gateway.metrics.seconds.observe(asyncio.get_running_loop().time() - started)
 
-    def _whole(self, asked: Asked, answered: Answered) -> web.Response:
-        body = encoded(Envelope(asked.model).whole(answered))
+    def _whole(self, asked: Asked, answered: Answered, account: str, started: float) -> web.Response:
+        envelope = Envelope(asked.model)
+        body = encoded(envelope.whole(answered))
         headers = headers_of(answered.plan, answered.unlike, degraded=answered.degraded)
-        self._tell(answered)
+        self._record(envelope, answered, account, started)
         return web.Response(body=body, headers=headers, content_type=_JSON)
 
     async def _stream(
@@ -157,7 +160,7 @@ class _Routes:
                 await response.write(b"".join(parts))
                 if piece is not None:
                     piece = await events.get()
-            await response.write(await self._ending(work, envelope, asked))
+            await response.write(await self._ending(work, envelope, asked, account, started))
             await response.write_eof()
             return response
         finally:
@@ -165,19 +168,32 @@ class _Routes:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _ending(self, work: asyncio.Future[Answered], envelope: Envelope, asked: Asked) -> bytes:
+    async def _ending(
+        self, work: asyncio.Future[Answered], envelope: Envelope, asked: Asked, account: str, started: float
+    ) -> bytes:
         try:
             answered = await work
         except Refusal as refusal:
             self._gateway.metrics.refused.add(refusal.code)
             return event(refusal.body())
-        self._tell(answered)
+        self._record(envelope, answered, account, started)
         chunks = envelope.ending(answered, include_usage=asked.include_usage)
         return b"".join([*(event(chunk) for chunk in chunks), DONE])
 
-    def _tell(self, answered: Answered) -> None:
-        for tell in self._gateway.on_answered:
-            tell(answered)
+    def _record(self, envelope: Envelope, answered: Answered, account: str, started: float) -> None:
+        """Record an answer, where a record is kept, before its client can say how good it was."""
+        if self._gateway.traffic is not None:
+            seconds = asyncio.get_running_loop().time() - started
+            self._gateway.traffic.answered(Finished(envelope.id, answered, account, seconds))
+
+    async def feedback(self, request: web.Request) -> web.Response:
+        """POST /v1/feedback."""
+        account = self._let_in(request)
+        _check_type(request)
+        mark = read_mark(await request.read())
+        if self._gateway.traffic is None:
+            raise no_record()
+        return _json(await self._gateway.traffic.mark(mark, account))
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""
@@ -223,6 +239,12 @@ class _Routes:
         if not 0 < seconds < float("inf"):
             raise bad("the header x-fractionate-deadline-s must be a number of seconds above 0", None)
         return min(most, seconds)
+
+
+def _check_type(request: web.Request) -> None:
+    if request.content_type != _JSON:
+        # Other types could be sent by a form on any page, without asking first.
+        raise Refusal(415, "the body must be sent as application/json", code="wrong_content_type")
 
 
 def _json(body: object, status: int = 200) -> web.Response:

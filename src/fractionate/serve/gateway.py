@@ -26,6 +26,7 @@ from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan, make_plan
 from fractionate.serve.refusals import Refusal
 from fractionate.serve.spending import Spending
+from fractionate.serve.traffic import Traffic
 from fractionate.serve.upstream import Upstream
 from fractionate.types import Component
 
@@ -65,14 +66,16 @@ class Gateway:
         self._samplers: dict[Component, Sampler] = {}
         self._datasets: dict[str, Dataset] = {}
         # Served calls are sent one by one, at the full price, though the run may have used a batch endpoint.
-        pricing = Pricing(config.prices, throughput=read_speed(self.catalog.folder))
+        self.pricing = pricing = Pricing(config.prices, throughput=read_speed(self.catalog.folder))
         bounded = self.bounds
         self.spending = Spending(folder / BOOK, pricing, bounded.budget_usd, bounded.budget_usd_per_key)
         self._upstream = Upstream(config.limits, pricing, self.spending, self.metrics)
         self._answerer = Answerer(self._upstream, self.metrics)
         self.admission = Admission(bounded.concurrency, bounded.queue)
-        self.on_answered: list[Callable[[Answered], None]] = []
-        """Told of every answered request, after its client has it."""
+        self.on_arrival: list[Callable[[], None]] = []
+        """Told when a request comes in."""
+        self.traffic: Traffic | None = None
+        """What keeps a record of all that is answered, where one is kept."""
         for pair in self.catalog.pairs.values():
             for component in (pair.decomposer, pair.solver):
                 if component.kind != "none":
@@ -107,6 +110,8 @@ class Gateway:
     async def answer(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
         """Answer a planned request by `until` (loop time), when there is a place. Raises Refusal."""
         self.spending.check_left(account)
+        for arrived in self.on_arrival:
+            arrived()
         async with self.admission:
             started = asyncio.get_running_loop().time()
             answered = await self._answerer.answer(plan, account, until, on_event)
@@ -135,7 +140,9 @@ class Gateway:
                 raise _not_there(model, model.named(refused).message)
 
     async def close(self) -> None:
-        """Close connections and the book."""
+        """Write the record, close connections and the book."""
+        if self.traffic is not None:
+            await self.traffic.close()
         for model in self._live.values():
             await model.close()
         await self._pool.close()
@@ -153,6 +160,10 @@ class Gateway:
                 raise Refusal(501, f"{model.name} answers batches alone: it cannot be served", code="model_not_usable")
             self._live[id(model)] = LiveModel(model)
         return self._live[id(model)]
+
+    def dataset_named(self, name: str) -> Dataset:
+        """Return how answers of a data set are read and scored in this run. Raises UsageError for an unknown one."""
+        return self._data.dataset(name)
 
     def _dataset(self, test_set: str) -> Dataset:
         if test_set not in self._datasets:

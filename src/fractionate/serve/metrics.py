@@ -84,15 +84,17 @@ class Metrics:
         self.gone = Counter("fractionate_clients_gone_total", "Requests whose client went away.", ())
         self.seconds = Histogram("fractionate_request_seconds", "Seconds from a request's body to its last byte.")
         self.first_words = Histogram("fractionate_first_word_seconds", "Seconds to the first streamed piece.")
+        self.further: list[Counter | Histogram] = []
+        """Counters of what only some servers do."""
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
-        self._measures = (
+        self._measures: tuple[Counter | Histogram, ...] = (
             *(self.requests, self.refused, self.calls, self.tokens, self.usd, self.retries, self.degraded, self.gone),
             *(self.seconds, self.first_words),
         )
 
     def text(self) -> str:
         """Return everything in the text format."""
-        lines = [line for measure in self._measures for line in measure.lines()]
+        lines = [line for measure in (*self._measures, *self.further) for line in measure.lines()]
         for name, (help_text, read) in self.gauges.items():
             lines += [f"# HELP {name} {help_text}", f"# TYPE {name} gauge", f"{name} {read():.10g}"]
         return "\n".join(lines) + "\n"

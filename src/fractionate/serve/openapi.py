@@ -45,6 +45,7 @@ def document(gateway: Gateway) -> dict[str, Any]:
         },
         "paths": {
             "/v1/chat/completions": {"post": _chat(names, secured)},
+            "/v1/feedback": {"post": _feedback(secured)},
             "/v1/models": {
                 "get": _get("listModels", "Every model with what was measured", _object("data", "object"), secured)
             },
@@ -77,7 +78,7 @@ def document(gateway: Gateway) -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _ERROR, "Message": _MESSAGE, "ChatRequest": _request(names)},
+            "schemas": {"Error": _ERROR, "Message": _MESSAGE, "ChatRequest": _request(names), "Mark": _MARK},
         },
     }
 
@@ -139,6 +140,32 @@ def _model(names: list[str], secured: list[dict[str, Any]]) -> dict[str, Any]:
     ]
     found["responses"] |= _refusals({"404": _ERRORS["404"]})
     return found
+
+
+def _feedback(secured: list[dict[str, Any]]) -> dict[str, Any]:
+    statuses = ("400", "401", "403", "408", "413", "415", "500")
+    return {
+        "operationId": "createFeedback",
+        "summary": "Mark a recorded answer right, wrong or with the right answer; the last mark counts",
+        "security": secured,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Mark"}}},
+        },
+        "responses": {
+            "200": _json_reply(
+                "The mark is kept; `right` says how the answer stands.", _object("object", "id", "right")
+            ),
+            **_refusals({status: _ERRORS[status] for status in statuses}),
+            **_refusals(
+                {
+                    "404": "No such answer is recorded for this key, or it is not among the latest.",
+                    "409": "The server keeps no record.",
+                    "503": "The mark could not be written down.",
+                }
+            ),
+        },
+    }
 
 
 def _get(name: str, summary: str, schema: dict[str, Any], secured: list[dict[str, Any]]) -> dict[str, Any]:
@@ -215,6 +242,27 @@ def _request(names: list[str]) -> dict[str, Any]:
     }
 
 
+_RIGHT_ANSWER = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}, {"type": "boolean"}]}
+_MARK = {
+    "type": "object",
+    "required": ["id"],
+    "additionalProperties": False,
+    "description": "Either `right` or `answer`. Whether an answer given makes the recorded one right is scored as in "
+    "the run.",
+    "properties": {
+        "id": {"type": "string", "minLength": 1, "maxLength": 100, "description": "That of the chat completion."},
+        "right": _or_null(type="boolean"),
+        "answer": {
+            "description": "The right answer, or a list of answers any of which is right (each text, or a list of "
+            "its spans).",
+            "anyOf": [
+                *_RIGHT_ANSWER["anyOf"],
+                {"type": "array", "minItems": 1, "items": {"anyOf": [*_RIGHT_ANSWER["anyOf"], {"type": "array"}]}},
+                {"type": "null"},
+            ],
+        },
+    },
+}
 _PART = {
     "type": "object",
     "required": ["type", "text"],
