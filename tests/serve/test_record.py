@@ -1,4 +1,4 @@
-"""What is answered is kept, a line each: with its decomposition, without a key, and without an answer waiting for it."""
+"""What is answered is kept, a line each: with its decomposition, without a key, and no answer waits for it."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_conversations_choices_and_degraded_answers_are_kept_as_what_they_are(ru
     assert "seal" not in conversation, "who needs no key has none"
     assert (degraded["degraded"], degraded["replies"][0]["degraded"], degraded["measured"]) == (True, True, False)
     assert degraded["replies"][0]["decomposition"] is None
-    assert [one.useless for one in read_exchanges(record)][0] == "asked within a conversation or under a system message"
+    assert read_exchanges(record)[0].useless == "asked within a conversation or under a system message"
 
 
 def test_refused_and_failed_requests_are_not_kept(run: Measured, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from fractionate.config import LimitsConfig
+from fractionate.datasets.base import Dataset
 from fractionate.errors import UsageError
 from fractionate.serve.answer import Answerer
 from fractionate.serve.catalog import Served
@@ -45,6 +46,7 @@ class Shadowed:
     """A shadow's answer: `row` is what is recorded of it, `same` whether it is the answer that was sent."""
 
     row: Mapping[str, Any]
+    dataset: Dataset
     answer: Answer | None = None
     same: bool | None = None
     failed: str = ""
@@ -159,7 +161,7 @@ class Shadow:
                 return None
             self._answers.add("failed")
             row = {**pair_row(self._pair), **_NOTHING, "latency_s": round(loop.time() - started, 4)}
-            return Shadowed(row, failed=code)
+            return Shadowed(row, plan.dataset, failed=code)
         seconds = loop.time() - started
         mine, theirs = answered.choices[0].answer, finished.answered.choices[0].answer
         same = None if mine is None or theirs is None else plan.dataset.score(mine, [theirs]).exact_match == 1.0
@@ -167,7 +169,7 @@ class Shadow:
         for side, one, took in (("answered", finished.answered, finished.seconds), ("shadow", answered, seconds)):
             self._seconds[side].append(took)
             self._usd.add(side, amount=sum(cost for cost in one.usd.values() if cost is not None))
-        return Shadowed(answering_row(answered, seconds), mine, same)
+        return Shadowed(answering_row(answered, seconds), plan.dataset, mine, same)
 
     def _make_way(self) -> None:
         self._give_up("interrupted")

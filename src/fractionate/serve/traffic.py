@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fractionate.datasets.base import Dataset
+from fractionate.errors import UsageError
 from fractionate.serve.feedback import Mark, marked, unknown_answer
 from fractionate.serve.metrics import Counter
 from fractionate.serve.record import Finished, answer_line, feedback_line, shadow_line
@@ -82,7 +83,7 @@ class Traffic:
             self._written.add("feedback")
             self._feedback.add(row["pair"], str(right).lower())
             _remember(self._marks, mark.id, mark)
-            self._judge(mark.id, right, self._dataset(row))
+            self._judge(mark.id, right)
         return marked(mark, right)
 
     async def close(self) -> None:
@@ -100,7 +101,10 @@ class Traffic:
         return _scores(self._dataset(row), _answer(row), mark.answers)
 
     def _dataset(self, row: Mapping[str, Any]) -> Dataset:
-        return self._gateway.dataset_named(row["dataset"])
+        try:
+            return self._gateway.dataset_named(row["dataset"])
+        except UsageError as error:  # the record of another run
+            raise Refusal(409, f"its answer cannot be scored here: {error}", code="not_scored", param="id") from None
 
     def _keep_shadow(self, finished: Finished, shadowed: Shadowed) -> None:
         self._file.add(shadow_line(finished.id, shadowed.row, same=shadowed.same, failed=shadowed.failed))
@@ -110,18 +114,18 @@ class Traffic:
         _remember(self._shadowed, finished.id, shadowed)
         mark = self._marks.get(finished.id)
         if mark is not None:
-            dataset = finished.answered.plan.dataset
             answer = finished.answered.choices[0].answer
-            right = _scores(dataset, answer, mark.answers) if mark.right is None else mark.right
-            self._judge(finished.id, right, dataset)
+            self._judge(
+                finished.id, _scores(shadowed.dataset, answer, mark.answers) if mark.answers else bool(mark.right)
+            )
 
-    def _judge(self, id: str, right: bool, dataset: Dataset) -> None:
+    def _judge(self, id: str, right: bool) -> None:
         """Count who was right, where the answer is marked and its shadow is there."""
         mark, shadowed = self._marks[id], self._shadowed.get(id)
         if shadowed is None:
             return
         if mark.answers:
-            shadow_right = str(_scores(dataset, shadowed.answer, mark.answers)).lower()
+            shadow_right = str(_scores(shadowed.dataset, shadowed.answer, mark.answers)).lower()
         elif shadowed.same:
             shadow_right = str(right).lower()
         else:
