@@ -284,6 +284,7 @@ def test_local_weights_make_way_for_a_request(run: Measured, tmp_path: Path) -> 
     config = CONFIG.format(url=run.server.base_url, prices="").replace(
         '"teacher"]\nmodels.dec', f'"{tiny}"]\nmodels.dec'
     )
+    config = config.replace('"single", "static"', '"single"')
     (base / "fractionate.toml").write_text(config + f'models.options."{tiny}".max_tokens = 2\n')
     (base / "test.jsonl").write_text(json.dumps({"question": "Seven or 7?", "answer": "7"}) + "\n")
     assert main(["run", str(base / "fractionate.toml"), "--out", str(base / "run"), "--quiet"]) == 0
