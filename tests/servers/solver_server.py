@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 from aiohttp import web
@@ -19,9 +20,11 @@ class SolverServer(ChatServer):
     with 500.
     """
 
+    notices_who_leaves = True
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.gate: asyncio.Event | None = None
+        self.gate: threading.Event | None = None
         self.gone = 0
         self.fail_every = 0
         self.requests = 0
@@ -71,9 +74,10 @@ class SolverServer(ChatServer):
         return response
 
     async def held(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
-        self.gate = self.gate or asyncio.Event()
+        self.gate = self.gate or threading.Event()
         if not body.get("stream"):
-            await self.gate.wait()
+            while not self.gate.is_set():
+                await asyncio.sleep(0.01)
             return web.json_response(self.answered_by(body, bare))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
