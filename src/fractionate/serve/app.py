@@ -51,6 +51,8 @@ def _errors(gateway: Gateway) -> Any:
             return _refused(gateway, _of_http(error), {k: v for k, v in error.headers.items() if k == "Allow"})
         except TimeoutError:
             return _refused(gateway, _too_late(gateway))
+        except web.RequestPayloadError:
+            return _refused(gateway, bad("the body is not sent as its headers say", code="invalid_body"))
         except (ConnectionError, asyncio.CancelledError):
             gateway.metrics.gone.add()
             raise
