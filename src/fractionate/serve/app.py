@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from fractionate.serve.answer import Answered, Event
-from fractionate.serve.chat import Asked, read_chat
+from fractionate.serve.chat import LEAST_DEADLINE_S, Asked, read_chat
 from fractionate.serve.gateway import Gateway
 from fractionate.serve.keys import check_browser
 from fractionate.serve.metrics import CONTENT_TYPE
@@ -222,8 +222,9 @@ class _Routes:
             seconds = float(wanted)
         except ValueError:
             seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            raise bad("the header x-fractionate-deadline-s must be a number of seconds above 0", None)
+        if not LEAST_DEADLINE_S <= seconds < float("inf"):
+            least = f"{LEAST_DEADLINE_S:g}"
+            raise bad(f"the header x-fractionate-deadline-s must be a number of seconds, {least} or more")
         return min(most, seconds)
 
 

@@ -17,6 +17,8 @@ from fractionate.types import Message
 
 MOST_CHOICES = 16
 MOST_STOPS = 4
+LEAST_DEADLINE_S = 1.0
+"""Seconds that a client may give a request at least."""
 _CONTEXT, _QUESTION = "Context: ", "Question: "
 """How the instructions of this project set out a passage and a question (`reasoning/prompting.py`)."""
 
