@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,7 @@ def run(measured_run: Measured) -> Iterator[Measured]:
     server = measured_run.server
     server.bodies.clear()
     server.asked.clear()
-    server.gate, server.gone, server.fail_every, server.requests, server.refused_fields = None, 0, 0, 0, ()
+    server.gate, server.holding, server.gone = threading.Event(), 0, 0
+    server.fail_every, server.requests, server.refused_fields = 0, 0, ()
     yield measured_run
     (measured_run.folder / "serving.sqlite").unlink(missing_ok=True)

@@ -79,7 +79,7 @@ def through(run: Measured, work: Callable[[str, Gateway], Awaitable[T]], **optio
     """Let a gateway answer while some work is done with its URL."""
 
     async def inside() -> T:
-        async with open_gateway(run, **options) as (url, gateway), asyncio.timeout(60):
+        async with open_gateway(run, **options) as (url, gateway), asyncio.timeout(300):
             return await work(url, gateway)
 
     return asyncio.run(inside())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 from aiohttp import web
@@ -15,13 +16,16 @@ class SolverServer(ChatServer):
     """Replies "The answer is: WORD." by the last word of the question, streamed letter by letter where it is asked to.
 
     Faults stand at the beginning of the question, after "Question: ". "[slow] …" streams its first letter and then
-    waits until `gate` is set; `gone` counts requests whose client went away. `fail_every` n answers every n-th request
-    with 500.
+    waits until `gate` is set; `holding` counts those, `gone` requests whose client went away. With `fail_every` = n
+    every n-th request gets 500; a request that has one of `refused_fields` gets 400.
     """
+
+    notices_who_leaves = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.gate: asyncio.Event | None = None
+        self.gate = threading.Event()
+        self.holding = 0
         self.gone = 0
         self.fail_every = 0
         self.requests = 0
@@ -71,9 +75,10 @@ class SolverServer(ChatServer):
         return response
 
     async def held(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
-        self.gate = self.gate or asyncio.Event()
+        self.holding += 1
         if not body.get("stream"):
-            await self.gate.wait()
+            while not self.gate.is_set():
+                await asyncio.sleep(0.01)
             return web.json_response(self.answered_by(body, bare))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)

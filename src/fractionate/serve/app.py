@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from fractionate.serve.answer import Answered, Event
-from fractionate.serve.chat import Asked, read_chat
+from fractionate.serve.chat import LEAST_DEADLINE_S, Asked, read_chat
 from fractionate.serve.feedback import no_record, read_mark
 from fractionate.serve.gateway import Gateway
 from fractionate.serve.keys import check_browser
@@ -54,6 +54,8 @@ def _errors(gateway: Gateway) -> Any:
             return _refused(gateway, _of_http(error), {k: v for k, v in error.headers.items() if k == "Allow"})
         except TimeoutError:
             return _refused(gateway, _too_late(gateway))
+        except web.RequestPayloadError:
+            return _refused(gateway, bad("the body is not sent as its headers say", code="invalid_body"))
         except (ConnectionError, asyncio.CancelledError):
             gateway.metrics.gone.add()
             raise
@@ -236,8 +238,9 @@ class _Routes:
             seconds = float(wanted)
         except ValueError:
             seconds = 0.0
-        if not 0 < seconds < float("inf"):
-            raise bad("the header x-fractionate-deadline-s must be a number of seconds above 0", None)
+        if not LEAST_DEADLINE_S <= seconds < float("inf"):
+            least = f"{LEAST_DEADLINE_S:g}"
+            raise bad(f"the header x-fractionate-deadline-s must be a number of seconds, {least} or more")
         return min(most, seconds)
 
 

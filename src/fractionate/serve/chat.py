@@ -17,6 +17,8 @@ from fractionate.types import Message
 
 MOST_CHOICES = 16
 MOST_STOPS = 4
+LEAST_DEADLINE_S = 1.0
+"""Seconds that a client may give a request at least."""
 _CONTEXT, _QUESTION = "Context: ", "Question: "
 """How the instructions of this project set out a passage and a question (`reasoning/prompting.py`)."""
 
@@ -106,7 +108,8 @@ def _conversation(messages: object, context: str | None) -> tuple[str, str, str,
         raise bad("messages must be a list with at least one message", "messages", "missing_required_parameter")
     read = [_message(number, one) for number, one in enumerate(messages)]
     if read[-1][0] != "user":
-        raise bad("the last message must be the user's: it is the question", f"messages[{len(read) - 1}].role")
+        where = f"messages[{len(read) - 1}].role"
+        raise bad(f"{where} must be user: the last message is the question", where)
     first = next(at for at, (role, _) in enumerate(read) if role != "system")
     system = "\n\n".join(parts[0] for _, parts in read[:first])
     history = tuple(Message(role, "\n\n".join(parts)) for role, parts in read[first:-1])
@@ -114,7 +117,8 @@ def _conversation(messages: object, context: str | None) -> tuple[str, str, str,
     if context is not None and found:
         raise bad("the context is given twice: in the last message and in fractionate.context", "fractionate.context")
     if not question.strip():
-        raise bad("the last message holds no question", f"messages[{len(read) - 1}].content")
+        where = f"messages[{len(read) - 1}].content"
+        raise bad(f"{where} holds no question", where)
     return question, found or context or "", system, history
 
 

@@ -63,12 +63,18 @@ def check_browser(headers: Mapping[str, str]) -> None:
 
     A page may post to any address; and by a name that it controls and lets point here it may even read the answer.
     """
-    host = urlsplit(f"//{headers.get('Host', '')}").hostname or ""
-    if not is_loopback(host):
+    if not is_loopback(_host_of(f"//{headers.get('Host', '')}")):
         raise Refusal(403, "without keys this server is asked as localhost or 127.0.0.1 only", code="wrong_host")
     origin = headers.get("Origin")
-    if origin and urlsplit(origin).netloc != headers.get("Host"):
+    if origin and origin.partition("//")[2] != headers.get("Host"):
         raise Refusal(403, "without keys this server takes no requests of other sites' pages", code="wrong_origin")
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

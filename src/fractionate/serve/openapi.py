@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fractionate import __version__
-from fractionate.serve.chat import MOST_CHOICES, MOST_STOPS
+from fractionate.serve.chat import LEAST_DEADLINE_S, MOST_CHOICES, MOST_STOPS
 
 if TYPE_CHECKING:
     from fractionate.serve.gateway import Gateway
@@ -95,7 +95,7 @@ def _chat(names: list[str], secured: list[dict[str, Any]]) -> dict[str, Any]:
                 "in": "header",
                 "required": False,
                 "description": "Seconds that this request has, where they are fewer than the server's.",
-                "schema": {"type": "number", "exclusiveMinimum": 0},
+                "schema": {"type": "number", "minimum": LEAST_DEADLINE_S},
             }
         ],
         "requestBody": {
@@ -118,7 +118,7 @@ def _chat(names: list[str], secured: list[dict[str, Any]]) -> dict[str, Any]:
                 },
                 "content": {
                     "application/json": {"schema": whole},
-                    "text/event-stream": {"schema": {"type": "string"}},
+                    "text/event-stream": {},
                 },
             },
             **_refusals(_ERRORS),
@@ -227,6 +227,8 @@ def _request(names: list[str]) -> dict[str, Any]:
                 required=["type"],
                 properties={"type": {"enum": ["text", "json_object", "json_schema"]}},
             ),
+            "reasoning_effort": _or_null(**text),
+            "verbosity": _or_null(**text),
             "user": _or_null(**text),
             "metadata": _or_null(type="object"),
             "store": _or_null(const=False),
@@ -242,6 +244,7 @@ def _request(names: list[str]) -> dict[str, Any]:
     }
 
 
+_WORDS = {"type": "string", "pattern": r"\S"}
 _RIGHT_ANSWER = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}, {"type": "boolean"}]}
 _MARK = {
     "type": "object",
@@ -266,7 +269,7 @@ _MARK = {
 _PART = {
     "type": "object",
     "required": ["type", "text"],
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "properties": {"type": {"const": "text"}, "text": _WORDS},
 }
 _MESSAGE = {
     "type": "object",
@@ -275,7 +278,7 @@ _MESSAGE = {
     "description": "The last message is the user's. In several text parts, the last is the question.",
     "properties": {
         "role": {"enum": ["system", "developer", "user", "assistant"]},
-        "content": {"anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": _PART}]},
+        "content": {"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": _PART}]},
     },
 }
 _ERROR = {

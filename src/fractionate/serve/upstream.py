@@ -8,7 +8,7 @@ from time import perf_counter
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.config import LimitsConfig
-from fractionate.engine.limits import BACKOFF_S, Lanes, backoff
+from fractionate.engine.limits import BACKOFF_S, LONGEST_PAUSE_S, Lanes, backoff
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault, PermanentFault, TransientFault
@@ -47,7 +47,7 @@ class Upstream:
         for attempt in range(1, self._limits.attempts + 1):
             words = _Handed(on_text) if on_text is not None else None
             try:
-                completion = await self._send(model, request, account, words)
+                completion = await self._send(model, request, account, until, words)
             except TransientFault as fault:
                 wait = max(fault.after_s or 0.0, backoff(BACKOFF_S, attempt))
                 late = asyncio.get_running_loop().time() + wait >= until
@@ -59,10 +59,16 @@ class Upstream:
             return completion, self._count(request, priced_as, completion.usage)
         raise AssertionError("attempts is at least 1")
 
-    async def _send(self, model: SingleModel, request: Request, account: str, words: _Handed | None) -> Completion:
+    async def _send(
+        self, model: SingleModel, request: Request, account: str, until: float, words: _Handed | None
+    ) -> Completion:
         if not model.paid:  # in this process: no server to spare, nothing to pay
             return _checked(await _replied(model, request, words))
         lane = self._lanes.of(model)
+        paused_s = lane.paused_until - asyncio.get_running_loop().time()
+        if lane.paused_until >= until:
+            message = f"{model.name} asks to be left alone for {paused_s:.0f} s more"
+            raise TransientFault("429", message, after_s=paused_s, congested=True)
         await lane.enter(
             estimate_messages(request.messages) + request.max_tokens if self._limits.tokens_per_minute else 0
         )
@@ -79,7 +85,7 @@ class Upstream:
                     if fault.congested:
                         lane.congested(sent_at)
                     if fault.after_s:
-                        lane.pause(fault.after_s)
+                        lane.pause(min(fault.after_s, LONGEST_PAUSE_S))
                 raise
             # A reply without usage may have cost all that it could.
             cost = None if completion.usage.counted else self._pricing.usd(model.name, completion.usage)
