@@ -113,7 +113,7 @@ def test_conversations_choices_and_degraded_answers_are_kept_as_what_they_are(ru
     assert read_exchanges(record)[0].useless == "asked within a conversation or under a system message"
 
 
-def test_refused_and_failed_requests_are_not_kept(run: Measured, tmp_path: Path) -> None:
+def test_refused_and_failed_requests_and_those_not_to_be_stored_are_not_kept(run: Measured, tmp_path: Path) -> None:
     record = tmp_path / "traffic.jsonl"
 
     async def work(openai_client: Any, url: str, gateway: Gateway) -> None:
@@ -123,6 +123,8 @@ def test_refused_and_failed_requests_are_not_kept(run: Measured, tmp_path: Path)
             await ask(openai_client, run.pair("single"), "[400] no")
         with pytest.raises(openai.NotFoundError):
             await ask(openai_client, "fractionate/none")
+        await ask(openai_client, run.pair("single"), store=False)
+        assert 'fractionate_record_left_out_total{why="store_false"} 1' in gateway.metrics.text()
 
     served(run, record, work)
     assert record.read_bytes() == b""
@@ -195,7 +197,7 @@ def test_a_full_disk_stops_no_answer_and_is_counted(
         resource.setrlimit(resource.RLIMIT_FSIZE, (record.stat().st_size + 100, hard))
         try:
             ids += [(await ask(openai_client, run.pair("single"))).id for _ in range(3)]
-            while 'fractionate_record_lost_total{why="disk"} 3' not in gateway.metrics.text():
+            while 'fractionate_record_left_out_total{why="disk"} 3' not in gateway.metrics.text():
                 await asyncio.sleep(0.01)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -36,6 +36,8 @@ class Asked:
     stream: bool = False
     include_usage: bool = False
     test_set: str = ""
+    store: bool = True
+    """Whether the answer may be recorded, where a record is kept."""
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,6 +72,7 @@ def read_chat(body: bytes, most_tokens: int) -> Asked:
         stream=bool(table.get("stream")),
         include_usage=bool((table.get("stream_options") or {}).get("include_usage")),
         test_set=own.get("test_set") or "",
+        store=table.get("store") is not False,
         given=_sampling(table),
     )
 
@@ -301,7 +304,7 @@ _FIELDS: Mapping[str, Check] = {
     "prompt_cache_key": _text,
     "metadata": _object,
     "parallel_tool_calls": _flag,
-    "store": _only(False, because="nothing is kept here"),
+    "store": _only(False, because="no answer can be fetched later; false keeps it out of a record"),
     "service_tier": _only("auto", "default", because="there is one tier"),
     "modalities": _only(["text"], because=_WORDS),
     "tools": _only([], because=_TOOLS),

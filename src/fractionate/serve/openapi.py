@@ -231,7 +231,7 @@ def _request(names: list[str]) -> dict[str, Any]:
             "verbosity": _or_null(**text),
             "user": _or_null(**text),
             "metadata": _or_null(type="object"),
-            "store": _or_null(const=False),
+            "store": _or_null(const=False, description="false keeps the answer out of a record (--record)."),
             "fractionate": _or_null(
                 type="object",
                 additionalProperties=False,

@@ -28,7 +28,10 @@ REMEMBERED = 10_000
 
 
 class Traffic:
-    """The record of one server and, where one is asked, its shadow. Raises what `RecordFile` does."""
+    """The record of one server and, where one is asked, its shadow. Raises what `RecordFile` does.
+
+    A request with `store: false` is not recorded, and has no shadow.
+    """
 
     def __init__(self, gateway: Gateway, path: Path) -> None:
         self._gateway = gateway
@@ -37,15 +40,17 @@ class Traffic:
         self._marks: dict[str, Mark] = {}
         self._shadowed: dict[str, Shadowed] = {}
         self._written = Counter("fractionate_recorded_total", "Lines put in the record, by what they say.", ("kind",))
-        self._lost = Counter("fractionate_record_lost_total", "Lines that could not be recorded, by why.", ("why",))
+        self._left_out = Counter(
+            "fractionate_record_left_out_total", "Lines that are not in the record, by why.", ("why",)
+        )
         self._feedback = Counter("fractionate_feedback_total", "Marks of answers, by pair.", ("pair", "right"))
         self._judged = Counter(
             "fractionate_shadow_judged_total",
             "Marked answers that a shadow answered too, by who was right.",
             ("answered", "shadow"),
         )
-        gateway.metrics.further += [self._written, self._lost, self._feedback, self._judged]
-        self._file = RecordFile(path, lambda count, why: self._lost.add(why, amount=count))
+        gateway.metrics.further += [self._written, self._left_out, self._feedback, self._judged]
+        self._file = RecordFile(path, lambda count, why: self._left_out.add(why, amount=count))
 
     def shadow(self, shadow: Shadow) -> None:
         """Let a shadow answer beside the pairs that clients ask for."""
@@ -57,9 +62,12 @@ class Traffic:
             self._answered(finished)
         except Exception as error:  # its words may be a client's
             LOG.error("unexpected %s when recording", type(error).__name__)
-            self._lost.add("failed")
+            self._left_out.add("failed")
 
     def _answered(self, finished: Finished) -> None:
+        if not finished.answered.plan.asked.store:
+            self._left_out.add("store_false")
+            return
         seal = self._gateway.keys.seal(finished.account, finished.id)
         self._file.add(answer_line(finished, self._scorer, seal), finished.id)
         self._written.add("answer")
