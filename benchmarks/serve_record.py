@@ -2,10 +2,10 @@
 
     python benchmarks/serve_record.py [--seconds 4] [--rounds 5]
 
-Both serve the same run over a solver that answers at once, as benchmarks/serve.py has it; one of them records. They take
-turns within a round. Printed are medians over rounds: milliseconds of one client's requests, requests to 32 clients per
-second of the gateway's processor time, and the ratios of the one that records to the other. The record is read back:
-every answered request must be in it.
+Both serve the same run over a solver that answers at once, as benchmarks/serve.py has it; one of them records. They
+take turns within a round. Printed are medians over rounds: milliseconds of one client's requests, requests to 32
+clients per second of the gateway's processor time, and the ratios of the one that records to the other. The record is
+read back: every answered request must be in it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from serve import gateway, many_clients, one_client, solver
-
 from fractionate.datasets.traffic import read_exchanges
+from serve import gateway, many_clients, one_client, solver
 
 NAMES = ("without", "with a record")
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from fractionate.errors import without_secrets
 from fractionate.serve.answer import Answered, Choice
 from fractionate.serve.catalog import Served
-from fractionate.types import Answer, Component, Decomposition
+from fractionate.types import Answer, Component, Decomposition, Usage
+
+_USAGE = tuple(field.name for field in fields(Usage))
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def answering_row(answered: Answered, seconds: float) -> dict[str, Any]:
     return {
         **pair_row(plan.pair),
         "replies": [_reply(choice) for choice in answered.choices],
-        "usage": {role: asdict(usage) for role, usage in answered.usage.items()},
+        "usage": {role: {name: getattr(usage, name) for name in _USAGE} for role, usage in answered.usage.items()},
         "usd": {**usd, "total": sum(known) if len(known) == len(usd) else None},
         "latency_s": round(seconds, 4),
     }
@@ -68,7 +72,7 @@ def answering_row(answered: Answered, seconds: float) -> dict[str, Any]:
 def pair_row(pair: Served) -> dict[str, Any]:
     """Return who answered."""
     return {
-        "pair": without_secrets(pair.id),
+        "pair": _shown(pair.id),
         "strategy": pair.strategy.name,
         "decomposer": _part(pair.decomposer),
         "solver": _part(pair.solver),
@@ -90,7 +94,7 @@ def shadow_line(id: str, row: Mapping[str, Any], *, same: bool | None, failed: s
 
 def encoded(row: Mapping[str, Any]) -> bytes:
     """Return a line as it is written. What is no text (half a character) stands as a question mark."""
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODE(row).encode("utf-8", "replace")
 
 
 def _reply(choice: Choice) -> dict[str, Any]:
@@ -117,7 +121,10 @@ def _decomposition(made: Decomposition | None) -> dict[str, Any] | None:
 
 
 def _part(component: Component) -> dict[str, str]:
-    return {"name": component.name, "kind": component.kind, "model": without_secrets(component.model)}
+    return {"name": _shown(component.name), "kind": component.kind, "model": _shown(component.model)}
+
+
+_shown = lru_cache(maxsize=1000)(without_secrets)
 
 
 def _now() -> float:

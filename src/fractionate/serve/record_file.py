@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -32,7 +33,9 @@ _LOOK_BACK = 1 << 28
 """Bytes at the end of an older file that are looked through for answers, when it is opened."""
 _MOST_WAITING = 1 << 26
 """Bytes of lines that may wait for a slow disk; further ones are lost."""
-_AT_ONCE = 256
+_AT_ONCE = 4096
+_GATHER_S = 0.01
+"""Seconds in which more lines may come, to be written together: waking for each costs more than writing it."""
 _CLOSE_S = 10.0
 _ANSWER, _FEEDBACK, _SHADOW = b'{"id":"', b'{"feedback":"', b'{"shadow":"'
 
@@ -41,7 +44,7 @@ _ANSWER, _FEEDBACK, _SHADOW = b'{"id":"', b'{"feedback":"', b'{"shadow":"'
 class _Line:
     text: bytes
     id: str
-    written: Future[bool]
+    written: Future[bool] | None
 
 
 class RecordFile:
@@ -70,23 +73,23 @@ class RecordFile:
         self._thread = threading.Thread(target=self._work, name="record", daemon=True)
         self._thread.start()
 
-    def add(self, text: bytes, id: str = "") -> Future[bool]:
-        """Queue a line (without its end) and return at once; the future says whether it was written.
+    def add(self, text: bytes, id: str = "", written: Future[bool] | None = None) -> None:
+        """Queue a line (without its end) and return at once; `written` will say whether it was written.
 
         A line with an `id` is found by it from now on.
         """
-        line = _Line(text + b"\n", id, Future())
+        line = _Line(text + b"\n", id, written)
         with self._counting:
             taken = not self._closed and self._waiting_bytes + len(line.text) <= _MOST_WAITING
             self._waiting_bytes += len(line.text) if taken else 0
         if not taken:
             self._on_lost(1, "behind")
-            line.written.set_result(False)
-            return line.written
+            if written is not None:
+                written.set_result(False)
+            return
         if id:
             self._unwritten[id] = text
         self._queue.put(line)
-        return line.written
 
     def find(self, id: str) -> bytes | None:
         """Return the line of an answer, None for one that is not there or not among the latest. May read the disk."""
@@ -119,6 +122,7 @@ class RecordFile:
         ended = False
         while not ended:
             lines = [self._queue.get()]
+            time.sleep(_GATHER_S)
             with suppress(queue.Empty):
                 while len(lines) < _AT_ONCE:
                     lines.append(self._queue.get_nowait())
@@ -146,7 +150,8 @@ class RecordFile:
             self._end += len(line.text) if written else 0
             with self._counting:
                 self._waiting_bytes -= len(line.text)
-            line.written.set_result(written)
+            if line.written is not None:
+                line.written.set_result(written)
 
     def _failed(self, error: OSError, count: int) -> None:
         with suppress(OSError):

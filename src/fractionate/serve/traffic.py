@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,8 @@ class Traffic:
             raise unknown_answer(mark.id, KNOWN)
         right = self._is_right(row, mark)
         if self._marks.get(mark.id) != mark:
-            written = self._file.add(feedback_line(mark.id, right, mark.answers))
+            written: Future[bool] = Future()
+            self._file.add(feedback_line(mark.id, right, mark.answers), written=written)
             if not await asyncio.wrap_future(written):
                 raise Refusal(503, "the mark could not be written down: try again", code="not_recorded", after_s=5)
             self._written.add("feedback")
