@@ -30,6 +30,7 @@ def make_app(gateway: Gateway) -> web.Application:
     app = web.Application(client_max_size=int(gateway.bounds.body_mb * (1 << 20)), middlewares=[_errors(gateway)])
     routes = _Routes(gateway)
     app.router.add_post("/v1/chat/completions", routes.chat)
+    app.router.add_route("*", "/v1/responses", routes.responses)
     app.router.add_get("/v1/models", routes.models, allow_head=False)
     app.router.add_get("/v1/models/{name:.+}", routes.model, allow_head=False)
     app.router.add_get("/healthz", routes.health, allow_head=False)
@@ -180,6 +181,12 @@ class _Routes:
     def _tell(self, answered: Answered) -> None:
         for tell in self._gateway.on_answered:
             tell(answered)
+
+    async def responses(self, request: web.Request) -> web.Response:
+        """Refuse what would need a memory."""
+        self._let_in(request)
+        said = "the Responses API keeps state between requests and this server keeps none: POST to /v1/chat/completions"
+        raise Refusal(501, said, code="no_responses_api")
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""
