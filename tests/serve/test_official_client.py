@@ -283,16 +283,6 @@ def test_timeouts_of_the_client_are_its_own(run: Measured) -> None:
     through(run, work)
 
 
-def test_the_responses_api_says_where_to_go(run: Measured) -> None:
-    async def work(url: str, gateway: Gateway) -> None:
-        async with client(url) as openai_client:
-            with pytest.raises(openai.InternalServerError, match="/v1/chat/completions") as caught:
-                await openai_client.responses.create(model="fractionate/best", input="How far is it to 7?")
-            assert caught.value.status_code == 501
-
-    through(run, work)
-
-
 def test_the_example_client_runs(run: Measured) -> None:
     import subprocess
     import sys

@@ -17,7 +17,8 @@ from fractionate.serve.metrics import CONTENT_TYPE
 from fractionate.serve.openapi import document
 from fractionate.serve.plan import Plan
 from fractionate.serve.refusals import Refusal, bad
-from fractionate.serve.replies import DONE, Envelope, encoded, event, headers_of, model_of, models_of
+from fractionate.serve.replies import ChatTeller, Teller, encoded, headers_of, model_of, models_of
+from fractionate.serve.responses import ResponseTeller, read_response
 
 LOG = logging.getLogger("fractionate.serve")
 _JSON = "application/json"
@@ -30,7 +31,8 @@ def make_app(gateway: Gateway) -> web.Application:
     app = web.Application(client_max_size=int(gateway.bounds.body_mb * (1 << 20)), middlewares=[_errors(gateway)])
     routes = _Routes(gateway)
     app.router.add_post("/v1/chat/completions", routes.chat)
-    app.router.add_route("*", "/v1/responses", routes.responses)
+    app.router.add_post("/v1/responses", routes.response)
+    app.router.add_route("*", "/v1/responses/{id:.+}", routes.no_response)
     app.router.add_get("/v1/models", routes.models, allow_head=False)
     app.router.add_get("/v1/models/{name:.+}", routes.model, allow_head=False)
     app.router.add_get("/healthz", routes.health, allow_head=False)
@@ -98,22 +100,36 @@ class _Routes:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions."""
+        return await self._answer(request, read_chat, ChatTeller)
+
+    async def response(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/responses."""
+        return await self._answer(request, read_response, ResponseTeller)
+
+    async def no_response(self, request: web.Request) -> web.Response:
+        """GET and DELETE /v1/responses/ID."""
+        self._let_in(request)
+        raise Refusal(404, "this server keeps no responses: there is nothing to fetch", code="not_kept")
+
+    async def _answer(
+        self, request: web.Request, read: Callable[[bytes, int], Asked], tell: Callable[[Asked], Teller]
+    ) -> web.StreamResponse:
         gateway = self._gateway
         started = asyncio.get_running_loop().time()
         account = self._let_in(request)
         if request.content_type != _JSON:
             # Other types could be sent by a form on any page, without asking first.
             raise Refusal(415, "the body must be sent as application/json", code="wrong_content_type")
-        asked = read_chat(await request.read(), gateway.bounds.max_context)
+        asked = read(await request.read(), gateway.bounds.max_context)
         plan = gateway.plan(asked)
         until = started + self._deadline(request)
         status = 500
         try:
             async with asyncio.timeout_at(until):
                 if asked.stream:
-                    response: web.StreamResponse = await self._stream(request, asked, plan, account, until)
+                    response: web.StreamResponse = await self._stream(request, tell(asked), plan, account, until)
                 else:
-                    response = self._whole(asked, await gateway.answer(plan, account, until))
+                    response = self._whole(tell(asked), await gateway.answer(plan, account, until))
             status = response.status
             return response
         except Refusal as refusal:
@@ -129,14 +145,14 @@ class _Routes:
             gateway.metrics.requests.add(plan.pair.id, str(status))
             gateway.metrics.seconds.observe(asyncio.get_running_loop().time() - started)
 
-    def _whole(self, asked: Asked, answered: Answered) -> web.Response:
-        body = encoded(Envelope(asked.model).whole(answered))
+    def _whole(self, teller: Teller, answered: Answered) -> web.Response:
+        body = encoded(teller.whole(answered))
         headers = headers_of(answered.plan, answered.unlike, degraded=answered.degraded)
         self._tell(answered)
         return web.Response(body=body, headers=headers, content_type=_JSON)
 
     async def _stream(
-        self, request: web.Request, asked: Asked, plan: Plan, account: str, until: float
+        self, request: web.Request, teller: Teller, plan: Plan, account: str, until: float
     ) -> web.StreamResponse:
         """Send an answer as it is made. Until its first piece an error is an ordinary reply; after it, an event."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -151,16 +167,18 @@ class _Routes:
             degraded = work.done() and not work.exception() and work.result().degraded
             response = web.StreamResponse(headers={**_STREAM, **headers_of(plan, plan.unlike, degraded=degraded)})
             await response.prepare(request)
-            envelope = Envelope(asked.model)
+            parts = [teller.opening()]
             piece = first
             while piece is not None:
-                parts = [event(envelope.chunk(piece))]
+                parts.append(teller.piece(piece))
                 while not events.empty() and (piece := events.get_nowait()) is not None:
-                    parts.append(event(envelope.chunk(piece)))
+                    parts.append(teller.piece(piece))
                 await response.write(b"".join(parts))
+                parts = []
                 if piece is not None:
                     piece = await events.get()
-            await response.write(await self._ending(work, envelope, asked))
+            parts.append(await self._ending(work, teller))
+            await response.write(b"".join(parts))
             await response.write_eof()
             return response
         finally:
@@ -168,25 +186,18 @@ class _Routes:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _ending(self, work: asyncio.Future[Answered], envelope: Envelope, asked: Asked) -> bytes:
+    async def _ending(self, work: asyncio.Future[Answered], teller: Teller) -> bytes:
         try:
             answered = await work
         except Refusal as refusal:
             self._gateway.metrics.refused.add(refusal.code)
-            return event(refusal.body())
+            return teller.failed(refusal)
         self._tell(answered)
-        chunks = envelope.ending(answered, include_usage=asked.include_usage)
-        return b"".join([*(event(chunk) for chunk in chunks), DONE])
+        return teller.ending(answered)
 
     def _tell(self, answered: Answered) -> None:
         for tell in self._gateway.on_answered:
             tell(answered)
-
-    async def responses(self, request: web.Request) -> web.Response:
-        """Refuse what would need a memory."""
-        self._let_in(request)
-        said = "the Responses API keeps state between requests and this server keeps none: POST to /v1/chat/completions"
-        raise Refusal(501, said, code="no_responses_api")
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""
