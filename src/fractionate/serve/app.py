@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from fractionate.serve.answer import Answered, Event
+from fractionate.serve.answer import Answered, Event, OnEvent
 from fractionate.serve.chat import LEAST_DEADLINE_S, Asked, read_chat
 from fractionate.serve.gateway import Gateway
 from fractionate.serve.keys import check_browser
@@ -23,6 +23,8 @@ from fractionate.serve.responses import ResponseTeller, read_response
 LOG = logging.getLogger("fractionate.serve")
 _JSON = "application/json"
 _STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+SLOW_READER_S = 30.0
+"""Seconds past its deadline that a client has to read what a stream has sent it."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -52,8 +54,6 @@ def _errors(gateway: Gateway) -> Any:
             return _refused(gateway, refusal)
         except web.HTTPException as error:
             return _refused(gateway, _of_http(error), {k: v for k, v in error.headers.items() if k == "Allow"})
-        except TimeoutError:
-            return _refused(gateway, _too_late(gateway))
         except web.RequestPayloadError:
             return _refused(gateway, bad("the body is not sent as its headers say", code="invalid_body"))
         except (ConnectionError, asyncio.CancelledError):
@@ -85,10 +85,6 @@ def _of_http(error: web.HTTPException) -> Refusal:
     if error.status == 405:
         return Refusal(405, "this path takes another method: see /openapi.json", code="wrong_method")
     return Refusal(error.status, error.reason, code="http_error")
-
-
-def _too_late(gateway: Gateway) -> Refusal:
-    return Refusal(504, f"no answer within {gateway.bounds.deadline_s:g} s (--deadline)", code="deadline_passed")
 
 
 class _Routes:
@@ -125,25 +121,30 @@ class _Routes:
         until = started + self._deadline(request)
         status = 500
         try:
-            async with asyncio.timeout_at(until):
-                if asked.stream:
-                    response: web.StreamResponse = await self._stream(request, tell(asked), plan, account, until)
-                else:
-                    response = self._whole(tell(asked), await gateway.answer(plan, account, until))
+            if asked.stream:
+                response: web.StreamResponse = await self._stream(request, tell(asked), plan, account, until)
+            else:
+                response = self._whole(tell(asked), await self._in_time(plan, account, until))
             status = response.status
             return response
         except Refusal as refusal:
             status = refusal.status
             raise
-        except TimeoutError:
-            status = 504
-            raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):
             status = 499
             raise
         finally:
             gateway.metrics.requests.add(plan.pair.id, str(status))
             gateway.metrics.seconds.observe(asyncio.get_running_loop().time() - started)
+
+    async def _in_time(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
+        """Answer by `until` (loop time). Raises Refusal where there is none by then."""
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._gateway.answer(plan, account, until, on_event)
+        except TimeoutError:
+            said = f"no answer by its deadline ({self._gateway.bounds.deadline_s:g} s at most: --deadline)"
+            raise Refusal(504, said, code="deadline_passed") from None
 
     def _whole(self, teller: Teller, answered: Answered) -> web.Response:
         body = encoded(teller.whole(answered))
@@ -157,7 +158,7 @@ class _Routes:
         """Send an answer as it is made. Until its first piece an error is an ordinary reply; after it, an event."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         started = asyncio.get_running_loop().time()
-        work = asyncio.ensure_future(self._gateway.answer(plan, account, until, events.put_nowait))
+        work = asyncio.ensure_future(self._in_time(plan, account, until, events.put_nowait))
         work.add_done_callback(lambda _: events.put_nowait(None))
         try:
             first = await events.get()
@@ -167,24 +168,32 @@ class _Routes:
             degraded = work.done() and not work.exception() and work.result().degraded
             response = web.StreamResponse(headers={**_STREAM, **headers_of(plan, plan.unlike, degraded=degraded)})
             await response.prepare(request)
-            parts = [teller.opening()]
-            piece = first
-            while piece is not None:
-                parts.append(teller.piece(piece))
-                while not events.empty() and (piece := events.get_nowait()) is not None:
-                    parts.append(teller.piece(piece))
-                await response.write(b"".join(parts))
-                parts = []
-                if piece is not None:
-                    piece = await events.get()
-            parts.append(await self._ending(work, teller))
-            await response.write(b"".join(parts))
+            try:
+                async with asyncio.timeout_at(until + SLOW_READER_S):
+                    await self._send_on(response, teller, first, events)
+                    await response.write(await self._ending(work, teller))
+            except TimeoutError:
+                raise ConnectionResetError("the client does not read what it is sent") from None
             await response.write_eof()
             return response
         finally:
             if not work.done():
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
+
+    async def _send_on(
+        self, response: web.StreamResponse, teller: Teller, first: Event | None, events: asyncio.Queue[Event | None]
+    ) -> None:
+        """Send pieces as they come, those that have come meanwhile together."""
+        parts = [teller.opening()]
+        piece = first
+        while piece is not None:
+            parts.append(teller.piece(piece))
+            if events.empty():
+                await response.write(b"".join(parts))
+                parts = []
+            piece = await events.get()
+        await response.write(b"".join(parts))
 
     async def _ending(self, work: asyncio.Future[Answered], teller: Teller) -> bytes:
         try:
