@@ -189,3 +189,21 @@ def test_the_streamed_answer_has_an_id_to_mark(run: Measured, tmp_path: Path) ->
     status, body = through(run, work)
     assert (status, body["right"]) == (200, True)
     assert json.loads((tmp_path / "traffic.jsonl").read_text().splitlines()[1])["answers"] == [["7"]]
+
+
+def test_a_response_is_recorded_and_marked_as_a_chat_completion_is(run: Measured, tmp_path: Path) -> None:
+    record = tmp_path / "traffic.jsonl"
+
+    async def work(openai_client: Any, url: str, gateway: Gateway) -> list[Any]:
+        pair = run.pair("static", "teacher")
+        whole = await openai_client.responses.create(model=pair, input="How far is it to 7?")
+        stream = await openai_client.responses.create(model=pair, input="And to 8?", stream=True)
+        streamed = [event async for event in stream][-1].response.id
+        await openai_client.responses.create(model=pair, input="And to 9?", store=False)
+        return [await mark(url, {"id": id, "answer": "7"}, "") for id in (whole.id, streamed)]
+
+    assert [(status, body["right"]) for status, body in served(run, record, work)] == [(200, True), (200, False)]
+    assert [(one.question, one.right) for one in read_exchanges(record)] == [
+        ("How far is it to 7?", True),
+        ("And to 8?", False),
+    ]

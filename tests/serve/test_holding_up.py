@@ -158,6 +158,19 @@ def test_an_end_in_the_middle_of_a_stream_is_an_event(run: Measured) -> None:
     through(run, work)
 
 
+def test_a_deadline_in_the_middle_of_a_stream_is_an_event(run: Measured) -> None:
+    async def work(url: str, gateway: Gateway) -> None:
+        async with aiohttp.ClientSession() as session:
+            asked = body(run.pair("single"), "[slow] How far is 7?", stream=True)
+            async with session.post(f"{url}/v1/chat/completions", json=asked) as reply:
+                assert reply.status == 200
+                *_, last = [line for line in (await reply.text()).split("\n\n") if line]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "deadline_passed"
+        assert gateway.admission.inside == 0
+
+    through(run, work, deadline_s=2)
+
+
 @pytest.mark.parametrize("strategy", ["static", "stepwise", "dynamic"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_decomposer_that_fails_leaves_a_single_stage(run: Measured, strategy: str, stream: bool) -> None:

@@ -281,3 +281,22 @@ def test_timeouts_of_the_client_are_its_own(run: Measured) -> None:
             await asyncio.sleep(0.01)
 
     through(run, work)
+
+
+def test_the_example_client_runs(run: Measured) -> None:
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    script = Path(__file__).resolve().parents[2] / "examples" / "ask.py"
+
+    async def work(url: str, gateway: Gateway) -> str:
+        command = [sys.executable, str(script), run.pair("stepwise", "teacher"), f"{url}/v1"]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = through(run, work)
+    assert said.startswith("1. What is known about this:")
+    assert "answer read: Lisbon" in said
+    assert "measured on 3 questions of jsonl" in said

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from fractionate.serve.answer import Answered, Event
+from fractionate.serve.answer import Answered, Event, OnEvent
 from fractionate.serve.chat import LEAST_DEADLINE_S, Asked, read_chat
 from fractionate.serve.feedback import no_record, read_mark
 from fractionate.serve.gateway import Gateway
@@ -19,11 +19,14 @@ from fractionate.serve.openapi import document
 from fractionate.serve.plan import Plan
 from fractionate.serve.record import Finished
 from fractionate.serve.refusals import Refusal, bad
-from fractionate.serve.replies import DONE, Envelope, encoded, event, headers_of, model_of, models_of
+from fractionate.serve.replies import ChatTeller, Teller, encoded, headers_of, model_of, models_of
+from fractionate.serve.responses import ResponseTeller, read_response
 
 LOG = logging.getLogger("fractionate.serve")
 _JSON = "application/json"
 _STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+SLOW_READER_S = 30.0
+"""Seconds past its deadline that a client has to read what a stream has sent it."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -32,6 +35,8 @@ def make_app(gateway: Gateway) -> web.Application:
     app = web.Application(client_max_size=int(gateway.bounds.body_mb * (1 << 20)), middlewares=[_errors(gateway)])
     routes = _Routes(gateway)
     app.router.add_post("/v1/chat/completions", routes.chat)
+    app.router.add_post("/v1/responses", routes.response)
+    app.router.add_route("*", "/v1/responses/{id:.+}", routes.no_response)
     app.router.add_post("/v1/feedback", routes.feedback)
     app.router.add_get("/v1/models", routes.models, allow_head=False)
     app.router.add_get("/v1/models/{name:.+}", routes.model, allow_head=False)
@@ -52,8 +57,6 @@ def _errors(gateway: Gateway) -> Any:
             return _refused(gateway, refusal)
         except web.HTTPException as error:
             return _refused(gateway, _of_http(error), {k: v for k, v in error.headers.items() if k == "Allow"})
-        except TimeoutError:
-            return _refused(gateway, _too_late(gateway))
         except web.RequestPayloadError:
             return _refused(gateway, bad("the body is not sent as its headers say", code="invalid_body"))
         except (ConnectionError, asyncio.CancelledError):
@@ -87,10 +90,6 @@ def _of_http(error: web.HTTPException) -> Refusal:
     return Refusal(error.status, error.reason, code="http_error")
 
 
-def _too_late(gateway: Gateway) -> Refusal:
-    return Refusal(504, f"no answer within {gateway.bounds.deadline_s:g} s (--deadline)", code="deadline_passed")
-
-
 class _Routes:
     """What answers each path."""
 
@@ -100,50 +99,68 @@ class _Routes:
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/chat/completions."""
+        return await self._answer(request, read_chat, ChatTeller)
+
+    async def response(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/responses."""
+        return await self._answer(request, read_response, ResponseTeller)
+
+    async def no_response(self, request: web.Request) -> web.Response:
+        """GET and DELETE /v1/responses/ID."""
+        self._let_in(request)
+        raise Refusal(404, "this server keeps no responses: there is nothing to fetch", code="not_kept")
+
+    async def _answer(
+        self, request: web.Request, read: Callable[[bytes, int], Asked], tell: Callable[[Asked], Teller]
+    ) -> web.StreamResponse:
         gateway = self._gateway
         started = asyncio.get_running_loop().time()
         account = self._let_in(request)
         _check_type(request)
-        asked = read_chat(await request.read(), gateway.bounds.max_context)
+        asked = read(await request.read(), gateway.bounds.max_context)
         plan = gateway.plan(asked)
         until = started + self._deadline(request)
         status = 500
         try:
-            async with asyncio.timeout_at(until):
-                if asked.stream:
-                    response: web.StreamResponse = await self._stream(request, asked, plan, account, until)
-                else:
-                    answered = await gateway.answer(plan, account, until)
-                    response = self._whole(asked, answered, account, started)
+            if asked.stream:
+                response: web.StreamResponse = await self._stream(request, tell(asked), plan, account, until)
+            else:
+                teller, answered = tell(asked), await self._in_time(plan, account, until)
+                response = self._whole(teller, answered)
+                self._record(teller, answered, account, started)
             status = response.status
             return response
         except Refusal as refusal:
             status = refusal.status
             raise
-        except TimeoutError:
-            status = 504
-            raise
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ConnectionError):
             status = 499
             raise
         finally:
             gateway.metrics.requests.add(plan.pair.id, str(status))
             gateway.metrics.seconds.observe(asyncio.get_running_loop().time() - started)
 
-    def _whole(self, asked: Asked, answered: Answered, account: str, started: float) -> web.Response:
-        envelope = Envelope(asked.model)
-        body = encoded(envelope.whole(answered))
+    async def _in_time(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
+        """Answer by `until` (loop time). Raises Refusal where there is none by then."""
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._gateway.answer(plan, account, until, on_event)
+        except TimeoutError:
+            said = f"no answer by its deadline ({self._gateway.bounds.deadline_s:g} s at most: --deadline)"
+            raise Refusal(504, said, code="deadline_passed") from None
+
+    def _whole(self, teller: Teller, answered: Answered) -> web.Response:
+        body = encoded(teller.whole(answered))
         headers = headers_of(answered.plan, answered.unlike, degraded=answered.degraded)
-        self._record(envelope, answered, account, started)
         return web.Response(body=body, headers=headers, content_type=_JSON)
 
     async def _stream(
-        self, request: web.Request, asked: Asked, plan: Plan, account: str, until: float
+        self, request: web.Request, teller: Teller, plan: Plan, account: str, until: float
     ) -> web.StreamResponse:
         """Send an answer as it is made. Until its first piece an error is an ordinary reply; after it, an event."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         started = asyncio.get_running_loop().time()
-        work = asyncio.ensure_future(self._gateway.answer(plan, account, until, events.put_nowait))
+        work = asyncio.ensure_future(self._in_time(plan, account, until, events.put_nowait))
         work.add_done_callback(lambda _: events.put_nowait(None))
         try:
             first = await events.get()
@@ -153,16 +170,12 @@ class _Routes:
             degraded = work.done() and not work.exception() and work.result().degraded
             response = web.StreamResponse(headers={**_STREAM, **headers_of(plan, plan.unlike, degraded=degraded)})
             await response.prepare(request)
-            envelope = Envelope(asked.model)
-            piece = first
-            while piece is not None:
-                parts = [event(envelope.chunk(piece))]
-                while not events.empty() and (piece := events.get_nowait()) is not None:
-                    parts.append(event(envelope.chunk(piece)))
-                await response.write(b"".join(parts))
-                if piece is not None:
-                    piece = await events.get()
-            await response.write(await self._ending(work, envelope, asked, account, started))
+            try:
+                async with asyncio.timeout_at(until + SLOW_READER_S):
+                    await self._send_on(response, teller, first, events)
+                    await response.write(await self._ending(work, teller, account, started))
+            except TimeoutError:
+                raise ConnectionResetError("the client does not read what it is sent") from None
             await response.write_eof()
             return response
         finally:
@@ -170,23 +183,34 @@ class _Routes:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _ending(
-        self, work: asyncio.Future[Answered], envelope: Envelope, asked: Asked, account: str, started: float
-    ) -> bytes:
+    async def _send_on(
+        self, response: web.StreamResponse, teller: Teller, first: Event | None, events: asyncio.Queue[Event | None]
+    ) -> None:
+        """Send pieces as they come, those that have come meanwhile together."""
+        parts = [teller.opening()]
+        piece = first
+        while piece is not None:
+            parts.append(teller.piece(piece))
+            if events.empty():
+                await response.write(b"".join(parts))
+                parts = []
+            piece = await events.get()
+        await response.write(b"".join(parts))
+
+    async def _ending(self, work: asyncio.Future[Answered], teller: Teller, account: str, started: float) -> bytes:
         try:
             answered = await work
         except Refusal as refusal:
             self._gateway.metrics.refused.add(refusal.code)
-            return event(refusal.body())
-        self._record(envelope, answered, account, started)
-        chunks = envelope.ending(answered, include_usage=asked.include_usage)
-        return b"".join([*(event(chunk) for chunk in chunks), DONE])
+            return teller.failed(refusal)
+        self._record(teller, answered, account, started)
+        return teller.ending(answered)
 
-    def _record(self, envelope: Envelope, answered: Answered, account: str, started: float) -> None:
+    def _record(self, teller: Teller, answered: Answered, account: str, started: float) -> None:
         """Record an answer, where a record is kept, before its client can say how good it was."""
         if self._gateway.traffic is not None:
             seconds = asyncio.get_running_loop().time() - started
-            self._gateway.traffic.answered(Finished(envelope.id, answered, account, seconds))
+            self._gateway.traffic.answered(Finished(teller.id, answered, account, seconds))
 
     async def feedback(self, request: web.Request) -> web.Response:
         """POST /v1/feedback."""

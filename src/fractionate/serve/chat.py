@@ -46,7 +46,11 @@ def read_chat(body: bytes, most_tokens: int) -> Asked:
 
     `most_tokens` bounds the estimated tokens of all messages together.
     """
-    table = read_json(body)
+    return read_table(read_json(body), most_tokens)
+
+
+def read_table(table: Mapping[str, Any], most_tokens: int) -> Asked:
+    """Read a request's fields. Raises Refusal (400) naming the field that cannot be heeded."""
     for name, value in table.items():
         if value is None:
             continue
@@ -263,7 +267,7 @@ def _own(name: str, value: object) -> None:
         _whole(f"{name}.{key}", setting or "")
 
 
-def _only(*harmless: object, because: str) -> Check:
+def only(*harmless: object, because: str) -> Check:
     """Take nothing but what changes nothing."""
 
     def check(name: str, value: object) -> None:
@@ -304,19 +308,19 @@ _FIELDS: Mapping[str, Check] = {
     "prompt_cache_key": _text,
     "metadata": _object,
     "parallel_tool_calls": _flag,
-    "store": _only(False, because="no answer can be fetched later; false keeps it out of a record"),
-    "service_tier": _only("auto", "default", because="there is one tier"),
-    "modalities": _only(["text"], because=_WORDS),
-    "tools": _only([], because=_TOOLS),
-    "tool_choice": _only("none", "auto", because=_TOOLS),
-    "functions": _only([], because=_TOOLS),
-    "function_call": _only("none", "auto", because=_TOOLS),
-    "logprobs": _only(False, because="an answer comes of several calls"),
-    "top_logprobs": _only(0, because="an answer comes of several calls"),
-    "logit_bias": _only({}, because="an answer comes of several calls, by models of several vocabularies"),
-    "audio": _only(because=_WORDS),
-    "prediction": _only(because="an answer comes of several calls"),
-    "web_search_options": _only(because=_TOOLS),
+    "store": only(False, because="no answer can be fetched later; false keeps it out of a record"),
+    "service_tier": only("auto", "default", because="there is one tier"),
+    "modalities": only(["text"], because=_WORDS),
+    "tools": only([], because=_TOOLS),
+    "tool_choice": only("none", "auto", because=_TOOLS),
+    "functions": only([], because=_TOOLS),
+    "function_call": only("none", "auto", because=_TOOLS),
+    "logprobs": only(False, because="an answer comes of several calls"),
+    "top_logprobs": only(0, because="an answer comes of several calls"),
+    "logit_bias": only({}, because="an answer comes of several calls, by models of several vocabularies"),
+    "audio": only(because=_WORDS),
+    "prediction": only(because="an answer comes of several calls"),
+    "web_search_options": only(because=_TOOLS),
 }
 PARAMETERS = tuple(_FIELDS)
 """Every parameter that is read, taken or refused by name."""

@@ -44,7 +44,8 @@ def document(gateway: Gateway) -> dict[str, Any]:
             "description": "Measured decomposer × solver pairs, asked by OpenAI's chat protocol.",
         },
         "paths": {
-            "/v1/chat/completions": {"post": _chat(names, secured)},
+            "/v1/chat/completions": {"post": _chat(secured)},
+            "/v1/responses": {"post": _response(secured)},
             "/v1/feedback": {"post": _feedback(secured)},
             "/v1/models": {
                 "get": _get("listModels", "Every model with what was measured", _object("data", "object"), secured)
@@ -78,12 +79,18 @@ def document(gateway: Gateway) -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Error": _ERROR, "Message": _MESSAGE, "ChatRequest": _request(names), "Mark": _MARK},
+            "schemas": {
+                "Error": _ERROR,
+                "Message": _MESSAGE,
+                "ChatRequest": _request(names),
+                "ResponseRequest": _response_request(names),
+                "Mark": _MARK,
+            },
         },
     }
 
 
-def _chat(names: list[str], secured: list[dict[str, Any]]) -> dict[str, Any]:
+def _chat(secured: list[dict[str, Any]]) -> dict[str, Any]:
     whole = _object("id", "object", "created", "model", "choices", "usage", "fractionate")
     return {
         "operationId": "createChatCompletion",
@@ -124,6 +131,17 @@ def _chat(names: list[str], secured: list[dict[str, Any]]) -> dict[str, Any]:
             **_refusals(_ERRORS),
         },
     }
+
+
+def _response(secured: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the Responses API's operation: the same question and answer in other words."""
+    found = _chat(secured)
+    whole = _object("id", "object", "created_at", "status", "model", "output", "usage", "fractionate")
+    found["operationId"] = "createResponse"
+    found["summary"] = "Answer the last message's question, as the Responses API tells it; nothing is kept"
+    found["requestBody"]["content"]["application/json"]["schema"] = {"$ref": "#/components/schemas/ResponseRequest"}
+    found["responses"]["200"]["content"]["application/json"]["schema"] = whole
+    return found
 
 
 def _model(names: list[str], secured: list[dict[str, Any]]) -> dict[str, Any]:
@@ -240,6 +258,38 @@ def _request(names: list[str]) -> dict[str, Any]:
                     "test_set": _or_null(type="string", description="Whose form of answer is wanted."),
                 },
             ),
+        },
+    }
+
+
+def _response_request(names: list[str]) -> dict[str, Any]:
+    chat = _request(names)
+    alike = ("model", "stream", "temperature", "top_p", "user", "metadata", "fractionate")
+    part = {
+        "type": "object",
+        "required": ["type", "text"],
+        "properties": {"type": {"enum": ["input_text", "output_text"]}, "text": _WORDS},
+    }
+    message = {
+        "type": "object",
+        "required": ["role", "content"],
+        "properties": {
+            "role": {"enum": ["system", "developer", "user", "assistant"]},
+            "content": {"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": part}]},
+        },
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "required": ["model", "input"],
+        "additionalProperties": False,
+        "description": "What refers to an earlier response is refused by name: send the conversation as input.",
+        "properties": {
+            **{name: chat["properties"][name] for name in alike},
+            "input": {"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": message}]},
+            "instructions": _or_null(type="string"),
+            "max_output_tokens": chat["properties"]["max_tokens"],
+            "store": _or_null(type="boolean"),
         },
     }
 

@@ -70,9 +70,7 @@ class Plan:
             temperature=changes.get("temperature", request.temperature),
             stop=tuple(changes.get("stop", request.stop)),
             # Replies in this process differ by the sample's number; a server is sent the seed itself.
-            sample=request.sample + changes["seed"]
-            if "seed" in changes and self.solver.model.local
-            else request.sample,
+            sample=request.sample if self.solver.model.paid else request.sample + changes.get("seed", 0),
             response_format=_canonical(own_format) if own_format else request.response_format,
             further=_canonical(further) if further and self.solver.model.paid else "",
         )

@@ -6,11 +6,13 @@ import json
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from fractionate.serve.answer import Answered, Choice, Event
 from fractionate.serve.catalog import OWNER, Catalog, Served
+from fractionate.serve.chat import Asked
 from fractionate.serve.plan import Plan
+from fractionate.serve.refusals import Refusal
 from fractionate.types import Usage
 
 DONE = b"data: [DONE]\n\n"
@@ -22,18 +24,40 @@ def encoded(body: object) -> bytes:
     return _ENCODE(body).encode()
 
 
-def event(body: object) -> bytes:
+def _event(body: object) -> bytes:
     """Return one server-sent event."""
     return b"data: %b\n\n" % _ENCODE(body).encode()
 
 
-class Envelope:
-    """What all that is said in answer to one request has in common."""
+class Teller(Protocol):
+    """How an API tells an answer: whole, or in pieces. `id` is the answer's."""
 
-    def __init__(self, model: str) -> None:
+    id: str
+
+    def whole(self, answered: Answered) -> dict[str, Any]:
+        """Return the whole answer."""
+
+    def opening(self) -> bytes:
+        """Return what a stream begins with."""
+
+    def piece(self, event: Event) -> bytes:
+        """Return one piece of a stream."""
+
+    def ending(self, answered: Answered) -> bytes:
+        """Return the end of a stream."""
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """Return what a stream that breaks off ends with."""
+
+
+class ChatTeller:
+    """Tells an answer as a chat completion."""
+
+    def __init__(self, asked: Asked) -> None:
         self.id = f"chatcmpl-{secrets.token_hex(12)}"
         self.created = int(time.time())
-        self.model = model
+        self.model = asked.model
+        self._include_usage = asked.include_usage
         self._begun: set[int] = set()
 
     def whole(self, answered: Answered) -> dict[str, Any]:
@@ -48,7 +72,15 @@ class Envelope:
             "fractionate": facts_of(answered),
         }
 
-    def chunk(self, event: Event) -> dict[str, Any]:
+    def opening(self) -> bytes:
+        """Return what a stream begins with: nothing."""
+        return b""
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """Return the event of an answer that breaks off."""
+        return _event(refusal.body())
+
+    def piece(self, event: Event) -> bytes:
         """Return one chunk of a stream."""
         delta: dict[str, Any] = {}
         if event.choice not in self._begun:
@@ -61,10 +93,13 @@ class Envelope:
         chunk = self._chunk([{"index": event.choice, "delta": delta, "logprobs": None, "finish_reason": None}])
         if event.facts:
             chunk["fractionate"] = event.facts
-        return chunk
+        return _event(chunk)
 
-    def ending(self, answered: Answered, *, include_usage: bool) -> Iterator[dict[str, Any]]:
-        """Yield the last chunks of a stream: how each choice ended, and what the whole took."""
+    def ending(self, answered: Answered) -> bytes:
+        """Return the last chunks of a stream: how each choice ended, and what the whole took."""
+        return b"".join([*map(_event, self._last_chunks(answered)), DONE])
+
+    def _last_chunks(self, answered: Answered) -> Iterator[dict[str, Any]]:
         facts = facts_of(answered)
         for choice in answered.choices:
             delta: dict[str, Any] = {} if choice.index in self._begun else {"role": "assistant"}
@@ -77,7 +112,7 @@ class Envelope:
             if choice is answered.choices[-1]:
                 chunk["fractionate"] = facts
             yield chunk
-        if include_usage:
+        if self._include_usage:
             yield {**self._chunk([]), "usage": usage_of(answered), "fractionate": facts}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> dict[str, Any]:
