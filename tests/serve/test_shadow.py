@@ -311,6 +311,8 @@ def test_a_shadow_that_cannot_be_had_is_one_line(
 def test_a_shadow_without_a_record_is_refused(run: Measured, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(run.folder), "--port", "0", "--shadow", second(run)]) == 2
     assert "--shadow needs --record FILE" in capsys.readouterr().err
+    assert main(["serve", str(run.folder), "--port", "0", "--shadow-usd", "1"]) == 2
+    assert "name its pair with --shadow" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["serve", str(run.folder), "--shadow-share", "2"])
     assert "'2' is no share above 0 and up to 1" in capsys.readouterr().err

@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     traffic.add_argument("--shadow", metavar="PAIR", help="answer by PAIR too, after the answer, and record that")
     traffic.add_argument("--shadow-usd", metavar="USD", type=_amount, help="dollars of the shadow's calls, ever")
-    traffic.add_argument(
-        "--shadow-share", metavar="SHARE", type=_share, default=0.1, help="of the answers (default: %(default)g)"
-    )
+    traffic.add_argument("--shadow-share", metavar="SHARE", type=_share, help="of the answers, up to 1 (default: 0.1)")
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument(
         "--concurrency", metavar="N", type=_count, default=64, help="requests at once (default: %(default)s)"
@@ -103,16 +101,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _keep_traffic(gateway: Gateway, arguments: argparse.Namespace) -> None:
     from fractionate.errors import UsageError
-    from fractionate.serve.shadow import Shadow
+    from fractionate.serve.shadow import SHARE, Shadow
     from fractionate.serve.traffic import Traffic
 
+    if arguments.shadow is None and (arguments.shadow_usd or arguments.shadow_share):
+        raise UsageError("--shadow-usd and --shadow-share are of a shadow: name its pair with --shadow")
     if arguments.record is None:
         if arguments.shadow is not None:
             raise UsageError("--shadow needs --record FILE: what it answers is kept there")
         return
     gateway.traffic = Traffic(gateway, arguments.record)
     if arguments.shadow is not None:
-        gateway.traffic.shadow(Shadow(gateway, arguments.shadow, arguments.shadow_share, arguments.shadow_usd))
+        gateway.traffic.shadow(Shadow(gateway, arguments.shadow, arguments.shadow_share or SHARE, arguments.shadow_usd))
 
 
 def _port(text: str) -> int:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("fractionate.serve")
 BOOK = "shadow.sqlite"
+SHARE = 0.1
+"""Of the answers that a shadow answers too, where nothing else is said."""
 AT_ONCE = 4
 """Shadows under way at most."""
 PAUSE_S = 0.02
