@@ -175,6 +175,8 @@ def test_a_mark_that_comes_before_the_shadow_is_counted_too(run: Measured, tmp_p
         id = (await ask(openai_client, run.pair("single"), "8 or 9?")).id
         await mark(url, {"id": id, "answer": "8"}, "")
         await until(gateway, 'fractionate_shadow_judged_total{answered="false",shadow="true"} 1')
+        await ask(openai_client, run.pair("single"), "8 or 9?", n=2, temperature=1)
+        await until(gateway, 'fractionate_shadow_dropped_total{why="several_answers"} 1')
 
     beside(run, tmp_path / "traffic.jsonl", work)
 

@@ -38,6 +38,10 @@ AT_ONCE = 4
 """Shadows under way at most."""
 PAUSE_S = 0.02
 """Seconds after an answer before its shadow is begun, so that the answer is on its way."""
+SHADOW = "shadow"
+"""The account that its calls count for."""
+_NOT_ASKED = ("budget_reached", "no_book", "unsupported_parameter", "invalid_value", "model_not_usable")
+"""Refusals of the gateway's own: the shadow's models have not been asked."""
 _LATEST = 1000
 """Latencies that the medians are of."""
 _NOTHING = {"replies": [], "usage": {}, "usd": {"total": None}}
@@ -100,7 +104,8 @@ class Shadow:
         """Answer a request too, if it is one of the share and there is room; `keep` is handed the answer."""
         if int(finished.id[-6:], 16) >= self._share * 16**6:  # ids are drawn at random
             return
-        why = self._hindrance()
+        several = finished.answered.plan.asked.n > 1
+        why = "several_answers" if several else self._hindrance()
         if why:
             self._dropped.add(why)
             return
@@ -136,14 +141,13 @@ class Shadow:
                 self._dropped.add("busy")
                 return
             shadowed = await self._answer(finished)
+            if shadowed is not None:
+                keep(finished, shadowed)
         except asyncio.CancelledError:
             self._dropped.add(self._because)
         except Exception as error:  # whatever is wrong with a shadow, the server goes on; its words are a client's
             LOG.error("unexpected %s in a shadow", type(error).__name__)
             self._answers.add("failed")
-        else:
-            if shadowed is not None:
-                keep(finished, shadowed)
 
     async def _answer(self, finished: Finished) -> Shadowed | None:
         """Return the shadow's answer; None where it was not asked."""
@@ -151,7 +155,8 @@ class Shadow:
         started = loop.time()
         until = started + self._gateway.bounds.deadline_s
         plan = finished.answered.plan
-        asked = replace(plan.asked, model=self._model, stream=False, n=1)
+        test_set = plan.asked.test_set or (plan.fact["test_set"] if plan.fact else "")
+        asked = replace(plan.asked, model=self._model, stream=False, test_set=test_set)
         try:
             own = self._gateway.plan(asked)
             async with asyncio.timeout_at(until):
@@ -183,12 +188,6 @@ class Shadow:
 
     def _median(self, side: str) -> float:
         return median(self._seconds[side]) if self._seconds[side] else 0.0
-
-
-SHADOW = "shadow"
-"""The account that its calls count for."""
-_NOT_ASKED = ("budget_reached", "no_book", "unsupported_parameter", "invalid_value", "model_not_usable")
-"""Refusals of the gateway's own: the shadow's models have not been asked."""
 
 
 def _limits(limits: LimitsConfig, share: float) -> LimitsConfig:
