@@ -20,6 +20,8 @@ LONGEST_CELL = 1 << 24
 """Characters in one cell of a CSV file at most; the standard limit of 131,072 is less than some contexts."""
 TEXT_TABLES = (".csv", ".tsv")
 """Files whose cells are text: a list stands in them as JSON."""
+LINES = (".jsonl", ".ndjson")
+"""Files of JSON lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,24 @@ def read_rows(path: Path) -> Iterator[Row]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UsageError(f"{path}: {path.suffix or 'no suffix'} is not read: use {', '.join(READERS)}")
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no regular file"
-        raise UsageError(f"{path} {what}: check the path")
+    yield from _read(path, reader)
+
+
+def read_growing(path: Path) -> Iterator[Row]:
+    """Yield the rows of a file of JSON lines that is being written, or was when its writer died.
+
+    Half a line at its end is passed over. Raises UsageError as `read_rows` does for anything else.
+    """
+    yield from _read(path, lambda file: _json_lines(file, growing=True))
+
+
+def is_json(line: bytes) -> bool:
+    """Whether bytes are a JSON value, whole."""
     try:
-        yield from reader(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def list_in(cell: Any) -> Any:
@@ -103,10 +116,22 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _json_lines(path: Path) -> Iterator[Row]:
+def _read(path: Path, reader: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist" if not path.exists() else "is no regular file"
+        raise UsageError(f"{path} {what}: check the path")
+    try:
+        yield from reader(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _json_lines(path: Path, *, growing: bool = False) -> Iterator[Row]:
     # Lines are cut in bytes: str.splitlines would also cut at U+2028 and others that may stand inside a question.
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
+            if growing and not raw.endswith(b"\n") and not is_json(raw):
+                return
             text = _decoded(path, number, raw)
             if text.strip():
                 yield _row(_parsed(path, number, text), f"{path}:{number}")

@@ -84,11 +84,11 @@ def measure_generalisation(
 def covers(learnt_from: Sequence[str], test: str) -> Literal["yes", "no", ""]:
     """Return whether a test reference asks what training references taught: the same data set, no kind beside theirs.
 
-    Files of the user's own (`jsonl:`) have names that say nothing about what is in them: "" for these.
+    Files of the user's own (`jsonl:`, `traffic:`) have names that say nothing about what is in them: "" for these.
     """
     asked = parse_reference(test) if test else None
     taught = [parse_reference(reference) for reference in learnt_from]
-    if asked is None or asked.name == "jsonl" or any(one.name == "jsonl" for one in taught):
+    if asked is None or asked.name == "jsonl" or any(one.name in ("jsonl", "traffic") for one in taught):
         return ""
     same = [one for one in taught if one.name == asked.name]
     whole = any(not one.kinds for one in same)

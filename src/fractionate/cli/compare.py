@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  FILE.jsonl              rows with 'id' (or 'index') and 'outcome' ('correct', 'exact_match', 'score'), or\n"
         "                          outputs and right answers as 'fractionate score' takes them; CSV, Parquet, … too\n"
         "  FILE.eval, FILE.json    a log of inspect_ai\n"
+        "  FILE.jsonl:PAIR         what a pair answered, kept by 'fractionate serve --record', marked by clients\n"
         "  DIR, samples_….jsonl    what lm-evaluation-harness writes with --log_samples\n"
         "and NAME=LOG calls the system NAME. Only questions that all answered count. Questions that share a 'group'\n"
         "(or 'context', 'passage') count as one independent unit, several answers to a question by their mean."
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  fractionate compare runs/mine:static/D-R/E-A runs/mine:static/teacher/teacher --json\n"
         "  fractionate compare a.eval b.eval c.eval --scorer match --price openai/gpt-4o-mini=0.15,0.60\n"
         "  fractionate compare out/one out/two --task gsm8k --filter strict-match\n"
+        "  fractionate compare traffic.jsonl:static:teacher+teacher traffic.jsonl:static:D-R+teacher\n"
         "  fractionate compare a.jsonl b.jsonl --gold gsm8k#test --output-field completion"
     )
     parser.add_argument("logs", metavar="LOG", nargs="+", help="two logs or more, each [NAME=]PATH[:CELL]")

@@ -14,7 +14,7 @@ from fractionate.rows import SUFFIXES
 
 MODULES: Mapping[str, str] = {
     name: f"fractionate.datasets.{name}"
-    for name in ("gsm8k", "drop", "bamboogle", "strategyqa", "svamp", "multiarith", "aqua", "atlas", "jsonl")
+    for name in ("gsm8k", "drop", "bamboogle", "strategyqa", "svamp", "multiarith", "aqua", "atlas", "jsonl", "traffic")
 }
 """The module of each data set; it has a module-level `DATASET`."""
 

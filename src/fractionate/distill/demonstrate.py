@@ -35,6 +35,10 @@ class Demonstration:
     """What the chance took; None where an earlier version wrote it down without."""
     cut_off: tuple[str, ...] = ()
     """The roles whose reply ended at its limit: half a reply is no target to learn."""
+    answered_by: str = ""
+    """The served pair whose recorded answer it is; "" for the teacher's."""
+    by_students: tuple[str, ...] = ()
+    """The roles in it that a student played: learning from them is training on one's own words."""
 
     @property
     def correct(self) -> bool:
@@ -58,6 +62,8 @@ class Demonstration:
             "f1": self.score.f1,
             "correct": self.correct,
             "cut_off": list(self.cut_off),
+            "answered_by": self.answered_by,
+            "by_students": list(self.by_students),
             "decomposer_usage": asdict(self.decomposer_usage) if self.decomposer_usage else None,
             "solver_usage": asdict(self.solver_usage) if self.solver_usage else None,
         }
@@ -80,6 +86,8 @@ class Demonstration:
                 decomposer_usage=_usage(values.get("decomposer_usage")),
                 solver_usage=_usage(values.get("solver_usage")),
                 cut_off=tuple(values.get("cut_off", ())),
+                answered_by=values.get("answered_by", ""),
+                by_students=tuple(values.get("by_students", ())),
             )
         except (KeyError, TypeError) as error:
             raise row.error(f"not a demonstration ({error}): run the demonstrate stage again") from None

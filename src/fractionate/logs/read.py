@@ -19,6 +19,7 @@ from fractionate.logs.inspect_ai import is_inspect_json, read_eval, read_eval_js
 from fractionate.logs.lm_eval import is_sample, read_samples, sample_files
 from fractionate.logs.own import read_cell
 from fractionate.logs.tables import read_table
+from fractionate.logs.traffic import is_traffic, read_record
 
 
 def read_systems(
@@ -74,7 +75,7 @@ def _read(path: Path, cell: str, name: str, choices: Choices, prices: Mapping[st
         system = read_eval(path, name, choices)
     else:
         system = _of_rows(path, cell, name, choices, prices)
-    if system.source == "fractionate":
+    if system.source in ("fractionate", "traffic"):
         return system
     if cell:
         raise UsageError(f"{path} is no run of fractionate, so it has no cell {cell!r}: leave that out")
@@ -88,6 +89,8 @@ def _of_rows(path: Path, cell: str, name: str, choices: Choices, prices: Mapping
     first = next(rows, None)
     if first is not None and {"components", "solver_usage"} <= first.values.keys():
         return read_cell(path, cell, name, choices, prices)
+    if first is not None and is_traffic(first.values):
+        return replace(read_record(path, cell, name, choices), pricing=Pricing(prices))
     if first is not None and is_sample(first.values):
         return read_samples([path], name, choices)
     return read_table(list(chain([first] if first else [], rows)), path, name, choices)

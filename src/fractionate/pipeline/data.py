@@ -13,6 +13,11 @@ from fractionate.config import Config, DecomposerConfig
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.near import Leak, find_leak
 from fractionate.datasets.overlap import find_overlap
+from fractionate.datasets.reference import resolve
+from fractionate.datasets.traffic import NAME as TRAFFIC
+from fractionate.datasets.traffic import Exchange, read_exchanges
+from fractionate.distill.demonstrate import Demonstration
+from fractionate.distill.recorded import demonstration_of
 from fractionate.errors import UsageError
 from fractionate.evaluate.cells import TestSet
 from fractionate.names import Student
@@ -79,6 +84,26 @@ class RunData:
                 "data.train is empty: students are trained on its questions; name data or set run.variants=[]"
             )
         return problems
+
+    @cached_property
+    def traffic(self) -> dict[str, list[Exchange]]:
+        """The records of traffic that are learnt from, by their references."""
+        data = self._config.data
+        students = (reference for student in self._config.students.values() for reference in student.train)
+        named = dict.fromkeys([*data.train, *data.dev, *students])
+        found = {reference: self._found(reference) for reference in named}
+        return {text: read_exchanges(Path(one.path)) for text, one in found.items() if one.name == TRAFFIC}
+
+    @cached_property
+    def recorded(self) -> dict[str, Demonstration]:
+        """The demonstrations that traffic brings, by problem: the teacher is not asked for these."""
+        exchanges = {one.id: one for several in self.traffic.values() for one in several}
+        found = {
+            key: demonstration_of(replace(exchanges[key], given=problem.answers), self.dataset(problem.dataset))
+            for key, problem in self.demonstrated.items()
+            if key in exchanges
+        }
+        return {key: demonstration for key, demonstration in found.items() if demonstration}
 
     def train_of(self, student: Student) -> Mapping[str, Problem]:
         """Return the problems that a student learns from, by id: its own, else all of data.train."""
@@ -148,14 +173,23 @@ class RunData:
 
     def _load(self, reference: str) -> Sequence[Problem]:
         if reference not in self._loaded:
-            parsed = self._parse(reference)
-            beside = bool(parsed.path) and (self._base / parsed.path).exists()
-            self._loaded[reference] = datasets.load(parsed, base=self._base if beside else None)
+            self._loaded[reference] = datasets.load(self._found(reference))
         return self._loaded[reference]
 
-    def _test(self, reference: str) -> TestSet:
-        problems = self._load(reference)
+    def _found(self, reference: str) -> Reference:
+        """Return a reference with its file where it is: beside the config, or else from the working directory."""
         parsed = self._parse(reference)
+        beside = bool(parsed.path) and (self._base / parsed.path).exists()
+        return resolve(parsed, self._base if beside else None)
+
+    def _test(self, reference: str) -> TestSet:
+        parsed = self._parse(reference)
+        if parsed.name == TRAFFIC:
+            raise UsageError(
+                f"data.test: {reference} knows the right answers mostly where the pair that answered was right, so it "
+                "would flatter that pair: test on other questions, or compare shadows with fractionate compare"
+            )
+        problems = self._load(reference)
         dataset = self.dataset(parsed.name)
         split = problems[0].split or Path(parsed.path).stem
         own = {name: self.settings(dataset, name) for name in self._config.decomposers}

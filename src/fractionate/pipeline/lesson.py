@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,3 +101,10 @@ def record_of(folder: Path) -> dict[str, Any]:
         return record if isinstance(record, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
+
+
+def add_to_record(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Add what the run knows of a trained student to its own report."""
+    record = record_of(folder)
+    if record and record | dict(facts) != record:
+        write_text(json.dumps(record | dict(facts), indent=2) + "\n", folder / RECORD)

@@ -21,6 +21,7 @@ from fractionate.pipeline.folder import read_own, write_rows
 from fractionate.pipeline.reporting import write_report
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.speed import measure_speed
+from fractionate.pipeline.traffic import traffic_notes
 from fractionate.pipeline.training import check_trainer, screens, train_students
 from fractionate.pipeline.work import (
     chances,
@@ -100,12 +101,13 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
         )
     demonstrations = in_loop(run, lambda: carry_out(demonstrating(run), run.engine, run.progress.stage))
     problems = run.data.demonstrated
+    for note in traffic_notes(run.data.traffic, problems, run.data.recorded):
+        run.notes.add(note)
     write_rows(run.folder.demonstrations, (one.as_row(problems[one.problem_id]) for one in demonstrations))
-    unparsed = sum(one.decomposition.status == "unparsed" for one in demonstrations)
+    by_teacher = [one for one in demonstrations if not one.answered_by]
+    unparsed = sum(one.decomposition.status == "unparsed" for one in by_teacher)
     if unparsed:
-        run.notes.add(
-            f"{unparsed} of {len(demonstrations)} teacher decompositions could not be read; none is learnt from."
-        )
+        run.notes.add(f"{unparsed} of {len(by_teacher)} teacher decompositions could not be read; none is learnt from.")
     run.notes.save()
     return demonstrations
 

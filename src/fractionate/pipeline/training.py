@@ -11,9 +11,10 @@ from fractionate.distill.examples import VARIANTS, build_examples, nested_share
 from fractionate.errors import UsageError, missing_extra
 from fractionate.names import Student
 from fractionate.pipeline.folder import write_tried
-from fractionate.pipeline.lesson import Lesson
+from fractionate.pipeline.lesson import Lesson, add_to_record
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.search import train_best
+from fractionate.pipeline.traffic import learnt_from
 from fractionate.types import Example, Problem
 
 
@@ -28,6 +29,7 @@ def train_students(run: Run, demonstrations: Sequence[Demonstration], screened: 
     """Train every student of the run. One that there is no example for is left out, and said so."""
     tried: list[dict[str, Any]] = []
     _check_dev(run, demonstrations)
+    shown = {one.problem_id: one for one in demonstrations if one.answered_by}
     sizes: set[tuple[str, int]] = set()
     for student in run.names.students:
         examples, left_out = examples_for(run, student, demonstrations, screened)
@@ -47,9 +49,13 @@ def train_students(run: Run, demonstrations: Sequence[Demonstration], screened: 
             continue
         run.folder.leave_out(student.name, "")
         trained = train_best(run, Lesson.of(run, student, examples, dev))
+        teachers = learnt_from(student.train or run.config.data.train, examples, shown, student.role)
+        add_to_record(run.folder.student(student.name), {"learnt_from": teachers})
         if trained.left_out:
             because += f"; {trained.left_out} left out: longer than train.max_length"
         called = student.role if student.whole == student.variant else f"{student.variant}, {student.role}"
+        from_traffic = teachers["examples_by_traffic"]
+        because = (f", {from_traffic} of them recorded answers" if from_traffic else "") + because
         run.notes.add(f"Student {student.name} ({called}) learnt from {trained.examples} examples{because}.")
         tried += trained.tried
     write_tried(run.folder, tried)

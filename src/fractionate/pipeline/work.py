@@ -23,14 +23,18 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     teacher = run.models.sampler(run.names.teacher)
     solver = run.models.sampler(run.names.screen_solver) if needs_solutions(variants) else None
     samples = chances(run)
+    recorded, problems = run.data.recorded, run.data.demonstrated
     programs = (
         demonstrate(problem, dataset, teacher, solver, run.data.settings(dataset), samples)
-        for problem in run.data.demonstrated.values()
+        for problem in problems.values()
+        if problem.id not in recorded
         for dataset in (run.data.dataset(problem.dataset),)
     )
     each = f", up to {samples} chances each" if samples > 1 else ""
-    said = f"demonstrate: {run.names.teacher.model} on {len(run.data.demonstrated)} questions{each}"
-    return flatten((yield Work(said, programs)))
+    shown = f"; {len(recorded)} more from traffic" if recorded else ""
+    said = f"demonstrate: {run.names.teacher.model} on {len(problems) - len(recorded)} questions{each}{shown}"
+    by_teacher = iter((yield Work(said, programs)))
+    return flatten([recorded[key]] if key in recorded else next(by_teacher) for key in problems)
 
 
 def evaluating(run: Run, sampler_of: SamplerOf) -> Iterator[tuple[TestSet, Pair, Stage[Worked]]]:
@@ -105,5 +109,6 @@ def chances(run: Run) -> int:
 def recorded_chances(run: Run) -> int | None:
     """Return how many samples of every question the teacher's recording holds, None for a live teacher."""
     teacher = run.models.sampler(run.names.teacher).model
-    recorded = [teacher.samples(problem) for problem in run.data.demonstrated.values()]
-    return min((count for count in recorded if count is not None), default=None)
+    asked = (problem for key, problem in run.data.demonstrated.items() if key not in run.data.recorded)
+    held = [teacher.samples(problem) for problem in asked]
+    return min((count for count in held if count is not None), default=None)

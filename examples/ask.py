@@ -1,0 +1,39 @@
+"""Ask a served pair by the official client: `python examples/ask.py [MODEL] [URL]`."""
+
+import sys
+import time
+
+from openai import APIConnectionError, OpenAI
+
+MODEL = sys.argv[1] if len(sys.argv) > 1 else "fractionate/static:D-R+E-A"
+URL = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000/v1"
+PASSAGE = "Lisbon is the capital of Portugal. Portugal has 10,281,762 people. The currency of Portugal is the Euro."
+QUESTION = "What is the currency of the country whose capital is Lisbon?"
+
+client = OpenAI(base_url=URL, api_key="none")
+for _ in range(60):  # the server may still be starting
+    try:
+        measured = client.models.retrieve(MODEL).fractionate["outcomes"][0]
+        break
+    except APIConnectionError:
+        time.sleep(1)
+else:
+    sys.exit(f"nothing answers at {URL}: start fractionate serve first")
+
+stream = client.chat.completions.create(
+    model=MODEL,
+    messages=[{"role": "user", "content": f"Context: {PASSAGE}\n\nQuestion: {QUESTION}"}],
+    stream=True,
+    stream_options={"include_usage": True},
+)
+for chunk in stream:
+    for choice in chunk.choices:
+        print(getattr(choice.delta, "reasoning", None) or choice.delta.content or "", end="", flush=True)
+
+facts = chunk.fractionate
+print(f"\n\nanswer read: {facts['answer']}")
+print(f"tokens: {chunk.usage.total_tokens}, dollars: {facts['usd']['total']}")
+print(
+    f"measured on {measured['n']} questions of {measured['test_set']}: {measured['metric']} {measured['value']:.1%} "
+    f"({measured['ci_low']:.1%} to {measured['ci_high']:.1%})"
+)

@@ -1,0 +1,203 @@
+"""Another pair measured beside the one that answers: after the answer, with what is left, for its own money.
+
+A shadow is given up rather than waited for: where the server is busy, its budget is spent or too many are under way,
+the request goes without, and is counted. What runs in this process (local weights) is asked only while nothing else
+is, and stops when a request comes in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from fractionate.config import LimitsConfig
+from fractionate.datasets.base import Dataset
+from fractionate.errors import UsageError
+from fractionate.serve.answer import Answerer
+from fractionate.serve.catalog import Served
+from fractionate.serve.metrics import Counter, Metrics
+from fractionate.serve.record import Finished, answering_row, pair_row
+from fractionate.serve.refusals import Refusal
+from fractionate.serve.spending import Spending
+from fractionate.serve.upstream import Upstream
+from fractionate.types import Answer
+
+if TYPE_CHECKING:
+    from fractionate.serve.gateway import Gateway
+
+LOG = logging.getLogger("fractionate.serve")
+BOOK = "shadow.sqlite"
+SHARE = 0.1
+"""Of the answers that a shadow answers too, where nothing else is said."""
+AT_ONCE = 4
+"""Shadows under way at most."""
+PAUSE_S = 0.02
+"""Seconds after an answer before its shadow is begun, so that the answer is on its way."""
+SHADOW = "shadow"
+"""The account that its calls count for."""
+_NOT_ASKED = ("budget_reached", "no_book", "unsupported_parameter", "invalid_value", "model_not_usable")
+"""Refusals of the gateway's own: the shadow's models have not been asked."""
+_LATEST = 1000
+"""Latencies that the medians are of."""
+_NOTHING = {"replies": [], "usage": {}, "usd": {"total": None}}
+
+
+@dataclass(frozen=True, slots=True)
+class Shadowed:
+    """A shadow's answer: `row` is what is recorded of it, `same` whether it is the answer that was sent."""
+
+    row: Mapping[str, Any]
+    dataset: Dataset
+    answer: Answer | None = None
+    same: bool | None = None
+    failed: str = ""
+
+
+Keep = Callable[[Finished, Shadowed], None]
+
+
+class Shadow:
+    """Answers a `share` (0 to 1) of what a gateway has answered with another pair, for at most `usd` dollars, ever.
+
+    Raises UsageError for a pair that is not served, and for one whose calls cost money that no budget bounds.
+    """
+
+    def __init__(self, gateway: Gateway, model: str, share: float, usd: float | None) -> None:
+        self._gateway = gateway
+        self._model = model
+        self._share = share
+        self._pair = _served(gateway, model)
+        parts = [one for one in (self._pair.decomposer, self._pair.solver) if one.kind != "none"]
+        models = [gateway.sampler(part).model for part in parts]
+        if usd is None and any(one.paid for one in models):
+            raise UsageError(f"--shadow {model} asks models that cost money: say how much with --shadow-usd")
+        config = gateway.catalog.config
+        own = Metrics()
+        self._spending = Spending(gateway.catalog.folder.path / BOOK, gateway.pricing, usd, None)
+        self._upstream = Upstream(_limits(config.limits, share), gateway.pricing, self._spending, own)
+        for one in models:
+            self._upstream.check_priced(one)
+        self._answerer = Answerer(self._upstream, own)
+        self._in_process = any(not one.paid and not one.replays for one in models)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._because = ""
+        self._seconds: dict[str, deque[float]] = {side: deque(maxlen=_LATEST) for side in ("answered", "shadow")}
+        self._answers = Counter("fractionate_shadow_total", "Answers of the shadow, by how they compare.", ("result",))
+        self._dropped = Counter("fractionate_shadow_dropped_total", "Requests without a shadow, by why.", ("why",))
+        self._usd = Counter(
+            "fractionate_shadow_usd_total", "Dollars of requests that a shadow answered too, by who took them.", ("by",)
+        )
+        gateway.metrics.further += [self._answers, self._dropped, self._usd]
+        for side, help_text in (("answered", "those that were sent"), ("shadow", "the shadow's")):
+            name = f"fractionate_shadow_p50_seconds_{side}"
+            text = f"Median seconds of answers, {help_text}, where both are there."
+            gateway.metrics.gauges[name] = (text, lambda side=side: self._median(side))  # type: ignore[misc]
+        if self._in_process:
+            gateway.on_arrival.append(self._make_way)
+
+    def follow(self, finished: Finished, keep: Keep) -> None:
+        """Answer a request too, if it is one of the share and there is room; `keep` is handed the answer."""
+        if int(finished.id[-6:], 16) >= self._share * 16**6:  # ids are drawn at random
+            return
+        several = finished.answered.plan.asked.n > 1
+        why = "several_answers" if several else self._hindrance()
+        if why:
+            self._dropped.add(why)
+            return
+        task = asyncio.get_running_loop().create_task(self._work(finished, keep))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        self._give_up("shutdown")
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._spending.close()
+
+    def _hindrance(self) -> str:
+        """Return why no shadow can be begun now, "" where one can."""
+        admission = self._gateway.admission
+        free = admission.inside == 0 if self._in_process else admission.inside < max(1, admission.places // 2)
+        if admission.draining or admission.waiting or not free:
+            return "busy"
+        if len(self._tasks) >= AT_ONCE:
+            return "too_many"
+        try:
+            self._spending.check_left(SHADOW)
+        except Refusal as refusal:
+            return refusal.code
+        return ""
+
+    async def _work(self, finished: Finished, keep: Keep) -> None:
+        try:
+            await asyncio.sleep(PAUSE_S)
+            admission = self._gateway.admission
+            if self._in_process and (admission.inside or admission.waiting):
+                self._dropped.add("busy")
+                return
+            shadowed = await self._answer(finished)
+            if shadowed is not None:
+                keep(finished, shadowed)
+        except asyncio.CancelledError:
+            self._dropped.add(self._because)
+        except Exception as error:  # whatever is wrong with a shadow, the server goes on; its words are a client's
+            LOG.error("unexpected %s in a shadow", type(error).__name__)
+            self._answers.add("failed")
+
+    async def _answer(self, finished: Finished) -> Shadowed | None:
+        """Return the shadow's answer; None where it was not asked."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        until = started + self._gateway.bounds.deadline_s
+        plan = finished.answered.plan
+        test_set = plan.asked.test_set or (plan.fact["test_set"] if plan.fact else "")
+        asked = replace(plan.asked, model=self._model, stream=False, test_set=test_set)
+        try:
+            own = self._gateway.plan(asked)
+            async with asyncio.timeout_at(until):
+                answered = await self._answerer.answer(own, SHADOW, until)
+        except (Refusal, TimeoutError) as failure:
+            code = failure.code if isinstance(failure, Refusal) else "deadline_passed"
+            if code in _NOT_ASKED:
+                self._dropped.add(code)
+                return None
+            self._answers.add("failed")
+            row = {**pair_row(self._pair), **_NOTHING, "latency_s": round(loop.time() - started, 4)}
+            return Shadowed(row, plan.dataset, failed=code)
+        seconds = loop.time() - started
+        mine, theirs = answered.choices[0].answer, finished.answered.choices[0].answer
+        same = None if mine is None or theirs is None else plan.dataset.score(mine, [theirs]).exact_match == 1.0
+        self._answers.add("unread" if same is None else "same" if same else "different")
+        for side, one, took in (("answered", finished.answered, finished.seconds), ("shadow", answered, seconds)):
+            self._seconds[side].append(took)
+            self._usd.add(side, amount=sum(cost for cost in one.usd.values() if cost is not None))
+        return Shadowed(answering_row(answered, seconds), plan.dataset, mine, same)
+
+    def _make_way(self) -> None:
+        self._give_up("interrupted")
+
+    def _give_up(self, why: str) -> None:
+        self._because = why
+        for task in self._tasks:
+            task.cancel()
+
+    def _median(self, side: str) -> float:
+        return median(self._seconds[side]) if self._seconds[side] else 0.0
+
+
+def _limits(limits: LimitsConfig, share: float) -> LimitsConfig:
+    """Return how hard a shadow may ask servers: by its share of what the user allows."""
+    rates = {"requests_per_minute": limits.requests_per_minute, "tokens_per_minute": limits.tokens_per_minute}
+    return limits.model_copy(update={name: rate * share for name, rate in rates.items() if rate is not None})
+
+
+def _served(gateway: Gateway, model: str) -> Served:
+    try:
+        return gateway.catalog.find(model)
+    except Refusal as refusal:
+        raise UsageError(f"--shadow: {refusal.message}") from None
