@@ -69,6 +69,8 @@ class Answered:
     choices: list[Choice]
     usage: dict[Role, Usage] = field(default_factory=lambda: {"decomposer": Usage(), "solver": Usage()})
     usd: dict[Role, float | None] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
+    seconds: dict[Role, float] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
+    """Wall seconds of the calls, added up: those of calls that ran side by side count in full."""
 
     @property
     def degraded(self) -> bool:
@@ -80,9 +82,10 @@ class Answered:
         """Why this is not an answer of the measured kind, in a word each; [] where it is one."""
         return [*self.plan.unlike, *(["decomposer"] if self.degraded else [])]
 
-    def count(self, role: Role, usage: Usage, usd: float | None) -> None:
+    def count(self, role: Role, completion: Completion, usd: float | None) -> None:
         """Add a call."""
-        self.usage[role] += usage
+        self.usage[role] += completion.usage
+        self.seconds[role] += completion.latency_s
         before = self.usd[role]
         self.usd[role] = None if before is None or usd is None else before + usd
 
@@ -249,7 +252,7 @@ class _Working:
         completion, usd = await self._upstream.call(
             _single(call.model), request, component.model, self._account, until, on_text
         )
-        self._answered.count(request.role, completion.usage, usd)
+        self._answered.count(request.role, completion, usd)
         return completion
 
     def _say(self, words: str) -> None:

@@ -16,6 +16,7 @@ from fractionate.serve.gateway import Gateway
 from fractionate.serve.keys import check_browser
 from fractionate.serve.metrics import CONTENT_TYPE
 from fractionate.serve.openapi import document
+from fractionate.serve.page import FILES, page
 from fractionate.serve.plan import Plan
 from fractionate.serve.record import Finished
 from fractionate.serve.refusals import Refusal, bad
@@ -43,6 +44,8 @@ def make_app(gateway: Gateway) -> web.Application:
     app.router.add_get("/healthz", routes.health, allow_head=False)
     app.router.add_get("/metrics", routes.metrics, allow_head=False)
     app.router.add_get("/openapi.json", routes.openapi, allow_head=False)
+    for path in FILES:
+        app.router.add_get(path, page, allow_head=False)
     return app
 
 

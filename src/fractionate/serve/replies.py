@@ -176,6 +176,7 @@ def facts_of(answered: Answered) -> dict[str, Any]:
         **_steps(answered.choices[0]),
         "usage": {role: _usage(usage) for role, usage in answered.usage.items()},
         "usd": {**usd, "total": total},
+        "seconds": {role: round(seconds, 4) for role, seconds in answered.seconds.items()},
         "pair": plan.pair.id,
         "measured": not unlike,
         "unlike": unlike,
