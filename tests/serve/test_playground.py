@@ -43,8 +43,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def served(run_folder: Path, keys: str = "") -> Iterator[str]:
-    command = [sys.executable, "-m", "fractionate", "serve", str(run_folder), "--port", "0"]
+def served(run_folder: Path, *options: str, keys: str = "") -> Iterator[str]:
+    command = [sys.executable, "-m", "fractionate", "serve", str(run_folder), "--port", "0", *options]
     environment = {**os.environ, "FRACTIONATE_KEYS": keys}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
@@ -162,3 +162,39 @@ def test_a_server_with_keys_asks_for_one(browser: Any, run_folder: Path) -> None
         page.keyboard.press("Control+Enter")
         page.locator("table:not([hidden])").nth(1).wait_for()
         page.context.close()
+
+
+def test_an_answer_is_marked_where_the_server_keeps_a_record(browser: Any, run_folder: Path, tmp_path: Path) -> None:
+    record = tmp_path / "traffic.jsonl"
+    for url in served(run_folder, "--record", str(record)):
+        page, errors, _ = opened(browser, url)
+        page.locator("#beside option").first.wait_for(state="attached")
+        page.locator("#pair").select_option("fractionate/stepwise")
+        page.locator("#question").fill("Which land borders Chad?")
+        page.locator("#send").click()
+        page.locator("table:not([hidden])").nth(1).wait_for()
+        first, second = page.locator(".panel").all()
+        first.locator("[data-right=true]").click()
+        first.get_by_text("kept", exact=True).wait_for()
+        second.locator(".marks input").fill("Libya")
+        second.locator("[data-correct]").click()
+        second.get_by_text("kept", exact=True).wait_for()
+        assert errors == []
+        page.context.close()
+    rows = [json.loads(line) for line in record.read_text().splitlines()]
+    marks = {row["feedback"]: row for row in rows if "feedback" in row}
+    by_pair = {row["pair"]: marks[row["id"]] for row in rows if "feedback" not in row}
+    stepwise = next(mark for pair, mark in by_pair.items() if "stepwise" in pair)
+    single = next(mark for pair, mark in by_pair.items() if "single" in pair)
+    assert stepwise["right"] is True
+    assert single["answers"] == [["Libya"]]
+
+
+def test_without_a_record_nothing_can_be_marked(browser: Any, url: str) -> None:
+    page, _, _ = opened(browser, url)
+    page.locator("#pair option").first.wait_for(state="attached")
+    page.locator("#question").fill("Which land borders Chad?")
+    page.locator("#send").click()
+    page.locator("table:not([hidden])").first.wait_for()
+    assert page.locator(".marks").first.is_hidden()
+    page.context.close()

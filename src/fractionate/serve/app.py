@@ -227,7 +227,8 @@ class _Routes:
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""
         self._let_in(request)
-        return _json(models_of(self._gateway.catalog))
+        recorded = self._gateway.traffic is not None
+        return _json({**models_of(self._gateway.catalog), "fractionate": {"recorded": recorded}})
 
     async def model(self, request: web.Request) -> web.Response:
         """GET /v1/models/NAME."""

@@ -4,6 +4,7 @@
 const $ = (id) => document.getElementById(id);
 const models = new Map();
 let asking = null;
+let recorded = false;
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const dollars = (usd) => (usd === null || usd === undefined ? "unknown" : usd === 0 ? "$0" : `$${usd.toPrecision(3)}`);
@@ -32,7 +33,9 @@ async function load() {
   if (!response.ok) throw new Error(await words(response));
   $("problem").textContent = "";
   models.clear();
-  for (const model of (await response.json()).data) models.set(model.id, model);
+  const listed = await response.json();
+  recorded = listed.fractionate.recorded;
+  for (const model of listed.data) models.set(model.id, model);
   const able = [...models.values()].filter((model) => model.fractionate.answers_new_questions);
   fill($("pair"), able.map((model) => model.id));
   const others = ["", ...able.map((model) => model.id)];
@@ -185,7 +188,7 @@ function finish(section, facts) {
   const seconds = Object.values(facts.seconds).reduce((sum, one) => sum + one, 0);
   table.tBodies[0].replaceChildren(...rows, cells("all", all, facts.usd.total, seconds));
   table.hidden = false;
-  section.querySelector(".marks").hidden = !facts.recorded;
+  section.querySelector(".marks").hidden = !recorded;
 }
 
 const row = (role, facts) => cells(role, facts.usage[role], facts.usd[role], facts.seconds[role]);
