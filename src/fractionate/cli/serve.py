@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unmeasured", action="store_true", help="serve pairs of the run's names that it has not measured too"
     )
-    parser.add_argument("--no-check", action="store_true", help="start without seeing that the solvers' servers answer")
+    parser.add_argument(
+        "--no-check", action="store_true", help="start without asking the solvers' servers and loading local weights"
+    )
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument(
         "--concurrency", metavar="N", type=_count, default=64, help="requests at once (default: %(default)s)"
