@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unmeasured", action="store_true", help="serve pairs of the run's names that it has not measured too"
     )
-    parser.add_argument("--no-check", action="store_true", help="start without seeing that the solvers' servers answer")
+    parser.add_argument(
+        "--no-check", action="store_true", help="start without asking the solvers' servers and loading local weights"
+    )
     traffic = parser.add_argument_group("traffic")
     traffic.add_argument(
         "--record", metavar="FILE", type=Path, help="keep what is answered, for learning: a .jsonl file, added to"

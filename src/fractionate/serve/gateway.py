@@ -28,7 +28,7 @@ from fractionate.serve.refusals import Refusal
 from fractionate.serve.spending import Spending
 from fractionate.serve.traffic import Traffic
 from fractionate.serve.upstream import Upstream
-from fractionate.types import Component
+from fractionate.types import Component, Message, Request
 
 BOOK = "serving.sqlite"
 CHECK_S = 10.0
@@ -138,6 +138,13 @@ class Gateway:
             if status in (401, 403):
                 refused = FatalFault("refused key", f"the server refuses the key (HTTP {status})")
                 raise _not_there(model, model.named(refused).message)
+
+    async def load_models(self) -> None:
+        """Load local weights, those of the verdict's pair last, so that no client's deadline pays for it."""
+        best = next(iter(self.catalog.aliases.values())).pair
+        last = [self.sampler(one).model for one in (best.decomposer, best.solver) if one.kind != "none"]
+        for model in sorted(self._live.values(), key=lambda one: any(one is each for each in last)):
+            await model.complete(Request((Message("user", "?"),), "solver", max_tokens=1))
 
     async def close(self) -> None:
         """Write the record, close connections and the book."""

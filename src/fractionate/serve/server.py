@@ -67,6 +67,7 @@ async def serve(gateway: Gateway, host: str, port: int, say: Callable[[str], Non
     if check:
         try:
             await gateway.check_models()
+            await gateway.load_models()
         except FractionateError:
             await gateway.close()
             raise
