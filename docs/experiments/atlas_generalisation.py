@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fractionate import datasets
@@ -49,8 +50,10 @@ def split(seed: int) -> str:
     return f"atlas#train-{seed}" if seed else "atlas#train"
 
 
-def run_seed(out: Path, teacher: Path, seed: int, pairs: list[tuple[str, str]]) -> None:
-    """Run the protocol with one seed, in a folder of its own, all calls in one store."""
+def run_of_seed(
+    out: Path, teacher: Path, seed: int, pairs: list[tuple[str, str]], changes: Sequence[str] = ()
+) -> list[str]:
+    """Return the command of one seed's run, in a folder of its own, all calls in one store; later changes win."""
     name = f"recorded:{teacher}"
     settings = [
         f"run.seed={seed}",
@@ -66,8 +69,8 @@ def run_seed(out: Path, teacher: Path, seed: int, pairs: list[tuple[str, str]]) 
     for gemma in {solver for _, solver in pairs if solver.startswith("local:")}:
         settings += [f'models.options."{gemma}".{option}' for option in ("max_tokens=32", "batch_size=32")]
         settings.append(f'prices."{gemma}".per_hour=0.05')
-    changes = [part for setting in settings for part in ("--set", setting)]
-    command("fractionate", "run", str(PROTOCOL), "--out", str(out / f"seed-{seed}"), *changes)
+    flags = [part for setting in (*settings, *changes) for part in ("--set", setting)]
+    return ["fractionate", "run", str(PROTOCOL), "--out", str(out / f"seed-{seed}"), *flags]
 
 
 def word_for_word(out: Path, seeds: list[int]) -> str:
@@ -105,7 +108,7 @@ def main() -> None:
     gemma = f"local:{arguments.gemma}" if arguments.gemma else ""
     across = [("teacher", gemma), ("D-R-all", gemma), ("none", gemma)] if gemma else []
     for number, seed in enumerate(arguments.seeds):
-        run_seed(out, teacher, seed, SEEDED if number else [*SEEDED, *ONCE, *across])
+        command(*run_of_seed(out, teacher, seed, SEEDED if number else [*SEEDED, *ONCE, *across]))
     folders = [str(out / f"seed-{seed}") for seed in arguments.seeds]
     command("fractionate", "report", *folders, "--out", str(out / "pooled"))
     print(f"\nDecompositions that are the reference's word for word:\n\n{word_for_word(out, arguments.seeds)}")

@@ -1,0 +1,243 @@
+"""Which part of GSM8K should SmolLM2-135M learn, with real demonstrations and live students? See gsm8k-live.md.
+
+    python docs/experiments/gpu/gsm8k_live.py --minutes 9 [--methods lora full] [--seeds 0 1 2]
+    python docs/experiments/gpu/gsm8k_live.py --small --seeds 0 1      # the plumbing, on a CPU
+
+For each method and seed: a D-T student learns ChatGPT's recorded decompositions of test rows 0-499 and decomposes the
+7,473 training questions; with those subquestions in their prompts, solvers learn the training set's own solutions. Then
+every student is trained and the whole matrix measured on test rows 500-1318, and beside ChatGPT's decompositions on
+rows 500-659. Run again, it goes on; at the end the seeds are pooled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pieces import Piece, data_folder, main, parser, use_unpacked
+from pieces import rows as rows_of
+
+MODEL = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
+SHARES = ["1/16", "1/8", "1/4", "1/2"]
+ANNOTATION = re.compile(r"<<[^>]*>>")
+"""What GSM8K's solutions hold for a calculator: "<<48/2=24>>"."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Rows: the last one that was recorded and is learnt from, of training solutions, the first and last test row."""
+
+    taught: int
+    solutions: int
+    test: tuple[int, int]
+    recorded: int
+    """The last test row that ChatGPT's outputs are recorded for."""
+
+
+WHOLE = Size(499, 7472, (500, 1318), 659)
+SMALL = Size(7, 15, (500, 505), 502)
+
+FIRST = """\
+[data]
+train = "{solutions}"
+test = "{test}"
+[models]
+teacher = "{teacher}"
+decomposers = ["none"]
+solvers = ["student"]
+student = "{model}"
+[models.options."{teacher}"]
+max_tokens = 160
+batch_size = {rows}
+[run]
+name = "gsm8k-subquestions"
+seed = {seed}
+strategies = ["single"]
+variants = ["D-T"]
+cap = "none"
+"""
+
+MATRIX = """\
+[data]
+train = "{taught}"
+test = "{test}"
+[models]
+teacher = "recorded:recordings"
+decomposers = [{decomposers}]
+solvers = ["student", "E-T", "E-A", "S-T", "E-solutions", "S-solutions"]
+student = "{model}"
+[models.options."{model}"]
+max_tokens = 256
+batch_size = {rows}
+[students.E-solutions]
+variant = "E-A"
+train = "{solutions}"
+[students.S-solutions]
+variant = "S-A"
+train = "{solutions}"
+[run]
+name = "gsm8k-{name}"
+seed = {seed}
+strategies = ["single", "single-cot", "static"]
+variants = ["D-T", "D-R", "E-T", "E-A", "S-T"]
+samples = 1
+cap = "none"
+[train]
+method = "{method}"
+epochs = {epochs}
+batch_size = 16
+[verdict]
+solver = "student"
+[prices."recorded:recordings"]
+input_per_million = 1.0
+output_per_million = 2.0
+[prices."{model}"]
+per_hour = 2.5
+"""
+CURVE = """\
+[curve]
+shares = {shares}
+students = ["E-solutions", "S-solutions"]
+"""
+
+
+class Experiment:
+    """One method and seed: its folder, its runs."""
+
+    def __init__(self, piece: Piece, arguments: argparse.Namespace, method: str, seed: int) -> None:
+        self.piece, self.method, self.seed, self.arguments = piece, method, seed, arguments
+        self.size = SMALL if arguments.small else WHOLE
+        self.folder = (piece.out / method / f"seed-{seed}").resolve()
+        self.recordings = self.folder / "recordings"
+        self.recordings.mkdir(parents=True, exist_ok=True)
+        data = data_folder().resolve()
+        self.train, self.test, self.socratic = (
+            data / f"gsm8k/{name}.jsonl" for name in ("train", "test", "test_socratic")
+        )
+        chatgpt = self.recordings / "chatgpt.jsonl"
+        if not chatgpt.is_file():
+            shutil.copyfile(data / "gsm8k_ai_subq/chatgpt/chatgpt.jsonl", chatgpt)
+
+    def go_on(self) -> None:
+        """Do what is not done yet."""
+        taught = self.folder / "first"
+        self.run(
+            "taught",
+            taught,
+            "train",
+            '"none"',
+            f"{self.socratic}#test@{self.size.test[0]}-{self.size.test[1]}",
+            only="D-T",
+        )
+        self.write_subquestions(taught / "students/D-T")
+        first, last = self.size.test
+        self.run(
+            "live",
+            self.folder / "live",
+            "run",
+            '"none", "gold", "student", "D-T", "D-R"',
+            f"{self.socratic}#test@{first}-{last}",
+        )
+        beside = f"{self.test}#test@{first}-{self.size.recorded}"
+        self.run("beside", self.folder / "beside", "run", '"none", "teacher", "student", "D-T", "D-R"', beside)
+
+    def run(self, name: str, out: Path, command: str, decomposers: str, test: str, only: str = "") -> None:
+        """Write a run's config and run it in pieces; students that an earlier run trained alike are taken from it."""
+        if (out / "results.json").is_file() or (only and (out / "students" / only / "training.json").is_file()):
+            return
+        text = MATRIX.format(
+            taught=f"gsm8k:{self.test}#test@0-{self.size.taught}",
+            test=f"gsm8k:{test}",
+            solutions=f"gsm8k:{self.train}#train@0-{self.size.solutions}",
+            decomposers=decomposers,
+            model=self.arguments.model,
+            rows=self.arguments.rows,
+            name=name,
+            seed=self.seed,
+            method=self.method,
+            epochs=self.arguments.epochs,
+        )
+        if name == "live":
+            text += CURVE.format(shares=json.dumps(SHARES))
+        if only:
+            text = _alone(text, only)
+        config = self.folder / f"{name}.toml"
+        config.write_text(text, encoding="utf-8")
+        for other in ("first", "live"):
+            for student in (self.folder / other / "students").glob("*"):
+                if (student / "training.json").is_file() and not (out / "students" / student.name).exists():
+                    shutil.copytree(student, out / "students" / student.name)
+        if command == "train":
+            for stage in ("demonstrate", "screen"):
+                self.piece.command("fractionate", stage, str(config), "--out", str(out))
+        self.piece.command("fractionate", command, str(config), "--out", str(out))
+
+    def write_subquestions(self, student: Path) -> None:
+        """Let the distilled decomposer decompose the training questions; record them with the set's own solutions.
+
+        A question whose subquestions cannot be read is its own only one, so that all solvers learn from all solutions.
+        """
+        path = self.recordings / "solutions.jsonl"
+        if path.is_file():
+            return
+        out, config = self.folder / "subquestions", self.folder / "subquestions.toml"
+        model = self.arguments.model
+        teacher = f"{model}@{student}" if self.method == "lora" else f"local:{student}"
+        solutions = f"gsm8k:{self.train}#train@0-{self.size.solutions}"
+        test = f"gsm8k:{self.test}#test@{self.size.test[0]}-{self.size.test[1]}"
+        rows = self.arguments.rows
+        text = FIRST.format(solutions=solutions, test=test, teacher=teacher, model=model, rows=rows, seed=self.seed)
+        config.write_text(text, encoding="utf-8")
+        self.piece.command("fractionate", "demonstrate", str(config), "--out", str(out))
+        given = {
+            row["id"]: row["decomposition"] for row in rows_of(out / "demonstrations.jsonl") if row["subquestions"]
+        }
+        recorded = []
+        for index, line in enumerate(self.train.read_text(encoding="utf-8").splitlines()[: self.size.solutions + 1]):
+            row, identity = json.loads(line), f"gsm8k/train/{index}"
+            solution, _, answer = row["answer"].rpartition("####")
+            output = f"{ANNOTATION.sub('', solution).strip()}\nThe answer is: {answer.strip()}"
+            steps = given.get(identity, f"1. {row['question']}")
+            recorded.append({"id": identity, "question": row["question"], "decomposition": steps, "output": output})
+        beside = path.with_suffix(".part")
+        beside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in recorded), encoding="utf-8")
+        beside.rename(path)
+        print(f"{len(given)} of {len(recorded)} training questions have subquestions of {student}", flush=True)
+
+
+def _alone(config: str, student: str) -> str:
+    """Return a config that trains one student and measures nothing."""
+    config = re.sub(r"\[students\.[\s\S]*?(?=\[run\])", "", config)
+    config = re.sub(r"^variants = .*$", f'variants = ["{student}"]', config, flags=re.MULTILINE)
+    return re.sub(r"^solvers = .*$", 'solvers = ["student"]', config, flags=re.MULTILINE)
+
+
+def work(piece: Piece, arguments: argparse.Namespace) -> None:
+    for seed in arguments.seeds:
+        for method in arguments.methods:
+            Experiment(piece, arguments, method, seed).go_on()
+    for method in arguments.methods:
+        for name in ("live", "beside"):
+            folders = [str(piece.out / method / f"seed-{seed}" / name) for seed in arguments.seeds]
+            pooled = piece.out / method / f"pooled-{name}"
+            if len(folders) > 1:
+                piece.command("fractionate", "report", *folders, "--out", str(pooled))
+            print(f"{method}, {name}: {pooled if len(folders) > 1 else folders[0]}/report.md")
+
+
+if __name__ == "__main__":
+    use_unpacked()
+    options = parser(__doc__, "runs/gsm8k-live")
+    options.add_argument("--methods", nargs="+", choices=("lora", "full"), default=["lora", "full"])
+    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    options.add_argument("--model", default=MODEL, help="the student (SmolLM2-135M-Instruct)")
+    options.add_argument("--epochs", type=float, default=3.0)
+    options.add_argument("--rows", type=int, default=256, help="rows of a batch of generation (256)")
+    options.add_argument(
+        "--small", action="store_true", help="8 recorded rows, 16 solutions, 6 test rows: the plumbing"
+    )
+    main(work, options.parse_args())
