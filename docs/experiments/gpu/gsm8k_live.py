@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pathlib import Path
 from pieces import Piece, data_folder, main, parser, use_unpacked
 from pieces import rows as rows_of
 
+DONE = "trained"
 MODEL = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 SHARES = ["1/16", "1/8", "1/4", "1/2"]
 ANNOTATION = re.compile(r"<<[^>]*>>")
@@ -124,34 +126,34 @@ class Experiment:
 
     def go_on(self) -> None:
         """Do what is not done yet."""
-        taught = self.folder / "first"
-        self.run(
-            "taught",
-            taught,
-            "train",
-            '"none"',
-            f"{self.socratic}#test@{self.size.test[0]}-{self.size.test[1]}",
-            only="D-T",
-        )
-        self.write_subquestions(taught / "students/D-T")
         first, last = self.size.test
-        self.run(
-            "live",
-            self.folder / "live",
-            "run",
-            '"none", "gold", "student", "D-T", "D-R"',
-            f"{self.socratic}#test@{first}-{last}",
-        )
-        beside = f"{self.test}#test@{first}-{self.size.recorded}"
-        self.run("beside", self.folder / "beside", "run", '"none", "teacher", "student", "D-T", "D-R"', beside)
+        live = f"gsm8k:{self.socratic}#test@{first}-{last}"
+        student = self.folder / "first/students/D-T"
+        if not (self.folder / "first" / DONE).is_file():
+            config = self.config("first", '"none"', live, alone=True)
+            for stage in ("demonstrate", "screen", "train"):
+                self.piece.command("fractionate", stage, str(config), "--out", str(self.folder / "first"))
+            (self.folder / "first" / DONE).touch()
+        self.write_subquestions(student)
+        self.measure("live", '"none", "gold", "student", "D-T", "D-R"', live)
+        recorded = f"gsm8k:{self.test}#test@{first}-{self.size.recorded}"
+        self.measure("beside", '"none", "teacher", "student", "D-T", "D-R"', recorded)
 
-    def run(self, name: str, out: Path, command: str, decomposers: str, test: str, only: str = "") -> None:
-        """Write a run's config and run it in pieces; students that an earlier run trained alike are taken from it."""
-        if (out / "results.json").is_file() or (only and (out / "students" / only / "training.json").is_file()):
+    def measure(self, name: str, decomposers: str, test: str) -> None:
+        """Run the matrix; students that an earlier run trained by the same lesson are taken from it."""
+        out = self.folder / name
+        if (out / "results.json").is_file():
             return
+        for earlier in ("first", "live"):
+            for student in sorted((self.folder / earlier / "students").glob("*/training.json")):
+                _link(student.parent, out / "students" / student.parent.name)
+        self.piece.command("fractionate", "run", str(self.config(name, decomposers, test)), "--out", str(out))
+
+    def config(self, name: str, decomposers: str, test: str, alone: bool = False) -> Path:
+        """Write a run's config; `alone` is of D-T and nothing else."""
         text = MATRIX.format(
             taught=f"gsm8k:{self.test}#test@0-{self.size.taught}",
-            test=f"gsm8k:{test}",
+            test=test,
             solutions=f"gsm8k:{self.train}#train@0-{self.size.solutions}",
             decomposers=decomposers,
             model=self.arguments.model,
@@ -163,18 +165,18 @@ class Experiment:
         )
         if name == "live":
             text += CURVE.format(shares=json.dumps(SHARES))
-        if only:
-            text = _alone(text, only)
-        config = self.folder / f"{name}.toml"
-        config.write_text(text, encoding="utf-8")
-        for other in ("first", "live"):
-            for student in (self.folder / other / "students").glob("*"):
-                if (student / "training.json").is_file() and not (out / "students" / student.name).exists():
-                    shutil.copytree(student, out / "students" / student.name)
-        if command == "train":
-            for stage in ("demonstrate", "screen"):
-                self.piece.command("fractionate", stage, str(config), "--out", str(out))
-        self.piece.command("fractionate", command, str(config), "--out", str(out))
+        if alone:
+            text = re.sub(r"\[students\.[\s\S]*?(?=\[run\])", "", text)
+            text = re.sub(r"^variants = .*$", 'variants = ["D-T"]', text, flags=re.MULTILINE)
+            text = re.sub(r"^solvers = .*$", 'solvers = ["student"]', text, flags=re.MULTILINE)
+        path = self.folder / f"{name}.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def free(self) -> None:
+        """Delete whole students' weights once everything is measured: three seeds of them take 26 GB."""
+        for weights in self.folder.glob("*/students/*/model.safetensors"):
+            weights.unlink()
 
     def write_subquestions(self, student: Path) -> None:
         """Let the distilled decomposer decompose the training questions; record them with the set's own solutions.
@@ -209,17 +211,23 @@ class Experiment:
         print(f"{len(given)} of {len(recorded)} training questions have subquestions of {student}", flush=True)
 
 
-def _alone(config: str, student: str) -> str:
-    """Return a config that trains one student and measures nothing."""
-    config = re.sub(r"\[students\.[\s\S]*?(?=\[run\])", "", config)
-    config = re.sub(r"^variants = .*$", f'variants = ["{student}"]', config, flags=re.MULTILINE)
-    return re.sub(r"^solvers = .*$", 'solvers = ["student"]', config, flags=re.MULTILINE)
+def _link(student: Path, where: Path) -> None:
+    """Put a student elsewhere too, whole or not at all: linked, since one of all weights takes half a gigabyte."""
+    if where.exists():
+        return
+    beside = where.with_name(f".{where.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(student, beside, copy_function=os.link)
+    beside.rename(where)
 
 
 def work(piece: Piece, arguments: argparse.Namespace) -> None:
     for seed in arguments.seeds:
         for method in arguments.methods:
-            Experiment(piece, arguments, method, seed).go_on()
+            experiment = Experiment(piece, arguments, method, seed)
+            experiment.go_on()
+            if not arguments.keep:
+                experiment.free()
     for method in arguments.methods:
         for name in ("live", "beside"):
             folders = [str(piece.out / method / f"seed-{seed}" / name) for seed in arguments.seeds]
@@ -237,6 +245,7 @@ if __name__ == "__main__":
     options.add_argument("--model", default=MODEL, help="the student (SmolLM2-135M-Instruct)")
     options.add_argument("--epochs", type=float, default=3.0)
     options.add_argument("--rows", type=int, default=256, help="rows of a batch of generation (256)")
+    options.add_argument("--keep", action="store_true", help="keep the weights of students that are measured")
     options.add_argument(
         "--small", action="store_true", help="8 recorded rows, 16 solutions, 6 test rows: the plumbing"
     )

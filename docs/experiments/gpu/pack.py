@@ -150,12 +150,12 @@ def _gsm8k() -> dict[str, Path]:
 
 def _text() -> dict[str, Path]:
     sys.path.insert(0, str(ROOT / "docs/experiments"))
-    from scaling_grids import GPU
+    from scaling_grids import GPU, UNPACKED
 
     out = ROOT / "runs/scaling-law-gpu"
     out.mkdir(parents=True, exist_ok=True)
     GPU.corpus(out)
-    return {"text/text.npz": out / "text.npz"}
+    return {"text/text.npz": UNPACKED if UNPACKED.is_file() else out / "text.npz"}
 
 
 def _wheels() -> dict[str, Path]:

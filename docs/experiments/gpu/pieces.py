@@ -120,6 +120,7 @@ def parser(doc: str | None, out: str) -> argparse.ArgumentParser:
 
 def main(work: Any, arguments: argparse.Namespace) -> None:
     """Do a driver's work, and say how to go on where the piece is over."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a command under way is told too
     try:
         work(Piece(arguments.out, arguments.minutes), arguments)
     except PieceOver:
@@ -147,8 +148,11 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def data_folder() -> Path:
-    """Return where the recorded data lie: unpacked, or beside the checkout."""
-    for folder in (DATA, ROOT.parent / "shared/data", Path(os.environ.get("FRACTIONATE_DATA", "/nonexistent"))):
+    """Return where the recorded data lie: where FRACTIONATE_DATA says, unpacked, or beside the checkout."""
+    own = os.environ.get("FRACTIONATE_DATA")
+    for folder in [Path(own)] if own else [DATA, ROOT.parent / "shared/data"]:
         if folder.is_dir():
             return folder
-    raise SystemExit(f"no data in {DATA}: unpack them first (docs/experiments/gpu/pack.py), or set FRACTIONATE_DATA")
+    raise SystemExit(
+        f"no data in {own or DATA}: unpack them first (docs/experiments/gpu/pack.py), or set FRACTIONATE_DATA"
+    )
