@@ -141,11 +141,11 @@ class Experiment:
 
     def measure(self, name: str, decomposers: str, test: str) -> None:
         """Run the matrix; students that an earlier run trained by the same lesson are taken from it."""
-        out = self.folder / name
+        out = folder_of(self.piece, self.method, name, self.seed)
         if (out / "results.json").is_file():
             return
-        for earlier in ("first", "live"):
-            for student in sorted((self.folder / earlier / "students").glob("*/training.json")):
+        for earlier in (self.folder / "first", folder_of(self.piece, self.method, "live", self.seed)):
+            for student in sorted((earlier / "students").glob("*/training.json")):
                 _link(student.parent, out / "students" / student.parent.name)
         self.piece.command("fractionate", "run", str(self.config(name, decomposers, test)), "--out", str(out))
 
@@ -211,6 +211,11 @@ class Experiment:
         print(f"{len(given)} of {len(recorded)} training questions have subquestions of {student}", flush=True)
 
 
+def folder_of(piece: Piece, method: str, name: str, seed: int) -> Path:
+    """Return the folder of a run; each seed's has another name, as the pooled report wants it."""
+    return (piece.out / method / f"seed-{seed}" / f"{name}-{seed}").resolve()
+
+
 def _link(student: Path, where: Path) -> None:
     """Put a student elsewhere too, whole or not at all: linked, since one of all weights takes half a gigabyte."""
     if where.exists():
@@ -230,7 +235,7 @@ def work(piece: Piece, arguments: argparse.Namespace) -> None:
                 experiment.free()
     for method in arguments.methods:
         for name in ("live", "beside"):
-            folders = [str(piece.out / method / f"seed-{seed}" / name) for seed in arguments.seeds]
+            folders = [str(folder_of(piece, method, name, seed)) for seed in arguments.seeds]
             pooled = piece.out / method / f"pooled-{name}"
             if len(folders) > 1:
                 piece.command("fractionate", "report", *folders, "--out", str(pooled))
