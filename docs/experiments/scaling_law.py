@@ -133,7 +133,7 @@ def report(rows: dict[str, dict[str, Any]], grid: Grid = CPU) -> None:
         print(f"\n{name}: {fit.points} runs; fitted {fit.rms_relative_error:.2%}, held out {fit.held_out_rms:.2%}, "
               f"largest fifth {fit.largest_rms:.2%}")  # fmt: skip
         for key, value in fit.coefficients.items():
-            low, high = fit.intervals[key]
+            low, high = fit.intervals.get(key, (float("nan"), float("nan")))
             print(f"  {key} {value:.4g} [{low:.4g}, {high:.4g}]")
         for note in fit.notes:
             print(f"  note: {note}")
