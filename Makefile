@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-serve bench-testbeds bench-verdict clean
+.PHONY: setup demo test lint docs mutation bench-client bench-serve bench-testbeds bench-verdict bench-gpu clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,9 @@ bench-testbeds: setup
 
 bench-verdict: setup
 	$(BIN)/python benchmarks/verdict_operating.py
+
+bench-gpu: setup
+	$(BIN)/python benchmarks/gpu.py
 
 clean:
 	rm -rf $(VENV) runs fractionate-demo

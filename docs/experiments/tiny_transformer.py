@@ -18,8 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 CONTEXT = 64
-BATCH = 8
-"""Sequences per step."""
 
 
 class SliceOver(Exception):  # noqa: N818
@@ -44,7 +42,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    def __init__(self, layers: int, width: int, vocabulary: int) -> None:
+    def __init__(self, layers: int, width: int, vocabulary: int, context: int = CONTEXT) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.blocks = nn.ModuleList([Block(width) for _ in range(layers)])
@@ -54,7 +52,7 @@ class Transformer(nn.Module):
             for linear in (block.outward, block.down):
                 nn.init.normal_(linear.weight, std=0.5 * linear.in_features**-0.5 / math.sqrt(layers))
         half = width // max(1, width // 32) // 2
-        angles = torch.arange(CONTEXT)[:, None] / 10_000 ** (torch.arange(half) / half)
+        angles = torch.arange(context)[:, None] / 10_000 ** (torch.arange(half) / half)
         self.register_buffer("cosine", angles.cos(), persistent=False)
         self.register_buffer("sine", angles.sin(), persistent=False)
 
@@ -90,74 +88,92 @@ def train(
     peak: float,
     checkpoint: Path,
     deadline: float,
-    teacher: np.ndarray | None = None,
+    teacher: np.ndarray | Transformer | None = None,
+    at_once: int = 8,
+    bf16: bool = False,
 ) -> float:
-    """Train once over the text, (sequences, CONTEXT + 1). Returns the processor seconds it took.
+    """Train once over the text, (sequences, context + 1), in batches of `at_once` sequences, on the model's device.
 
-    With a teacher's log probabilities (sequences, CONTEXT, vocabulary) the loss is pure distillation: the forward KL
-    divergence over the whole vocabulary at temperature 1, but for the teacher's entropy, which has no gradient. Past
-    the deadline the state goes to `checkpoint` and SliceOver is raised; the next call goes on from there.
+    With a teacher (itself, or its log probabilities, (sequences, context, vocabulary)) the loss is pure distillation:
+    the forward KL divergence over the whole vocabulary at temperature 1, but for the teacher's entropy, which has no
+    gradient. Past the deadline the state goes to `checkpoint` and SliceOver is raised; the next call goes on from
+    there. Returns the seconds it took, of the processor, or on a GPU of the clock.
     """
+    device = model.embedding.weight.device
+    on_gpu = device.type == "cuda"
+    clock = time.perf_counter if on_gpu else time.process_time
     decayed = [one for one in model.parameters() if one.ndim > 1]
     plain = [one for one in model.parameters() if one.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
-    steps, step, seconds = len(text) // BATCH, 0, 0.0
+    optimiser = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95), fused=True if on_gpu else None)
+    steps, step, seconds = len(text) // at_once, 0, 0.0
     if checkpoint.is_file():
-        kept: dict[str, Any] = torch.load(checkpoint)
+        kept: dict[str, Any] = torch.load(checkpoint, map_location=device)
         model.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
         step, seconds = kept["step"], kept["seconds"]
-    began = time.process_time()
+    began = clock()
     warm = max(1, steps // 20)
     while step < steps:
         if time.monotonic() > deadline:
-            seconds += time.process_time() - began
+            seconds += clock() - began
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seconds": seconds}
             torch.save(state, checkpoint)
             raise SliceOver
         share = (step + 1) / warm if step < warm else 0.55 + 0.45 * math.cos(math.pi * (step - warm) / (steps - warm))
         for group in optimiser.param_groups:
             group["lr"] = peak * share
-        batch = _batch(text, step * BATCH, BATCH)
-        logits = model(batch[:, :-1])
-        if teacher is None:
-            loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
-        else:
-            told = torch.from_numpy(teacher[step * BATCH : (step + 1) * BATCH].astype(np.float32)).exp()
-            loss = -(told * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+        batch = _batch(text, step * at_once, at_once, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits = model(batch[:, :-1])
+            if teacher is None:
+                loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+            else:
+                told = _told(teacher, step * at_once, batch)
+                loss = -(told * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         step += 1
+    if on_gpu:
+        torch.cuda.synchronize()
     checkpoint.unlink(missing_ok=True)
-    return seconds + time.process_time() - began
+    return seconds + clock() - began
+
+
+def _told(teacher: np.ndarray | Transformer, first: int, batch: Tensor) -> Tensor:
+    """Return the teacher's probabilities of every next token of a batch."""
+    if isinstance(teacher, Transformer):
+        with torch.no_grad():
+            return F.softmax(teacher(batch[:, :-1]), dim=-1, dtype=torch.float32)
+    stored = teacher[first : first + len(batch)].astype(np.float32)
+    return torch.from_numpy(stored).to(batch.device).exp()
 
 
 @torch.no_grad()
 def evaluate(model: Transformer, text: np.ndarray) -> float:
     """Return the mean loss (nats per token) over the text."""
-    total = 0.0
+    total, device = 0.0, model.embedding.weight.device
     for first in range(0, len(text), 64):
-        batch = _batch(text, first, 64)
+        batch = _batch(text, first, 64, device)
         logits = model(batch[:, :-1])
         total += float(F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="sum"))
-    return total / (len(text) * CONTEXT)
+    return total / (len(text) * (text.shape[1] - 1))
 
 
 @torch.no_grad()
 def write_log_probabilities(model: Transformer, text: np.ndarray, path: Path) -> None:
-    """Write the model's log probabilities over the text, (sequences, CONTEXT, vocabulary), as half floats."""
+    """Write the model's log probabilities over the text, (sequences, context, vocabulary), as half floats."""
     vocabulary = model.embedding.num_embeddings
     beside = path.with_suffix(".part")
-    out = np.lib.format.open_memmap(beside, "w+", np.float16, (len(text), CONTEXT, vocabulary))
+    out = np.lib.format.open_memmap(beside, "w+", np.float16, (len(text), text.shape[1] - 1, vocabulary))
     for first in range(0, len(text), 64):
-        batch = _batch(text, first, 64)
-        out[first : first + len(batch)] = F.log_softmax(model(batch[:, :-1]), dim=-1).numpy().astype(np.float16)
+        batch = _batch(text, first, 64, model.embedding.weight.device)
+        out[first : first + len(batch)] = F.log_softmax(model(batch[:, :-1]), dim=-1).cpu().numpy().astype(np.float16)
     out.flush()
     beside.rename(path)
 
 
-def _batch(text: np.ndarray, first: int, count: int) -> Tensor:
-    return torch.from_numpy(text[first : first + count].astype(np.int64))
+def _batch(text: np.ndarray, first: int, count: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(text[first : first + count].astype(np.int64)).to(device, non_blocking=True)

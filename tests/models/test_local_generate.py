@@ -118,6 +118,27 @@ def test_other_seeds_sample_other_replies(tiny: tuple[Any, Any]) -> None:
     assert len({tuple(reply.tokens) for reply in replies}) > 3
 
 
+def test_rows_sampled_together_are_drawn_as_one_by_one(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from fractionate.models.local import generate as generate_module
+
+    monkeypatch.setattr(generate_module, "_SAMPLED_AT_ONCE", 2)  # so that five rows take three rounds
+    model, tokenizer = tiny
+    asked = [Prompt([5], 4, temperature=[0.5, 0.0, 1.0, 3.0, 0.01][at], seed=at) for at in range(5)]
+    batch = generate_module._Batch(model, tokenizer, asked, {1}, share=False)
+    logits = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+
+    expected = logits.argmax(dim=-1).tolist()
+    for at, prompt in enumerate(asked):
+        if prompt.temperature:
+            heaped = torch.softmax(logits[at].double() / prompt.temperature, dim=-1).cumsum(0)
+            draw = random.Random(prompt.seed).random() * float(heaped[-1])
+            expected[at] = int(torch.searchsorted(heaped, draw, right=True))
+    assert batch._choose(logits) == expected
+    assert expected != logits.argmax(dim=-1).tolist()
+
+
 def test_an_interrupted_batch_stops_at_once(tiny: tuple[Any, Any]) -> None:
     model, tokenizer = tiny
     with pytest.raises(InterruptedBatchError):
@@ -203,6 +224,12 @@ def test_a_plan_cuts_by_memory(tiny_model: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(local_module, "CACHE_BYTES", {"cpu": 2 * 2 * 2 * 8 * 4 * 300, "cuda": 0})
     plan = model.plan([request("x" * 50 + str(at)) for at in range(8)])
     assert 1 < len(plan) < 8
+
+
+def test_a_gpu_s_numbers_take_half_the_room(tiny_model: Path) -> None:
+    config = local_module.load_config(tiny_model)
+    on_cpu, on_gpu = (local_module._cache_bytes_per_token(config, device) for device in ("cpu", "cuda"))
+    assert (on_cpu, on_gpu) == (2 * 2 * 2 * 8 * 4, 2 * 2 * 2 * 8 * 2)
 
 
 def test_two_models_of_the_same_weights_load_once(tiny_model: Path) -> None:

@@ -1,5 +1,6 @@
 """Training on a testbed: to the ceiling, the same each time, and exactly on from where it was cut off."""
 
+import hashlib
 import json
 import math
 from dataclasses import replace
@@ -97,6 +98,24 @@ def test_a_run_goes_on_exactly_where_it_was_cut_off(
     # All of a curve but its seconds is the same.
     assert [row.split(",")[::2] for row in rows[0]] == [row.split(",")[::2] for row in rows[1]]
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
+
+
+def test_a_run_that_may_take_no_time_stops_at_once_and_is_measured_all_the_same(tmp_path: Path) -> None:
+    result = train(small_task(), replace(BRIEF, stop_after_s=0.0), tmp_path / "run")
+    assert (result.samples, result.n) == (0, BRIEF.test)
+    assert train(small_task(), replace(BRIEF, stop_after_s=1e9), tmp_path / "whole").samples == BRIEF.samples
+
+
+def test_a_run_begun_before_there_was_a_limit_of_time_goes_on(tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    from fractionate.testbeds.training import _plan
+
+    assert _plan(small_task(), BRIEF) != _plan(small_task(), replace(BRIEF, stop_after_s=60.0))
+    since = ("checkpoint_s", "threads", "stop_after_s")
+    before = {key: value for key, value in asdict(BRIEF).items() if key not in since}
+    plan = hashlib.sha256(json.dumps([small_task().name, before], sort_keys=True).encode()).hexdigest()
+    assert _plan(small_task(), BRIEF) == plan
 
 
 def test_a_complete_run_is_read_and_not_trained_again(tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ def _add_training_options(parser: argparse.ArgumentParser, task: str) -> None:
     parser.add_argument(
         "--stop-at", type=float, metavar="ACC", help="stop at this validation accuracy, reached twice in a row"
     )
+    parser.add_argument(
+        "--stop-after", type=float, metavar="SECONDS", help="stop after so long, over all parts of the run"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu); the generator runs there too")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="(float32)")
     parser.add_argument("--channels-last", action="store_true", help="convolutions' fast layout on GPUs")
@@ -194,6 +197,7 @@ def _train(args: argparse.Namespace) -> int:
         test=args.test,
         statistics=args.statistics,
         stop_at=args.stop_at,
+        stop_after_s=args.stop_after,
         device=args.device,
         precision=args.precision,
         channels_last=args.channels_last,

@@ -40,9 +40,9 @@ class TrainingReport:
 
     `tokens` and `trained_tokens` (those that bear loss) are of one pass over the examples; losses are in nats a trained
     token, of the first and the last step; `seconds` is wall time in all processes that worked on it, `peak_rss_mb` the
-    last one's peak memory. `parameters` counts the base's. With a dev split of `dev_examples`, `dev_losses` were
-    measured on the way and the student is that of `best_step`; `steps` are fewer than `planned_steps` where training
-    stopped early.
+    last one's peak memory, `peak_gpu_mb` that of its tensors on a GPU (0 without one). `parameters` counts the base's.
+    With a dev split of `dev_examples`, `dev_losses` were measured on the way and the student is that of `best_step`;
+    `steps` are fewer than `planned_steps` where training stopped early.
     """
 
     examples: int
@@ -64,6 +64,7 @@ class TrainingReport:
     best_step: int = 0
     dev_examples: int = 0
     dev_losses: tuple[DevLoss, ...] = ()
+    peak_gpu_mb: float = 0.0
 
 
 class Training:
@@ -95,6 +96,7 @@ class Training:
         """Train from the last checkpoint that can be gone on from to the end; returns the report and the trainer."""
         self.started = time.perf_counter()
         unload()  # models that answered before would only take memory that training needs
+        _forget_gpu_peak()
         while True:
             checkpoint = checkpoints.last()
             try:
@@ -166,6 +168,7 @@ class Training:
             best_step=best_of(self.dev_losses).step if self.dev else len(self.losses),
             dev_examples=len(self.dev.rows.rows) if self.dev else 0,
             dev_losses=tuple(self.dev_losses),
+            peak_gpu_mb=_peak_gpu_mb(),
         )
 
     def judge(self, model: Any, step: int) -> bool:
@@ -340,6 +343,20 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings(), quiet_transformers():
         warnings.simplefilter("ignore")
         yield
+
+
+def _forget_gpu_peak() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_gpu_mb() -> float:
+    import torch
+
+    return torch.cuda.max_memory_allocated() / (1 << 20) if torch.cuda.is_available() else 0.0
 
 
 def _peak_rss_mb() -> float:

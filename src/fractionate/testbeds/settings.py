@@ -34,6 +34,8 @@ class TrainSettings:
     running averages, which lag behind in short runs (the release looks with those)."""
     stop_at: float | None = None
     """Stop once the validation accuracy has been this high twice in a row."""
+    stop_after_s: float | None = None
+    """Stop after so many seconds of training and looking, over all parts of the run."""
     device: str = "cpu"
     precision: str = "float32"
     channels_last: bool = False

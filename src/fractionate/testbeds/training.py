@@ -225,7 +225,9 @@ class _Run:
         self._say(f"{row['samples']:,} samples, {row['seconds']:.0f} s: validation accuracy {accuracy:.4f}, {where}")
 
     def _stops(self) -> bool:
-        at = self._settings.stop_at
+        at, after = self._settings.stop_at, self._settings.stop_after_s
+        if after is not None and self._elapsed() >= after:
+            return True
         last = [row["validation_accuracy"] for row in self._curve[-2:]]
         return at is not None and len(last) == 2 and min(last) >= at
 
@@ -344,6 +346,8 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 def _plan(task: Task, settings: TrainSettings) -> str:
     """Return what must be equal for a run to go on: all settings but how often it says or saves something."""
     kept = {key: value for key, value in asdict(settings).items() if key not in ("checkpoint_s", "threads")}
+    if settings.stop_after_s is None:
+        del kept["stop_after_s"]  # so that runs begun before there was such a setting go on
     return hashlib.sha256(json.dumps([task.name, kept], sort_keys=True).encode()).hexdigest()
 
 

@@ -30,6 +30,8 @@ RESIDENT_BYTES = 3 << 29
 """Weights kept loaded at most, beyond the model in use: a base and some students of SmolLM2's size."""
 CACHE_BYTES = {"cpu": 1 << 29, "cuda": 8 << 30}
 """Memory that one batch's keys and values may take, by device."""
+ELEMENT_BYTES = {"cpu": 4, "cuda": 2}
+"""Bytes of a number, by device: `load_model` loads fp32 for the CPU, bf16 for a GPU."""
 TOKENS_PER_S = 60.0
 """Tokens that a small model writes per second in this process, where nothing is known."""
 _WINDOW = 512
@@ -89,7 +91,7 @@ class LocalModel(BatchModel):
         device = best_device(self.options.device).partition(":")[0]
         config = load_config(self.folder, self.options.trust_remote_code)
         with _readable(f"the model config in {self.folder} cannot be used", trust=True):
-            limit = CACHE_BYTES[device] // _cache_bytes_per_token(config)
+            limit = CACHE_BYTES[device] // _cache_bytes_per_token(config, device)
         batches: list[list[int]] = []
         longest = 0
         for at in (at for members in groups for at in members):
@@ -216,11 +218,11 @@ def _context(config: Any) -> int:
     return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
 
-def _cache_bytes_per_token(config: Any) -> int:
-    """Return the bytes that one token's keys and values take in all layers: 2 · layers · heads · width · 4 bytes."""
+def _cache_bytes_per_token(config: Any, device: str) -> int:
+    """Return the bytes that one token's keys and values take in all layers: 2 · layers · heads · width numbers."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * width * 4)
+    return int(2 * config.num_hidden_layers * heads * width * ELEMENT_BYTES[device])
 
 
 def _load(weights: Weights, device: str, trust: bool) -> Any:

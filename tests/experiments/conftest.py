@@ -1,0 +1,8 @@
+"""The experiments are scripts beside the documents: their folders are put on the path here."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+for folder in ("docs/experiments", "docs/experiments/gpu", "benchmarks"):
+    sys.path.insert(0, str(ROOT / folder))
