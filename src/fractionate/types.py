@@ -98,6 +98,9 @@ class Request:
     sample: int = 0
     response_format: str | None = None
     """Canonical JSON of an OpenAI `response_format`, passed through to servers that take one."""
+    further: str = ""
+    """Canonical JSON of further fields that whoever asks insists on (`top_p`, `seed`, …): a server that rejects one of
+    them rejects the request. Part of the store key only where it is set."""
     origin: Origin | None = field(default=None, compare=False)
 
 

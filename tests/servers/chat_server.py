@@ -24,6 +24,8 @@ FAULTS = re.compile(r"^\[([\w,.-]+)\]")
 class ChatServer:
     """`asked` counts requests by question, `answered` those that were paid for; `bodies` keeps what was sent."""
 
+    notices_who_leaves = False
+
     def __init__(self, *, delay_s: float = 0.0, concurrency: int | None = None, tls: Any = None) -> None:
         self.delay_s = delay_s
         self.concurrency = concurrency
@@ -45,7 +47,9 @@ class ChatServer:
         app.router.add_post("/elsewhere", self.elsewhere)
         app.router.add_get("/count", self.count)
         self.add_routes(app)
-        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self.runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=0.1, handler_cancellation=self.notices_who_leaves
+        )
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()

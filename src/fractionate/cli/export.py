@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
         "Write a trained student for other programs: merged into its base as a Hugging Face folder (safetensors, of\n"
-        "vLLM and transformers), as GGUF with a Modelfile (llama.cpp, Ollama), or its adapter with vllm's line for it.\n"
+        "vLLM and transformers), as GGUF with a Modelfile (llama.cpp, Ollama), or its adapter with vllm's line.\n"
         "Each is loaded back and asked 50 of the run's questions: it must answer as the student that was measured\n"
         "(all alike, ties told apart; of q8_0 nine in ten), else nothing is written and the exit code is 1. A model\n"
         "card from the run's figures lies beside it. Prints how to serve it, and one request in the form it learnt."

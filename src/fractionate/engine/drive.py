@@ -38,10 +38,16 @@ _STEPS_A_TURN = 256
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a program asks for: one completion from one model."""
+    """What a program asks for: one completion from one model.
+
+    `final`: the reply is to be the answer, or one of the votes for it. `subquestion` is what the reply is to answer
+    on the way there. Who runs a program to its end needs neither; who shows it while it runs does.
+    """
 
     model: Model
     request: Request
+    final: bool = False
+    subquestion: str = ""
 
 
 Program: TypeAlias = Generator["Call | list[Call]", Any, T]

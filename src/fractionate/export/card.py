@@ -128,7 +128,9 @@ def _front_matter(export: Export, cells: Sequence[Record]) -> str:
         eval_results=[_eval_result(cell) for cell in own] or None,
     )
     if student.base_is_public:
-        data["base_model_relation"] = {"safetensors": "finetune", "gguf": "quantized", "adapter": "adapter"}[export.kind]
+        data["base_model_relation"] = {"safetensors": "finetune", "gguf": "quantized", "adapter": "adapter"}[
+            export.kind
+        ]
     return str(data.to_yaml(line_break="\n")).strip()
 
 

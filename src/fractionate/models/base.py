@@ -33,6 +33,8 @@ class Model:
     """It runs in this process, in batches that are planned over all requests."""
     replays: bool = False
     """Its replies are known beforehand: asking costs nothing and gives what will really be said."""
+    takes: frozenset[str] = frozenset()
+    """Sampling fields of the chat protocol that a caller may set for one request of its own, and that it heeds."""
     rate: RateHeaders | None = None
     """What its server's rate-limit headers said last."""
 
@@ -130,6 +132,7 @@ def request_key(identity: str, request: Request) -> str:
         list(request.stop),
         request.response_format,
         request.sample,
+        *([request.further] if request.further else []),
     ]
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

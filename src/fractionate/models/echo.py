@@ -19,6 +19,7 @@ class EchoModel(SingleModel):
     """A fake model: the same request always gets the same reply."""
 
     replays = True
+    takes = frozenset({"max_tokens", "stop", "temperature", "seed"})  # the last two change nothing in what it says
 
     def __init__(self, name: str, options: ModelOptions) -> None:
         self.name = name
@@ -36,9 +37,11 @@ class EchoModel(SingleModel):
 
     async def complete(self, request: Request) -> Completion:
         """Reply at once."""
-        text = self._decompose(request) if request.role == "decomposer" else self._solve(request)
+        whole = self._decompose(request) if request.role == "decomposer" else self._solve(request)
+        text, finish = (whole, "stop") if request.role == "decomposer" else _bounded(whole, request)
         words = sum(len(message.content.split()) for message in request.messages)
-        return Completion(text, usage=Usage(calls=1, input_tokens=words, output_tokens=len(text.split()), counted=1))
+        usage = Usage(calls=1, input_tokens=words, output_tokens=len(text.split()), counted=1)
+        return Completion(text, finish, usage)
 
     def _decompose(self, request: Request) -> str:
         question = _question(request)
@@ -46,7 +49,7 @@ class EchoModel(SingleModel):
 
     def _solve(self, request: Request) -> str:
         problem = request.origin.problem if request.origin else None
-        if problem is not None and self._share and self._lucky(request):
+        if problem is not None and problem.answers and self._share and self._lucky(request):
             return f"The answer is: {'; '.join(problem.answers[0])}"
         words = _question(request).rstrip("?.! ").split()
         return f"The answer is: {words[-1] if words else 'nothing'}"
@@ -54,6 +57,14 @@ class EchoModel(SingleModel):
     def _lucky(self, request: Request) -> bool:
         digest = hashlib.sha256(request_key(self.identity, request).encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64 < self._share
+
+
+def _bounded(text: str, request: Request) -> tuple[str, str]:
+    """Return an answer up to the first stop string and of `max_tokens` words at most, and why it ended."""
+    for stop in request.stop:
+        text = text.partition(stop)[0]
+    words = text.split(" ")
+    return (text, "stop") if len(words) <= request.max_tokens else (" ".join(words[: request.max_tokens]), "length")
 
 
 def _question(request: Request) -> str:

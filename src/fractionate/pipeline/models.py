@@ -19,9 +19,19 @@ class ModelPool:
     """The open models of a run, one per name in the grammar."""
 
     def __init__(
-        self, config: Config, folder: RunFolder, store: Store, base: Path, *, run: str, say: Callable[[str], None]
+        self,
+        config: Config,
+        folder: RunFolder,
+        store: Store | None,
+        base: Path,
+        *,
+        run: str,
+        say: Callable[[str], None],
     ) -> None:
-        """`base` is the config's folder, `run` what the store knows the run by, `say` is told how batches stand."""
+        """`base` is the config's folder, `run` what the store knows the run by, `say` is told how batches stand.
+
+        Without a store, no calls are handed to a provider in batches: each is sent when it is made.
+        """
         self._config = config
         self._folder = folder
         self._store = store
@@ -71,7 +81,7 @@ class ModelPool:
 
     def _opened(self, name: str, options: ModelOptions) -> Model:
         model = open_model(name, options, self._base)
-        if not options.batch:
+        if not options.batch or self._store is None:
             return model
         from fractionate.models.openai.api import OpenAIModel
         from fractionate.models.openai.batch import OpenAIBatchModel

@@ -64,9 +64,20 @@ class Solution:
 
 
 def ask(
-    sampler: Sampler, role: Role, messages: tuple[Message, ...], origin: Origin, settings: Settings, max_tokens: int
+    sampler: Sampler,
+    role: Role,
+    messages: tuple[Message, ...],
+    origin: Origin,
+    settings: Settings,
+    max_tokens: int,
+    *,
+    final: bool = False,
+    subquestion: str = "",
 ) -> Call:
-    """Build one call, at the sampler's temperature; its own `max_tokens` stands in for the given one."""
+    """Build one call, at the sampler's temperature; its own `max_tokens` stands in for the given one.
+
+    `final` and `subquestion` are the call's.
+    """
     request = Request(
         messages=messages,
         role=role,
@@ -76,7 +87,7 @@ def ask(
         response_format=response_format(role) if sampler.structured else None,
         origin=origin,
     )
-    return Call(sampler.model, request)
+    return Call(sampler.model, request, final, subquestion)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from fractionate.types import Completion, Request
 class LiveModel(SingleModel):
     """Local weights behind the contract of a server: many requests at once, each answered when it is done."""
 
+    takes = frozenset({"max_tokens", "stop", "temperature", "seed"})
+
     def __init__(self, local: LocalModel) -> None:
         self._local = local
         self.name, self.identity, self.style = local.name, local.identity, local.style

@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,8 +21,8 @@ from fractionate.config import ModelOptions
 from fractionate.errors import UsageError, without_secrets
 from fractionate.models.base import SingleModel
 from fractionate.models.faults import FatalFault, Fault, TransientFault
-from fractionate.models.openai.body import TRANSPORT_FIELDS, check_extra, check_known_cost
-from fractionate.models.openai.events import Stream
+from fractionate.models.openai.body import PASSED_ON, TRANSPORT_FIELDS, check_extra, check_known_cost
+from fractionate.models.openai.events import LiveStream, Stream
 from fractionate.models.openai.keys import KeyHider, read_key
 from fractionate.models.openai.reading import MEGABYTE, read_all, read_parts, read_start
 from fractionate.models.openai.wire import (
@@ -34,6 +35,7 @@ from fractionate.models.openai.wire import (
     rate_of,
     rejected_field,
 )
+from fractionate.models.openai.words import Words
 from fractionate.types import Completion, Request, Usage
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 FIRST_S, TOKENS_PER_S = 0.7, 60.0
 """Seconds until a hosted model begins to reply, and the tokens it then writes per second, where nothing is known."""
 _JSON = {"Content-Type": "application/json"}
+_STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 class Sink(Protocol):
@@ -65,6 +68,7 @@ class OpenAIModel(SingleModel):
     """
 
     paid = True
+    takes = PASSED_ON
 
     def __init__(self, name: str, options: ModelOptions | None = None) -> None:
         options = options or ModelOptions()
@@ -109,11 +113,31 @@ class OpenAIModel(SingleModel):
 
         Raises what `fractionate.models.faults` names.
         """
+        return await self._ask(request, Stream(self._limit), {})
+
+    async def stream(self, request: Request, on_text: Callable[[str], None]) -> Completion:
+        """Send one request, once, and hand over the answer as the server writes it; thoughts are kept apart.
+
+        A server that does not stream hands it over whole. Cancelling closes the connection. Raises what
+        `fractionate.models.faults` names.
+        """
+        words = Words(on_text, self._hider)
+        completion = await self._ask(request, LiveStream(self._limit, words.take), _STREAMED)
+        words.end()
+        if words.text:
+            return replace(completion, text=words.text, reasoning=completion.reasoning or words.thoughts.strip())
+        if completion.text:
+            on_text(completion.text)
+        return completion
+
+    async def _ask(self, request: Request, stream: Stream, how: Mapping[str, Any]) -> Completion:
+        """Send a request, `how` saying in which way the reply is to travel."""
+        insisted = json.loads(request.further) if request.further else {}
         while True:
             dropped = self._dropped
             body = body_of(request, self._model, dropped, self.options.extra_body)
+            body.update({field: value for field, value in how.items() if field not in dropped})
             started = perf_counter()
-            stream = Stream(self._limit)
             status, data, headers = await self.send("POST", self._url, stream, data=encode(body))
             if status == 200:
                 return self._completion(data, stream, headers, request, perf_counter() - started)
@@ -121,7 +145,7 @@ class OpenAIModel(SingleModel):
             if status in (400, 422):
                 message, _, _, param = error_of(reply)
                 rejected = rejected_field(message, param, body)
-                if rejected and rejected not in dropped:
+                if rejected and rejected not in dropped and rejected not in insisted:
                     self._dropped = self._dropped | {rejected}
                     continue
             words = reply if reply is not None else one_line(self._hider.hide(_text(data)), 120)

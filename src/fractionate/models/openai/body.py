@@ -9,6 +9,13 @@ from fractionate.errors import UsageError
 
 TRANSPORT_FIELDS = ("stream", "stream_options")
 """Fields that change how a reply travels, not what it says."""
+PASSED_ON = frozenset(
+    {
+        *("max_tokens", "stop", "temperature", "seed", "top_p", "presence_penalty", "frequency_penalty"),
+        *("response_format", "reasoning_effort", "verbosity"),
+    }
+)
+"""Sampling fields of a served request that are handed on to the server."""
 _OWN = {
     "model": "the model's name says it",
     "messages": "the strategy writes them",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -88,11 +89,26 @@ class Stream:
         self._each.take(event)
 
 
-class _Joined:
-    """The words of a stream's events so far."""
+class LiveStream(Stream):
+    """A stream whose answer is handed on as it comes: an event without an id is taken as often as it is sent."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, on_content: Callable[[str], None]) -> None:
+        super().__init__(limit)
+        self._on_content = on_content
+
+    def begin(self) -> None:
+        """Begin a reply."""
+        super().begin()
+        self._in_pairs = False
+        self._each = _Joined(self._limit, self._on_content)
+
+
+class _Joined:
+    """The words of a stream's events so far; `on_content` is told those of the answer as they come."""
+
+    def __init__(self, limit: int, on_content: Callable[[str], None] | None = None) -> None:
         self._limit = limit
+        self._on_content = on_content
         self._size = 0
         self._words = {"content": StringIO(), "reasoning_content": StringIO(), "refusal": StringIO()}
         self._finish: object = None
@@ -133,6 +149,8 @@ class _Joined:
                 self._size += len(words)
             if self._size > self._limit:
                 raise too_long(self._limit)
+            if self._on_content is not None and said["content"]:
+                self._on_content(said["content"])
         self._finish = choice.get("finish_reason") or self._finish
 
 

@@ -61,6 +61,16 @@ class KeyHider:
                 text = text.replace(form, BLOT)
         return self._pattern.sub(BLOT, text) if _ESCAPES.search(text) else text
 
+    def begun_at_end(self, text: str) -> int:
+        """Return how many characters at the end of a text may be the beginning of the key, or of a form of it."""
+        most = 0
+        for form in self._forms:
+            for length in range(min(len(form) - 1, len(text)), most, -1):
+                if form.startswith(text[-length:]):
+                    most = length
+                    break
+        return most
+
     def hide_in(self, completion: Completion) -> Completion:
         """Return a completion whose words do not hold the key."""
         said = completion.text, completion.reasoning, completion.error

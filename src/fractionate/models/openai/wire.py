@@ -39,6 +39,8 @@ def body_of(request: Request, model: str, dropped: frozenset[str], extra: Mappin
     if request.response_format and "response_format" not in dropped:
         body["response_format"] = json.loads(request.response_format)
     body.update(extra)
+    if request.further:
+        body.update(json.loads(request.further))
     return body
 
 
@@ -51,7 +53,7 @@ def rejected_field(message: str, param: str, body: Mapping[str, Any]) -> str:
     """Return the field of the body that a 400 complains about and that can be left out or renamed, else ""."""
     if "max_tokens" in body and (param == "max_tokens" or "max_completion_tokens" in message):
         return "max_tokens"
-    for name in ("response_format", "temperature", "stop"):
+    for name in ("response_format", "temperature", "stream_options", "stop"):
         if name in body and (param == name or re.search(rf"\b{name}\b", message)):
             return name
     return ""

@@ -45,12 +45,14 @@ def dynamic(task: Task) -> Program[Solution]:
             output = final
             break
         messages = step_messages(task.problem, answered, follow_up, task.solver.model.style)
-        completion = yield ask(task.solver, "solver", messages, origin, task.settings, STEP_TOKENS)
+        completion = yield ask(
+            task.solver, "solver", messages, origin, task.settings, STEP_TOKENS, subquestion=follow_up
+        )
         calls.append(("solver", completion))
         answered.append((follow_up, short_answer(as_text(completion.text))))
     if not output:
         messages = final_messages(task.problem, answered, task.solver.model.style, task.form)
-        completion = yield ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS)
+        completion = yield ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS, final=True)
         calls.append(("solver", completion))
         output = as_text(completion.text)
     questions = tuple(question for question, _ in answered)

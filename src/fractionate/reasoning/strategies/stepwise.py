@@ -24,11 +24,13 @@ def stepwise(task: Task) -> Program[Solution]:
     for subquestion in decomposition.subquestions:
         filled = fill_references(subquestion, [answer for _, answer in answered])
         messages = step_messages(task.problem, answered, filled, style)
-        completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, STEP_TOKENS)
+        completion = yield ask(
+            task.solver, "solver", messages, task.origin(), task.settings, STEP_TOKENS, subquestion=filled
+        )
         calls.append(("solver", completion))
         answered.append((filled, short_answer(as_text(completion.text))))
     messages = final_messages(task.problem, answered, style, task.form)
-    completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, DIRECT_TOKENS)
+    completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, DIRECT_TOKENS, final=True)
     calls.append(("solver", completion))
     return Solution(as_text(completion.text), calls, decomposition, [answer for _, answer in answered])
 

@@ -1,0 +1,283 @@
+"""One request worked through: the strategy's program, stepped with live calls, told as it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fractionate.engine.drive import Call, Program
+from fractionate.errors import FractionateError
+from fractionate.models.base import Model, SingleModel
+from fractionate.models.faults import Fault
+from fractionate.reasoning import strategies
+from fractionate.reasoning.decompose import decompose
+from fractionate.reasoning.program import Solution, Task
+from fractionate.reasoning.prompting import numbered_lines
+from fractionate.reasoning.strategies.stepwise import short_answer
+from fractionate.reasoning.structured import as_text
+from fractionate.serve.metrics import Metrics
+from fractionate.serve.plan import Plan
+from fractionate.serve.refusals import of_fault
+from fractionate.serve.upstream import Upstream
+from fractionate.types import Answer, Completion, Component, Decomposition, Role, Usage
+
+DECOMPOSER_SHARE = 0.5
+"""Of the time that is left: what a decomposer may take, so that a slow one leaves its solver the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a client sees while its answer is made: words of the answer, or of the reasoning before it.
+
+    `facts` says the same in fields: {"subquestions": […]} or {"sub_answer": {"number", "question", "answer"}}.
+    """
+
+    choice: int
+    content: str = ""
+    reasoning: str = ""
+    facts: dict[str, Any] | None = None
+
+
+OnEvent = Callable[[Event], None]
+
+
+@dataclass
+class Choice:
+    """One answer, and how it came about. `reasoning` is what was told of it before its first word."""
+
+    index: int
+    content: str = ""
+    refusal: str = ""
+    finish_reason: str = "stop"
+    reasoning: str = ""
+    answer: Answer | None = None
+    decomposition: Decomposition | None = None
+    sub_answers: Sequence[str] = ()
+    degraded: bool = False
+    """The decomposer failed, so that the question was answered in single stage."""
+
+
+@dataclass
+class Answered:
+    """A request's answers, with usage and dollars by role (None: no price is known)."""
+
+    plan: Plan
+    choices: list[Choice]
+    usage: dict[Role, Usage] = field(default_factory=lambda: {"decomposer": Usage(), "solver": Usage()})
+    usd: dict[Role, float | None] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
+
+    @property
+    def degraded(self) -> bool:
+        """Whether any of the answers had to do without the decomposer."""
+        return any(choice.degraded for choice in self.choices)
+
+    @property
+    def unlike(self) -> list[str]:
+        """Why this is not an answer of the measured kind, in a word each; [] where it is one."""
+        return [*self.plan.unlike, *(["decomposer"] if self.degraded else [])]
+
+    def count(self, role: Role, usage: Usage, usd: float | None) -> None:
+        """Add a call."""
+        self.usage[role] += usage
+        before = self.usd[role]
+        self.usd[role] = None if before is None or usd is None else before + usd
+
+
+class DecomposerFailedError(Exception):
+    """The decomposer gave nothing to go on with."""
+
+
+class Answerer:
+    """Works requests through."""
+
+    def __init__(self, upstream: Upstream, metrics: Metrics) -> None:
+        self._upstream = upstream
+        self._metrics = metrics
+
+    async def answer(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
+        """Answer a request by `until` (loop time). Raises Refusal where its solver fails."""
+        choices = [Choice(index) for index in range(plan.asked.n)]
+        answered = Answered(plan, choices)
+        workings = [_Working(self._upstream, answered, choice, account, until, on_event) for choice in choices]
+        if len(workings) == 1:
+            await workings[0].run()
+        else:
+            await together([working.run() for working in workings])
+        for choice in choices:
+            if choice.degraded:
+                self._metrics.degraded.add()
+        return answered
+
+
+class _Working:
+    """One choice being worked on."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        answered: Answered,
+        choice: Choice,
+        account: str,
+        until: float,
+        on_event: OnEvent | None,
+    ) -> None:
+        self._upstream = upstream
+        self._answered = answered
+        self._plan = answered.plan
+        self._choice = choice
+        self._account = account
+        self._until = until
+        self._on_event = on_event
+        self._final: Completion | None = None
+        self._spoken = False
+
+    async def run(self) -> None:
+        plan, choice = self._plan, self._choice
+        try:
+            solution = await self._solve()
+        except DecomposerFailedError:
+            choice.degraded = True
+            single = strategies.get("single").program(self._task(None).without_decomposition())
+            solution = await self._drive(single)
+        completion = self._final or _said_by(solution)
+        choice.decomposition, choice.sub_answers = solution.decomposition, solution.sub_answers
+        choice.answer = plan.dataset.extract(solution.output)
+        if completion.reasoning:
+            self._tell(reasoning=completion.reasoning)
+        if completion.finish_reason == "refusal":
+            choice.refusal = completion.error
+        else:
+            choice.finish_reason = completion.finish_reason
+            shown = completion.text if self._final is not None and plan.shows_words else solution.output
+            if not self._spoken and shown:
+                self._say(shown)
+
+    async def _solve(self) -> Solution:
+        plan = self._plan
+        decomposition = None
+        if plan.pair.strategy.stages == "two-stage":
+            assert plan.decomposer is not None, "a two-stage pair has a decomposer"
+            settings = self._settings(as_decomposer=True)
+            decomposition, _ = await self._drive(decompose(plan.problem, plan.decomposer, settings))
+            if decomposition.subquestions:
+                told = numbered_lines(decomposition.subquestions)
+                self._tell(told + "\n", {"subquestions": list(decomposition.subquestions)})
+        solution: Solution = await self._drive(plan.pair.strategy.program(self._task(decomposition)))
+        return solution
+
+    def _task(self, decomposition: Decomposition | None) -> Task:
+        plan = self._plan
+        return Task(
+            plan.problem,
+            plan.dataset.answer_form,
+            plan.solver,
+            plan.decomposer,
+            decomposition,
+            self._settings(),
+            plan.dataset,
+        )
+
+    def _settings(self, *, as_decomposer: bool = False) -> Any:
+        """Return the settings of this choice; a decomposer at temperature 0 would say the same again."""
+        decomposer = self._plan.decomposer
+        same = as_decomposer and decomposer is not None and not decomposer.temperature
+        sample = 0 if same else self._choice.index
+        return self._plan.settings if sample == 0 else replace(self._plan.settings, sample=sample)
+
+    async def _drive(self, program: Program[Any]) -> Any:
+        """Run a program to its end and return its value."""
+        try:
+            step = next(program)
+            while True:
+                if isinstance(step, list):
+                    step = program.send(await together([self._reply(call, alone=False) for call in step]))
+                else:
+                    step = program.send(await self._reply(step))
+        except StopIteration as end:
+            return end.value
+        finally:
+            program.close()
+
+    async def _reply(self, call: Call, *, alone: bool = True) -> Completion:
+        final = call.final and alone
+        if call.subquestion and self._plan.pair.strategy.stages == "dynamic":
+            number = len(self._choice.sub_answers) + 1
+            self._tell(f"{number}. {call.subquestion}\n", {"subquestions": [call.subquestion]})
+        live = final and self._on_event is not None and self._plan.shows_words
+        if call.request.role == "decomposer":
+            completion = await self._decomposed(call)
+        else:
+            try:
+                completion = await self._send(call, self._plan.pair.solver, self._until, self._say if live else None)
+            except (Fault, FractionateError) as fault:
+                raise of_fault(fault) from fault
+        if final:
+            self._final = completion
+        if call.subquestion:
+            answer = short_answer(as_text(completion.text))
+            self._choice.sub_answers = [*self._choice.sub_answers, answer]
+            number = len(self._choice.sub_answers)
+            fact = {"number": number, "question": call.subquestion, "answer": answer}
+            self._tell(f"Answer {number}: {answer}\n", {"sub_answer": fact})
+        return completion
+
+    async def _decomposed(self, call: Call) -> Completion:
+        """Return what the decomposer says. Raises DecomposerFailedError where that is nothing, or too late."""
+        now = asyncio.get_running_loop().time()
+        until = now + DECOMPOSER_SHARE * (self._until - now)
+        pair = self._plan.pair
+        component = pair.decomposer if pair.decomposer.model else pair.solver
+        try:
+            if call.model.replays:
+                return await self._send(call, component, until, None)
+            async with asyncio.timeout_at(until):
+                return await self._send(call, component, until, None)
+        except (Fault, FractionateError, TimeoutError) as error:
+            raise DecomposerFailedError from error
+
+    async def _send(
+        self, call: Call, component: Component, until: float, on_text: Callable[[str], None] | None
+    ) -> Completion:
+        request = self._plan.request(call)
+        completion, usd = await self._upstream.call(
+            _single(call.model), request, component.model, self._account, until, on_text
+        )
+        self._answered.count(request.role, completion.usage, usd)
+        return completion
+
+    def _say(self, words: str) -> None:
+        self._spoken = True
+        self._choice.content += words
+        if self._on_event is not None:
+            self._on_event(Event(self._choice.index, content=words))
+
+    def _tell(self, reasoning: str, facts: dict[str, Any] | None = None) -> None:
+        self._choice.reasoning += reasoning
+        if self._on_event is not None:
+            self._on_event(Event(self._choice.index, reasoning=reasoning, facts=facts))
+
+
+def _single(model: Model) -> SingleModel:
+    assert isinstance(model, SingleModel), f"{model.name} answers no single requests"
+    return model
+
+
+def _said_by(solution: Solution) -> Completion:
+    """Return the call whose reply the output is: of several votes the one that won."""
+    completions = [completion for _, completion in solution.calls]
+    own = (completion for completion in reversed(completions) if as_text(completion.text) == solution.output)
+    return next(own, completions[-1])
+
+
+async def together(works: Sequence[Any]) -> list[Any]:
+    """Await several coroutines at once; when one fails the others are cancelled."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,130 @@
+"""What a request comes to before anything is sent: which pair answers, asked how, and what of it is unlike the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fractionate.datasets.base import Dataset
+from fractionate.engine.drive import Call
+from fractionate.reasoning.program import Sampler, Settings
+from fractionate.serve.catalog import Record, Served
+from fractionate.serve.chat import Asked
+from fractionate.serve.refusals import bad
+from fractionate.types import Message, Problem, Request
+
+_OWN_WORDS = ("stop", "response_format")
+"""Fields that cannot be kept where the answer may be the decomposer's own words."""
+
+
+@dataclass
+class Plan:
+    """One request, ready to be worked through.
+
+    `changes` are the sampling fields that make the final call another than the measured one; `unlike` says in a word
+    each why the answer is not one of the measured kind.
+    """
+
+    asked: Asked
+    pair: Served
+    fact: Record | None
+    dataset: Dataset
+    settings: Settings
+    solver: Sampler
+    decomposer: Sampler | None
+    changes: Mapping[str, Any]
+    unlike: list[str] = field(default_factory=list)
+
+    @property
+    def problem(self) -> Problem:
+        """The client's question."""
+        return Problem("", self.asked.question, (), self.asked.context, self.dataset.name, index=-1)
+
+    @property
+    def shows_words(self) -> bool:
+        """Whether the final call's words are the answer as they stand (a structured reply is rewritten first)."""
+        return not self.solver.structured or "response_format" in self.changes
+
+    def request(self, call: Call) -> Request:
+        """Return what is sent for a call: in the client's conversation, sampled as it asked if the call is final."""
+        request = call.request
+        asked = self.asked
+        if asked.system or asked.history:
+            request = replace(request, messages=in_conversation(request.messages, asked.system, asked.history))
+        if call.final and asked.given:
+            request = self._sampled(request)
+        return request
+
+    def _sampled(self, request: Request) -> Request:
+        changes = self.changes
+        most = changes.get("max_tokens", request.max_tokens)
+        if most < request.max_tokens and "max_tokens" not in self.unlike:
+            self.unlike.append("max_tokens")
+        further = {name: value for name, value in changes.items() if name != "max_tokens"}
+        own_format = changes.get("response_format")
+        return replace(
+            request,
+            max_tokens=min(most, request.max_tokens),
+            temperature=changes.get("temperature", request.temperature),
+            stop=tuple(changes.get("stop", request.stop)),
+            # Replies in this process differ by the sample's number; a server is sent the seed itself.
+            sample=request.sample + changes["seed"]
+            if "seed" in changes and self.solver.model.local
+            else request.sample,
+            response_format=_canonical(own_format) if own_format else request.response_format,
+            further=_canonical(further) if further and self.solver.model.paid else "",
+        )
+
+
+def make_plan(
+    asked: Asked,
+    pair: Served,
+    dataset_of: Callable[[str], Dataset],
+    settings_of: Callable[[Dataset, str], Settings],
+    solver: Sampler,
+    decomposer: Sampler | None,
+    test_sets: Mapping[str, str],
+) -> Plan:
+    """Return the plan of a request. Raises Refusal (400) naming a field that the pair's solver cannot heed."""
+    if asked.test_set and asked.test_set not in test_sets:
+        known = ", ".join(test_sets)
+        raise bad(f"fractionate.test_set is not one of this run's: {known}", "fractionate.test_set")
+    fact = pair.fact(asked.test_set)
+    dataset = dataset_of(asked.test_set or (fact["test_set"] if fact else next(iter(test_sets))))
+    changes = {
+        name: value for name, value in asked.given.items() if name != "temperature" or value != solver.temperature
+    }
+    for name in changes:
+        if name not in solver.model.takes:
+            raise bad(
+                f"{name} cannot be heeded by {pair.solver.name} ({solver.model.name})", name, "unsupported_parameter"
+            )
+        if name in _OWN_WORDS and pair.strategy.stages == "dynamic":
+            raise bad(
+                f"{name} cannot be heeded: by {pair.strategy.name} the answer may be the decomposer's own words",
+                name,
+                "unsupported_parameter",
+            )
+    unlike = [name for name, there in (("history", asked.history), ("system", asked.system)) if there]
+    unlike += [name for name in changes if name != "max_tokens"]
+    if fact is None:
+        unlike.append("pair")
+    settings = settings_of(dataset, pair.decomposer.name)
+    return Plan(asked, pair, fact, dataset, settings, solver, decomposer, changes, unlike)
+
+
+def in_conversation(messages: tuple[Message, ...], system: str, history: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return a call's messages within a client's conversation.
+
+    The client's system text follows the strategy's own; its earlier turns stand before the strategy's question.
+    """
+    own = [message for message in messages if message.role == "system"]
+    rest = [message for message in messages if message.role != "system"]
+    text = "\n\n".join([*(message.content for message in own), *([system] if system else [])])
+    return (*([Message("system", text)] if text else []), *history, *rest)
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

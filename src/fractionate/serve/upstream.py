@@ -1,0 +1,142 @@
+"""One call to a model on a client's behalf: paced as its server asks, retried while there is time, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter
+
+from fractionate.analysis.pricing import Pricing
+from fractionate.config import LimitsConfig
+from fractionate.engine.limits import BACKOFF_S, LONGEST_PAUSE_S, Lanes, backoff
+from fractionate.errors import FractionateError
+from fractionate.models.base import Model, SingleModel
+from fractionate.models.faults import Fault, PermanentFault, TransientFault
+from fractionate.models.tokens import estimate_messages
+from fractionate.serve.metrics import Metrics
+from fractionate.serve.spending import Held, Spending
+from fractionate.types import Completion, Request, Usage
+
+OnText = Callable[[str], None]
+
+
+class Upstream:
+    """The way from a request to a completion. Nothing is stored or shared: what a client asks is its own."""
+
+    def __init__(self, limits: LimitsConfig, pricing: Pricing, spending: Spending, metrics: Metrics) -> None:
+        self._limits = limits
+        self._lanes = Lanes(limits, lambda name, limit: None)
+        self._pricing = pricing
+        self._spending = spending
+        self._metrics = metrics
+
+    async def call(
+        self,
+        model: SingleModel,
+        request: Request,
+        priced_as: str,
+        account: str,
+        until: float,
+        on_text: OnText | None = None,
+    ) -> tuple[Completion, float | None]:
+        """Return the reply and its dollars (None: no price is known); `on_text` is handed its words as they come.
+
+        A fault that may pass is tried again until `until` (loop time) or until the attempts are used up, unless words
+        were handed on already: those cannot be taken back. Raises Fault, FractionateError, or Refusal (402).
+        """
+        for attempt in range(1, self._limits.attempts + 1):
+            words = _Handed(on_text) if on_text is not None else None
+            try:
+                completion = await self._send(model, request, account, until, words)
+            except TransientFault as fault:
+                wait = max(fault.after_s or 0.0, backoff(BACKOFF_S, attempt))
+                late = asyncio.get_running_loop().time() + wait >= until
+                if attempt == self._limits.attempts or late or (words is not None and words.any):
+                    raise
+                self._metrics.retries.add(request.role, fault.cause)
+                await asyncio.sleep(wait)
+                continue
+            return completion, self._count(request, priced_as, completion.usage)
+        raise AssertionError("attempts is at least 1")
+
+    async def _send(
+        self, model: SingleModel, request: Request, account: str, until: float, words: _Handed | None
+    ) -> Completion:
+        if not model.paid:  # in this process: no server to spare, nothing to pay
+            return _checked(await _replied(model, request, words))
+        lane = self._lanes.of(model)
+        paused_s = lane.paused_until - asyncio.get_running_loop().time()
+        if lane.paused_until >= until:
+            message = f"{model.name} asks to be left alone for {paused_s:.0f} s more"
+            raise TransientFault("429", message, after_s=paused_s, congested=True)
+        await lane.enter(
+            estimate_messages(request.messages) + request.max_tokens if self._limits.tokens_per_minute else 0
+        )
+        sent_at = asyncio.get_running_loop().time()
+        held: Held | None = None
+        cost: float | None = None
+        try:
+            held = self._spending.hold(account, model, request)
+            try:
+                completion = await _replied(model, request, words)
+            except Fault as fault:
+                cost = None if fault.maybe_paid else 0.0
+                if isinstance(fault, TransientFault):
+                    if fault.congested:
+                        lane.congested(sent_at)
+                    if fault.after_s:
+                        lane.pause(min(fault.after_s, LONGEST_PAUSE_S))
+                raise
+            # A reply without usage may have cost all that it could.
+            cost = None if completion.usage.counted else self._pricing.usd(model.name, completion.usage)
+            lane.succeeded()
+            return _checked(completion)
+        finally:
+            lane.answered()
+            lane.leave()
+            self._spending.settle(held, cost)
+
+    def _count(self, request: Request, priced_as: str, usage: Usage) -> float | None:
+        metrics, role = self._metrics, request.role
+        metrics.calls.add(role)
+        metrics.tokens.add(role, "input", amount=usage.input_tokens)
+        metrics.tokens.add(role, "output", amount=usage.output_tokens)
+        usd = self._pricing.usd(priced_as, usage)
+        if usd:
+            metrics.usd.add(role, amount=usd)
+        return usd
+
+    def check_priced(self, model: Model) -> None:
+        """Raise UsageError where a budget is to be kept and a model has no price."""
+        self._spending.check_priced(model)
+
+
+class _Handed:
+    """Hands words on and remembers whether there were any."""
+
+    def __init__(self, on_text: OnText) -> None:
+        self.any = False
+        self._on_text = on_text
+
+    def __call__(self, words: str) -> None:
+        self.any = True
+        self._on_text(words)
+
+
+async def _replied(model: SingleModel, request: Request, words: _Handed | None) -> Completion:
+    started = perf_counter()
+    try:
+        return await (model.complete(request) if words is None else model.stream(request, words))
+    except (Fault, FractionateError):
+        raise
+    except (OSError, RuntimeError) as error:  # what local weights make of a full memory, say
+        said = f"{model.name} failed after {perf_counter() - started:.1f} s: {type(error).__name__}"
+        raise PermanentFault("failed", said) from error
+
+
+def _checked(completion: Completion) -> Completion:
+    """Return a reply. Raises PermanentFault for one that only says that there is none."""
+    if completion.finish_reason == "error":
+        cause = "context too long" if "does not fit" in completion.error else "failed"
+        raise PermanentFault(cause, completion.error or "the model failed")
+    return completion

@@ -1,0 +1,43 @@
+"""The gateway is what its own document says: requests made from the document find no other answers than it names."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from serving import Measured, through
+
+from fractionate.serve.chat import PARAMETERS
+from fractionate.serve.gateway import Gateway
+from fractionate.serve.openapi import document
+
+UNSAID = "positive_data_acceptance"
+"""What a schema cannot say is refused all the same: whose turn is last, and what a pair's solver can heed."""
+
+
+def test_schemathesis_finds_nothing(run: Measured) -> None:
+    pytest.importorskip("schemathesis", reason="a development install")
+    program = Path(sys.executable).with_name("schemathesis")
+    options = ["--max-examples", "15", "--seed", "1", "--exclude-checks", UNSAID, "--generation-database", "none"]
+    options += ["--header", "Authorization: Bearer alpha"]
+
+    async def work(url: str, gateway: Gateway) -> tuple[int, str]:
+        command = [str(program), "run", f"{url}/openapi.json", *options]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=280)
+        assert gateway.metrics.requests.total() + gateway.metrics.refused.total() > 100
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = through(run, work, keys="alpha")
+    assert code == 0, said[-3000:]
+
+
+def test_every_parameter_that_is_heeded_is_in_the_document(run: Measured) -> None:
+    async def work(url: str, gateway: Gateway) -> None:
+        documented = document(gateway)["components"]["schemas"]["ChatRequest"]["properties"]
+        assert set(documented) <= set(PARAMETERS)
+        assert {"reasoning_effort", "verbosity"} <= set(documented)
+
+    through(run, work)
