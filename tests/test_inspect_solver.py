@@ -28,6 +28,7 @@ teacher = "echo:"
 solvers = ["echo:"]
 decomposers = ["none", "teacher"]
 [run]
+variants = []
 strategies = ["single", "static"]
 [prices."echo:"]
 input_per_million = 1.0
