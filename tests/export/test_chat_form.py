@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,22 @@ def test_the_template_for_ollama_holds_line_breaks_as_escapes_and_no_beginning_t
     assert "Z" not in written
     assert '{{ else if eq .Role "user" }}{{ "<|im_start|>user\\n" }}{{ .Content }}{{ "<|im_end|>\\n" }}' in written
     assert written.endswith('{{ "<|im_start|>assistant\\n" }}')
+
+
+@pytest.mark.skipif(shutil.which("go") is None, reason="Go, whose templates Ollama's are, is not installed")
+@pytest.mark.parametrize("kind", ["a default system message", "no system message allowed", "no template"])
+def test_ollama_s_template_says_what_training_said(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_with(TEMPLATES[kind], tiny_model, tmp_path / "base")
+    (tmp_path / "template").write_text(chat_form(tokenizer).go())
+    for question in QUESTIONS:
+        messages = json.dumps([{"Role": "user", "Content": question}])
+        command = [
+            "go",
+            "run",
+            str(Path(__file__).with_name("ollama_template.go")),
+            str(tmp_path / "template"),
+            messages,
+        ]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        ids = tokenizer(said, add_special_tokens=False).input_ids  # type: ignore[operator]
+        assert ids == render(tokenizer, [Message("user", question)], "student")

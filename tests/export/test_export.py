@@ -175,9 +175,10 @@ def test_a_merge_that_lost_the_adapter_is_not_written(
     tiny_run: Path, merging_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from transformers import AutoModelForCausalLM
+    from fractionate.models.local.model import load_model
+    from fractionate.models.local.weights import resolve
 
-    base = AutoModelForCausalLM.from_pretrained(merging_model)
+    base = load_model(resolve(str(merging_model)), "cpu", exact=True)
     monkeypatch.setattr(write, "write_merged", lambda student, model, *rest: folders.write_merged(student, base, *rest))
     assert "model.safetensors by transformers" in export(capsys, tiny_run, "D-R", "--out", tmp_path / "out", code=1)
     assert not any(tmp_path.iterdir())

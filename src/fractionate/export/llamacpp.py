@@ -51,12 +51,14 @@ def _reply(post: Any, prompt: list[int], reference: Reference) -> list[int]:
 @contextmanager
 def _server(file: Path, context: int) -> Iterator[Any]:
     """Run llama.cpp's server on a free port of this machine, its cache of keys and values in fp32."""
+    import torch
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(file)
     params.n_ctx, params.n_parallel, params.n_gpu_layers = context, 1, 0
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    params.cpuparams.n_threads = torch.get_num_threads()
     params.warmup, params.verbosity = False, -1
     try:
         server = xllamacpp.Server(params)

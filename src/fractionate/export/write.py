@@ -69,10 +69,6 @@ def export_student(student: Student, out: Path, wanted: Wanted, say: Callable[[s
         raise UsageError(f"{student.run.path} holds no question to check {student.name} on: run fractionate evaluate")
     with _beside(out) as fresh:
         parity = _write(student, tokenizer, form, fresh, wanted, asked, say)
-        failed = [one for one in parity if not one.passed]
-        if failed:
-            needed = f"{failed[0].needed:.0%} must be alike"
-            raise FractionateError(f"{failed[0].sentence()}: {needed}; nothing was written (--no-check writes it)")
         files = tuple(sorted(path.name for path in fresh.iterdir()))
         told = Export(student, wanted.name, wanted.kind, files, tuple(parity), len(asked), wanted.check, wanted.license)
         (fresh / "README.md").write_text(card(told), encoding="utf-8")
@@ -105,7 +101,7 @@ def _write(
         return []
     if wanted.kind == "safetensors":
         write_merged(student, model, tokenizer, form, fresh)
-        return [_said(check_folder(reference, fresh), say)] if reference else []
+        return [_passed(check_folder(reference, fresh), say)] if reference else []
     return _write_ggufs(student, model, tokenizer, form, fresh, wanted, reference, say)
 
 
@@ -125,9 +121,9 @@ def _write_ggufs(
         say(f"writing {file.name}")
         write_gguf(model, tokenizer, form, kind, wanted.name, file)
         if reference:
-            parity.append(_said(check_gguf(reference, file, kind), say))
+            parity.append(_passed(check_gguf(reference, file, kind), say))
             if llamacpp.is_there():
-                parity.append(_said(llamacpp.check_llamacpp(reference, file, kind), say))
+                parity.append(_passed(llamacpp.check_llamacpp(reference, file, kind), say))
     if reference and not llamacpp.is_there():
         say(str(missing_extra("xllamacpp", "llamacpp", "not asked through llama.cpp itself: that")))
     context = min(CONTEXT, int(getattr(model.config, "max_position_embeddings", CONTEXT)))
@@ -136,7 +132,11 @@ def _write_ggufs(
     return parity
 
 
-def _said(parity: Parity, say: Callable[[str], None]) -> Parity:
+def _passed(parity: Parity, say: Callable[[str], None]) -> Parity:
+    """Return a finding, and say it. Raises FractionateError where too few replies are alike."""
+    if not parity.passed:
+        needed = f"{parity.needed:.0%} must be alike"
+        raise FractionateError(f"{parity.sentence()}: {needed}; nothing was written (--no-check writes it)")
     say(parity.sentence())
     return parity
 
