@@ -11,15 +11,20 @@ CHATML = (
 )
 
 
-def build_tiny_model(folder: Path, seed: int = 0, width: int = 32, layers: int = 2) -> Path:
-    """Write a Llama of a few thousand random weights and a byte tokenizer with a ChatML template to `folder`."""
+def build_tiny_model(
+    folder: Path, seed: int = 0, width: int = 32, layers: int = 2, merges: tuple[tuple[str, str], ...] = ()
+) -> Path:
+    """Write a Llama of a few thousand random weights and a byte tokenizer with a ChatML template to `folder`.
+
+    `merges` are pairs of letters that are one token (llama.cpp reads no vocabulary without any).
+    """
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: at for at, token in enumerate(["<|im_start|>", "<|im_end|>", *letters])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    vocabulary = {token: at for at, token in enumerate(["<|im_start|>", "<|im_end|>", *letters, *map("".join, merges)])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in ("<|im_start|>", "<|im_end|>")])

@@ -63,13 +63,13 @@ class ModelPool:
         # An adapter rides on its base; a student of full training is a model of its own.
         is_adapter = (folder / "adapter_config.json").is_file()
         name = f"{component.model}@{folder}" if is_adapter else f"local:{folder}"
-        return self._sampler(name, self._student_options(component))
+        return self._sampler(name, student_options(self._config, component))
 
     def stand_in(self, component: Component) -> Sampler:
         """Return what will answer as far as it is known: for a student to be trained its base, asked in its form."""
         if not component.is_student or self._folder.is_trained(component.name):
             return self.sampler(component)
-        options = self._student_options(component)
+        options = student_options(self._config, component)
         model = open_model(component.model, options, self._base)
         model.name = f"{model.name}@{component.name}"  # what two students are asked is two calls
         return Sampler(model, options.temperature, options.max_tokens)
@@ -90,8 +90,10 @@ class ModelPool:
             raise UsageError(f'models.options."{name}".batch: only openai: and http: models have a batch endpoint')
         return OpenAIBatchModel(model, self._store, run=self._run, say=self._say)
 
-    def _student_options(self, component: Component) -> ModelOptions:
-        given = self._config.models.options
-        whole = component.name.partition("@")[0]  # a student of a learning curve is asked as the whole one is
-        options = given.get(component.name) or given.get(whole) or self._config.options(component.model)
-        return options.model_copy(update={"style": options.style or "student"})
+
+def student_options(config: Config, component: Component) -> ModelOptions:
+    """Return how a student is asked: as its own options say, else those of its base, in the form it was trained in."""
+    given = config.models.options
+    whole = component.name.partition("@")[0]  # a student of a learning curve is asked as the whole one is
+    options = given.get(component.name) or given.get(whole) or config.options(component.model)
+    return options.model_copy(update={"style": options.style or "student"})

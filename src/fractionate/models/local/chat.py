@@ -25,10 +25,20 @@ def render(tokenizer: Any, messages: Sequence[Message], style: Style) -> list[in
     """
     if not tokenizer.chat_template:
         return list(tokenizer("\n".join(content for _, content in messages) + "\n").input_ids)
+    text = render_text(tokenizer, messages, style)
+    with _clear_errors(tokenizer):
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def render_text(tokenizer: Any, messages: Sequence[Message], style: Style, *, reply: bool = True) -> str:
+    """Return what `render` cuts into tokens, of a tokenizer with a chat template; special tokens stand as their text.
+
+    Without `reply` the text ends where the last message does, not where the model's own words begin.
+    """
     turns = [{"role": role, "content": content} for role, content in messages]
     with _clear_errors(tokenizer):
-        text = _student_text(tokenizer, turns) if style == "student" else _template(tokenizer, turns)
-        return list(tokenizer(text, add_special_tokens=False).input_ids)
+        write = _student_text if style == "student" else _template
+        return write(tokenizer, turns, generation_prompt=reply)
 
 
 def render_target(tokenizer: Any, target: str) -> list[int]:
@@ -75,17 +85,17 @@ def _template(tokenizer: Any, turns: list[dict[str, str]], generation_prompt: bo
     return str(text)
 
 
-def _student_text(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+def _student_text(tokenizer: Any, turns: list[dict[str, str]], generation_prompt: bool = True) -> str:
     """Render without any system prompt: what the template says after an empty one, or as it stands if that fails."""
     from jinja2.exceptions import TemplateError
 
     if turns[0]["role"] == "system":
-        return _template(tokenizer, turns)
+        return _template(tokenizer, turns, generation_prompt)
     empty = {"role": "system", "content": ""}
-    plain = _template(tokenizer, turns)
+    plain = _template(tokenizer, turns, generation_prompt)
     try:
         head = tokenizer.apply_chat_template([empty], tokenize=False, add_generation_prompt=False)
-        whole = tokenizer.apply_chat_template([empty, *turns], tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template([empty, *turns], tokenize=False, add_generation_prompt=generation_prompt)
     except (TemplateError, IndexError):
         return plain
     if not whole.startswith(head):

@@ -244,17 +244,11 @@ def _converted(name: str, gguf: Path, print_: str) -> Path:
 
 
 def _convert(name: str, gguf: Path, folder: Path) -> None:
-    if importlib.util.find_spec("gguf") is None:
-        raise missing_extra("gguf", "local", f"{name} (a GGUF file)")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    with quiet_transformers(), _no_dequantizing_bar():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
-        )
-        _restore_pre_tokenizer(tokenizer, gguf)
+    model, tokenizer = load_gguf(gguf)
+    with quiet_transformers():
         # transformers refuses to save a model it marked as quantized: a plain one takes over the dequantized weights.
         config = model.config
         del config.quantization_config
@@ -264,6 +258,22 @@ def _convert(name: str, gguf: Path, folder: Path) -> None:
         plain.generation_config.eos_token_id = tokenizer.eos_token_id
         plain.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def load_gguf(gguf: Path) -> tuple[Any, Any]:
+    """Return the model of a GGUF file, its weights taken back to fp32, and its tokenizer."""
+    if importlib.util.find_spec("gguf") is None:
+        raise missing_extra("gguf", "local", f"{gguf.name} (a GGUF file)")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with quiet_transformers(), _no_dequantizing_bar():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
+        _restore_pre_tokenizer(tokenizer, gguf)
+    return model, tokenizer
 
 
 @contextlib.contextmanager

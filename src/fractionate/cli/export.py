@@ -1,0 +1,118 @@
+"""`fractionate export RUN_DIR [STUDENT] --out DIR`: a student taken elsewhere, checked, with its model card."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fractionate.errors import UsageError
+
+if TYPE_CHECKING:
+    from fractionate.export.write import Wanted
+
+_KINDS = ("safetensors", "gguf", "adapter")
+_TYPES = ("f16", "f32", "q8_0")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command."""
+    parser.description = (
+        "Write a trained student for other programs: merged into its base as a Hugging Face folder (safetensors, of\n"
+        "vLLM and transformers), as GGUF with a Modelfile (llama.cpp, Ollama), or its adapter with vllm's line.\n"
+        "Each is loaded back and asked 50 of the run's questions: it must answer as the student that was measured\n"
+        "(all alike, ties told apart; of q8_0 nine in ten), else nothing is written and the exit code is 1. A model\n"
+        "card from the run's figures lies beside it. Prints how to serve it, and one request in the form it learnt."
+    )
+    parser.epilog = (
+        "example:\n  fractionate export runs/mine D-R --out exports/d-r\n"
+        "  fractionate export runs/mine D-R --out exports/d-r-gguf --format gguf --type q8_0 --type f16\n"
+        "  fractionate export runs/mine E-A --out exports/e-a --format adapter --push me/e-a --private"
+    )
+    parser.add_argument("folder", metavar="RUN_DIR", type=Path, help="the run's folder")
+    parser.add_argument("student", metavar="STUDENT", nargs="?", default="", help="its student (default: its only one)")
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
+    parser.add_argument("--format", choices=_KINDS, default="safetensors", help="what to write (default: %(default)s)")
+    parser.add_argument(
+        "--type",
+        choices=_TYPES,
+        action="append",
+        default=[],
+        help="how GGUF stores the weights (default: f16); repeatable, the Modelfile takes the first",
+    )
+    parser.add_argument("--name", metavar="NAME", default="", help="what it is called (default: the name of DIR)")
+    parser.add_argument("--license", metavar="ID", default="", help="the license to state, where the base's is unknown")
+    parser.add_argument("--prompts", metavar="N", type=int, default=50, help="questions to check on (default: 50)")
+    parser.add_argument("--no-check", action="store_true", help="do not check; the card says so")
+    parser.add_argument("--push", metavar="ORG/NAME", default="", help="then upload it to the hub (token: HF_TOKEN)")
+    parser.add_argument("--private", action="store_true", help="make the hub's repository private")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON on standard output")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the export, and push it where that is asked."""
+    from fractionate.export.push import check_can_push, push
+    from fractionate.export.serving import request_line, serve_line
+    from fractionate.export.student import open_student
+    from fractionate.export.write import export_student
+    from fractionate.models.local.weights import require_local
+    from fractionate.pipeline.progress import Progress
+
+    wanted = _wanted(arguments)
+    require_local()
+    student = open_student(arguments.folder, arguments.student)
+    if arguments.push:
+        check_can_push(arguments.push)
+        if wanted.kind == "adapter" and not student.base_is_public:
+            raise UsageError(f"{student.base} is on this machine alone: push --format safetensors, not the adapter")
+    written = export_student(student, arguments.out, wanted, Progress(quiet=arguments.quiet).stage)
+    lines = {
+        "serve": serve_line(student, wanted.kind, written.folder, wanted.name),
+        "ask": request_line(wanted.kind, wanted.name, written.example, student.max_tokens),
+    }
+    told = {
+        "student": student.name,
+        "folder": str(written.folder),
+        "format": wanted.kind,
+        "files": list(written.files),
+        "parity": [one.as_dict() for one in written.parity],
+        "checked": wanted.check,
+        **lines,
+    }
+    if not arguments.json:
+        checked = [one.sentence() for one in written.parity] or ["checked: asked as in training"]
+        print("\n".join(checked if wanted.check else ["not checked (--no-check)"]))
+        print(f"\nserve:\n  {lines['serve']}\n\nask (one user message: {student.form}):\n  {lines['ask']}\n")
+        print(f"export of {student.name}: {written.folder}")
+    if arguments.push:
+        told["pushed"] = push(written.folder, arguments.push, private=arguments.private)
+        if not arguments.json:
+            print(f"pushed: {told['pushed']}")
+    if arguments.json:
+        print(json.dumps(told, ensure_ascii=False))
+    return 0
+
+
+def _wanted(arguments: argparse.Namespace) -> Wanted:
+    from fractionate.export.write import Wanted
+
+    if arguments.type and arguments.format != "gguf":
+        raise UsageError("--type is how GGUF stores weights: add --format gguf")
+    if arguments.private and not arguments.push:
+        raise UsageError("--private is for a repository on the hub: add --push ORG/NAME")
+    if arguments.prompts < 1:
+        raise UsageError("--prompts must be at least 1 (--no-check checks nothing)")
+    name = arguments.name or arguments.out.resolve().name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(f"{name!r} cannot be a model's name everywhere: give --name of letters, digits, '-', '_', '.'")
+    return Wanted(
+        kind=arguments.format,
+        types=tuple(dict.fromkeys(arguments.type)) or ("f16",),
+        name=name,
+        check=not arguments.no_check,
+        prompts=arguments.prompts,
+        license=arguments.license,
+    )

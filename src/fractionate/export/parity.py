@@ -1,0 +1,159 @@
+"""Whether what was written answers as the student that was measured: greedy replies to the run's own questions.
+
+Two runtimes add the same numbers up in other orders, so a choice between two tokens that the student holds equally
+likely may fall either way. Such a reply counts as a tie, is told apart from a difference, and how near is stated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fractionate.errors import FractionateError
+from fractionate.models.local.chat import render
+from fractionate.models.local.model import best_device, end_tokens, load_tokenizer
+from fractionate.models.local.weights import quiet_transformers
+from fractionate.types import Message
+
+PROMPTS = 50
+"""Questions that a student is checked on, where the run has as many."""
+BATCH = 16
+NEAR = {"f32": 1e-3, "f16": 5e-2, "q8_0": 0.0}
+"""How far apart, in nats, two tokens may be that count as a tie, by how weights are stored. Of 8-bit weights none are
+counted: their share of identical replies is what is asked for."""
+NEEDED = {"f32": 1.0, "f16": 1.0, "q8_0": 0.9}
+"""The share of prompts that must be answered alike, ties included."""
+
+Replies = list[list[int]]
+"""The tokens of each reply, without the one that ends it."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How many of `prompts` replies were identical to the student's, and how many more parted at a tie of `near` nats.
+
+    `by` is what ran the export, `stored` how its weights are stored; `needed` is the share asked for.
+    """
+
+    file: str
+    by: str
+    stored: str
+    prompts: int
+    identical: int
+    ties: int
+    near: float
+    needed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether enough replies are alike."""
+        return self.identical + self.ties >= self.needed * self.prompts
+
+    def sentence(self) -> str:
+        """Return the finding in words."""
+        tied = f", {self.ties} more part where two tokens are within {self.near:g} nats" if self.ties else ""
+        return (
+            f"{self.file} by {self.by}: {self.identical} of {self.prompts} greedy replies identical to the student's"
+            f"{tied}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the finding as JSON has it."""
+        return {**asdict(self), "passed": self.passed}
+
+
+class Reference:
+    """The student as it was measured (fp32, its adapter merged in memory), and what it replied."""
+
+    def __init__(self, model: Any, tokenizer: Any, asked: Sequence[tuple[Message, ...]], max_tokens: int) -> None:
+        self.model, self.tokenizer, self.asked, self.max_tokens = model, tokenizer, asked, max_tokens
+        self.prompts = [render(tokenizer, messages, "student") for messages in asked]
+        self.ends = end_tokens(model, tokenizer)
+        self.replies = greedy(model, tokenizer, self.prompts, max_tokens, self.ends)
+
+    def compare(self, replies: Replies, file: str, by: str, stored: str) -> Parity:
+        """Compare an export's replies with the student's."""
+        parted = [at for at, (mine, its) in enumerate(zip(self.replies, replies, strict=True)) if mine != its]
+        ties = sum(self.gap(at, replies[at]) <= NEAR[stored] for at in parted)
+        identical = len(replies) - len(parted)
+        return Parity(file, by, stored, len(replies), identical, ties, NEAR[stored], NEEDED[stored])
+
+    def gap(self, at: int, reply: Sequence[int]) -> float:
+        """Return how much likelier (nats) the student held its own token than the export's, where the two part."""
+        import torch
+
+        mine = [*self.replies[at], *self._end(self.replies[at])]
+        its = [*reply, *self._end(reply)]
+        common = next((k for k, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), None)
+        if common is None:  # one of them was cut off where the other went on
+            return float("inf")
+        ids = torch.tensor([self.prompts[at] + mine[:common]], device=self.model.device)
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids).logits[0, -1].float()
+        ended = max(float(logits[end]) for end in self.ends)
+        likely = [ended if token in self.ends else float(logits[token]) for token in (mine[common], its[common])]
+        return likely[0] - likely[1]
+
+    def _end(self, reply: Sequence[int]) -> list[int]:
+        return [min(self.ends)] if len(reply) < self.max_tokens else []
+
+
+def greedy(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_tokens: int, ends: set[int]) -> Replies:
+    """Return the greedy replies of a model in memory, in batches that are the same for every model."""
+    from fractionate.models.local.generate import Prompt, generate
+
+    replies: Replies = []
+    for start in range(0, len(prompts), BATCH):
+        batch = [Prompt(prompt, max_tokens) for prompt in prompts[start : start + BATCH]]
+        replies += [reply.tokens for reply in generate(model, tokenizer, batch, ends)]
+    return replies
+
+
+def check_folder(reference: Reference, folder: Path) -> Parity:
+    """Load a written folder with transformers, ask it by its own tokenizer and template, and compare."""
+    from transformers import AutoModelForCausalLM
+
+    load_tokenizer.cache_clear()
+    tokenizer = load_tokenizer(folder)
+    check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), "the written tokenizer and template")
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(best_device("")).eval()
+    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, end_tokens(model, tokenizer))
+    return reference.compare(replies, "model.safetensors", "transformers", "f32")
+
+
+def check_gguf(reference: Reference, file: Path, stored: str) -> Parity:
+    """Load a written GGUF file with transformers, which takes its weights back to fp32, and compare."""
+    from fractionate.models.local.weights import load_gguf
+
+    model, tokenizer = load_gguf(file)
+    check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), f"the vocabulary of {file.name}")
+    model = model.to(best_device("")).eval()
+    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, reference.ends)
+    return reference.compare(replies, file.name, "transformers", stored)
+
+
+def check_tokenizer(reference: Reference, folder: Path) -> None:
+    """Raise FractionateError where a written folder's template does not ask as training did."""
+    load_tokenizer.cache_clear()
+    tokenizer = load_tokenizer(folder)
+    check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), "the written tokenizer and template")
+
+
+def own_prompt(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Return the tokens that a program makes of messages by a tokenizer's template alone, as vLLM does."""
+    turns = [{"role": role, "content": content} for role, content in messages]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+
+def check_prompts(reference: Reference, tokens_of: Callable[[Sequence[Message]], list[int]], what: str) -> None:
+    """Raise FractionateError unless every prompt comes out as the very tokens that training would make of it."""
+    for messages, wanted in zip(reference.asked, reference.prompts, strict=True):
+        if tokens_of(messages) != wanted:
+            raise FractionateError(
+                f"{what} does not ask as the student was trained: the question {messages[-1].content[-60:]!r} comes "
+                "out as other tokens; nothing was written"
+            )
