@@ -1,4 +1,4 @@
-"""Does the distillation law hold for tiny transformers, trained from scratch here? The whole grid is yet to be run.
+"""Does the distillation law hold for tiny transformers, trained from scratch here? See scaling-law.md.
 
     python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # again and again until the tables come
     python docs/experiments/scaling_law.py --pilot                       # the learning rates
@@ -8,7 +8,7 @@ Trains teachers, then students of several sizes and token counts: without a teac
 teacher. The text is the source code of Python's standard library (its tests left out), cut into 512 kinds of byte
 pairs; students see other text than teachers, everybody sees it once, and the loss is of files that nobody saw. One
 JSON line per finished run; a run that does not fit into --minutes is kept half done. Once all are there: fits both
-laws with `fractionate.planning`, holds runs out, and prints the tables.
+laws with `fractionate.planning`, holds runs out, prints the tables and draws the capacity gap (gap.png).
 """
 
 from __future__ import annotations
@@ -213,6 +213,35 @@ LAUNCH_S = 10e-6
 """A guess at what a GPU takes for an operation that is too small to fill it."""
 
 
+def draw_gap(rows: dict[str, dict[str, Any]], grid: Grid, path: Path) -> None:
+    """Draw every student's loss by its teacher's, less the lowest of them; a panel per student size."""
+    from matplotlib.figure import Figure
+
+    first = [row for row in rows.values() if row["seed"] == 0]
+    losses = {row["shape"]: row["loss"] for row in first if row["role"] == "teacher"}
+    shapes = list(dict.fromkeys(shape for shape, _ in grid.students))
+    figure = Figure(figsize=(3.1 * len(shapes), 3.4), layout="constrained")
+    for axes, shape in zip(np.atleast_1d(figure.subplots(1, len(shapes), sharey=True)), shapes, strict=True):
+        for million in [tokens for student, tokens in grid.students if student == shape]:
+            found = sorted(
+                (losses[row["teacher"]], row["loss"])
+                for row in first
+                if (row["role"], row["shape"], row["million"]) == ("student", shape, million)
+            )
+            least = min(loss for _, loss in found)
+            axes.plot(
+                [teacher for teacher, _ in found], [loss - least for _, loss in found], "o-", label=f"{million:g}M"
+            )
+        axes.set_title(f"student of {shape}", fontsize=10)
+        axes.set_xlabel("teacher's loss (nats)")
+        axes.invert_xaxis()
+        axes.set_ylim(-0.02, 0.4)
+        axes.legend(frameon=False, fontsize=8, title="tokens", title_fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("student's loss above its best (nats)")
+    figure.savefig(path, dpi=110)
+
+
 def estimate(grid: Grid) -> str:
     """Return what the grid takes: runs, tokens, operations, steps, and a guess at the hours of a GPU.
 
@@ -265,6 +294,7 @@ def main() -> None:
         return
     if arguments.runs is None:
         report(laboratory.rows(), grid)
+        draw_gap(laboratory.rows(), grid, laboratory.out / "gap.png")
 
 
 if __name__ == "__main__":
