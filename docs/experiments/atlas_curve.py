@@ -73,7 +73,7 @@ def run_seed(folder: Path, seed: int) -> None:
 def points(folder: Path, part: str) -> list[tuple[float, Cell]]:
     """Return (demonstrations learnt from, cell) of one part's students, smallest first."""
     found = []
-    for cell in read_cells(folder / "attempts.jsonl"):
+    for cell in read_cells(folder):
         one = cell.decomposer if part == "D-R" else cell.solver
         if one.variant == part:
             name = one.name.replace("@", "~").replace("/", "~")

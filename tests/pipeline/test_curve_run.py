@@ -20,7 +20,10 @@ from fractionate.pipeline.run import Run
 from fractionate.pipeline.stages import demonstrate_stage, run_everything, screen_stage, train_stage
 from fractionate.planning import learning_curve
 from fractionate.report.curves import learning_curves
+from fractionate.report.facts import Facts
 from fractionate.report.results import build_results
+from fractionate.report.section import Lines
+from fractionate.report.sections import curve as curve_section
 from fractionate.report.spent import Spent, Trained
 from fractionate.types import Cell, Component, Usage
 
@@ -245,6 +248,21 @@ def test_the_curve_is_that_of_the_outcomes_and_costs_are_scaled() -> None:
     assert [one["usd"] for one in unknown["beyond"]] == [None, None]
     (unpriced,) = learning_curves(cells, spent(), prices())
     assert [one["usd"] for one in unpriced["beyond"]] == [None, None]
+
+
+def test_a_curve_that_begins_near_zero_says_that_it_foretells_little() -> None:
+    """SmolLM2 on atlas: 1.6 %, 1.6 %, 14 %, 25 %. None of the intervals held (docs/experiments/atlas-curve.md)."""
+    values = [(0.25, 0.015), (0.5, 0.03), (1.0, 0.25)]
+    cells = [cell_of(correlated(value, 200, 50), decomposer=student(share)) for share, value in values]
+    (curve,) = learning_curves(cells, spent(), prices())
+    assert curve["points"][1]["value"] < 0.05, "the test's own outcomes"
+    assert curve["note"].startswith("With 200 the outcome is near zero")
+    facts = Facts({**build_results(cells, config_of(), [], {"name": "x"}, spent=spent()), "curve": [curve]})
+    section = curve_section.section(facts)
+    assert section is not None
+    assert any(isinstance(block, Lines) and block.lines == (curve["note"],) for block in section.body)
+    (begun,) = learning_curves(on_curve(), spent(), prices())
+    assert begun["note"] == ""
 
 
 def test_questions_of_one_passage_are_one_unit_of_the_curve() -> None:

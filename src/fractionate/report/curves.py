@@ -23,6 +23,8 @@ FACTORS = (2.0, 4.0)
 """Multiples of the demonstrations that are told."""
 ALIKE = 0.95
 """Students of several sizes make a curve if none learnt from less than this share of what another did."""
+NOT_BEGUN = 0.05
+"""Outcomes below this are of students that have hardly begun to answer: a power law cannot say when they will."""
 DRAWN = 12
 """Amounts that the line of a curve is drawn through."""
 
@@ -135,6 +137,7 @@ def _curve(
         "beyond": [],
         "line": [],
         "refused": "",
+        "note": "",
     }
     asked = _shared(group)
     outcomes = [[float(getattr(row[key].score, last.cell.metric)) for key in asked] for row in map(_by_id, group)]
@@ -148,6 +151,7 @@ def _curve(
         }
         for one, values in zip(group, outcomes, strict=True)
     ]
+    curve["note"] = _note(curve["points"])
     try:
         groups = clusters_of([_by_id(last)[key] for key in asked])
         fitted = learning_curve([one.amount for one in group], outcomes, groups)
@@ -158,6 +162,18 @@ def _curve(
     drawn = np.geomspace(group[0].amount, last.amount * max(factors), DRAWN)
     curve["line"] = [asdict(fitted.predict(float(amount), CONFIDENCE)) for amount in drawn]
     return curve
+
+
+def _note(points: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is wrong with extrapolating from these points, "" where nothing is known to be."""
+    idle = [point for point in points[:-1] if point["value"] is not None and point["value"] < NOT_BEGUN]
+    if not idle:
+        return ""
+    most = max(idle, key=lambda point: float(point["amount"]))
+    return (
+        f"With {most['amount']:,.0f} the outcome is near zero ({most['value']:.1%}): such a student has hardly begun "
+        "to answer, and no power law says how fast it goes on once it has. More may bring far more than is told here."
+    )
 
 
 def _by_id(one: _Measured) -> Mapping[str, Attempt]:

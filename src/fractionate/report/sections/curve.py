@@ -38,7 +38,8 @@ def _blocks(facts: Facts, curve: Record, number: int) -> list[Block]:
     rows = [_measured(one) for one in curve["points"]] + [_told(curve, one) for one in curve["beyond"]]
     drawings = (curve_chart(curve, 860, 360, f"curve{number}"), curve_chart(curve, 380, 320, f"curve{number}n"))
     caption = f"Dots were measured; to the right of the line is what {_more(curve)} would bring."
-    return [Table(columns, tuple(rows), title), Figure("", *drawings, caption=caption)]
+    notes = [Lines((curve["note"],))] if curve.get("note") else []
+    return [Table(columns, tuple(rows), title), *notes, Figure("", *drawings, caption=caption)]
 
 
 def _more(curve: Record) -> str:
