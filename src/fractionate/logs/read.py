@@ -19,6 +19,8 @@ from fractionate.logs.inspect_ai import is_inspect_json, read_eval, read_eval_js
 from fractionate.logs.lm_eval import is_sample, read_samples, sample_files
 from fractionate.logs.own import read_cell
 from fractionate.logs.tables import read_table
+from fractionate.pipeline.folder import RunFolder
+from fractionate.pipeline.keeping import is_measured
 
 
 def read_systems(
@@ -63,7 +65,7 @@ def _tails(paths: Sequence[Path]) -> list[str]:
 
 
 def _read(path: Path, cell: str, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
-    if path.is_dir() and (path / "attempts.jsonl").is_file():
+    if path.is_dir() and is_measured(RunFolder(path)):
         return read_cell(path, cell, name, choices, prices)
     if path.is_dir():
         found = sample_files(path)

@@ -30,6 +30,7 @@ class RunFolder:
         self.search = path / "search"
         self.tried = path / "tried.json"
         self.attempts = path / "attempts.jsonl"
+        self.parts = path / "attempts"
         self.notes = path / "notes.json"
         self.results = path / "results.json"
         self.markdown = path / "report.md"
@@ -142,7 +143,7 @@ def _seen_from(base: Path, folder: Path) -> str:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines, whole."""
-    write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
+    write_text((json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
 
 
 def write_tried(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
