@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fractionate.errors import FractionateError
-from fractionate.spool import Spool, gathered
+from fractionate.spool import Places, Spool, gathered
 
 texts = st.lists(st.text(st.characters(), max_size=8), max_size=12)
 
@@ -56,3 +56,13 @@ def test_a_temporary_file_that_cannot_be_made_is_one_line(monkeypatch: pytest.Mo
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(FractionateError, match=r"nowhere cannot be written .*TMPDIR"):
         gathered("abc", spool_of(1))
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=30))
+def test_places_of_a_key_are_all_of_them_in_order(keys: list[str]) -> None:
+    places = Places()
+    for place, key in enumerate(keys):
+        places.add(key, place)
+        assert places.of(key)[-1] == place
+    for key in "abcdx":
+        assert places.of(key) == [place for place, one in enumerate(keys) if one == key]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import marshal
 import tempfile
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Generic, TypeVar, overload
 
+from fractionate.columns import digest
 from fractionate.errors import FractionateError
 
 T = TypeVar("T")
@@ -30,10 +32,10 @@ class Spool(Sequence[T], Generic[T]):
     Raises FractionateError where the temporary file cannot be written.
     """
 
-    def __init__(self, encode: Callable[[T], Any], decode: Callable[[Any], T], kept: int = KEPT) -> None:
+    def __init__(self, encode: Callable[[T], Any], decode: Callable[[Any], T], kept: int | None = None) -> None:
         self._encode = encode
         self._decode = decode
-        self._kept = kept
+        self._kept = KEPT if kept is None else kept
         self._values: list[T] = []
         self._file: Any = None
         self._ends = array("Q", [0])
@@ -71,6 +73,11 @@ class Spool(Sequence[T], Generic[T]):
             return
         for start in range(0, len(self), _TOGETHER):
             yield from self._read(start, min(start + _TOGETHER, len(self)))
+
+    @property
+    def values(self) -> Sequence[T]:
+        """The values as a plain list, or these very ones where they are too many."""
+        return self._values if self._file is None else self
 
     def _spill(self) -> None:
         try:
@@ -119,11 +126,50 @@ class Spool(Sequence[T], Generic[T]):
         return b"".join(parts)
 
 
+class Places:
+    """Where in a spool the values of a key are: 16 bytes each. A value at a place has to be asked whether it is meant.
+
+    Keys stand in it by 64 bits of their digest.
+    """
+
+    def __init__(self) -> None:
+        self._digests = array("Q")
+        self._places = array("Q")
+        self._sorted = True
+
+    def add(self, key: str, place: int) -> None:
+        """Note a place of a key, higher than the places noted before."""
+        self._digests.append(digest(key))
+        self._places.append(place)
+        self._sorted = False
+
+    def of(self, key: str) -> list[int]:
+        """Return the places of a key in ascending order, and rarely one of another key."""
+        if not self._sorted:
+            self._sort()
+        wanted = digest(key)
+        at = bisect_left(self._digests, wanted)
+        found = []
+        while at < len(self._digests) and self._digests[at] == wanted:
+            found.append(self._places[at])
+            at += 1
+        return found
+
+    def _sort(self) -> None:
+        import numpy as np
+
+        order = np.argsort(np.frombuffer(self._digests, dtype=np.uint64), kind="stable")
+        for name in ("_digests", "_places"):
+            column = np.frombuffer(getattr(self, name), dtype=np.uint64)[order]
+            setattr(self, name, array("Q", column.tobytes()))
+        self._sorted = True
+
+
 def gathered(values: Iterable[T], spool: Spool[T]) -> Sequence[T]:
     """Return values in order: few as a list, more in the spool."""
     for value in values:
         spool.append(value)
-    return spool if len(spool) > spool._kept else list(spool)
+    return spool.values
 
 
 def _unwritable(error: OSError) -> FractionateError:

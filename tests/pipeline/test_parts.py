@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from measured import cell_of, config_of, correlated
 
-from fractionate import datasets
+from fractionate import datasets, spool
 from fractionate.analysis.pooling import pool_cells
 from fractionate.analysis.rule import Rule
 from fractionate.averages import mean_attempt
@@ -180,6 +180,7 @@ LARGE = ("--set", "run.rows_at_most=30")
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(spool, "KEPT", 5)
     rows = [{"question": f"What is {n} plus {n}, all in all?", "answer": 2 * n} for n in range(40)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "c.toml").write_text(CONFIG)
