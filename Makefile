@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-testbeds bench-verdict clean
+.PHONY: setup demo test lint docs mutation bench-client bench-memory bench-testbeds bench-verdict clean
 
 setup: $(STAMP)
 
@@ -41,6 +41,9 @@ mutation: setup
 
 bench-client: setup
 	$(BIN)/python benchmarks/clients.py
+
+bench-memory: setup
+	$(BIN)/python benchmarks/memory.py
 
 bench-testbeds: setup
 	$(BIN)/python benchmarks/testbeds.py

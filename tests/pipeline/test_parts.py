@@ -251,6 +251,37 @@ def test_without_the_extra_a_large_run_is_refused_before_it_begins(
     assert main(["run", "c.toml", "--quiet"]) == 0
 
 
+def test_what_somebody_keeps_under_the_name_of_the_parts_stays(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = Path("out") / "attempts" / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert main(["run", "c.toml", "--quiet", "--out", "out"]) == 0
+    assert main(["run", "c.toml", "--quiet", "--out", "out", *LARGE]) == 1
+    assert "attempts is in the way" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+    Path("q.jsonl").rename(Path("out") / "attempts" / "q.jsonl")
+    assert main(["run", "c.toml", "--quiet", "--out", "out", "--set", 'data.test="jsonl:out/attempts/q.jsonl"']) == 2
+    assert "holds q.jsonl, which this run reads" in capsys.readouterr().err
+
+
+def test_a_budget_that_ends_within_a_cell_leaves_the_cells_before_it(config: Path, tmp_path: Path) -> None:
+    cells = outputs(9, 1, 0, True)
+    problems = [one.problem for one in cells[0].attempts]
+    test = TestSet("t", "atlas", "test", problems, datasets.get("atlas"), "f1", Settings())
+    writer = PartsWriter(tmp_path / "attempts")
+    for cell in cells[:2]:
+        keeper = writer.cell(test, Pair(strategy(cell.strategy), cell.decomposer, cell.solver))
+        for attempt in cell.attempts:
+            keeper.append(attempt)
+        if cell is cells[0]:
+            writer.add(replace(cell, attempts=keeper.attempts()))
+    writer.finish()
+    assert [list(cell.attempts) for cell in read_parts(tmp_path / "attempts")] == [list(cells[0].attempts)]
+    assert not list((tmp_path / "attempts").glob("cell-001*"))
+
+
 def test_the_limit_decides_no_figure_and_so_no_digest() -> None:
     from fractionate.pipeline.run import config_digest
 

@@ -47,6 +47,9 @@ class RunFolder:
         for target in (self.demonstrations, self.screened, self.attempts, self.notes, self.results, self.markdown,
                        self.html, self.config, self.about, self.throughput):  # fmt: skip
             refuse_input(target, *read)
+        for source in read:
+            if self.parts.resolve() in source.resolve().parents:
+                raise UsageError(f"{self.parts} holds {source.name}, which this run reads: name another run.out")
 
     def create(self) -> None:
         """Make the folder, and keep it for this process while this object lives.

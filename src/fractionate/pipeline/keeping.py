@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from fractionate.evaluate.cells import Keeper, Pair, TestSet
 from fractionate.pipeline.attempts import attempt_rows, read_cells
 from fractionate.pipeline.folder import RunFolder, write_rows
 from fractionate.pipeline.parquet_file import parquet
-from fractionate.pipeline.parts import PartsWriter, has_parts, read_parts
+from fractionate.pipeline.parts import PartsWriter, has_parts, read_parts, remove_parts
 from fractionate.pipeline.run import Run
 from fractionate.types import Attempt, Cell
 
@@ -69,7 +68,7 @@ class _InRows:
         self._cells.append(cell)
 
     def finish(self) -> list[Cell]:
-        shutil.rmtree(self._folder.parts, ignore_errors=True)
+        remove_parts(self._folder.parts)
         write_rows(self._folder.attempts, attempt_rows(self._cells))
         return self._cells
 

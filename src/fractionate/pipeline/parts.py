@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,8 @@ class PartsWriter:
 
     def __init__(self, folder: Path) -> None:
         parquet(f"{folder}")
+        if folder.exists() and not has_parts(folder):
+            raise FractionateError(f"{folder} is in the way of the run's attempts: move it, or name another run.out")
         self._folder = folder
         self._new = folder.with_name(f".{folder.name}.part")
         self._cells: list[dict[str, Any]] = []
@@ -79,8 +82,12 @@ class PartsWriter:
         write_text(
             json.dumps({"schema": 1, "cells": self._cells}, ensure_ascii=False, indent=1) + "\n", self._new / _CELLS
         )
+        named = {row[what] for row in self._cells for what in ("questions", "attempts")}
         try:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            for file in self._new.glob("*.parquet"):
+                if file.name not in named:
+                    file.unlink()  # of a cell that was not worked through
+            remove_parts(self._folder)
             self._new.rename(self._folder)
         except OSError as error:
             raise FractionateError(f"{self._folder} cannot be written: {error.strerror or error}") from None
@@ -108,6 +115,17 @@ def read_parts(folder: Path) -> list[Cell]:
 def has_parts(folder: Path) -> bool:
     """Return whether a folder of parts was written to its end."""
     return (folder / _CELLS).is_file()
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove a folder of parts; whatever else may have that name, or lie in it, stays."""
+    if not has_parts(folder):
+        return
+    for pattern in (_CELLS, "cell-*.parquet", "questions-*.parquet"):
+        for file in folder.glob(pattern):
+            file.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 class CellWriter:
