@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-serve bench-testbeds bench-verdict bench-gpu clean
+.PHONY: setup demo test lint docs mutation bench-client bench-memory bench-serve bench-testbeds bench-verdict bench-gpu clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,9 @@ bench-client: setup
 
 bench-serve: setup
 	$(BIN)/python benchmarks/serve.py
+
+bench-memory: setup
+	$(BIN)/python benchmarks/memory.py
 
 bench-testbeds: setup
 	$(BIN)/python benchmarks/testbeds.py

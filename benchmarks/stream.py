@@ -4,7 +4,7 @@
 
 Problems are read row by row, decomposed by the real program against benchmarks/server.py (a process of its own), and
 counted as they come out in order. Nothing holds them all: the peak must stay under 1 GB whatever their number.
-`--whole` runs `fractionate run` on the file instead, one cell from questions to report, which does hold them.
+`--whole` runs `fractionate run` on the file instead, one cell from questions to report (benchmarks/memory.py has four).
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from fractionate.logs.read import read_systems
 from fractionate.pipeline import run as pipeline_run
 from fractionate.pipeline import stages
 from fractionate.pipeline.attempts import attempt_rows
-from fractionate.pipeline.attempts import read_cells as cells_of_file
 from fractionate.pipeline.folder import RunFolder
+from fractionate.pipeline.keeping import is_measured, read_measured
 from fractionate.pipeline.progress import Progress
 from fractionate.pipeline.reporting import load_stored_config
 from fractionate.report.examples import pick_examples
@@ -120,9 +120,9 @@ class Report:
         from html import escape
 
         examples = []
-        if self.folder.attempts.is_file():
+        if is_measured(self.folder):
             rule = Rule.of(load_stored_config(self.folder, []))
-            examples = pick_examples(cells_of_file(self.folder.attempts), rule)
+            examples = pick_examples(read_measured(self.folder), rule)
         page = escape(html(self.results, examples), quote=True)
         return f'<iframe srcdoc="{page}" style="width:100%;height:45rem;border:0" title="fractionate report"></iframe>'
 
@@ -139,8 +139,8 @@ def read_report(folder: str | Path) -> Report:
 
 
 def read_cells(folder: str | Path) -> list[Cell]:
-    """Return the cells of a run's folder with all their attempts."""
-    return cells_of_file(RunFolder(Path(folder)).attempts)
+    """Return the cells of a run's folder; the attempts of a large run are read as they are asked for."""
+    return read_measured(RunFolder(Path(folder)))
 
 
 def to_pandas(cells: Iterable[Cell]) -> Any:

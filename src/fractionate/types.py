@@ -7,8 +7,12 @@ by one decomposer, strategy and solver is an `Attempt`; a `Cell` is all attempts
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
+
+from fractionate.columns import Columns, OfAttempts
 
 Role = Literal["decomposer", "solver"]
 ROLES: tuple[Role, Role] = ("decomposer", "solver")
@@ -245,9 +249,13 @@ class Component:
         return self.kind == "student"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cell:
-    """All attempts of one decomposer × strategy × solver on one test set, one a question, in the order of the set."""
+    """All attempts of one decomposer × strategy × solver on one test set, one a question, in the order of the set.
+
+    Attempts are objects in memory, or are read from the files of a large run as they are asked for; `columns` is what
+    statistics read of either.
+    """
 
     dataset: str
     split: str
@@ -256,7 +264,7 @@ class Cell:
     decomposer: Component
     solver: Component
     metric: Literal["exact_match", "f1"]
-    attempts: tuple[Attempt, ...]
+    attempts: Sequence[Attempt]
     reference: str = ""
     """The test set as the config names it."""
     label: str = ""
@@ -264,12 +272,14 @@ class Cell:
 
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""
-        return [getattr(attempt.score, self.metric) for attempt in self.attempts]
+        found: list[float] = self.columns.column(self.metric).tolist()
+        return found
 
-    @property
-    def outputs(self) -> list[Attempt]:
-        """Every single attempt, a question's repeats one after another."""
-        return [output for attempt in self.attempts for output in attempt.outputs]
+    @cached_property
+    def columns(self) -> Columns:
+        """The attempts as arrays."""
+        stored = getattr(self.attempts, "columns", None)
+        return stored if isinstance(stored, Columns) else OfAttempts(self.attempts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from measured import TEACHER, cell_of, matrix
 
 from fractionate.analysis.comparisons import compare
-from fractionate.analysis.contrasts import pair_up
+from fractionate.analysis.contrasts import pair_up, paired_places
 from fractionate.analysis.matrix import matrices
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.short_names import short_names
@@ -99,9 +99,9 @@ def test_what_the_verdict_rests_on_is_primary_and_a_larger_matrix_does_not_hide_
 
 def test_cells_with_other_questions_are_paired_over_the_shared_ones():
     a, b = cell_of([1] * 10, first=0), cell_of([0] * 10, decomposer="D-R", first=4)
-    mine, theirs = pair_up(a, b)
-    assert [attempt.problem.id for attempt in mine] == [attempt.problem.id for attempt in theirs]
-    assert len(mine) == 6
+    mine, theirs = paired_places(a, b)
+    assert [a.attempts[place].problem.id for place in mine] == [b.attempts[place].problem.id for place in theirs]
+    assert [len(columns) for columns in pair_up(a, b)] == [6, 6]
     (found,) = compare([a, b], Rule())
     assert found.contrast.n == 6
 

@@ -14,7 +14,7 @@ from fractionate.analysis.contrasts import contrast
 from fractionate.analysis.controls import training_controls
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.pooling import pool_cells
-from fractionate.analysis.reading import MOST, leniently, split_gain, unread_cells
+from fractionate.analysis.reading import MOST, is_read_leniently, split_gain, unread_cells
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import tango
 from fractionate.report.facts import Facts
@@ -81,9 +81,9 @@ def test_pooled_runs_are_split_too_and_one_attempt_without_a_lenient_reading_lea
     assert (split.form.difference, split.substance.difference) == pytest.approx((0.3, 0.3))
     without = replace(a, attempts=(replace(a.attempts[0], lenient=None), *a.attempts[1:]))
     assert split_gain(Matrix("atlas", (without, b)), without, b, 0.95) is None
-    assert leniently(without) is None
+    assert not is_read_leniently(without)
     mixed = {**runs, "old": [cell_of([1] * 10, solver="E-A"), cell_of([0] * 10, solver="student")]}
-    assert all(leniently(cell) is None for cell in pool_cells(mixed)[0])
+    assert not any(is_read_leniently(cell) for cell in pool_cells(mixed)[0])
 
 
 def test_the_controls_show_the_split_of_a_trained_part() -> None:

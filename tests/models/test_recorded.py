@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from fractionate import spool
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models import open_model
 from fractionate.models.recorded import RecordedModel
-from fractionate.types import Message, Origin, Problem, Request, Role
+from fractionate.types import ROLES, Message, Origin, Problem, Request, Role
 
 PROBLEM = Problem("p0", "How many eggs are left?", (("9",),), index=0)
 
@@ -46,6 +47,43 @@ def test_solver_rows_are_matched_by_what_they_answered(tmp_path: Path) -> None:
     assert reply(model, request("solver")) == "alone"
     with pytest.raises(UsageError, match="pair them as recorded"):
         reply(model, request("solver", decomposition="1. c?"))
+
+
+def test_a_recording_too_large_for_memory_replays_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = ({"id": "p"}, {"index": 3}, {"question": "How many  eggs of 7?"})
+    rows = [
+        {
+            **name,
+            "sample": sample,
+            "decomposition": f"1. {name}?",
+            "output": f"{name} {sample}",
+            "usage": {"input_tokens": 3},
+        }
+        for name in named
+        for sample in range(2)
+    ]
+    path = write(tmp_path / "log.jsonl", *rows, *({"id": f"other {n}", "output": "no"} for n in range(20)))
+    asked = [
+        Problem("p", "a", ((),)),
+        Problem("q", "b", ((),), index=3),
+        Problem("r", "How many eggs of 7?", ((),), index=9),
+    ]
+    wanted = [
+        request(role, problem, sample, decomposition=f"1. {name}?")
+        for problem, name in zip(asked, named, strict=True)
+        for role in ROLES
+        for sample in range(2)
+    ]
+    replies = []
+    for kept in (100, 0):
+        monkeypatch.setattr(spool, "KEPT", kept)
+        model = opened(path)
+        assert [model.samples(problem) for problem in asked] == [2, 2, 2]
+        replies.append([(model.key(one), asyncio.run(model.complete(one))) for one in wanted])
+    assert replies[0] == replies[1]
+    assert len(set(dict(replies[0]))) == len(wanted)
 
 
 def test_equal_decompositions_of_two_decomposers_keep_their_own_answers(tmp_path: Path) -> None:

@@ -6,11 +6,18 @@ that there are several good decompositions, a high one with a bad outcome that t
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from fractionate.analysis.contrasts import paired_places
 from fractionate.types import Cell, Component, Decomposition
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -41,12 +48,9 @@ def measure_agreement(cells: Sequence[Cell]) -> list[Agreement]:
         reference = _reference(list(decomposers.values()))
         if reference is None:
             continue
-        shared = {attempt.problem.id for attempt in reference.attempts}
-        found += [
-            _compare(cell, reference)
-            for cell in decomposers.values()
-            if cell is not reference and shared & {attempt.problem.id for attempt in cell.attempts}
-        ]
+        for cell in decomposers.values():
+            if cell is not reference and len(pairs := _Pairs(cell, reference)):
+                found.append(_compare(cell, reference, pairs))
     return found
 
 
@@ -56,25 +60,47 @@ def _reference(cells: Sequence[Cell]) -> Cell | None:
     return next((cell for cell in order if cell.decomposer.name == "teacher"), next(iter(order), None))
 
 
-def _compare(cell: Cell, reference: Cell) -> Agreement:
-    of_reference = {attempt.problem.id: attempt.decomposition for attempt in reference.attempts}
-    pairs = [
-        (_words(attempt.decomposition), _words(of_reference[attempt.problem.id]))
-        for attempt in cell.attempts
-        if attempt.problem.id in of_reference
-    ]
-    n = len(pairs)
+class _Pairs:
+    """Both decompositions of every question that two cells share, read anew each time."""
+
+    def __init__(self, a: Cell, b: Cell) -> None:
+        self._cells = a, b
+        self._places = paired_places(a, b)
+
+    def __len__(self) -> int:
+        mine, _ = self._places
+        return len(self._cells[0].columns) if mine is None else len(mine)
+
+    def __iter__(self) -> Iterator[tuple[Decomposition | None, Decomposition | None]]:
+        return zip(*map(_decompositions, self._cells, self._places), strict=True)
+
+
+def _compare(cell: Cell, reference: Cell, pairs: _Pairs) -> Agreement:
+    figures = [array("d") for _ in range(4)]
+    for mine, theirs in pairs:
+        ours, others = _words(mine), _words(theirs)
+        measured = (ours == others, _f1(_flat(ours), _flat(others)), len(ours), len(others))
+        for column, figure in zip(figures, measured, strict=True):
+            column.append(figure)
+    exact, token_f1, subquestions, reference_subquestions = (sum(column) / len(pairs) for column in figures)
     return Agreement(
         cell.dataset,
         cell.split,
         cell.decomposer.name,
         reference.decomposer.name,
-        n,
-        exact=sum(ours == theirs for ours, theirs in pairs) / n,
-        token_f1=sum(_f1(_flat(ours), _flat(theirs)) for ours, theirs in pairs) / n,
-        subquestions=sum(len(ours) for ours, _ in pairs) / n,
-        reference_subquestions=sum(len(theirs) for _, theirs in pairs) / n,
+        len(pairs),
+        exact,
+        token_f1,
+        subquestions,
+        reference_subquestions,
     )
+
+
+def _decompositions(cell: Cell, places: NDArray[np.int64] | None) -> Iterator[Decomposition | None]:
+    """Yield what a cell's questions were decomposed into, of all questions or of those at some places."""
+    if places is None:
+        return (attempt.decomposition for attempt in cell.attempts)
+    return (cell.attempts[place].decomposition for place in places.tolist())
 
 
 def _words(decomposition: Decomposition | None) -> list[list[str]]:

@@ -6,11 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
-from fractionate.types import Attempt, Cell
+from fractionate.analysis.statistics.clusters import Values
+from fractionate.columns import Columns, Reading
+from fractionate.types import Cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -65,14 +74,15 @@ class Contrast:
         }
 
 
-def contrast(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Contrast:
-    """Compare two cells over the questions they share."""
+def contrast(matrix: Matrix, a: Cell, b: Cell, confidence: float, reading: Reading = "strict") -> Contrast:
+    """Compare two cells over the questions they share, by a reading of the outputs that both cells have."""
     mine, theirs = pair_up(a, b)
-    ours, others = outcomes(mine, a.metric), outcomes(theirs, a.metric)
-    groups = clusters_of(mine)
-    seeds = seeds_of(mine, theirs)
+    ours, others = outcomes(mine, a.metric, reading), outcomes(theirs, a.metric, reading)
+    groups = mine.clusters
+    seeds = max(mine.seeds, theirs.seeds)
     if seeds > 1:
-        pooled = pooled_difference(by_run(mine, a.metric, seeds), by_run(theirs, a.metric, seeds), confidence, groups)
+        runs = [by_run(columns, a.metric, seeds, reading) for columns in (mine, theirs)]
+        pooled = pooled_difference(runs[0], runs[1], confidence, groups)
         low, high, p_value = pooled.low, pooled.high, pooled.p_value
         test, clusters = f"over {seeds} seeds and questions", pooled.clusters
     else:
@@ -96,51 +106,61 @@ def contrast(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Contrast:
     )
 
 
-def value_interval(cell: Cell, confidence: float) -> Interval:
+def value_interval(cell: Cell, confidence: float, reading: Reading = "strict") -> Interval:
     """Return the interval of a cell's value: by passage, and over seeds where runs were pooled."""
-    attempts = cell.attempts
-    groups = clusters_of(attempts)
-    seeds = seeds_of(attempts)
-    if seeds > 1:
-        pooled = pooled_mean(by_run(attempts, cell.metric, seeds), confidence, groups)
+    columns = cell.columns
+    if columns.seeds > 1:
+        runs = by_run(columns, cell.metric, columns.seeds, reading)
+        pooled = pooled_mean(runs, confidence, columns.clusters)
         return Interval(pooled.low, pooled.high)
-    return mean_interval(cell.values(), confidence, groups)
+    return mean_interval(outcomes(columns, cell.metric, reading), confidence, columns.clusters)
 
 
-def pair_up(a: Cell, b: Cell) -> tuple[list[Attempt], list[Attempt]]:
+def pair_up(a: Cell, b: Cell) -> tuple[Columns, Columns]:
     """Return both cells' attempts at the questions they share, in a's order."""
-    other = {attempt.problem.id: attempt for attempt in b.attempts}
-    shared = [attempt for attempt in a.attempts if attempt.problem.id in other]
-    return shared, [other[attempt.problem.id] for attempt in shared]
+    mine, theirs = paired_places(a, b)
+    return (a.columns if mine is None else a.columns.take(mine)), (
+        b.columns if theirs is None else b.columns.take(theirs)
+    )
 
 
-def outcomes(attempts: Sequence[Attempt], metric: str) -> list[float]:
-    """Return the metric of each attempt, 0 to 1."""
-    return [float(getattr(attempt.score, metric)) for attempt in attempts]
+def paired_places(a: Cell, b: Cell) -> tuple[Places | None, Places | None]:
+    """Return where both cells have the questions that they share, in a's order; None for all as they are."""
+    import numpy as np
+
+    ours, others = a.columns.ids, b.columns.ids
+    if ours is others or np.array_equal(ours, others):
+        return None, None
+    if not len(others):
+        return np.arange(0), np.arange(0)
+    order = np.argsort(others, kind="stable")
+    found = order[np.maximum(np.searchsorted(others[order], ours, side="right") - 1, 0)]
+    shared = np.flatnonzero(others[found] == ours)
+    return shared, found[shared]
 
 
-def by_run(attempts: Sequence[Attempt], metric: str, seeds: int) -> list[list[float]]:
-    """Return the metric of each attempt in every pooled run: one list per run, in the order of the questions.
+def outcomes(columns: Columns, metric: str, reading: Reading = "strict") -> Array:
+    """Return the metric of each attempt, 0 to 1. The attempts must have the reading."""
+    found = columns.score(metric, reading)
+    assert found is not None, f"an attempt has no {reading} reading"
+    return found
+
+
+def by_run(columns: Columns, metric: str, seeds: int, reading: Reading = "strict") -> Sequence[Array]:
+    """Return the metric of each attempt in every pooled run: one row per run, in the order of the questions.
 
     Attempts that were pooled over another number of runs count with their mean in each: one cell's runs cannot be told
     from the other's then, but those of the other still count.
     """
-    if any(len(attempt.by_run) != seeds for attempt in attempts):
-        return [outcomes(attempts, metric)] * seeds
-    runs = zip(*(attempt.by_run for attempt in attempts), strict=True)
-    return [[float(getattr(score, metric)) for score in run] for run in runs]
+    runs = columns.by_run(metric, reading)
+    if runs is None or len(runs) != seeds:
+        return [outcomes(columns, metric, reading)] * seeds
+    return runs
 
 
-def clusters_of(attempts: Sequence[Attempt]) -> list[str]:
-    """Return the independent unit that each attempt's question belongs to: its passage, or itself."""
-    return [attempt.problem.cluster for attempt in attempts]
-
-
-def mean(values: Sequence[float]) -> float:
+def mean(values: Values) -> float:
     """Return the mean, 0 of nothing; summed exactly, so that the order of adding does not show."""
-    return math.fsum(values) / len(values) if values else 0.0
+    import numpy as np
 
-
-def seeds_of(*attempts: Sequence[Attempt]) -> int:
-    """Return how many runs were pooled in these attempts, the most where cells differ; 1 where they were not."""
-    return max((len(attempt.by_run) for each in attempts for attempt in each), default=1) or 1
+    listed = values.tolist() if isinstance(values, np.ndarray) else values
+    return math.fsum(listed) / len(listed) if listed else 0.0

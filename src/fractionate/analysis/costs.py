@@ -3,56 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from fractionate.analysis.contrasts import Contrast, clusters_of, mean, pair_up
+from fractionate.analysis.contrasts import Contrast, mean, pair_up
 from fractionate.analysis.findings import Cost
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import CostDifference, Metered, metered_difference
-from fractionate.types import Attempt, Cell, Component, Usage
+from fractionate.columns import Columns
+from fractionate.types import ROLES, Cell, Role, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Places = NDArray[np.int64]
 
 Cheaper = Literal["yes", "no", "undecided", "unknown"]
 _DOLLAR_DIGITS = 12
 """Dollars are rounded to 1e-12: below that they are what adding floats in another order leaves."""
+_PRICED = ("calls", "input_tokens", "cached_input_tokens", "output_tokens")
 
 
-def dollars(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing) -> list[float] | None:
+def dollars(cell: Cell, columns: Columns, pricing: Pricing) -> Array | None:
     """Return the dollars of each attempt, both roles together; None where any price is not known."""
-    models = (cell.decomposer.model, cell.solver.model)
-    known: dict[tuple[Usage, Usage], float] = {}
+    import numpy as np
+
+    (decomposed, mine), (solved, theirs) = (_used(columns, role) for role in ROLES)
+    by_decomposer = [pricing.usd(cell.decomposer.model, usage) for usage in decomposed]
+    by_solver = [pricing.usd(cell.solver.model, usage) for usage in solved]
+    pairs, places = np.unique(mine * max(len(solved), 1) + theirs, return_inverse=True)
     totals = []
-    for attempt in attempts:
-        usages = (attempt.decomposer_usage, attempt.solver_usage)
-        total = known.get(usages)
-        if total is None:
-            parts = [pricing.usd(model, usage) for model, usage in zip(models, usages, strict=True)]
-            if None in parts:
-                return None
-            total = known[usages] = round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS)
-        totals.append(total)
-    return totals
+    for pair in pairs.tolist():
+        parts = [by_decomposer[pair // len(solved)], by_solver[pair % len(solved)]]
+        if None in parts:
+            return None
+        totals.append(round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS))
+    return np.asarray(totals, dtype=np.float64)[places]
 
 
 def unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
-    """Return the models of cells whose dollars are not known."""
-    used = dict.fromkeys(
-        (component.model, usage)
-        for cell in cells
-        for attempt in cell.attempts
-        for component, usage in _roles(cell, attempt)
-    )
-    return tuple(dict.fromkeys(model for model, usage in used if pricing.usd(model, usage) is None))
+    """Return the models of cells whose dollars are not known, in the order in which attempts used them."""
+    import numpy as np
+
+    found: dict[str, None] = {}
+    for cell in cells:
+        first: list[tuple[int, int, str]] = []
+        for place, component in enumerate((cell.decomposer, cell.solver)):
+            distinct, places = _used(cell.columns, component.role)
+            unknown = [number for number, usage in enumerate(distinct) if pricing.usd(component.model, usage) is None]
+            if unknown:
+                first.append((int(np.isin(places, unknown).argmax()), place, component.model))
+        found |= dict.fromkeys(model for *_, model in sorted(first))
+    return tuple(found)
 
 
 def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost:
     """Return what a costs beside b over the questions they share; without an unknown price also the difference."""
     mine, theirs = pair_up(a, b)
     ours, others = dollars(a, mine, pricing), dollars(b, theirs, pricing)
-    if ours is None or others is None or not mine:
+    if ours is None or others is None or not len(mine):
         return Cost(None if ours is None else mean(ours), None if others is None else mean(others), cheaper="unknown")
-    seeds = max(len(attempt.usage_by_run) for attempt in (*mine, *theirs))
+    seeds = max(len(mine.runs), len(theirs.runs))
     found = metered_difference(
-        _metered(a, mine, pricing, seeds), _metered(b, theirs, pricing, seeds), confidence, clusters_of(mine)
+        _metered(a, mine, pricing, seeds), _metered(b, theirs, pricing, seeds), confidence, mine.clusters
     )
     return Cost(
         found.a,
@@ -77,16 +91,36 @@ def _cheaper(found: CostDifference) -> Cheaper:
     return "no" if low >= 0 else "undecided"
 
 
-def _metered(cell: Cell, attempts: Sequence[Attempt], pricing: Pricing, seeds: int) -> list[Metered]:
+def _metered(cell: Cell, columns: Columns, pricing: Pricing, seeds: int) -> list[Metered]:
     """Return what each role takes: dollars by the token (at rate 1), tokens at the machine's dollars per token."""
     parts: list[Metered] = []
-    for place, component in enumerate((cell.decomposer, cell.solver)):
-        usages = [_roles(cell, attempt)[place][1] for attempt in attempts]
-        runs: list[list[Usage]] = []
-        if seeds > 1 and len(attempts[0].usage_by_run) == seeds:
-            runs = [[attempt.usage_by_run[seed][place] for attempt in attempts] for seed in range(seeds)]
-        parts += metered(pricing, component.model, usages, runs)
+    runs = columns.runs if seeds > 1 and len(columns.runs) == seeds else []
+    for component in (cell.decomposer, cell.solver):
+        for amount, rates in _meters(component.model, pricing):
+            by_seed = [mean(_amounts(run, component.role, amount)) for run in runs] if runs else None
+            parts.append(Metered(_amounts(columns, component.role, amount), rates, None, by_seed))
     return parts
+
+
+def _amounts(columns: Columns, role: Role, amount: Callable[[Usage], float]) -> Array:
+    import numpy as np
+
+    distinct, places = _used(columns, role)
+    return np.asarray([amount(usage) for usage in distinct], dtype=np.float64)[places]
+
+
+def _used(columns: Columns, role: Role) -> tuple[list[Usage], Places]:
+    """Return the distinct usages of one role, as far as prices depend on them, and which of them each attempt has."""
+    import numpy as np
+
+    amounts = [columns.column(f"{role}_{name}") for name in _PRICED]
+    places = np.zeros(len(columns), dtype=np.int64)
+    for each in amounts:
+        values, numbers = np.unique(each, return_inverse=True)
+        places = np.unique(places * len(values) + numbers, return_inverse=True)[1]
+    _, first = np.unique(places, return_index=True)
+    rows = zip(*(each[first].tolist() for each in amounts), strict=True)
+    return [Usage(calls, read, cached, written) for calls, read, cached, written in rows], places
 
 
 def metered(
@@ -123,10 +157,6 @@ def _meters(model: str, pricing: Pricing) -> list[tuple[Callable[[Usage], float]
             (lambda usage: float(usage.output_tokens), [per_core_second / rate for rate in throughput.output_per_s]),
         ]
     return meters
-
-
-def _roles(cell: Cell, attempt: Attempt) -> tuple[tuple[Component, Usage], tuple[Component, Usage]]:
-    return (cell.decomposer, attempt.decomposer_usage), (cell.solver, attempt.solver_usage)
 
 
 def _finite(value: float) -> float | None:

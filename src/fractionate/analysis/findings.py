@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from fractionate.analysis.contrasts import Contrast, clusters_of, outcomes, pair_up
+from fractionate.analysis.contrasts import Contrast, outcomes, pair_up
 from fractionate.analysis.reading import Split
 from fractionate.analysis.statistics import POWER, Needed, questions_to_decide
 
@@ -100,8 +100,8 @@ class Finding:
         outcome = self.contrast
         mine, theirs = pair_up(outcome.a, outcome.b)
         metric = outcome.a.metric
-        differences = [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
-        return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, clusters_of(mine))
+        differences = outcomes(mine, metric) - outcomes(theirs, metric)
+        return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, mine.clusters)
 
     @property
     def decomposer(self) -> str:

@@ -7,13 +7,12 @@ data. The figures are those of the run's paired comparisons, so Holm's adjustmen
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from fractionate.analysis.comparisons import Comparison
-from fractionate.analysis.contrasts import Contrast
+from fractionate.analysis.contrasts import Contrast, mean, outcomes
 from fractionate.analysis.matrix import Matrix, matrices
 from fractionate.analysis.rule import Rule
 from fractionate.datasets import parse_reference
@@ -142,5 +141,4 @@ def _component(cell: Cell, part: Role) -> Component:
 
 
 def _mean(cell: Cell) -> float:
-    values = cell.values()
-    return math.fsum(values) / len(values) if values else 0.0
+    return mean(outcomes(cell.columns, cell.metric))

@@ -29,7 +29,7 @@ def pool_cells(runs: Mapping[str, Sequence[Cell]]) -> tuple[list[Cell], dict[Key
             found[key_of(cell)][name] = cell
     pooled = [_pool(of_run) for of_run in found.values()]
     values = {
-        key: {name: sum(cell.values()) / max(len(cell.attempts), 1) for name, cell in of_run.items()}
+        key: {name: sum(cell.values()) / max(len(cell.columns), 1) for name, cell in of_run.items()}
         for key, of_run in found.items()
     }
     return pooled, values
@@ -42,9 +42,10 @@ def key_of(cell: Cell) -> Key:
 
 def _pool(of_run: Mapping[str, Cell]) -> Cell:
     (first_name, first), *others = of_run.items()
-    asked = [attempt.problem.id for attempt in first.attempts]
+    import numpy as np
+
     for name, cell in others:
-        if [attempt.problem.id for attempt in cell.attempts] != asked:
+        if not np.array_equal(cell.columns.ids, first.columns.ids):
             raise UsageError(f"{name} and {first_name} asked other questions in {_said(cell)}: they cannot be pooled")
     columns = [cell.attempts for cell in of_run.values()]
     return replace(first, attempts=tuple(_mean_of_runs(row) for row in zip(*columns, strict=True)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
-from operator import and_
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from fractionate.analysis.contrasts import Contrast, contrast
 from fractionate.analysis.matrix import Matrix
-from fractionate.types import Attempt, Cell, Component, Score
+from fractionate.types import Cell, Component
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST = 0.1
 """The share of a cell's outputs from which on those unread, or cut off, are said before anything else."""
@@ -38,9 +40,9 @@ class Unread:
         return {**asdict(self), "mends": list(self.mends)}
 
 
-def leniently(cell: Cell) -> Cell | None:
-    """Return a cell with the scores of the lenient reading; None where an attempt has none."""
-    return _scored(cell, lambda strict, lenient: lenient)
+def is_read_leniently(cell: Cell) -> bool:
+    """Return whether every attempt of a cell, in every pooled run, has a lenient reading."""
+    return cell.columns.score(cell.metric, "lenient") is not None
 
 
 def split_gain(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Split | None:
@@ -49,66 +51,44 @@ def split_gain(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Split | N
     Substance is the gain under the lenient reading. Form is the rest: what b lost by answers that only the lenient
     reading finds, less what a lost so.
     """
-    lenient_a, lenient_b, lost_a, lost_b = leniently(a), leniently(b), _lost(a), _lost(b)
-    if lenient_a is None or lenient_b is None or lost_a is None or lost_b is None:
+    if not (is_read_leniently(a) and is_read_leniently(b)):
         return None
-    return Split(contrast(matrix, lost_b, lost_a, confidence), contrast(matrix, lenient_a, lenient_b, confidence))
+    return Split(contrast(matrix, b, a, confidence, "lost"), contrast(matrix, a, b, confidence, "lenient"))
 
 
 def unread_cells(matrix: Matrix) -> list[Unread]:
     """Return the cells of a test set of whose outputs too many are unread or cut off."""
     found = []
     for cell in matrix.cells:
-        unread = share(attempt.prediction is None for attempt in cell.outputs)
-        cut_off = share(bool(attempt.cut_off) for attempt in cell.outputs)
+        outputs = cell.columns.outputs
+        unread, cut_off = share(outputs.column("unread")), share(outputs.cut_off)
         if max(unread, cut_off) > MOST:
-            found.append(Unread(matrix.name(cell), len(cell.outputs), unread, cut_off, _mends(cell)))
+            found.append(Unread(matrix.name(cell), len(outputs), unread, cut_off, _mends(cell)))
     return found
 
 
-def share(holds: Iterable[bool]) -> float:
+def share(holds: NDArray[np.bool_]) -> float:
     """Return the share of those that hold, 0 of none."""
-    held = list(holds)
-    return sum(held) / len(held) if held else 0.0
-
-
-def _lost(cell: Cell) -> Cell | None:
-    """Return a cell with what each attempt lost by its form: the lenient score less the strict one, in [0, 1]."""
-    return _scored(
-        cell, lambda strict, lenient: Score(lenient.exact_match - strict.exact_match, lenient.f1 - strict.f1)
-    )
-
-
-def _scored(cell: Cell, score: Callable[[Score, Score], Score]) -> Cell | None:
-    attempts = []
-    for attempt in cell.attempts:
-        if attempt.lenient is None or len(attempt.lenient_by_run) != len(attempt.by_run):
-            return None
-        by_run = tuple(map(score, attempt.by_run, attempt.lenient_by_run))
-        attempts.append(replace(attempt, score=score(attempt.score, attempt.lenient), by_run=by_run))
-    return replace(cell, attempts=tuple(attempts))
+    return int(holds.sum()) / len(holds) if len(holds) else 0.0
 
 
 def _mends(cell: Cell) -> tuple[str, ...]:
     """Return what would mend a cell, in words. Half of `MOST` by one cause is enough to name its mend."""
+    outputs = cell.columns.outputs
     cut_off = [
         _option_key(component)
         for component in (cell.decomposer, cell.solver)
-        if share(component.role in attempt.cut_off for attempt in cell.outputs) > MOST / 2
+        if share(outputs.column(f"cut_off_{component.role}")) > MOST / 2
     ]
     mends = [
         f'raise models.options."{key}".max_tokens: replies reach it before they end' for key in dict.fromkeys(cut_off)
     ]
-    unread = [attempt.prediction is None for attempt in cell.outputs]
-    if share(map(and_, unread, map(_has_failed, cell.outputs))) > MOST / 2:
+    unread = outputs.column("unread")
+    if share(unread & outputs.column("failed")) > MOST / 2:
         mends.append("see why calls failed (failures in attempts.jsonl), and run again")
-    if share(map(and_, unread, (not attempt.failures for attempt in cell.outputs))) > MOST / 2:
+    if share(unread & (outputs.column("failures") == 0)) > MOST / 2:
         mends.append(_mend_of_form(cell.solver))
     return tuple(mends)
-
-
-def _has_failed(attempt: Attempt) -> bool:
-    return any(failure != "length" for failure in attempt.failures)
 
 
 def _mend_of_form(solver: Component) -> str:

@@ -10,6 +10,7 @@ from fractionate.analysis.contrasts import mean
 from fractionate.analysis.costs import metered
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import Metered
+from fractionate.analysis.statistics.clusters import Values
 from fractionate.errors import UsageError
 from fractionate.types import Usage
 
@@ -130,7 +131,7 @@ class System:
         return [one for question in questions for one in self.by_question[question]]
 
 
-def _by_question(amounts: Sequence[float], answers: Sequence[Answered], questions: Sequence[str]) -> list[float]:
+def _by_question(amounts: Values, answers: Sequence[Answered], questions: Sequence[str]) -> list[float]:
     """Return the mean amount of the answers to each question."""
     found: dict[str, list[float]] = {question: [] for question in questions}
     for amount, one in zip(amounts, answers, strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.analysis.contrasts import clusters_of, contrast, mean, outcomes, pair_up, seeds_of
+from fractionate.analysis.contrasts import contrast, mean, outcomes, pair_up
 from fractionate.analysis.controls import decomposing_controls, training_controls
 from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
 from fractionate.analysis.findings import (
@@ -28,6 +28,7 @@ from fractionate.analysis.statistics import (
     bonferroni_confidence,
     simultaneous_confidence,
 )
+from fractionate.columns import Columns
 from fractionate.types import Cell
 
 VERSION = 2
@@ -134,17 +135,21 @@ def _levels(level: float, reference: Cell, cells: Sequence[Cell]) -> list[tuple[
     """
     even = bonferroni_confidence(level, len(cells))
     pairs = [pair_up(cell, reference) for cell in cells]
-    asked = {tuple(attempt.problem.id for attempt in mine) for mine, _ in pairs}
     outcome = even
-    one_seed = all(seeds_of(mine, theirs) == 1 for mine, theirs in pairs)
-    if len(asked) == 1 and len(cells) > 1 and asked != {()} and one_seed:
+    one_seed = all(mine.seeds == theirs.seeds == 1 for mine, theirs in pairs)
+    if len(cells) > 1 and one_seed and _asked_alike([mine for mine, _ in pairs]):
         metric = reference.metric
-        differences = [
-            [a - b for a, b in zip(outcomes(mine, metric), outcomes(theirs, metric), strict=True)]
-            for mine, theirs in pairs
-        ]
-        outcome = simultaneous_confidence(level, differences, clusters_of(pairs[0][0]))
+        differences = [outcomes(mine, metric) - outcomes(theirs, metric) for mine, theirs in pairs]
+        outcome = simultaneous_confidence(level, differences, pairs[0][0].clusters)
     return [(outcome, even)] * len(cells)
+
+
+def _asked_alike(several: Sequence[Columns]) -> bool:
+    """Return whether all were asked the same questions, and any at all."""
+    import numpy as np
+
+    first, *others = [columns.ids for columns in several]
+    return len(first) > 0 and all(other is first or np.array_equal(first, other) for other in others)
 
 
 def _finding(
@@ -232,7 +237,7 @@ def _obstacle(findings: Sequence[Finding], benefit: Sequence[Control], matrix: M
 
 
 def _nothing_works(matrix: Matrix) -> bool:
-    return not any(value for cell in matrix.cells for value in cell.values())
+    return not any(outcomes(cell.columns, cell.metric).any() for cell in matrix.cells)
 
 
 def _missing_reference(matrix: Matrix, reference: Cell | None, rule: Rule) -> str:
@@ -247,9 +252,9 @@ def _missing_reference(matrix: Matrix, reference: Cell | None, rule: Rule) -> st
 def _front(matrix: Matrix, pricing: Pricing) -> list[str]:
     """Return the cells that no other beats in both outcome and cost (Pareto), cheapest first."""
     priced = [
-        (mean(usd), -mean(cell.values()), matrix.name(cell))
+        (mean(usd), -mean(outcomes(cell.columns, cell.metric)), matrix.name(cell))
         for cell in matrix.cells
-        if cell.attempts and (usd := dollars(cell, cell.attempts, pricing)) is not None
+        if cell.attempts and (usd := dollars(cell, cell.columns, pricing)) is not None
     ]
     front: list[tuple[float, float, str]] = []
     for entry in sorted(priced):

@@ -22,7 +22,10 @@ _NAME = "calls.sqlite"
 _EPILOGS = {
     "list": "example:\n  fractionate store list runs/demo --role decomposer --limit 5",
     "show": "example:\n  fractionate store show runs/demo 3fa2",
-    "export": "example:\n  fractionate store export runs/demo calls.jsonl --model openai:gpt-4o-mini",
+    "export": (
+        "examples:\n  fractionate store export runs/demo calls.jsonl --model openai:gpt-4o-mini\n"
+        "  fractionate store export runs/demo attempts.jsonl --attempts"
+    ),
     "purge": "example:\n  fractionate store purge runs/demo --model openai:gpt-4o-mini --yes",
 }
 
@@ -53,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("key", metavar="KEY", help="the call's key, or how it begins")
         if name == "export":
             action.add_argument("file", metavar="OUT.jsonl", nargs="?", help="where to; standard output if absent")
+            action.add_argument(
+                "--attempts", action="store_true", help="write a run's attempts instead, as attempts.jsonl has them"
+            )
         if name != "show":
             action.add_argument("--key", default="", metavar="START", help="only calls whose key begins so")
             action.add_argument("--model", default="", metavar="NAME", help="only calls to this model")
@@ -70,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     """Open the store and do what was asked."""
     from fractionate.engine.store import Store
 
+    if args.action == "export" and args.attempts:
+        return _export_attempts(args)
     path = _store_in(args.store) if args.store.is_dir() else args.store
     action = {"list": _list, "show": _show, "export": _export, "purge": _purge}[args.action]
     with closing(Store(path, read_only=not (args.action == "purge" and args.yes))) as store:
@@ -162,6 +170,36 @@ def _export(store: Store, args: argparse.Namespace) -> int:
     write_text(lines(), target)
     print(json.dumps({"exported": count, "file": args.file}) if args.json else f"{count:,} calls written to {target}")
     return damaged.exit_code()
+
+
+def _export_attempts(args: argparse.Namespace) -> int:
+    """Write the attempts of a run's folder as JSON lines, however the run keeps them."""
+    from fractionate.pipeline.attempts import attempt_rows
+    from fractionate.pipeline.folder import RunFolder
+    from fractionate.pipeline.keeping import read_measured
+
+    if any((args.key, args.model, args.run, args.role)):
+        raise UsageError("--key, --model, --run and --role choose calls: leave them out with --attempts")
+    if not args.store.is_dir():
+        raise UsageError(f"{args.store} is no folder of a run: with --attempts name the run's folder")
+    folder, count = RunFolder(args.store), 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        for row in attempt_rows(read_measured(folder)):
+            yield json.dumps(row, ensure_ascii=False) + "\n"
+            count += 1
+
+    if args.file is None:
+        sys.stdout.writelines(lines())
+        return 0
+    target = Path(args.file)
+    refuse_input(target, folder.attempts, folder.parts)
+    write_text(lines(), target)
+    print(
+        json.dumps({"exported": count, "file": args.file}) if args.json else f"{count:,} attempts written to {target}"
+    )
+    return 0
 
 
 def _purge(store: Store, args: argparse.Namespace) -> int:

@@ -165,6 +165,11 @@ class RunConfig(_Section):
     temperature: float = Field(
         default=0.0, ge=0, le=100, description="sampling temperature on test questions of models whose own is 0"
     )
+    rows_at_most: int = Field(
+        default=100_000,
+        ge=0,
+        description="attempts up to which they are held in memory and written to attempts.jsonl; more are kept on disk",
+    )
     votes: int = Field(
         default=5, ge=1, le=1000, description="answers per question that self-consistency takes the majority of"
     )

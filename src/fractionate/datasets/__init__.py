@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 from fractionate.datasets.base import Dataset, Reference, Scorer
 from fractionate.datasets.reference import MODULES, parse_reference, resolve, unknown_name
 from fractionate.errors import UsageError
 from fractionate.plugins import find_plugin
+from fractionate.spool import Spool, gathered
 from fractionate.types import Problem
 
 __all__ = ["get", "iter_problems", "load", "names", "parse_reference", "scored_as"]
+
+_FIELDS = attrgetter(*(field.name for field in fields(Problem)))
 
 
 def names() -> tuple[str, ...]:
@@ -80,9 +84,12 @@ def _of_kinds(rows: Iterator[Problem], reference: Reference) -> Iterator[Problem
 
 def load(
     reference: str | Reference, columns: Mapping[str, str] | None = None, base: Path | None = None
-) -> list[Problem]:
-    """Return the problems of a data reference as `iter_problems` yields them. An empty result is a UsageError."""
-    problems = list(iter_problems(reference, columns, base))
+) -> Sequence[Problem]:
+    """Return the problems of a data reference as `iter_problems` yields them. An empty result is a UsageError.
+
+    Few problems are a list; of more only those that are looked at are in memory.
+    """
+    problems = gathered(iter_problems(reference, columns, base), Spool(_FIELDS, lambda row: Problem(*row)))
     if not problems:
         text = reference if isinstance(reference, str) else reference.text
         raise UsageError(f"{text} holds no problems: check the file, the split and the slice")

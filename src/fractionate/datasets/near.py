@@ -2,7 +2,8 @@
 
 Two texts are nearly the same where their sets of three words in a row have a Jaccard similarity of at least `ALIKE`.
 Found exactly and in about linear time by prefix filtering (Chaudhuri, Ganti & Kaushik, ICDE 2006; Bayardo, Ma &
-Srikant, WWW 2007): texts so alike share one of each one's few rarest triples. Memory is that of the test side alone.
+Srikant, WWW 2007): texts so alike share one of each one's few rarest triples. Memory is that of the training side and
+of a block of test problems: a large test set is looked at block by block, with the same result.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from fractionate.datasets.overlap import folded
 from fractionate.types import Problem
 
 ALIKE = 0.8
 """The least Jaccard similarity of two texts that are nearly the same."""
+BLOCK = 20_000
+"""Test problems that are looked at together."""
 _IN_A_ROW = 3
 _WORD = re.compile(r"\w+(?:[.,]\w+)*|[^\w\s.,:;!?\"'()]")
 
@@ -35,15 +39,27 @@ class Leak:
     near_passages: Mapping[str, str]
 
 
-def find_leak(train: Sequence[Problem], test: Sequence[Problem], known: Iterable[str] = ()) -> Leak:
+def find_leak(train: Sequence[Problem], test: Iterable[Problem], known: Iterable[str] = ()) -> Leak:
     """Return what test problems share with training ones; `known` ids are not looked at for near questions.
 
     A repeated question on another passage is another problem, as in `find_overlap`.
     """
+    near: dict[str, str] = {}
+    passages: dict[str, str] = {}
+    near_passages: dict[str, str] = {}
+    problems, skipped = iter(test), set(known)
+    while block := list(islice(problems, BLOCK)):
+        found = _leak_of(train, block, skipped)
+        near |= found.near
+        passages |= found.passages
+        near_passages |= found.near_passages
+    return Leak(near, passages, near_passages)
+
+
+def _leak_of(train: Sequence[Problem], test: Sequence[Problem], skipped: Collection[str]) -> Leak:
     passages, near_passages = _passages(train, test)
     of_train = {one.id: one for one in train}
     near: dict[str, str] = {}
-    skipped = set(known)
     asked = [one for one in test if one.id not in skipped]
     for side_train, side_test in (
         ([one for one in train if not one.context], asked),

@@ -9,38 +9,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from fractionate.engine.drive import Call, Program, run_all
+from fractionate.engine.drive import Call, Program, stream_all
 from fractionate.engine.engine import Engine
 from fractionate.types import Completion
 
 T = TypeVar("T")
 
 
+class Gathering(Protocol):
+    """Takes the values of programs as they come, in the programs' order: a list, or what needs less memory."""
+
+    def append(self, value: Any, /) -> object:
+        """Take one value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Programs that may run side by side, and what they do, in words for a person."""
+    """Programs that may run side by side, what they do, in words for a person, and what gathers their values."""
 
     label: str
     programs: Iterable[Program[Any]]
+    gather: Callable[[], Gathering] = list
 
 
-Stage: TypeAlias = Generator[Work, list[Any], T]
-"""Yields Work and is sent the programs' values, in order."""
+Stage: TypeAlias = Generator[Work, Any, T]
+"""Yields Work and is sent what gathered the programs' values."""
 
 
 async def carry_out(stage: Stage[T], engine: Engine, say: Callable[[str], None] = lambda text: None) -> T:
     """Run a stage's work with an engine and return what the stage returns. `say` is told each piece of work."""
-    values: list[Any] | None = None
+    values: Gathering | None = None
     while True:
         try:
-            work = stage.send(values)  # type: ignore[arg-type]  # a generator's first `send` takes None
+            work = stage.send(values)
         except StopIteration as stop:
             value: T = stop.value
             return value
         say(work.label)
-        values = await run_all(work.programs, engine)
+        values = work.gather()
+        async for value in stream_all(work.programs, engine):
+            values.append(value)
 
 
 def walk(stage: Stage[T], reply: Callable[[Call], Completion]) -> tuple[T, list[Call]]:
@@ -49,13 +59,15 @@ def walk(stage: Stage[T], reply: Callable[[Call], Completion]) -> tuple[T, list[
     Returns what the stage returns, and every call it would have made.
     """
     made: list[Call] = []
-    values: list[Any] | None = None
+    values: Gathering | None = None
     while True:
         try:
-            work = stage.send(values)  # type: ignore[arg-type]  # as above
+            work = stage.send(values)
         except StopIteration as stop:
             return stop.value, made
-        values = [walk_program(program, reply, made) for program in work.programs]
+        values = work.gather()
+        for program in work.programs:
+            values.append(walk_program(program, reply, made))
 
 
 def walk_program(program: Program[T], reply: Callable[[Call], Completion], made: list[Call]) -> T:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
 
-from fractionate.averages import mean_attempt
 from fractionate.datasets.base import Dataset, Metric
-from fractionate.engine.stages import Stage, Work
+from fractionate.engine.stages import Gathering, Stage, Work
 from fractionate.errors import UsageError
 from fractionate.reasoning.decompose import decompose
 from fractionate.reasoning.program import Sampler, Settings, Solution, Strategy, Task
 from fractionate.reasoning.prompting import numbered_lines
+from fractionate.spool import Spool, gathered
 from fractionate.types import Attempt, Cell, Completion, Component, Decomposition, Problem, Usage
 
 Decomposed = tuple[Decomposition, Completion | None]
 """A decomposition and the call that made it (None for reference decompositions, which cost nothing)."""
+_DECOMPOSITION, _COMPLETION, _USAGE = (
+    attrgetter(*(each.name for each in fields(kind))) for kind in (Decomposition, Completion, Usage)
+)
 SamplerOf = Callable[[Component], Sampler]
 
 
@@ -57,14 +63,50 @@ class TestSet:
         return self.own_settings.get(decomposer.name, self.settings)
 
 
-@dataclass(frozen=True)
-class Worked:
-    """What working through one cell gave: a solution per question and repeat, and its decomposition, if any."""
+G = TypeVar("G", bound=Gathering)
+Gather = Callable[[TestSet, Pair, Sequence["Decomposed | None"]], G]
+"""Makes what gathers a cell's solutions, given the decomposition of each question and repeat (None: none was made)."""
 
-    test: TestSet
-    pair: Pair
-    solutions: Sequence[Solution]
-    given: Sequence[Decomposed | None]
+
+class Keeper(Protocol):
+    """Keeps the attempts of one cell: each question's repeats one after another."""
+
+    def append(self, attempt: Attempt, /) -> object:
+        """Take the next attempt."""
+
+    def attempts(self) -> Sequence[Attempt]:
+        """Return one attempt a question, the mean of its repeats."""
+
+
+class Scoring:
+    """Reads and scores a cell's outputs as they come, and hands the attempts to what keeps them."""
+
+    def __init__(self, test: TestSet, pair: Pair, given: Sequence[Decomposed | None], keeper: Keeper) -> None:
+        self._test = test
+        self._pair = pair
+        self._asked = zip(test.asked(), given, strict=True)
+        self._keeper = keeper
+
+    def append(self, solution: Solution) -> None:
+        """Score the solution of the next question or repeat."""
+        (problem, _), given = next(self._asked)
+        self._keeper.append(_attempt(problem, solution, given[1] if given else None, self._test.dataset))
+
+    def cell(self) -> Cell:
+        """Return the cell, once all its questions were worked through."""
+        test, pair = self._test, self._pair
+        return Cell(
+            dataset=test.name,
+            split=test.split,
+            strategy=pair.strategy.name,
+            stages=pair.strategy.stages,
+            decomposer=pair.decomposer,
+            solver=pair.solver,
+            metric=test.metric,
+            attempts=self._keeper.attempts(),
+            reference=test.reference,
+            label=pair.strategy.label,
+        )
 
 
 def plan_pairs(
@@ -94,43 +136,25 @@ def plan_pairs(
 
 
 def measure(
-    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf
-) -> Iterator[tuple[TestSet, Pair, Stage[Worked]]]:
+    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, gather: Gather[G]
+) -> Iterator[Stage[G]]:
     """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
 
-    Each stage is to be carried out (or walked) before the next is asked for.
+    Each stage is to be carried out (or walked) before the next is asked for. It returns what gathered its solutions.
     """
     for test in tests:
-        decomposed: dict[Component, list[Decomposed]] = {}
+        decomposed: dict[Component, Sequence[Decomposed]] = {}
         for pair in pairs:
-            yield test, pair, _work_through(test, pair, sampler_of, decomposed)
-
-
-def score(worked: Worked) -> Cell:
-    """Read and score the outputs of a cell that was worked through: one attempt a question, the mean of its repeats."""
-    test, pair = worked.test, worked.pair
-    outputs = [
-        _attempt(problem, solution, given[1] if given else None, test.dataset)
-        for (problem, _), solution, given in zip(test.asked(), worked.solutions, worked.given, strict=True)
-    ]
-    starts = range(0, len(outputs), test.repeats)
-    return Cell(
-        dataset=test.name,
-        split=test.split,
-        strategy=pair.strategy.name,
-        stages=pair.strategy.stages,
-        decomposer=pair.decomposer,
-        solver=pair.solver,
-        metric=test.metric,
-        attempts=tuple(mean_attempt(outputs[start : start + test.repeats]) for start in starts),
-        reference=test.reference,
-        label=pair.strategy.label,
-    )
+            yield _work_through(test, pair, sampler_of, decomposed, gather)
 
 
 def _work_through(
-    test: TestSet, pair: Pair, sampler_of: SamplerOf, decomposed: dict[Component, list[Decomposed]]
-) -> Stage[Worked]:
+    test: TestSet,
+    pair: Pair,
+    sampler_of: SamplerOf,
+    decomposed: dict[Component, Sequence[Decomposed]],
+    gather: Gather[G],
+) -> Stage[G]:
     given: Sequence[Decomposed | None] = [None] * (len(test.problems) * test.repeats)
     # A dynamic cell asks its follow-ups itself: another strategy's decompositions are neither used nor charged.
     if pair.strategy.stages == "two-stage":
@@ -155,20 +179,41 @@ def _work_through(
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    solutions = yield Work(label, programs)
-    return Worked(test, pair, solutions, given)
+    solutions: G = yield Work(label, programs, partial(gather, test, pair, given))
+    return solutions
 
 
-def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[list[Decomposed]]:
+def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
     if decomposer.kind == "gold":
-        return [(_gold(problem, test.settings.cap), None) for problem, _ in test.asked()]
+        return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
     sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
     programs = (
         decompose(problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
         for problem, repeat in test.asked()
     )
-    made = yield Work(f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions", programs)
-    return list(made)
+    said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
+    made: Sequence[Decomposed] = yield Work(said, programs, _spool)
+    return made
+
+
+def _spool() -> Spool[Decomposed]:
+    return Spool(_plain, _decomposed)
+
+
+def _plain(one: Decomposed) -> tuple[object, ...]:
+    decomposition, completion = one
+    if completion is None:
+        return _DECOMPOSITION(decomposition), None
+    text, finish_reason, usage, *rest = _COMPLETION(completion)
+    return _DECOMPOSITION(decomposition), (text, finish_reason, _USAGE(usage), *rest)
+
+
+def _decomposed(plain: tuple[Any, Any]) -> Decomposed:
+    decomposition, completion = plain
+    if completion is None:
+        return Decomposition(*decomposition), None
+    text, finish_reason, usage, *rest = completion
+    return Decomposition(*decomposition), Completion(text, finish_reason, Usage(*usage), *rest)
 
 
 def _sample(sampler: Sampler, problem: Problem, repeat: int) -> int:

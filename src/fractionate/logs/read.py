@@ -20,6 +20,8 @@ from fractionate.logs.lm_eval import is_sample, read_samples, sample_files
 from fractionate.logs.own import read_cell
 from fractionate.logs.tables import read_table
 from fractionate.logs.traffic import is_traffic, read_record
+from fractionate.pipeline.folder import RunFolder
+from fractionate.pipeline.keeping import is_measured
 
 
 def read_systems(
@@ -64,7 +66,7 @@ def _tails(paths: Sequence[Path]) -> list[str]:
 
 
 def _read(path: Path, cell: str, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
-    if path.is_dir() and (path / "attempts.jsonl").is_file():
+    if path.is_dir() and is_measured(RunFolder(path)):
         return read_cell(path, cell, name, choices, prices)
     if path.is_dir():
         found = sample_files(path)

@@ -12,7 +12,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from fractionate.errors import UsageError
 from fractionate.models.base import SingleModel
 from fractionate.models.tokens import reference_counter
 from fractionate.rows import SUFFIXES, Row, read_rows, shown
+from fractionate.spool import Places, Spool
 from fractionate.types import ROLES, Completion, Origin, Problem, Request, Role, Usage
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -31,6 +34,8 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
     "output": ("output", "completion", "response", "answers"),
 }
 _COUNTS = ("input_tokens", "prompt_tokens", "cached_input_tokens", "output_tokens", "completion_tokens")
+_REMEMBERED = 8192
+"""Questions whose rows stay at hand: a call looks for them several times."""
 MOST_TOKENS = 10**9
 """No call reads or writes so many."""
 _SAME_QUESTION, _COMPARED = 0.6, 1000
@@ -43,6 +48,8 @@ class Recording:
     """One recorded row, its fields under our names."""
 
     place: str
+    identifier: str | None
+    index: int | None
     file: str
     role: Role | None
     question: str
@@ -57,6 +64,20 @@ class Recording:
         if self.role is not None:
             return self.output if self.role == role else None
         return self.decomposition if role == "decomposer" else self.output
+
+
+_PLAIN = attrgetter(*(field.name for field in fields(Recording)))
+
+
+def _plain(row: Recording) -> tuple[Any, ...]:
+    *others, usage, latency_s = _PLAIN(row)
+    return (*others, tuple(usage.items()), latency_s)
+
+
+def _recording(plain: tuple[Any, ...]) -> Recording:
+    *others, usage, latency_s = plain
+    values: list[Any] = [*others, dict(usage), latency_s]
+    return Recording(*values)
 
 
 class RecordedModel(SingleModel):
@@ -77,13 +98,13 @@ class RecordedModel(SingleModel):
         unknown = set(options.format) - set(_FIELDS)
         if unknown:
             raise UsageError(f"{name}: format maps {', '.join(_FIELDS)}, not {sorted(unknown)[0]!r}")
-        self._by_id: dict[str, list[Recording]] = {}
-        self._by_index: dict[int, list[Recording]] = {}
-        self._by_question: dict[str, list[Recording]] = {}
+        self._recordings = Spool(_plain, _recording)
+        self._by_id, self._by_index, self._by_question = Places(), Places(), Places()
         for file in files:
             self._read(file)
-        if not (self._by_id or self._by_index or self._by_question):
+        if not len(self._recordings):
             raise UsageError(f"{path} holds no recorded rows")
+        self._rows = lru_cache(_REMEMBERED)(self._rows_of)
 
     def key(self, request: Request) -> str:
         """Return the store key: the very row that is replayed. Raises UsageError where there is none."""
@@ -122,10 +143,10 @@ class RecordedModel(SingleModel):
             raise UsageError(self._lacks(request, origin, bool(rows)))
         return (own or found)[0]
 
-    def _rows(self, problem: Problem) -> list[Recording]:
-        if rows := self._by_id.get(problem.id):
+    def _rows_of(self, problem: Problem) -> list[Recording]:
+        if rows := [row for row in self._at(self._by_id, problem.id) if row.identifier == problem.id]:
             return rows
-        if rows := self._by_index.get(problem.index):
+        if rows := [row for row in self._at(self._by_index, str(problem.index)) if row.index == problem.index]:
             for row in rows:
                 if row.question and not _same_question(row.question, problem.question):
                     raise UsageError(
@@ -133,7 +154,11 @@ class RecordedModel(SingleModel):
                         "the recorded rows belong to another data set or split"
                     )
             return rows
-        return self._by_question.get(_normal(problem.question), [])
+        asked = _normal(problem.question)
+        return [row for row in self._at(self._by_question, asked) if _normal(row.question) == asked]
+
+    def _at(self, places: Places, key: str) -> list[Recording]:
+        return [self._recordings[place] for place in places.of(key)]
 
     def _lacks(self, request: Request, origin: Origin, has_rows: bool) -> str:
         what = f"{self.name} has no {request.role} output for {origin.problem.id}"
@@ -147,8 +172,11 @@ class RecordedModel(SingleModel):
 
     def _read(self, file: Path) -> None:
         for raw in read_rows(file):
+            identifier, index = self._field(raw, "id"), _whole(raw, "index", self._field(raw, "index"))
             row = Recording(
                 place=raw.where,
+                identifier=None if identifier is None else str(identifier),
+                index=index,
                 file=file.name,
                 role=_role(raw),
                 question=str(self._field(raw, "question") or ""),
@@ -158,15 +186,16 @@ class RecordedModel(SingleModel):
                 usage=_reported(raw),
                 latency_s=_seconds(raw),
             )
-            identifier, index = self._field(raw, "id"), _whole(raw, "index", self._field(raw, "index"))
             if identifier is None and index is None and not row.question:
                 raise raw.error("the row names no question: give it an id, an index or the question's text")
-            if identifier is not None:
-                self._by_id.setdefault(str(identifier), []).append(row)
+            place = len(self._recordings)
+            self._recordings.append(row)
+            if row.identifier is not None:
+                self._by_id.add(row.identifier, place)
             if index is not None:
-                self._by_index.setdefault(index, []).append(row)
+                self._by_index.add(str(index), place)
             if row.question:
-                self._by_question.setdefault(_normal(row.question), []).append(row)
+                self._by_question.add(_normal(row.question), place)
 
     def _field(self, raw: Row, ours: str) -> Any:
         return next((raw.values[name] for name in self._names[ours] if raw.values.get(name) is not None), None)

@@ -168,8 +168,8 @@ class RunData:
             votes=run.votes,
         )
 
-    def _problems(self, references: Sequence[str]) -> list[Problem]:
-        return [problem for reference in references for problem in self._load(reference)]
+    def _problems(self, references: Sequence[str]) -> Iterator[Problem]:
+        return (problem for reference in references for problem in self._load(reference))
 
     def _load(self, reference: str) -> Sequence[Problem]:
         if reference not in self._loaded:

@@ -30,6 +30,7 @@ class RunFolder:
         self.search = path / "search"
         self.tried = path / "tried.json"
         self.attempts = path / "attempts.jsonl"
+        self.parts = path / "attempts"
         self.notes = path / "notes.json"
         self.results = path / "results.json"
         self.markdown = path / "report.md"
@@ -46,6 +47,9 @@ class RunFolder:
         for target in (self.demonstrations, self.screened, self.attempts, self.notes, self.results, self.markdown,
                        self.html, self.config, self.about, self.throughput):  # fmt: skip
             refuse_input(target, *read)
+        for source in read:
+            if self.parts.resolve() in source.resolve().parents:
+                raise UsageError(f"{self.parts} holds {source.name}, which this run reads: name another run.out")
 
     def create(self) -> None:
         """Make the folder, and keep it for this process while this object lives.
@@ -142,7 +146,7 @@ def _seen_from(base: Path, folder: Path) -> str:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines, whole."""
-    write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
+    write_text((json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
 
 
 def write_tried(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -39,7 +39,7 @@ def forecast_run(run: Run) -> Forecast:
         _, calls = walk(demonstrating(run), _replying(run, _Screened()))
         stages += _stages(run, "demonstrate", calls)
     measured: list[Call] = []
-    for _, _, stage in evaluating(run, run.models.stand_in):
+    for stage in evaluating(run, run.models.stand_in, lambda *_: _Nothing()):
         measured += walk(stage, _replying(run, lambda call: True))[1]
     stages += _stages(run, "evaluate", measured)
     return forecast(stages, run.config.limits, run.pricing)
@@ -144,6 +144,13 @@ def _thing(call: Call) -> str:
     asked = repr((call.model.name, call.request.messages, call.request.max_tokens))
     number = int.from_bytes(hashlib.sha256(asked.encode()).digest()[:4], "big")
     return "".join(chr(ord("a") + number // 26**place % 26) for place in range(3))
+
+
+class _Nothing:
+    """Gathers nothing: only the calls count."""
+
+    def append(self, value: object) -> None:
+        pass
 
 
 class _Nobody(Model):

@@ -13,8 +13,8 @@ from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError
 from fractionate.files import write_text
 from fractionate.names import Names
-from fractionate.pipeline.attempts import read_cells
 from fractionate.pipeline.folder import RunFolder, read_tried
+from fractionate.pipeline.keeping import read_measured
 from fractionate.pipeline.looks import note_look, read_looks
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.run import config_digest
@@ -28,7 +28,7 @@ from fractionate.types import Cell
 
 _OF_ONE_RUN: dict[str, Any] = {
     "data": {"train"},
-    "run": {"name", "out", "store", "seed"},
+    "run": {"name", "out", "store", "seed", "rows_at_most"},
     **dict.fromkeys(("budget", "limits", "prices", "verdict", "published"), True),
 }
 """Settings in which pooled runs may differ: their draws, where they are kept, and what is said of them afterwards."""
@@ -116,9 +116,9 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _measured(folder: RunFolder) -> list[Cell]:
-    cells = read_cells(folder.attempts)
+    cells = read_measured(folder)
     if not cells:
-        raise UsageError(f"{folder.attempts} holds no attempts: run fractionate evaluate again")
+        raise UsageError(f"{folder.path} holds no attempts: run fractionate evaluate again")
     return cells
 
 

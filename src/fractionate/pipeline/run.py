@@ -95,5 +95,5 @@ def store_path(config: Config, base: Path) -> Path:
 
 def config_digest(config: Config) -> str:
     """Return 12 hex digits of a config's content, but for where things are kept: that decides no figure."""
-    text = json.dumps(config.model_dump(mode="json", exclude={"run": {"store", "out"}}), sort_keys=True)
+    text = json.dumps(config.model_dump(mode="json", exclude={"run": {"store", "out", "rows_at_most"}}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

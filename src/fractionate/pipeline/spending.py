@@ -11,6 +11,7 @@ from fractionate.config import Config
 from fractionate.distill.demonstrate import Demonstration
 from fractionate.names import Names
 from fractionate.pipeline.folder import RunFolder, read_own
+from fractionate.report.results import total_usage
 from fractionate.report.spent import CHANCES, CURVE, DEMONSTRATIONS, EVALUATION, SCREENING, TRAINING, Spent, Trained
 from fractionate.types import Cell, Component, Usage
 
@@ -73,10 +74,9 @@ def _measuring(cells: Iterable[Cell], usage: _Usages) -> None:
         again = decomposed in made
         if cell.stages == "two-stage":
             made.add(decomposed)
-        for attempt in cell.attempts:
-            of_item[cell.solver.model] += attempt.solver_usage
-            if cell.stages == "dynamic" or not again:
-                of_item[cell.decomposer.model] += attempt.decomposer_usage
+        of_item[cell.solver.model] += total_usage(cell.columns, "solver")
+        if cell.stages == "dynamic" or not again:
+            of_item[cell.decomposer.model] += total_usage(cell.columns, "decomposer")
 
 
 def _training(folder: RunFolder, student: Component) -> Trained:

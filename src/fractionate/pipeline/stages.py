@@ -6,6 +6,8 @@ whole. That is why a run that was cut off anywhere is resumed by the same comman
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from fractionate.distill.demonstrate import Demonstration
@@ -14,10 +16,10 @@ from fractionate.distill.screen import Screening, screen
 from fractionate.engine.budget import BudgetReached
 from fractionate.engine.stages import carry_out
 from fractionate.errors import UsageError
-from fractionate.evaluate.cells import score
-from fractionate.pipeline.attempts import attempt_rows
+from fractionate.evaluate.cells import Decomposed, Pair, Scoring, TestSet
 from fractionate.pipeline.event_loop import in_loop
 from fractionate.pipeline.folder import read_own, write_rows
+from fractionate.pipeline.keeping import Keeping, check_large, keeping
 from fractionate.pipeline.reporting import write_report
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.speed import measure_speed
@@ -31,7 +33,7 @@ from fractionate.pipeline.work import (
     recorded_chances,
     repeated_decompositions,
 )
-from fractionate.types import Cell, Component
+from fractionate.types import ROLES, Cell, Component
 
 
 def run_everything(run: Run) -> dict[str, Any]:
@@ -58,6 +60,7 @@ def check_before_spending(run: Run) -> None:
     for component in models_asked(run):
         run.models.sampler(component)
     check_repeats(run)
+    check_large(run)
 
 
 def models_asked(run: Run) -> list[Component]:
@@ -151,20 +154,21 @@ def evaluate_stage(run: Run) -> list[Cell]:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
     for note in repeated_decompositions(run):
         run.notes.add(note)
-    cells: list[Cell] = []
+    kept = keeping(run)
+    done = Counter[str]()
     try:
-        in_loop(run, lambda: _evaluate(run, cells))
+        in_loop(run, lambda: _evaluate(run, kept, done))
     except BudgetReached:
-        if cells:
+        if count := done["cells"]:
             planned = len(pairs) * len(run.data.tests)
-            run.notes.add(
-                f"Partial: the budget was reached after {len(cells)} of {planned} cells; the same run resumes."
-            )
-            _keep(run, cells)
+            run.notes.add(f"Partial: the budget was reached after {count} of {planned} cells; the same run resumes.")
+            kept.finish()
+            run.notes.save()
             report_stage(run)
-            run.progress.stage(f"partial report of {len(cells)} of {planned} cells: {run.folder.html}")
+            run.progress.stage(f"partial report of {count} of {planned} cells: {run.folder.html}")
         raise
-    _keep(run, cells)
+    cells = kept.finish()
+    run.notes.save()
     measure_speed(run)
     return cells
 
@@ -195,30 +199,29 @@ def _read(run: Run, stage: str) -> list[Demonstration]:
     return demonstrations
 
 
-async def _evaluate(run: Run, cells: list[Cell]) -> None:
-    for _, _, stage in evaluating(run, run.models.sampler):
-        cell = score(await carry_out(stage, run.engine, run.progress.stage))
-        cells.append(cell)
-        value = sum(cell.values()) / len(cell.attempts)
+async def _evaluate(run: Run, kept: Keeping, done: Counter[str]) -> None:
+    def scoring(test: TestSet, pair: Pair, given: Sequence[Decomposed | None]) -> Scoring:
+        return Scoring(test, pair, given, kept.cell(test, pair))
+
+    for stage in evaluating(run, run.models.sampler, scoring):
+        cell = (await carry_out(stage, run.engine, run.progress.stage)).cell()
+        kept.add(cell)
+        done["cells"] += 1
+        value = sum(cell.values()) / len(cell.columns)
         times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
         run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.attempts)}{times}")
         _note_what_is_odd(run, cell)
 
 
 def _note_what_is_odd(run: Run, cell: Cell) -> None:
-    if any(one.decomposer_usage.counted or one.solver_usage.counted for one in cell.attempts):
+    if any(cell.columns.column(f"{role}_counted").any() for role in ROLES):
         replaying = [model.counts_tokens_with for model in run.models.opened if model.replays]
         how = replaying[0] if replaying else "at four bytes per token"
         run.notes.add(f"Tokens of replies that came without usage were counted here {how} (counted_tokens).")
-    failed = [output for output in cell.outputs if output.failures and not output.output]
-    if len(failed) == len(cell.outputs):
+    failed = cell.columns.outputs.column("lost")
+    if failed.all():
         pair = f"{cell.strategy}, {cell.decomposer.name} → {cell.solver.name}"
         run.notes.warn(
             f"{cell.reference}: {pair}: every one of {len(failed)} questions failed, the first with: "
-            f"{failed[0].failures[0]}"
+            f"{cell.attempts[0].outputs[0].failures[0]}"
         )
-
-
-def _keep(run: Run, cells: list[Cell]) -> None:
-    write_rows(run.folder.attempts, attempt_rows(cells))
-    run.notes.save()

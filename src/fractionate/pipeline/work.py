@@ -10,7 +10,7 @@ from fractionate.distill.demonstrate import Demonstration, demonstrate, flatten
 from fractionate.distill.examples import needs_screening, needs_solutions
 from fractionate.engine.stages import Stage, Work
 from fractionate.errors import UsageError
-from fractionate.evaluate.cells import Pair, SamplerOf, TestSet, Worked, measure
+from fractionate.evaluate.cells import G, Gather, SamplerOf, measure
 from fractionate.models.base import Model
 from fractionate.pipeline.run import Run
 from fractionate.reasoning.program import Sampler
@@ -37,9 +37,9 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     return flatten([recorded[key]] if key in recorded else next(by_teacher) for key in problems)
 
 
-def evaluating(run: Run, sampler_of: SamplerOf) -> Iterator[tuple[TestSet, Pair, Stage[Worked]]]:
-    """Yield every cell of the run, to be worked through one after another."""
-    return measure(run.data.tests, run.pairs(), partial(_on_test, run, sampler_of))
+def evaluating(run: Run, sampler_of: SamplerOf, gather: Gather[G]) -> Iterator[Stage[G]]:
+    """Yield every cell of the run, to be worked through one after another; each returns what gathered its solutions."""
+    return measure(run.data.tests, run.pairs(), partial(_on_test, run, sampler_of), gather)
 
 
 def _on_test(run: Run, sampler_of: SamplerOf, component: Component) -> Sampler:

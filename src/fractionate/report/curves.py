@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from fractionate.analysis.contrasts import clusters_of
+from fractionate.analysis.contrasts import paired_places
 from fractionate.analysis.matrix import Matrix, matrices
 from fractionate.analysis.pricing import Pricing
+from fractionate.columns import Columns
 from fractionate.errors import UsageError
 from fractionate.report.spent import CHANCES, DEMONSTRATIONS, SCREENING, Spent, Trained
-from fractionate.types import Attempt, Cell, Component
+from fractionate.types import Cell, Component
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Over = Literal["demonstrations", "parameters"]
 CONFIDENCE = 0.90
@@ -139,22 +144,21 @@ def _curve(
         "refused": "",
         "note": "",
     }
-    asked = _shared(group)
-    outcomes = [[float(getattr(row[key].score, last.cell.metric)) for key in asked] for row in map(_by_id, group)]
+    answered = _shared(group)
+    outcomes = [columns.column(last.cell.metric) for columns in answered]
     curve["points"] = [
         {
             "cell": one.matrix.name(one.cell),
             "name": one.part.name,
             "amount": one.amount,
-            "value": sum(values) / len(values) if values else None,
+            "value": sum(values.tolist()) / len(values) if len(values) else None,
             "n": len(values),
         }
         for one, values in zip(group, outcomes, strict=True)
     ]
     curve["note"] = _note(curve["points"])
     try:
-        groups = clusters_of([_by_id(last)[key] for key in asked])
-        fitted = learning_curve([one.amount for one in group], outcomes, groups)
+        fitted = learning_curve([one.amount for one in group], outcomes, answered[-1].clusters)
     except UsageError as error:
         return {**curve, "refused": str(error)}
     for factor, told in zip(factors, fitted.beyond(factors, CONFIDENCE), strict=True):
@@ -176,14 +180,25 @@ def _note(points: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _by_id(one: _Measured) -> Mapping[str, Attempt]:
-    return {attempt.problem.id: attempt for attempt in one.cell.attempts}
+def _shared(group: Sequence[_Measured]) -> list[Columns]:
+    """Return the attempts at the questions that every student of a curve answered, in the order of the first."""
+    import numpy as np
+
+    first = group[0].cell
+    shared = np.ones(len(first.columns), dtype=np.bool_)
+    for one in group[1:]:
+        mine, _ = paired_places(first, one.cell)
+        if mine is not None:
+            shared &= np.isin(np.arange(len(shared)), mine)
+    return [one.cell.columns.take(_places_in(one.cell, first, np.flatnonzero(shared))) for one in group]
 
 
-def _shared(group: Sequence[_Measured]) -> list[str]:
-    """Return the questions that every student of a curve answered, in the order of the first."""
-    others = [_by_id(one).keys() for one in group[1:]]
-    return [key for key in _by_id(group[0]) if all(key in other for other in others)]
+def _places_in(cell: Cell, first: Cell, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where a cell has the questions that the first has at the `wanted` places."""
+    import numpy as np
+
+    mine, theirs = paired_places(first, cell)
+    return wanted if mine is None or theirs is None else theirs[np.searchsorted(mine, wanted)]
 
 
 def _usd(over: Over, last: _Measured, factor: float, spent: Spent, pricing: Pricing) -> float | None:

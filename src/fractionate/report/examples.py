@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fractionate.analysis.contrasts import pair_up
+from fractionate.analysis.contrasts import outcomes, paired_places
 from fractionate.analysis.matrix import (
     Matrix,
     is_candidate_decomposer,
@@ -17,6 +17,10 @@ from fractionate.analysis.matrix import (
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.short_names import short_pair_names
 from fractionate.types import Attempt, Cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MOST_TEXT = 1500
 """Characters of an output or a passage that are shown."""
@@ -35,6 +39,8 @@ def pick_examples(cells: Sequence[Cell], rule: Rule, limit: int = 6) -> list[dic
 
 
 def _of_test_set(matrix: Matrix, rule: Rule, limit: int) -> list[dict[str, Any]]:
+    import numpy as np
+
     shown = _shown_cells(matrix, rule)
     if not shown:
         return []
@@ -42,11 +48,18 @@ def _of_test_set(matrix: Matrix, rule: Rule, limit: int) -> list[dict[str, Any]]
         (cell.decomposer.name for cell in matrix.cells), (cell.solver.name for cell in matrix.cells)
     )
     labels = [f"{cell.strategy}, {names[cell.decomposer.name]} → {names[cell.solver.name]}" for cell in shown]
-    columns = pair_up(shown[0], shown[1]) if len(shown) == 2 else (list(shown[0].attempts),)
-    rows = [tuple(attempt.outputs[0] for attempt in row) for row in zip(*columns, strict=True)]
+    places = paired_places(shown[0], shown[1]) if len(shown) == 2 else (None,)
+    rows = [np.arange(len(cell.columns)) if of is None else of for cell, of in zip(shown, places, strict=True)]
+    right = [
+        cell.columns.outputs.column("exact_match")[cell.columns.starts[of]] == 1
+        for cell, of in zip(shown, rows, strict=True)
+    ]
     return [
-        _example(matrix.label, [(label, attempt) for label, attempt in zip(labels, row, strict=True)])
-        for row in _disagreeing_first(rows)[:limit]
+        _example(
+            matrix.label,
+            [(label, cell.attempts[of[row]].outputs[0]) for label, cell, of in zip(labels, shown, rows, strict=True)],
+        )
+        for row in _disagreeing_first(right, limit)
     ]
 
 
@@ -63,16 +76,22 @@ def _shown_cells(matrix: Matrix, rule: Rule) -> list[Cell]:
         and (is_candidate_decomposer(cell.decomposer) or is_candidate_solver(cell.solver))
     ]
     rivals = students or matrix.single_stage(reference.solver)
-    return [reference, *sorted(rivals, key=lambda cell: -sum(cell.values()))[:1]]
+    return [reference, *sorted(rivals, key=lambda cell: -sum(outcomes(cell.columns, cell.metric).tolist()))[:1]]
 
 
-def _disagreeing_first(rows: list[tuple[Attempt, ...]]) -> list[tuple[Attempt, ...]]:
-    groups: dict[tuple[bool, ...], list[tuple[Attempt, ...]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(attempt.score.exact_match == 1 for attempt in row), []).append(row)
+def _disagreeing_first(right: Sequence[NDArray[np.bool_]], limit: int) -> list[int]:
+    """Return the rows to show, given which of them each cell got right."""
+    import numpy as np
+
+    code = sum((holds.astype(np.int64) << place for place, holds in enumerate(right)), np.int64(0))
+    kinds, first = np.unique(code, return_index=True)
+    groups = {
+        tuple(bool(holds[place]) for holds in right): np.flatnonzero(code == kind)[:limit].tolist()
+        for place, kind in sorted(zip(first.tolist(), kinds.tolist(), strict=True))
+    }
     order = sorted(groups, key=lambda right: (len(set(right)) == 1, not any(right)))
     taken = chain.from_iterable(zip_longest(*(groups[key] for key in order)))
-    return [row for row in taken if row is not None]
+    return [row for row in taken if row is not None][:limit]
 
 
 def _example(test_set: str, worked: list[tuple[str, Attempt]]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fractionate.analysis.agreement import measure_agreement
 from fractionate.analysis.comparisons import compare
-from fractionate.analysis.contrasts import value_interval
+from fractionate.analysis.contrasts import mean, outcomes, value_interval
 from fractionate.analysis.generalisation import measure_generalisation
 from fractionate.analysis.matrix import (
     Matrix,
@@ -23,15 +23,20 @@ from fractionate.analysis.matrix import (
 from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.published import published_rows
-from fractionate.analysis.reading import leniently, share, unread_cells
+from fractionate.analysis.reading import is_read_leniently, share, unread_cells
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.verdict import decide
+from fractionate.columns import Columns
 from fractionate.config import Config
 from fractionate.files import write_text
 from fractionate.report.curves import learning_curves
 from fractionate.report.payback import break_even
 from fractionate.report.spent import Spent
-from fractionate.types import ROLES, Attempt, Cell, Component, Role, Throughput, Usage
+from fractionate.types import ROLES, Cell, Component, Role, Throughput, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA = 1
 
@@ -96,16 +101,16 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
 
 
 def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:
-    values = cell.values()
-    n = len(values)
+    columns = cell.columns
+    outputs = columns.outputs
+    n = len(columns)
     interval = value_interval(cell, rule.confidence) if n else None
-    lenient = leniently(cell) if n else None
-    lenient_interval = value_interval(lenient, rule.confidence) if lenient else None
-    usages = {role: total_usage(cell.attempts, role) for role in ROLES}
+    lenient = n > 0 and is_read_leniently(cell)
+    lenient_interval = value_interval(cell, rule.confidence, "lenient") if lenient else None
+    usages = {role: total_usage(columns, role) for role in ROLES}
     dollars = _dollars(cell, usages, pricing)
-    correct = _whole(math.fsum(attempt.score.exact_match for attempt in cell.attempts))
-    outputs = cell.outputs
-    latencies = [output.latency_s for output in outputs]
+    correct = _whole(math.fsum(columns.column("exact_match").tolist()))
+    latencies = outputs.column("latency_s")
     return {
         "name": matrix.name(cell),
         "test_set": matrix.label,
@@ -122,24 +127,24 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "student_solver": is_candidate_solver(cell.solver),
         "metric": cell.metric,
         "n": n,
-        "repeats": max((len(attempt.outputs) // max(len(attempt.by_run), 1) for attempt in cell.attempts), default=1),
+        "repeats": columns.repeats,
         "outputs": len(outputs),
-        "value": math.fsum(values) / n if n else None,
+        "value": mean(outcomes(columns, cell.metric)) if n else None,
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
         "confidence": rule.confidence,
-        "lenient_value": math.fsum(lenient.values()) / n if lenient else None,
+        "lenient_value": mean(outcomes(columns, cell.metric, "lenient")) if lenient else None,
         "lenient_ci_low": lenient_interval.low if lenient_interval else None,
         "lenient_ci_high": lenient_interval.high if lenient_interval else None,
         "correct": correct,
-        "unextracted": sum(output.prediction is None for output in outputs),
-        "unextracted_share": share(output.prediction is None for output in outputs),
-        "fell_back": sum(output.fell_back for output in outputs),
-        "unparsed": sum(_unparsed(output) for output in outputs),
-        "failures": sum(len(output.failures) for output in outputs),
-        "cut_off": sum(bool(output.cut_off) for output in outputs),
-        "cut_off_share": share(bool(output.cut_off) for output in outputs),
-        "clusters": len({attempt.problem.cluster for attempt in cell.attempts}),
+        "unextracted": int(outputs.column("unread").sum()),
+        "unextracted_share": share(outputs.column("unread")),
+        "fell_back": int(outputs.column("fell_back").sum()),
+        "unparsed": int(outputs.column("unparsed").sum()),
+        "failures": int(outputs.column("failures").sum()),
+        "cut_off": int(outputs.cut_off.sum()),
+        "cut_off_share": share(outputs.cut_off),
+        "clusters": int(columns.clusters.max()) + 1 if n else 0,
         "counted_tokens": sum(usage.counted for usage in usages.values()),
         "usage": {role: _usage(usage) for role, usage in usages.items()},
         "usd": dollars,
@@ -166,16 +171,9 @@ def _decomposer_kind(decomposer: Component) -> str:
     return "student" if is_candidate_decomposer(decomposer) or decomposer.kind == "model" else "reference"
 
 
-def total_usage(attempts: Sequence[Attempt], role: Role) -> Usage:
+def total_usage(columns: Columns, role: Role) -> Usage:
     """Return the usage of one role over all attempts."""
-    total = Usage()
-    for attempt in attempts:
-        total += attempt.decomposer_usage if role == "decomposer" else attempt.solver_usage
-    return total
-
-
-def _unparsed(attempt: Attempt) -> bool:
-    return attempt.decomposition is not None and attempt.decomposition.status == "unparsed"
+    return Usage(**columns.usage(role))
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -201,10 +199,10 @@ def _dollars(cell: Cell, usages: Mapping[Role, Usage], pricing: Pricing) -> dict
     }
 
 
-def _quantile(values: Sequence[float], share: float) -> float | None:
+def _quantile(values: NDArray[np.float64], share: float) -> float | None:
     import numpy as np
 
-    return float(np.quantile(values, share)) if values else None
+    return float(np.quantile(values, share)) if len(values) else None
 
 
 def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
@@ -213,7 +211,7 @@ def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
     for cell in cells:
         for component in (cell.decomposer, cell.solver):
             if component.model:
-                usage = total_usage(cell.attempts, component.role)
+                usage = total_usage(cell.columns, component.role)
                 used[component.model] = used.get(component.model, Usage()) + usage
     return [
         {"model": model, "source": pricing.source(model), "known": pricing.usd(model, usage) is not None}

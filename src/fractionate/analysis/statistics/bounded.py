@@ -15,10 +15,9 @@ critical value (`clusters.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fractionate.analysis.statistics.clusters import Design, critical, design_of
+from fractionate.analysis.statistics.clusters import Design, Groups, Values, critical, design_of, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,26 +70,32 @@ def wilson(right: int, n: int, confidence: float = 0.95) -> Interval:
     return Interval(float(interval.low), float(interval.high))
 
 
-def mean_interval(
-    values: Sequence[float], confidence: float = 0.95, groups: Sequence[Hashable] | None = None
-) -> Interval:
+def mean_interval(values: Values, confidence: float = 0.95, groups: Groups | None = None) -> Interval:
     """Return the interval of the mean of outcomes in [0, 1]: a cell's value, be it right/wrong or F1.
 
     `groups[i]` names the passage of question i; None takes questions as independent. (0, 1) without outcomes and, since
     nothing can be said of other passages, for a single passage. Wilson's where all are right or wrong and independent.
     """
-    alone = groups is None or len(set(groups)) == len(groups) == len(values)
-    if alone and all(value in (0.0, 1.0) for value in values):
-        return wilson(round(sum(values)), len(values), confidence)
+    import numpy as np
+
+    array = np.asarray(values, dtype=np.float64)
+    alone = groups is None or (len(groups) == len(array) and not _share(group_numbers(groups, len(array))))
+    if alone and np.isin(array, (0.0, 1.0)).all():
+        return wilson(int(array.sum()), len(array), confidence)
     return score_interval(values, 0.0, 1.0, confidence, groups)
 
 
+def _share(numbers: NDArray[np.int64]) -> bool:
+    """Return whether any two questions are of one group."""
+    return bool(len(numbers)) and int(numbers.max()) + 1 < len(numbers)
+
+
 def score_interval(
-    values: Sequence[float],
+    values: Values,
     least: float,
     most: float,
     confidence: float = 0.95,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
 ) -> Interval:
     """Return the score interval of the mean of values in [least, most]; see the module for what it is.
 
@@ -104,10 +109,10 @@ def score_interval(
 
 
 def score_p(
-    values: Sequence[float],
+    values: Values,
     least: float,
     most: float,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
     at: float = 0.0,
 ) -> float:
     """Return the two-sided p-value of `mean = at` (least < at < most) by the test that `score_interval` inverts."""
@@ -123,7 +128,7 @@ def score_p(
     return min(1.0, 2 * float(stdtr(design.df, -abs(distance))))
 
 
-def checked(values: Sequence[float], least: float, most: float) -> Array:
+def checked(values: Values, least: float, most: float) -> Array:
     """Return values as an array; raises ValueError where one is no number between the bounds."""
     import numpy as np
 

@@ -11,13 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from fractionate.columns import in_order_of_sight
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
+
+Values: TypeAlias = "Sequence[float] | Array"
+"""Outcomes or amounts, one a question."""
+Groups: TypeAlias = "Sequence[Hashable] | NDArray[np.int64]"
+"""What each question shares with others: names, or numbers."""
 
 UNSEEN_ICC = 0.2
 """The intra-class correlation assumed of outcomes too rare to show one. Without two rare outcomes that could have met
@@ -58,7 +65,7 @@ def critical(confidence: float, df: float = math.inf) -> float:
     return float(ndtri(0.5 + confidence / 2) if math.isinf(df) else stdtrit(df, 0.5 + confidence / 2))
 
 
-def group_numbers(groups: Sequence[Hashable] | None, n: int) -> NDArray[np.int64]:
+def group_numbers(groups: Groups | None, n: int) -> NDArray[np.int64]:
     """Return groups numbered from 0 in order of first sight; each its own where there are none.
 
     Raises ValueError where there is not one group for each of `n` outcomes.
@@ -69,8 +76,20 @@ def group_numbers(groups: Sequence[Hashable] | None, n: int) -> NDArray[np.int64
         return np.arange(n)
     if len(groups) != n:
         raise ValueError(f"{len(groups)} groups for {n} outcomes")
+    if isinstance(groups, np.ndarray):
+        return groups if _is_in_order(groups) else in_order_of_sight(groups)
     seen: dict[Hashable, int] = {}
     return np.asarray([seen.setdefault(group, len(seen)) for group in groups], dtype=np.int64)
+
+
+def _is_in_order(numbers: NDArray[np.int64]) -> bool:
+    """Return whether groups are numbered from 0 in order of first sight already."""
+    import numpy as np
+
+    if not len(numbers):
+        return True
+    highest = np.maximum.accumulate(numbers)
+    return bool(numbers[0] == 0 and numbers.min() == 0 and (np.diff(highest) <= 1).all())
 
 
 def spread_of(array: Array, numbers: NDArray[np.int64]) -> Spread:
@@ -91,7 +110,7 @@ def spread_of(array: Array, numbers: NDArray[np.int64]) -> Spread:
     return Spread(mean, variance, float(n * n / traces))
 
 
-def design_of(array: Array, groups: Sequence[Hashable] | None) -> Design:
+def design_of(array: Array, groups: Groups | None) -> Design:
     """Return what outcomes (at least one) are worth, given the group of each; raises ValueError as `group_numbers`."""
     import numpy as np
 

@@ -13,11 +13,11 @@ interval, joined as in `seeds.py`; a round measures all models in turn, so that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fractionate.analysis.statistics.bounded import Interval, score_interval
-from fractionate.analysis.statistics.clusters import critical, group_numbers, spread_of
+from fractionate.analysis.statistics.clusters import Groups, Values, critical, group_numbers, spread_of
 from fractionate.analysis.statistics.seeds import join
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Metered(NamedTuple):
     over several runs: a student trained with another seed also writes more or less. None where no seed changes them.
     """
 
-    amounts: Sequence[float]
+    amounts: Values
     rates: float | Sequence[float]
     most: float | None = None
     by_seed: Sequence[float] | None = None
@@ -64,9 +64,7 @@ class CostDifference(NamedTuple):
     """Calibration rounds; 0 where every price is known."""
 
 
-def mean_t_interval(
-    values: Sequence[float], confidence: float = 0.95, groups: Sequence[Hashable] | None = None
-) -> Interval:
+def mean_t_interval(values: Values, confidence: float = 0.95, groups: Groups | None = None) -> Interval:
     """Return Student's interval of an unbounded mean, by `groups` where given; unbounded below two values or groups.
 
     With groups: the bias-reduced cluster-robust variance and its degrees of freedom (`clusters.py`).
@@ -83,9 +81,9 @@ def mean_t_interval(
 
 
 def dollars_interval(
-    values: Sequence[float],
+    values: Values,
     confidence: float = 0.95,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
     bounds: tuple[float, float] | None = None,
 ) -> Interval:
     """Return the interval of mean dollars per question (or of their paired difference); unbounded below two units.
@@ -100,7 +98,7 @@ def dollars_interval(
             return UNBOUNDED
         unit = max(abs(bound) for bound in bounds) or 1.0  # dollars are small numbers; the search has absolute limits
         found = score_interval(
-            [value / unit for value in values], bounds[0] / unit, bounds[1] / unit, confidence, groups
+            np.asarray(values, dtype=np.float64) / unit, bounds[0] / unit, bounds[1] / unit, confidence, groups
         )
         return Interval(found.low * unit, found.high * unit)
     student = mean_t_interval(values, confidence, groups)
@@ -122,8 +120,8 @@ def separate_difference(
     a: Sequence[float],
     b: Sequence[float],
     confidence: float = 0.95,
-    a_groups: Sequence[Hashable] | None = None,
-    b_groups: Sequence[Hashable] | None = None,
+    a_groups: Groups | None = None,
+    b_groups: Groups | None = None,
 ) -> Interval:
     """Return the interval of mean(a) − mean(b) of samples that are not paired: two cells' times, each in batches."""
     import numpy as np
@@ -145,7 +143,7 @@ def metered_difference(
     a: Sequence[Metered],
     b: Sequence[Metered],
     confidence: float = 0.95,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
 ) -> CostDifference:
     """Compare what two pairs cost per question: each the sum of what its roles take, over the same questions.
 
@@ -157,12 +155,12 @@ def metered_difference(
 
     n, rounds, seeds = _sizes(a, b)
     numbers = group_numbers(groups, n)  # once: the search for a ratio asks again and again
-    groups = numbers.tolist() if numbers.max() + 1 < n else None
+    groups = numbers if numbers.max() + 1 < n else None
     ours, others = _Side.of(a, n, rounds, seeds), _Side.of(b, n, rounds, seeds)
     mine, theirs = float(ours.questions.mean()), float(others.questions.mean())
     differences = ours.questions - others.questions
     bounds = None if ours.most is None or others.most is None else (-others.most, ours.most)
-    of_questions = dollars_interval(differences.tolist(), confidence, groups, bounds)
+    of_questions = dollars_interval(differences, confidence, groups, bounds)
     of_rounds = _around(mine - theirs, ours.rounds - others.rounds, rounds, confidence)
     of_seeds = _around(mine - theirs, ours.seeds - others.seeds, seeds, confidence)
     low, high = join(mine - theirs, of_questions, of_rounds, of_seeds)
@@ -243,13 +241,13 @@ def _around(centre: float, each: Array, count: int, confidence: float) -> Interv
     return Interval(centre - half, centre + half)
 
 
-def _ratio_interval(ours: _Side, others: _Side, confidence: float, groups: Sequence[Hashable] | None) -> Interval:
+def _ratio_interval(ours: _Side, others: _Side, confidence: float, groups: Groups | None) -> Interval:
     """Return the ratios r for which a − r · b may be 0 on average (Fieller, J. R. Stat. Soc. B 16 (1954) 175)."""
     from scipy.optimize import brentq
 
     def bound(ratio: float, side: str) -> float:
         bounds = None if ours.most is None or others.most is None else (-ratio * others.most, ours.most)
-        found = dollars_interval((ours.questions - ratio * others.questions).tolist(), confidence, groups, bounds)
+        found = dollars_interval(ours.questions - ratio * others.questions, confidence, groups, bounds)
         return float(getattr(found, side))
 
     ratio = float(ours.questions.mean() / others.questions.mean())

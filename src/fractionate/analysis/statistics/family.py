@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from fractionate.analysis.statistics.clusters import group_numbers
+from fractionate.analysis.statistics.clusters import Groups, Values, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,9 +36,7 @@ def bonferroni_confidence(confidence: float, candidates: int) -> float:
     return 1 - (1 - confidence) / max(candidates, 1)
 
 
-def simultaneous_confidence(
-    confidence: float, differences: Sequence[Sequence[float]], groups: Sequence[Hashable] | None = None
-) -> float:
+def simultaneous_confidence(confidence: float, differences: Sequence[Values], groups: Groups | None = None) -> float:
     """Return the confidence of each candidate's interval so that all their lower (or upper) bounds hold together.
 
     `differences[c][i]` is candidate c's outcome minus the reference's at question i. The candidates share the reference

@@ -10,7 +10,6 @@ the larger one of the flips' and the score test's, and agrees with the interval.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fractionate.analysis.statistics.bounded import (
@@ -20,7 +19,7 @@ from fractionate.analysis.statistics.bounded import (
     score_interval,
     score_p,
 )
-from fractionate.analysis.statistics.clusters import Design, critical, design_of, group_numbers
+from fractionate.analysis.statistics.clusters import Design, Groups, Values, critical, design_of, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +31,9 @@ _ENUMERATED = 34
 """Sums whose 2^k sign flips are counted one by one, half against half; more are approximated."""
 _GRID = 60
 """The largest denominator looked for: sums in these fractions have few distinct totals, which are counted exactly."""
+
+_WALKED = 4 * 10**9
+"""Additions to count all flips on a grid, some seconds; they grow with the square of the questions."""
 
 
 class Difference(NamedTuple):
@@ -52,10 +54,10 @@ class Difference(NamedTuple):
 
 
 def paired_difference(
-    a: Sequence[float],
-    b: Sequence[float],
+    a: Values,
+    b: Values,
     confidence: float = 0.95,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
 ) -> Difference:
     """Compare two systems over the same questions: `a[i]` and `b[i]` are the outcomes (0 to 1) of question i.
 
@@ -74,14 +76,14 @@ def paired_difference(
             raise ValueError("outcomes must lie between 0 and 1")
     differences = ours - others
     design = design_of(differences, groups)
-    interval = score_interval(differences.tolist(), -1.0, 1.0, confidence, groups)
+    interval = score_interval(differences, -1.0, 1.0, confidence, groups)
     exact = design.clusters == design.n and all(np.isin(row, (0.0, 1.0)).all() for row in (ours, others))
     if exact:
         test, p_value = "exact McNemar", mcnemar(int(np.sum(differences > 0)), int(np.sum(differences < 0)))
     else:
         test = "sign flip of questions" if design.clusters == design.n else "sign flip of passages"
-        sums = np.bincount(group_numbers(groups, design.n), weights=differences)
-        p_value = max(sign_flip_p(sums.tolist()), score_p(differences.tolist(), -1.0, 1.0, groups))
+        sums = np.bincount(group_numbers(groups, design.n), weights=differences).astype(np.float64)
+        p_value = max(sign_flip_p(sums), score_p(differences, -1.0, 1.0, groups))
     return Difference(
         float(differences.mean()),
         *interval,
@@ -120,17 +122,17 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
-def sign_flip_p(sums: Sequence[float]) -> float:
+def sign_flip_p(sums: Values) -> float:
     """Return the two-sided p-value of the total of `sums` when each might as well have had the other sign.
 
-    All flips count where there are at most 2^34 of them or the totals lie on a grid (right/wrong outcomes, repeats);
-    else a saddlepoint approximation, true to a few per cent of p and without a floor (Robinson, J. R. Stat. Soc. B 44
-    (1982) 91). Fisher's randomisation test, The Design of Experiments (1935) §21.
+    All flips count where there are at most 2^34 of them or the totals lie on a grid (right/wrong outcomes, repeats)
+    that is not too long to walk; else a saddlepoint approximation, true to a few per cent of p and without a floor
+    (Robinson, J. R. Stat. Soc. B 44 (1982) 91). Fisher's randomisation test, The Design of Experiments (1935) §21.
     """
     import numpy as np
 
     sizes = np.abs(np.asarray(sums, dtype=np.float64))
-    total = abs(math.fsum(sums))
+    total = abs(math.fsum(np.asarray(sums).tolist()))
     sizes = sizes[sizes > 1e-12]
     if not len(sizes) or total < 1e-12:
         return 1.0
@@ -139,6 +141,8 @@ def sign_flip_p(sums: Sequence[float]) -> float:
     for denominator in range(1, _GRID + 1):
         steps = np.rint(sizes * denominator)
         if np.abs(sizes * denominator - steps).max() < 1e-9:
+            if len(steps) * steps.sum() > _WALKED:
+                break
             return _grid_p(steps.astype(np.int64), round(total * denominator))
     return _saddlepoint_p(sizes, total)
 

@@ -8,7 +8,7 @@ under the truth (Connor, Biometrics 43 (1987) 207). Questions that share passage
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fractionate.analysis.statistics.bounded import (
@@ -18,7 +18,7 @@ from fractionate.analysis.statistics.bounded import (
     shares_of,
     variance_at,
 )
-from fractionate.analysis.statistics.clusters import critical, design_effect, design_of, group_numbers
+from fractionate.analysis.statistics.clusters import Groups, Values, critical, design_effect, design_of, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,11 +55,11 @@ class Plan(NamedTuple):
 
 
 def questions_to_decide(
-    values: Sequence[float],
+    values: Values,
     threshold: float,
     confidence: float = 0.95,
     power: float = POWER,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
     bounds: tuple[float, float] | None = (-1.0, 1.0),
 ) -> Needed:
     """Return how many questions would put a bound of the interval of the mean beyond `threshold`, on either side.
@@ -149,11 +149,11 @@ def _reachable(questions: float) -> int | None:
 
 
 def _needed_if_true(
-    values: Sequence[float],
+    values: Values,
     threshold: float,
     confidence: float,
     power: float,
-    groups: Sequence[Hashable] | None,
+    groups: Groups | None,
     bounds: tuple[float, float] | None,
     levels: Sequence[float],
 ) -> list[float]:

@@ -13,11 +13,11 @@ Student's quantile is 12.7 with two seeds, 4.3 with three, 2.8 with five: two se
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fractionate.analysis.statistics.bounded import Interval, interval_of, shares_of
-from fractionate.analysis.statistics.clusters import critical, design_of
+from fractionate.analysis.statistics.clusters import Groups, Values, critical, design_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,9 +43,7 @@ class Pooled(NamedTuple):
     effective: float
 
 
-def pooled_mean(
-    runs: Sequence[Sequence[float]], confidence: float = 0.95, groups: Sequence[Hashable] | None = None
-) -> Pooled:
+def pooled_mean(runs: Sequence[Values], confidence: float = 0.95, groups: Groups | None = None) -> Pooled:
     """Return the mean outcome over seeds: `runs[s][i]` is the outcome (0 to 1) of question i with seed s.
 
     One seed gives the interval over questions. Raises ValueError where runs differ in number of questions, or there is
@@ -55,10 +53,10 @@ def pooled_mean(
 
 
 def pooled_difference(
-    a: Sequence[Sequence[float]],
-    b: Sequence[Sequence[float]],
+    a: Sequence[Values],
+    b: Sequence[Values],
     confidence: float = 0.95,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups | None = None,
 ) -> Pooled:
     """Return the paired difference a − b over seeds: both as `runs` of `pooled_mean`, of the same seeds and questions.
 
@@ -78,7 +76,7 @@ def join(mean: float, *intervals: Interval) -> Interval:
     )
 
 
-def _matrix(runs: Sequence[Sequence[float]]) -> Array:
+def _matrix(runs: Sequence[Values]) -> Array:
     import numpy as np
 
     if not len(runs) or not len(runs[0]):
@@ -91,7 +89,7 @@ def _matrix(runs: Sequence[Sequence[float]]) -> Array:
     return matrix
 
 
-def _pooled(matrix: Array, least: float, most: float, confidence: float, groups: Sequence[Hashable] | None) -> Pooled:
+def _pooled(matrix: Array, least: float, most: float, confidence: float, groups: Groups | None) -> Pooled:
     from scipy.optimize import brentq
 
     seeds = len(matrix)

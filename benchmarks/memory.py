@@ -1,0 +1,97 @@
+"""How much memory a whole run takes, by its number of questions: four cells of echo models, from questions to report.
+
+    python benchmarks/memory.py [--questions 10000 100000 1000000] [--keep FOLDER]
+
+Each stage is the command line in a process of its own: `evaluate` into an empty store, `evaluate` again (every call
+comes from the store, as when a run is resumed), `report`. Printed of each: the most memory that was resident, seconds
+of the processor (and on the clock), microseconds of the processor per question and cell, and what the run's folder and
+the store hold on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CELLS = 4
+CONFIG = """
+[data]
+test = "jsonl:questions.jsonl"
+[models]
+teacher = "echo:0.8"
+solvers = ["echo:0.7", "echo:0.6"]
+decomposers = ["none", "teacher"]
+[run]
+strategies = ["single", "static"]
+variants = []
+out = "run"
+"""
+STAGES = (("evaluate", "evaluate"), ("evaluate again", "evaluate"), ("report", "report"))
+
+
+def write_questions(path: Path, count: int) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(count):
+            boxes, pens = number % 97, number % 13
+            question = (
+                f"Crate {number} of the morning's delivery holds {boxes} boxes, and every box of it holds {pens} pens "
+                "that nobody has taken out yet. How many pens are there in the whole crate?"
+            )
+            file.write(json.dumps({"question": question, "answer": str(boxes * pens)}) + "\n")
+
+
+def measured(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """Return the peak resident MB of a command that succeeds, its seconds of the processor and on the clock."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise SystemExit(f"{' '.join(command)} failed ({status})")
+    process.returncode = 0
+    return used.ru_maxrss / 1024, used.ru_utime + used.ru_stime, seconds
+
+
+def size_mb(*paths: Path) -> float:
+    files = (file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def run(count: int, folder: Path) -> None:
+    write_questions(folder / "questions.jsonl", count)
+    (folder / "memory.toml").write_text(CONFIG)
+    for said, stage in STAGES:
+        command = [sys.executable, "-m", "fractionate", stage, "memory.toml", "--quiet"]
+        peak, processor, seconds = measured(command, folder)
+        each = processor / count / CELLS * 1e6
+        print(
+            f"{count:>9,}  {said:<14}  {peak:>6.0f} MB  {processor:>7.1f} s ({seconds:>7.1f} s)  {each:>6.1f} µs  "
+            f"run {size_mb(folder / 'run'):>7.1f} MB  store {size_mb(*folder.glob('calls.sqlite*')):>8.1f} MB",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--questions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--keep", type=Path, help="write questions, run and store here, and leave them")
+    arguments = parser.parse_args()
+    print("questions  stage            peak RSS  processor (clock)   per question and cell   on disk")
+    for count in arguments.questions:
+        if arguments.keep is not None:
+            folder = (arguments.keep / str(count)).resolve()
+            folder.mkdir(parents=True)
+            run(count, folder)
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            run(count, Path(name))
+
+
+if __name__ == "__main__":
+    main()
