@@ -35,6 +35,18 @@ def test_start_up_loads_next_to_nothing(code: str) -> None:
 
 
 def test_a_command_s_own_help_loads_nothing_heavy() -> None:
-    for command in ("run", "demo", "score", "evaluate", "doctor", "report", "init", "store", "plan", "testbed"):
+    for command in (
+        "run",
+        "demo",
+        "score",
+        "evaluate",
+        "doctor",
+        "report",
+        "init",
+        "store",
+        "plan",
+        "testbed",
+        "export",
+    ):
         code = f"from fractionate.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
         assert not loaded_by(code) & (HEAVY - {"asyncio"}), command
