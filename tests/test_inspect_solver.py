@@ -14,6 +14,7 @@ from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog
 from inspect_ai.scorer import includes
 
+from fractionate.api import read_system
 from fractionate.config import load_config
 from fractionate.inspect import pair_solver
 from fractionate.pipeline.progress import Progress
@@ -83,6 +84,18 @@ def test_samples_are_answered_with_their_steps_usage_and_dollars_by_role(folder:
         assert told["usd"]["total"] == usage.total_cost
         assert sample.messages[-1].text == sample.output.completion
         assert told["measured"]["n"] == 4
+
+
+def test_fractionate_reads_the_log_with_tokens_and_dollars(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("backports.zstd", reason="the 'logs' extra is not installed")
+    log = evaluated(folder, tmp_path)
+    system = read_system(log.location)
+    assert len(system.answers) == 3
+    for answer, sample in zip(system.answers, log.samples or (), strict=True):
+        assert list(answer.usage) == [PAIR]
+        assert sample.output.usage
+        assert answer.usage[PAIR].output_tokens == sample.output.usage.output_tokens
+        assert answer.usd == pytest.approx(sample.output.usage.total_cost)
 
 
 def test_evaluations_one_after_another_ask_the_same_pair(folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -238,6 +239,18 @@ def test_bad_input_is_one_line(
     assert "is there already" in export(capsys, tiny_run, "D-R", "--out", tmp_path / "full", code=2)
     assert "cannot be written" in export(capsys, tiny_run, "D-R", "--out", tmp_path / "full/file/x", code=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+@pytest.mark.parametrize("missing", ["adapter_model.safetensors", "adapter_config.json"])
+def test_an_adapter_that_is_not_whole_is_one_line(
+    missing: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (tmp_path / "run/students/D-R" / missing).unlink()
+    assert str(tmp_path / "run/students/D-R") in export(
+        capsys, tmp_path / "run", "D-R", "--out", tmp_path / "out", code=2
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_student_of_full_training_is_the_run_s_only_one(

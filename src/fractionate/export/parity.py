@@ -34,7 +34,8 @@ Replies = list[list[int]]
 class Parity:
     """How many of `prompts` replies were identical to the student's, and how many more parted at a tie of `near` nats.
 
-    `by` is what ran the export, `stored` how its weights are stored; `needed` is the share asked for.
+    `by` is what ran the export, `stored` how its weights are stored; `needed` is the share asked for. `furthest` is by
+    how many nats, at most, the student held its own token likelier than the export's where a reply parted (0: none).
     """
 
     file: str
@@ -45,6 +46,7 @@ class Parity:
     ties: int
     near: float
     needed: float
+    furthest: float = 0.0
 
     @property
     def passed(self) -> bool:
@@ -53,10 +55,12 @@ class Parity:
 
     def sentence(self) -> str:
         """Return the finding in words."""
+        parted = self.prompts - self.identical - self.ties
         tied = f", {self.ties} more part where two tokens are within {self.near:g} nats" if self.ties else ""
+        others = f", {parted} part where they are up to {self.furthest:.2g} nats apart" if parted else ""
         return (
             f"{self.file} by {self.by}: {self.identical} of {self.prompts} greedy replies identical to the student's"
-            f"{tied}"
+            f"{tied}{others}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,9 +80,10 @@ class Reference:
     def compare(self, replies: Replies, file: str, by: str, stored: str) -> Parity:
         """Compare an export's replies with the student's."""
         parted = [at for at, (mine, its) in enumerate(zip(self.replies, replies, strict=True)) if mine != its]
-        ties = sum(self.gap(at, replies[at]) <= NEAR[stored] for at in parted)
-        identical = len(replies) - len(parted)
-        return Parity(file, by, stored, len(replies), identical, ties, NEAR[stored], NEEDED[stored])
+        gaps = [self.gap(at, replies[at]) for at in parted]
+        ties, identical = sum(gap <= NEAR[stored] for gap in gaps), len(replies) - len(parted)
+        furthest = max(gaps, default=0.0)
+        return Parity(file, by, stored, len(replies), identical, ties, NEAR[stored], NEEDED[stored], furthest)
 
     def gap(self, at: int, reply: Sequence[int]) -> float:
         """Return how much likelier (nats) the student held its own token than the export's, where the two part."""
@@ -86,9 +91,7 @@ class Reference:
 
         mine = [*self.replies[at], *self._end(self.replies[at])]
         its = [*reply, *self._end(reply)]
-        common = next((k for k, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b), None)
-        if common is None:  # one of them was cut off where the other went on
-            return float("inf")
+        common = next(k for k, (a, b) in enumerate(zip(mine, its, strict=False)) if a != b)
         ids = torch.tensor([self.prompts[at] + mine[:common]], device=self.model.device)
         with torch.inference_mode():
             logits = self.model(input_ids=ids).logits[0, -1].float()

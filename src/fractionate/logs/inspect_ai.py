@@ -87,7 +87,10 @@ def _system(
 def _answered(sample: Mapping[str, Any], path: Path, choices: Choices) -> Answered:
     where = f"{path}, sample {sample['id']}"
     metadata = {"input": sample.get("input"), **(sample.get("metadata") or {})}
-    usage: Mapping[str, Mapping[str, Any]] = sample.get("model_usage") or {}
+    output: Mapping[str, Any] = sample.get("output") or {}
+    # A solver that calls models of its own (fractionate.inspect does) states their usage with its output alone.
+    own = {output.get("model", ""): output["usage"]} if output.get("usage") else {}
+    usage: Mapping[str, Mapping[str, Any]] = sample.get("model_usage") or own
     costs: list[Any] = [one.get("total_cost") for one in usage.values()]
     return Answered(
         question_id=choices.id_of(metadata, where) if choices.id and choices.id != "id" else str(sample["id"]),
