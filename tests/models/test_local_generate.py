@@ -16,8 +16,10 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.local import model as local_module
-from fractionate.models.local.generate import InterruptedBatchError, Prompt, generate, share_groups
+from fractionate.models.local.generate import InterruptedBatchError, generate
 from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
+from fractionate.models.local.rows import Prompt
+from fractionate.models.local.sharing import share_groups
 from fractionate.models.local.weights import resolve
 from fractionate.types import Message, Request
 

@@ -14,17 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import BatchModel
 from fractionate.models.local.chat import end_of_turn, render
+from fractionate.models.local.rows import Prompt, Reply
+from fractionate.models.local.sharing import share_groups
 from fractionate.models.local.weights import SMOLLM2, Weights, quiet_transformers, resolve
 from fractionate.types import Completion, Request, Usage
-
-if TYPE_CHECKING:
-    from fractionate.models.local.generate import Reply
 
 RESIDENT_BYTES = 3 << 29
 """Weights kept loaded at most, beyond the model in use: a base and some students of SmolLM2's size."""
@@ -77,8 +76,6 @@ class LocalModel(BatchModel):
         A batch has at most `batch_size` rows and keys and values of at most `CACHE_BYTES`. Longest prompts come first,
         so that what does not fit in memory fails at once. Loads the tokenizer, not the weights.
         """
-        from fractionate.models.local.generate import share_groups
-
         prompts = [self._tokens(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda position: prompts[position])
         groups: list[list[int]] = []
@@ -126,7 +123,6 @@ class LocalModel(BatchModel):
         return load_tokenizer(self.folder, self.options.trust_remote_code)
 
     def _complete(self, model: Any, requests: Sequence[Request]) -> list[Completion]:
-        from fractionate.models.local.generate import Prompt
 
         tokenizer = self._tokenizer()
         context = _context(model.config)

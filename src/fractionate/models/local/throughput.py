@@ -52,7 +52,8 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
     """Return the tokens per second of reading one batch of prompts, and of writing its replies."""
     import random
 
-    from fractionate.models.local.generate import Prompt, generate
+    from fractionate.models.local.generate import generate
+    from fractionate.models.local.rows import Prompt
 
     device = best_device(model.options.device)
     loaded, tokenizer = load_base(model.weights, device, model.options.trust_remote_code)
