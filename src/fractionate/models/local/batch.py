@@ -9,7 +9,7 @@ itself at every token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -23,12 +23,12 @@ from fractionate.models.local.sharing import share_groups
 class Batch:
     """The rows still speaking, their cache, mask and positions (all of the same row order).
 
-    `share` reads common beginnings once. A row's reply does not depend on its neighbours, up to the rounding of
-    floating point sums.
+    `ends` are the token ids that end a reply; `share` reads common beginnings once. A row's reply does not depend on
+    its neighbours, up to the rounding of floating point sums.
     """
 
-    def __init__(self, model: Any, share: bool = True) -> None:
-        self.model, self.device = model, model.device
+    def __init__(self, model: Any, ends: Collection[int], share: bool = True) -> None:
+        self.model, self.device, self.ends = model, model.device, frozenset(ends)
         self.rows: list[Row] = []
         self.drop()
         # A sliding window forgets its beginning, so a beginning cannot be handed on and rows of other lengths cannot
@@ -64,7 +64,7 @@ class Batch:
                 self.drop()
                 raise
             return
-        newcomers = Batch(self.model, self.share)
+        newcomers = Batch(self.model, self.ends, self.share)
         newcomers.join(rows)
         self._keep(going)
         self._merge(newcomers)
@@ -74,7 +74,7 @@ class Batch:
         """Write one token on every row. Rows that ended leave once they are half of the batch."""
         spoken = self._choose(self.logits)
         for row, token in zip(self.rows, spoken, strict=True):
-            row.take(token)
+            row.take(token, self.ends)
         going = [at for at, row in enumerate(self.rows) if not row.ended]
         if not going:
             self.drop()
@@ -161,7 +161,7 @@ class Batch:
         self.rows += other.rows
 
     def _pack(self) -> None:
-        """Take out what the mask hides, as far as the longest row allows: a batch that goes on and on must not widen."""
+        """Take out what the mask hides, as far as the longest row allows: a batch that goes on must not widen."""
         longest = int(self.lengths.max())
         if longest == self.mask.shape[1]:
             return

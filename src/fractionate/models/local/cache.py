@@ -19,6 +19,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not fol
     values: Any
 
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """Take in new tokens' keys and values, and return all."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         self.keys = _append(self.keys, key_states, self.room)
@@ -26,6 +27,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not fol
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Any) -> None:
+        """Become copies of the rows `indices`."""
         if self.get_seq_length() > 0:
             self.keys = _gather(self.keys, indices, self.room)
             self.values = _gather(self.values, indices, self.room)

@@ -32,8 +32,8 @@ def generate(
     """
     if not prompts:
         return []
-    rows = [Row(prompt, tokenizer, frozenset(ends)) for prompt in prompts]
-    return work_through(Batch(model, share), rows, stopped)
+    rows = [Row(prompt, tokenizer) for prompt in prompts]
+    return work_through(Batch(model, ends, share), rows, stopped)
 
 
 def work_through(batch: RowBatch, rows: Sequence[Row], stopped: Callable[[], bool]) -> list[Reply]:

@@ -20,7 +20,7 @@ from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import BatchModel
 from fractionate.models.local.chat import end_of_turn, render
-from fractionate.models.local.rows import Prompt, Reply
+from fractionate.models.local.rows import Prompt, Reply, Row, RowBatch
 from fractionate.models.local.sharing import share_groups
 from fractionate.models.local.weights import SMOLLM2, Weights, quiet_transformers, resolve
 from fractionate.types import Completion, Request, Usage
@@ -83,14 +83,11 @@ class LocalModel(BatchModel):
             window = order[start : start + _WINDOW]
             groups += [[window[at] for at in members] for _, members in share_groups([prompts[at] for at in window])]
         groups.sort(key=lambda members: -max(len(prompts[at]) for at in members))
-        device = best_device(self.options.device).partition(":")[0]
-        config = load_config(self.folder, self.options.trust_remote_code)
-        with _readable(f"the model config in {self.folder} cannot be used", trust=True):
-            limit = CACHE_BYTES[device] // _cache_bytes_per_token(config)
+        limit, context = self.batch_tokens, self._context
         batches: list[list[int]] = []
         longest = 0
         for at in (at for members in groups for at in members):
-            length = min(len(prompts[at]) + requests[at].max_tokens, max(len(prompts[at]), _context(config)))
+            length = min(len(prompts[at]) + requests[at].max_tokens, max(len(prompts[at]), context))
             fits = batches and (len(batches[-1]) + 1) * max(longest, length) <= limit
             if fits and len(batches[-1]) < self.options.batch_size:
                 batches[-1].append(at)
@@ -116,33 +113,65 @@ class LocalModel(BatchModel):
         """The base's folder (converting it from GGUF first, where that was not done yet)."""
         return self.weights.folder()
 
+    @property
+    def batch_tokens(self) -> int:
+        """How many tokens' keys and values fit into the memory that one batch may take: rows × the longest row."""
+        device = best_device(self.options.device).partition(":")[0]
+        with _readable(f"the model config in {self.folder} cannot be used", trust=True):
+            return CACHE_BYTES[device] // _cache_bytes_per_token(self._config)
+
+    @property
+    def _config(self) -> Any:
+        return load_config(self.folder, self.options.trust_remote_code)
+
+    @property
+    def _context(self) -> int:
+        """How many tokens, prompt and reply together, the model takes."""
+        return int(getattr(self._config, "max_position_embeddings", 0) or 1 << 30)
+
     def _tokens(self, request: Request) -> list[int]:
         return render(self._tokenizer(), request.messages, self.style)
 
     def _tokenizer(self) -> Any:
         return load_tokenizer(self.folder, self.options.trust_remote_code)
 
-    def _complete(self, model: Any, requests: Sequence[Request]) -> list[Completion]:
+    def prompt(self, request: Request) -> Prompt | Completion:
+        """Return what the model reads of a request, or the completion that says that it does not fit."""
+        tokens = self._tokens(request)
+        room = self._context - len(tokens)
+        if room <= 0:
+            error = f"prompt of {len(tokens)} tokens does not fit the model's {self._context}"
+            return Completion("", "error", error=error)
+        # `max_tokens` may be more than there is room for: the reply then ends where the context does. The key tells
+        # model, prompt and sample number apart: so does the seed made of it, whatever the batch.
+        seed = int(self.key(request)[:16], 16)
+        return Prompt(tokens, min(request.max_tokens, room), request.temperature, seed, request.stop)
 
+    def row(self, prompt: Prompt) -> Row:
+        """Return a row for a reply to grow in."""
+        return Row(prompt, self._tokenizer())
+
+    def open_rows(self) -> RowBatch:
+        """Load the weights and return an empty batch, for one who takes rows in as they come."""
+        from fractionate.models.local.batch import Batch
+
+        with _lock:
+            model = _load(self.weights, best_device(self.options.device), self.options.trust_remote_code)
+        return Batch(model, end_tokens(model, self._tokenizer()))
+
+    def _complete(self, model: Any, requests: Sequence[Request]) -> list[Completion]:
         tokenizer = self._tokenizer()
-        context = _context(model.config)
-        prompts = [self._tokens(request) for request in requests]
-        fits = [at for at, row in enumerate(prompts) if len(row) < context]
-        # `max_tokens` may be more than there is room for: the reply then ends where the context does.
-        batch = [Prompt(prompts[at], *self._sampling(requests[at], context - len(prompts[at]))) for at in fits]
+        read = [self.prompt(request) for request in requests]
+        batch = [prompt for prompt in read if isinstance(prompt, Prompt)]
         started = time.perf_counter()
-        replies = dict(zip(fits, _generate(model, tokenizer, batch, self._stop.is_set), strict=True))
+        replies = iter(_generate(model, tokenizer, batch, self._stop.is_set))
         seconds = time.perf_counter() - started
         return [
-            _completion(replies[at], len(row), seconds, len(fits))
-            if at in replies
-            else Completion("", "error", error=f"prompt of {len(row)} tokens does not fit the model's {context}")
-            for at, row in enumerate(prompts)
+            completion_of(next(replies), prompt, seconds, seconds / len(batch))
+            if isinstance(prompt, Prompt)
+            else prompt
+            for prompt in read
         ]
-
-    def _sampling(self, request: Request, room: int) -> tuple[int, float, int, tuple[str, ...]]:
-        # The key tells model, prompt and sample number apart: so does the seed made of it, whatever the batch.
-        return min(request.max_tokens, room), request.temperature, int(self.key(request)[:16], 16), request.stop
 
 
 def count_tokens(texts: Sequence[str], model: str = SMOLLM2) -> list[int]:
@@ -205,11 +234,6 @@ def _readable(refusal: str, trust: bool) -> Iterator[None]:
             mend = "it wants to run code of its own, which trust_remote_code = true in its options allows"
             raise UsageError(f"{refusal}: {mend}; do so only if you trust it") from None
         raise UsageError(f"{refusal}: {_first_line(error)}") from None
-
-
-def _context(config: Any) -> int:
-    """Return how many tokens, prompt and reply together, a model takes."""
-    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
 
 
 def _cache_bytes_per_token(config: Any) -> int:
@@ -278,13 +302,14 @@ def end_tokens(model: Any, tokenizer: Any) -> set[int]:
     return {end_of_turn(tokenizer), *ends}
 
 
-def _completion(reply: Reply, prompt_tokens: int, seconds: float, rows: int) -> Completion:
+def completion_of(reply: Reply, prompt: Prompt, seconds: float, compute_s: float) -> Completion:
+    """Return a reply as a completion that took so many wall seconds, and so many of the machine's."""
     usage = Usage(
         calls=1,
-        input_tokens=prompt_tokens,
+        input_tokens=len(prompt.tokens),
         cached_input_tokens=reply.shared,
         output_tokens=reply.spoken,
-        compute_s=seconds / rows,
+        compute_s=compute_s,
     )
     return Completion(reply.text, reply.finish_reason, usage, latency_s=seconds)
 

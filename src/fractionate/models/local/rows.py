@@ -39,21 +39,24 @@ class Reply:
 
 
 class Row:
-    """A prompt and its reply under way. `ends` are the token ids that end a reply."""
+    """A prompt and its reply under way."""
 
-    def __init__(self, prompt: Prompt, tokenizer: Any, ends: Collection[int]) -> None:
+    def __init__(self, prompt: Prompt, tokenizer: Any) -> None:
         self.prompt, self.reply, self.ended = prompt, Reply(), False
         self.stream = random.Random(prompt.seed)
-        self._tokenizer, self._ends = tokenizer, ends
+        self._tokenizer = tokenizer
 
-    def take(self, token: int) -> None:
-        """Add a token to the reply, and see whether that ends it. A row that has ended takes no more."""
+    def take(self, token: int, ends: Collection[int]) -> None:
+        """Add a token to the reply, and see whether it ends there. `ends` are the tokens that end one.
+
+        A row that has ended takes no more.
+        """
         if self.ended:
             return
         reply = self.reply
         reply.spoken += 1
         self.ended = reply.spoken >= self.prompt.max_tokens
-        if token in self._ends:
+        if token in ends:
             reply.finish_reason, self.ended = "stop", True
             return
         reply.tokens.append(token)
