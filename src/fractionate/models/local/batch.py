@@ -51,7 +51,7 @@ class Batch:
         """Whether rows can be taken in now."""
         return self.plain or all(row.ended for row in self.rows)
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]  # to mypy torch is Any
     def join(self, rows: Sequence[Row]) -> None:
         """Read the prompts of new rows and take them in. If that raises, the rows under way are as they were."""
         going = [at for at, row in enumerate(self.rows) if not row.ended]
@@ -69,7 +69,7 @@ class Batch:
         self._keep(going)
         self._merge(newcomers)
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]  # to mypy torch is Any
     def step(self) -> None:
         """Write one token on every row. Rows that ended leave once they are half of the batch."""
         spoken = self._choose(self.logits)

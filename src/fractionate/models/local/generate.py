@@ -38,7 +38,8 @@ def generate(
 
 def work_through(batch: RowBatch, rows: Sequence[Row], stopped: Callable[[], bool]) -> list[Reply]:
     """Write rows to their ends on any runtime. Raises InterruptedBatchError once `stopped()` is true."""
-    batch.join(rows)
+    if rows:
+        batch.join(rows)
     while batch.rows:
         if stopped():
             batch.drop()

@@ -6,10 +6,11 @@ the same weights, and let go again, the longest unused first, when several would
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -64,7 +65,13 @@ class LocalModel(BatchModel):
         self.style = self.options.style or ("student" if trained else "instruct")
         adapter = f"@{self.weights.adapter_fingerprint}" if self.weights.adapter else ""
         self._stop = threading.Event()
-        self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}"
+        # Words may differ between runtimes, where two are nearly as likely: to the store they are two models.
+        runtime = "" if self.options.runtime == "torch" else f":{self.options.runtime}"
+        self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}{runtime}"
+        if self.options.runtime == "openvino":
+            from fractionate.models.local.openvino import require_openvino
+
+            require_openvino(self.weights, self._config, self._tokenizer(), self.options.device)
 
     def expected_seconds(self, output_tokens: float) -> float:
         """Return what a small model takes."""
@@ -101,8 +108,7 @@ class LocalModel(BatchModel):
         """Answer requests as one batch, in order. May be called from any thread; batches run one after another."""
         with _lock:
             self._stop.clear()
-            model = _load(self.weights, best_device(self.options.device), self.options.trust_remote_code)
-            return self._complete(model, requests)
+            return self._complete(requests)
 
     def interrupt(self) -> None:
         """Ask the running batch to stop at its next token; `complete_batch` then raises FractionateError."""
@@ -151,20 +157,32 @@ class LocalModel(BatchModel):
         """Return a row for a reply to grow in."""
         return Row(prompt, self._tokenizer())
 
-    def open_rows(self) -> RowBatch:
-        """Load the weights and return an empty batch, for one who takes rows in as they come."""
-        from fractionate.models.local.batch import Batch
+    def open_rows(self, threads: int = 0, ends: Collection[int] | None = None) -> RowBatch:
+        """Load the weights and return an empty batch, for one who takes rows in as they come.
 
+        `threads` bounds the cores that OpenVINO uses; torch has a bound of its own for the process. `ends` are the
+        token ids that end a reply, the model's own if None.
+        """
+        trust = self.options.trust_remote_code
+        ends = end_tokens(self.folder, trust) if ends is None else ends
         with _lock:
-            model = _load(self.weights, best_device(self.options.device), self.options.trust_remote_code)
-        return Batch(model, end_tokens(model, self._tokenizer()))
+            if self.options.runtime == "openvino":
+                from fractionate.models.local.openvino import OpenVinoBatch, openvino_file
 
-    def _complete(self, model: Any, requests: Sequence[Request]) -> list[Completion]:
-        tokenizer = self._tokenizer()
+                def load() -> Any:
+                    return load_model(self.weights, "cpu", exact=True, trust=trust)
+
+                return OpenVinoBatch(openvino_file(self.weights, load, self._tokenizer()), ends, threads)
+            from fractionate.models.local.batch import Batch
+
+            return Batch(_load(self.weights, best_device(self.options.device), trust), ends)
+
+    def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         read = [self.prompt(request) for request in requests]
         batch = [prompt for prompt in read if isinstance(prompt, Prompt)]
+        rows = self.open_rows()
         started = time.perf_counter()
-        replies = iter(_generate(model, tokenizer, batch, self._stop.is_set))
+        replies = iter(_generate(rows, self._tokenizer(), batch, self._stop.is_set))
         seconds = time.perf_counter() - started
         return [
             completion_of(next(replies), prompt, seconds, seconds / len(batch))
@@ -187,6 +205,10 @@ def unload() -> None:
     """Let go of all loaded weights."""
     with _lock:
         _loaded.clear()
+        if "fractionate.models.local.openvino" in sys.modules:
+            from fractionate.models.local.openvino import unload_openvino
+
+            unload_openvino()
 
 
 @lru_cache(maxsize=8)
@@ -278,28 +300,36 @@ def load_model(weights: Weights, device: str, exact: bool = False, trust: bool =
         return model.to(device).eval()
 
 
-def _generate(model: Any, tokenizer: Any, batch: list[Any], stopped: Callable[[], bool]) -> list[Reply]:
+def _generate(rows: RowBatch, tokenizer: Any, batch: Sequence[Prompt], stopped: Callable[[], bool]) -> list[Reply]:
     """Generate; a batch too large for the GPU's memory is halved until it fits."""
     import torch
 
-    from fractionate.models.local.generate import generate
+    from fractionate.models.local.generate import work_through
 
     try:
-        return generate(model, tokenizer, batch, end_tokens(model, tokenizer), stopped=stopped)
+        return work_through(rows, [Row(prompt, tokenizer) for prompt in batch], stopped)
     except torch.OutOfMemoryError:
+        rows.drop()
         if len(batch) < 2:
             raise FractionateError("one prompt alone is too large for the GPU's memory: use a smaller model") from None
     torch.cuda.empty_cache()
     middle = len(batch) // 2
     halves = batch[:middle], batch[middle:]
-    return [reply for half in halves for reply in _generate(model, tokenizer, half, stopped)]
+    return [reply for half in halves for reply in _generate(rows, tokenizer, half, stopped)]
 
 
-def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+@lru_cache(maxsize=8)
+def end_tokens(folder: Path, trust: bool = False) -> frozenset[int]:
     """Return the ids that end a reply: the template's end of turn and what the model's generation config names."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    from transformers import GenerationConfig
+
+    with _readable(f"no generation config can be read in {folder}", trust):
+        if (folder / "generation_config.json").is_file():
+            configured = GenerationConfig.from_pretrained(folder).eos_token_id
+        else:
+            configured = getattr(load_config(folder, trust), "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured] if configured is not None else []
-    return {end_of_turn(tokenizer), *ends}
+    return frozenset({end_of_turn(load_tokenizer(folder, trust)), *ends})
 
 
 def completion_of(reply: Reply, prompt: Prompt, seconds: float, compute_s: float) -> Completion:
