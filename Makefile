@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-testbeds bench-verdict clean
+.PHONY: setup demo test lint docs mutation bench-client bench-testbeds bench-verdict bench-live clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,9 @@ bench-testbeds: setup
 
 bench-verdict: setup
 	$(BIN)/python benchmarks/verdict_operating.py
+
+bench-live: setup
+	$(BIN)/python benchmarks/live_local.py $(if $(wildcard fractionate-demo/students/D-R),--student fractionate-demo/students/D-R)
 
 clean:
 	rm -rf $(VENV) runs fractionate-demo

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import random
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,10 @@ def test_what_it_cannot_run_is_refused_at_once(tiny_model: Path, monkeypatch: py
     monkeypatch.setattr(openvino_module, "why_no_gguf", lambda config, tokenizer: "the architecture 'other'")
     with pytest.raises(UsageError, match="the architecture 'other'; runtime = \"torch\" can"):
         LocalModel(name, options)
-    monkeypatch.setattr(openvino_module.importlib.util, "find_spec", lambda package: None)
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "openvino_genai" else found(name, *more)
+    )
     with pytest.raises(UsageError, match=r"needs the package 'openvino_genai': pip install 'fractionate\[fast\]'"):
         LocalModel(name, options)
 

@@ -26,7 +26,8 @@ _LAYER_NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 _NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-_FILE_TYPE_F16 = 1
+TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
+"""How matrices can be stored, and the number of it in a file; vectors are fp32 in each."""
 
 
 def why_no_gguf(config: Any, tokenizer: Any) -> str:
@@ -43,22 +44,22 @@ def why_no_gguf(config: Any, tokenizer: Any) -> str:
     return ""
 
 
-def write_gguf(model: Any, tokenizer: Any, name: str, path: Path) -> None:
-    """Write a model in memory, its matrices in f16, with its vocabulary. `name` is what the file says it holds.
+def write_gguf(model: Any, tokenizer: Any, name: str, path: Path, kind: str = "f16") -> None:
+    """Write a model in memory, its matrices as one of `TYPES`, with its vocabulary. The file says that it holds `name`.
 
     The file is for runtimes that are given tokens: it does not say how text is cut into them.
     """
-    import numpy as np
     from gguf import GGUFWriter
 
     writer = GGUFWriter(path, "llama")
     writer.add_type("model")
     writer.add_name(name)
-    writer.add_file_type(_FILE_TYPE_F16)
+    writer.add_file_type(TYPES[kind])
     _add_shape(writer, model.config)
     _add_vocabulary(writer, tokenizer, model.config.vocab_size)
     for tensor, values in _tensors(model):
-        writer.add_tensor(tensor, values.astype(np.float32 if values.ndim < 2 else np.float16))
+        stored, stored_as = _stored(values, kind)
+        writer.add_tensor(tensor, stored, raw_dtype=stored_as)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -136,3 +137,17 @@ def _paired(values: Any, heads: int) -> Any:
     rows, columns = values.shape
     halves = values.reshape(heads, 2, rows // heads // 2, columns)
     return halves.swapaxes(1, 2).reshape(rows, columns)
+
+
+def _stored(values: Any, kind: str) -> tuple[Any, Any]:
+    """Return an array as the file holds it, and the type that it is then of."""
+    import numpy as np
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize
+
+    values = np.ascontiguousarray(values)
+    if values.ndim < 2 or kind == "f32":
+        return values.astype(np.float32), GGMLQuantizationType.F32
+    if kind == "q8_0" and values.shape[-1] % 32 == 0:  # blocks of 32: other rows stay as they are in f16
+        return quantize(values, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0
+    return values.astype(np.float16), GGMLQuantizationType.F16

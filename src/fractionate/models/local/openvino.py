@@ -94,7 +94,9 @@ class OpenVinoBatch:
 def usable_threads() -> int:
     """Return how many threads to run: OMP_NUM_THREADS as for torch, else one for each core that may be used."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) > 0 else len(os.sched_getaffinity(0))
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Pipeline:
