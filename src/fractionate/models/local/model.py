@@ -1,7 +1,8 @@
-"""`local:` models: weights on this machine, run with transformers, with or without a LoRA adapter.
+"""`local:` models: weights on this machine, run on torch or OpenVINO, with or without a LoRA adapter.
 
-Making a `LocalModel` only looks that the weights are there (and, for OpenVINO, of what kind); they are loaded at the first batch, once for all models of
-the same weights, and let go again, the longest unused first, when several would not fit beside each other.
+Making a `LocalModel` only looks that the weights are there (and, for OpenVINO, of what kind); they are loaded at the
+first batch, once for all models of the same weights, and let go again, the longest unused first, when several would not
+fit beside each other.
 """
 
 from __future__ import annotations
