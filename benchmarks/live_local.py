@@ -4,8 +4,7 @@
 
 Three ways take turns on the same questions of atlas: one request at a time on torch in fp32, as before there was
 anything else; requests that share forward passes on torch; the same on OpenVINO (extra `fast`). A client asks its
-questions one after another. Then the greedy replies of both runtimes are laid side by side, for the student and for its
-base. Quote the ratios: absolute figures are this machine's, and other work on it changes them; `per CPU s` is
+questions one after another. Then the greedy replies of both runtimes are laid side by side. Quote the ratios: absolute figures are this machine's, and other work on it changes them; `per CPU s` is
 subquestions per second of processor time, which other work changes the least.
 
 Without --student the base model decomposes, with the full instruction; it often writes on to the limit of tokens.
@@ -16,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,8 +23,12 @@ from pathlib import Path
 
 from fractionate.config import ModelOptions
 from fractionate.datasets import load
+from fractionate.models.local.generate import work_through
+from fractionate.models.local.gguf_file import write_gguf
 from fractionate.models.local.live import LiveModel
-from fractionate.models.local.model import LocalModel
+from fractionate.models.local.model import LocalModel, end_tokens, load_model, load_tokenizer
+from fractionate.models.local.openvino import OpenVinoBatch
+from fractionate.models.local.rows import Prompt, Row
 from fractionate.models.local.weights import SMOLLM2
 from fractionate.reasoning.parse import parse_decomposition
 from fractionate.reasoning.prompting import decompose_messages
@@ -109,21 +113,28 @@ async def one_way(name: str, runtime: str, rows: int, problems: Sequence[Problem
         await model.close()
 
 
-def parity(name: str, problems: Sequence[Problem]) -> str:
-    """Return, as a row of a table, how many greedy replies and decompositions are the same on both runtimes."""
-    texts = []
-    for runtime in ("torch", "openvino"):
-        local = LocalModel(name, ModelOptions(device="cpu", runtime=runtime))
-        asked = requests_of(local, problems)
-        found = [""] * len(asked)
-        for batch in local.plan(asked):
-            for at, done in zip(batch, local.complete_batch([asked[at] for at in batch]), strict=True):
-                found[at] = done.text
-        texts.append(found)
-    same = sum(a == b for a, b in zip(*texts, strict=True))
-    read = [[parse_decomposition(text).subquestions for text in found] for found in texts]
-    alike = sum(a == b for a, b in zip(*read, strict=True))
-    return f"| {name.rpartition('/')[2]} | {len(problems)} | {same} | {alike} |"
+def parity(name: str, problems: Sequence[Problem]) -> None:
+    """Print how many greedy replies and decompositions are those of torch: as OpenVINO runs, and with 8-bit weights."""
+    local = LocalModel(name, ModelOptions(device="cpu"))
+    fast = LocalModel(name, ModelOptions(device="cpu", runtime="openvino"))
+    asked = requests_of(local, problems)
+    expected, f16 = ([done.text for done in model.complete_batch(asked)] for model in (local, fast))
+    for way, texts in (("OpenVINO, f16", f16), ("OpenVINO, 8 bits (not offered)", eight_bits(local, asked))):
+        same = sum(a == b for a, b in zip(expected, texts, strict=True))
+        read = [[parse_decomposition(text).subquestions for text in found] for found in (expected, texts)]
+        alike = sum(a == b for a, b in zip(*read, strict=True))
+        what = "student" if local.weights.adapter else "base"
+        print(f"| {what} | {way} | {len(asked)} | {same} | {alike} |", flush=True)
+
+
+def eight_bits(local: LocalModel, asked: Sequence[Request]) -> list[str]:
+    weights, folder = local.weights, local.folder
+    tokenizer = load_tokenizer(folder)
+    rows = [Row(prompt, tokenizer) for prompt in map(local.prompt, asked) if isinstance(prompt, Prompt)]
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home) / "eight-bits.gguf"
+        write_gguf(load_model(weights, "cpu"), tokenizer, weights.name, file, "q8_0")
+        return [reply.text for reply in work_through(OpenVinoBatch(file, end_tokens(folder)), rows, lambda: False)]
 
 
 def main() -> None:
@@ -138,9 +149,9 @@ def main() -> None:
     problems = load(QUESTIONS)
     print(f"{os.cpu_count()} cores, load of the machine before: {os.getloadavg()[0]:.1f}\n")
     speed(name, problems, chosen.clients, chosen.questions)
-    print("\n| model | questions | same reply | same decomposition |\n| --- | --- | --- | --- |")
-    for each in dict.fromkeys((name, base)):
-        print(parity(each, problems[: chosen.parity]), flush=True)
+    print("\n| model | runtime | questions | same reply as torch, fp32 | same decomposition |")
+    print("| --- | --- | --- | --- | --- |")
+    parity(name, problems[: chosen.parity])
     print(f"\nload of the machine after: {os.getloadavg()[0]:.1f}")
 
 
