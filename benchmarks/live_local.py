@@ -4,8 +4,9 @@
 
 Three ways take turns on the same questions of atlas: one request at a time on torch in fp32, as before there was
 anything else; requests that share forward passes on torch; the same on OpenVINO (extra `fast`). A client asks its
-questions one after another. Then the greedy replies of both runtimes are laid side by side. Quote the ratios: absolute figures are this machine's, and other work on it changes them; `per CPU s` is
-subquestions per second of processor time, which other work changes the least.
+questions one after another. Then the greedy replies of both runtimes are laid side by side. Quote the ratios: absolute
+figures are this machine's, and other work on it changes them; `per CPU s` is subquestions per second of processor time,
+which other work changes the least.
 
 Without --student the base model decomposes, with the full instruction; it often writes on to the limit of tokens.
 """

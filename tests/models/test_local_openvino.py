@@ -90,6 +90,14 @@ def test_rows_that_join_between_tokens_say_what_they_say_alone(
     assert [row.finish().tokens for row in rows] == [alone(file, tokenizer, row.prompt, {1}) for row in rows]
 
 
+def test_prompts_longer_than_what_is_read_at_once_are_read_whole(tiny: tuple[Any, Any, Path]) -> None:
+    model, tokenizer, file = tiny
+    draw = random.Random(3)
+    asked = [Prompt([draw.randrange(2, 250) for _ in range(length)], 8) for length in (900, 3, 300)]
+    replies = work_through(OpenVinoBatch(file, set(), 1), [Row(p, tokenizer) for p in asked], lambda: False)
+    assert [r.tokens for r in replies] == [r.tokens for r in generate(model, tokenizer, asked, set())]
+
+
 def test_a_row_that_is_ended_leaves_and_the_others_go_on(tiny: tuple[Any, Any, Path]) -> None:
     _, tokenizer, file = tiny
     batch = OpenVinoBatch(file, set(), 1)
