@@ -85,10 +85,13 @@ class OpenVinoBatch:
         going = []
         for row, handle in zip(self.rows, self._handles, strict=True):
             if row.ended:
-                handle.stop()  # the scheduler frees its memory at the next token of whoever is left
+                handle.stop()
             else:
                 going.append((row, handle))
+        stopped = len(going) < len(self.rows)
         self.rows, self._handles = [row for row, _ in going], [handle for _, handle in going]
+        if stopped and not going:
+            self._pipeline.step()  # what was stopped leaves memory at the next token, and nobody here writes one
 
 
 def usable_threads() -> int:
