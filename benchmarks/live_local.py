@@ -2,11 +2,11 @@
 
     python benchmarks/live_local.py [--student fractionate-demo/students/D-R] [--clients 1 8 32] [--questions 2]
 
-Three ways take turns on the same questions of atlas: one request at a time on torch in fp32, as before there was
-anything else; requests that share forward passes on torch; the same on OpenVINO (extra `fast`). A client asks its
-questions one after another. Then the greedy replies of both runtimes are laid side by side. Quote the ratios: absolute
-figures are this machine's, and other work on it changes them; `per CPU s` is subquestions per second of processor time,
-which other work changes the least.
+Four ways take turns on the same questions of atlas: one request at a time on torch in fp32, as before there was anything
+else; requests that share forward passes on torch; the same on OpenVINO (extra `fast`), with weights in f16 and in 8 bits.
+A client asks its questions one after another. Then the greedy replies of all runtimes are laid beside those of torch.
+Quote the ratios: absolute figures are this machine's, and other work on it changes them; `per CPU s` is subquestions per
+second of processor time, which other work changes the least.
 
 Without --student the base model decomposes, with the full instruction; it often writes on to the limit of tokens.
 """
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,12 +23,8 @@ from pathlib import Path
 
 from fractionate.config import ModelOptions
 from fractionate.datasets import load
-from fractionate.models.local.generate import work_through
-from fractionate.models.local.gguf_file import write_gguf
 from fractionate.models.local.live import LiveModel
-from fractionate.models.local.model import LocalModel, end_tokens, load_model, load_tokenizer
-from fractionate.models.local.openvino import OpenVinoBatch
-from fractionate.models.local.rows import Prompt, Row
+from fractionate.models.local.model import LocalModel
 from fractionate.models.local.weights import SMOLLM2
 from fractionate.reasoning.parse import parse_decomposition
 from fractionate.reasoning.prompting import decompose_messages
@@ -38,7 +33,12 @@ from fractionate.types import Problem, Request
 MAX_TOKENS = 64
 QUESTIONS = "atlas#test@0-399/4"
 """One question about each passage, the demo's test questions first."""
-WAYS = (("torch, one at a time", "torch", 1), ("torch, shared passes", "torch", 32), ("OpenVINO", "openvino", 32))
+WAYS = (
+    ("torch, one at a time", "torch", 1),
+    ("torch, shared passes", "torch", 32),
+    ("OpenVINO", "openvino", 32),
+    ("OpenVINO, 8 bits", "openvino-int8", 32),
+)
 QUEUE = 8
 """One at a time is asked by so many clients at most: more change nothing but how long they wait."""
 
@@ -119,27 +119,17 @@ async def one_way(name: str, runtime: str, rows: int, problems: Sequence[Problem
 
 
 def parity(name: str, problems: Sequence[Problem]) -> None:
-    """Print how many greedy replies and decompositions are those of torch: as OpenVINO runs, and with 8-bit weights."""
-    local = LocalModel(name, ModelOptions(device="cpu"))
-    fast = LocalModel(name, ModelOptions(device="cpu", runtime="openvino"))
-    asked = requests_of(local, problems)
-    expected, f16 = ([done.text for done in model.complete_batch(asked)] for model in (local, fast))
-    for way, texts in (("OpenVINO, f16", f16), ("OpenVINO, 8 bits (not offered)", eight_bits(local, asked))):
+    """Print how many greedy replies and decompositions of the other runtimes are those of torch."""
+    found = {}
+    for runtime in dict.fromkeys(runtime for _, runtime, _ in WAYS):
+        local = LocalModel(name, ModelOptions(device="cpu", runtime=runtime))
+        found[runtime] = [done.text for done in local.complete_batch(requests_of(local, problems))]
+    expected = found.pop("torch")
+    for runtime, texts in found.items():
         same = sum(a == b for a, b in zip(expected, texts, strict=True))
-        read = [[parse_decomposition(text).subquestions for text in found] for found in (expected, texts)]
+        read = [[parse_decomposition(text).subquestions for text in said] for said in (expected, texts)]
         alike = sum(a == b for a, b in zip(*read, strict=True))
-        what = "student" if local.weights.adapter else "base"
-        print(f"| {what} | {way} | {len(asked)} | {same} | {alike} |", flush=True)
-
-
-def eight_bits(local: LocalModel, asked: Sequence[Request]) -> list[str]:
-    weights, folder = local.weights, local.folder
-    tokenizer = load_tokenizer(folder)
-    rows = [Row(prompt, tokenizer) for prompt in map(local.prompt, asked) if isinstance(prompt, Prompt)]
-    with tempfile.TemporaryDirectory() as home:
-        file = Path(home) / "eight-bits.gguf"
-        write_gguf(load_model(weights, "cpu"), tokenizer, weights.name, file, "q8_0")
-        return [reply.text for reply in work_through(OpenVinoBatch(file, end_tokens(folder)), rows, lambda: False)]
+        print(f"| {runtime} | {len(texts)} | {same} | {alike} |", flush=True)
 
 
 def main() -> None:
@@ -154,8 +144,7 @@ def main() -> None:
     problems = load(QUESTIONS)
     print(f"{os.cpu_count()} cores, load of the machine before: {os.getloadavg()[0]:.1f}\n")
     speed(name, problems, chosen.clients, chosen.questions)
-    print("\n| model | runtime | questions | same reply as torch, fp32 | same decomposition |")
-    print("| --- | --- | --- | --- | --- |")
+    print("\n| runtime | questions | same reply as torch, fp32 | same decomposition |\n| --- | --- | --- | --- |")
     parity(name, problems[: chosen.parity])
     print(f"\nload of the machine after: {os.getloadavg()[0]:.1f}")
 

@@ -28,7 +28,7 @@ from fractionate.models.local.model import end_tokens, load_model, load_tokenize
 from fractionate.models.local.weights import SMOLLM2, resolve
 
 PROMPT, WRITTEN = 40, 32
-BATCHES = (1, 8, 32)
+BATCHES = (1, 8)
 Write = Callable[[int, int], Any]
 """Writes so many tokens on so many prompts."""
 
@@ -266,8 +266,8 @@ def main() -> None:
         print(json.dumps(measure(chosen.measure, chosen.rounds)))
         return
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print("| runtime | load, s | reads | writes alone | writes, 8 rows | writes, 32 rows |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| runtime | load, s | reads | writes alone | writes, 8 rows |")
+    print("| --- | --- | --- | --- | --- |")
     for name in chosen.only:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         done = subprocess.run(
@@ -280,8 +280,8 @@ def main() -> None:
             print(f"| {name} | not measured: {(done.stderr.strip().splitlines() or ['?'])[-1][:150]} |", flush=True)
             continue
         found = json.loads(done.stdout.strip().splitlines()[-1])
-        alone, eight, many = (found[str(rows)] for rows in BATCHES)
-        speeds = (eight["read"], alone["written"], eight["written"], many["written"])
+        alone, eight = (found[str(rows)] for rows in BATCHES)
+        speeds = (eight["read"], alone["written"], eight["written"])
         print(
             f"| {name} | {found['load_s']:.1f} | " + " | ".join(f"{speed:.0f}" for speed in speeds) + " |", flush=True
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -148,8 +149,18 @@ def test_a_planned_batch_and_a_live_model_answer_alike(fast: LocalModel) -> None
 
 def test_the_runtime_is_part_of_what_a_reply_is_stored_under(fast: LocalModel, tiny_model: Path) -> None:
     plain = LocalModel(f"local:{tiny_model}", ModelOptions(device="cpu"))
-    assert fast.key(request("hi")) != plain.key(request("hi"))
+    eight = LocalModel(f"local:{tiny_model}", ModelOptions(device="cpu", runtime="openvino-int8"))
+    assert len({model.key(request("hi")) for model in (plain, fast, eight)}) == 3
     assert plain.identity == f"local:{plain.weights.fingerprint}:instruct"
+
+
+def test_eight_bits_answer_from_a_file_of_their_own(tiny_model: Path, cache: None) -> None:
+    eight = LocalModel(f"local:{tiny_model}", ModelOptions(device="cpu", runtime="openvino-int8"))
+    (done,) = eight.complete_batch([request("hi", max_tokens=5)])
+    assert 0 < done.usage.output_tokens <= 5
+    weights = Path(os.environ["FRACTIONATE_CACHE"]) / "weights"
+    sizes = {kind: next(weights.glob(f"*.{kind}.gguf")).stat().st_size for kind in ("f16", "q8_0")}
+    assert sizes["q8_0"] < sizes["f16"]
 
 
 def test_its_throughput_is_measured_on_it(fast: LocalModel) -> None:
@@ -160,7 +171,7 @@ def test_its_throughput_is_measured_on_it(fast: LocalModel) -> None:
 
 def test_what_it_cannot_run_is_refused_at_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, options = f"local:{tiny_model}", ModelOptions(runtime="openvino")
-    with pytest.raises(UsageError, match="runs on the CPU, not on 'cuda'"):
+    with pytest.raises(UsageError, match="OpenVINO runs on the CPU, not on 'cuda'"):
         LocalModel(name, options.model_copy(update={"device": "cuda"}))
     monkeypatch.setattr(openvino_module, "why_no_gguf", lambda config, tokenizer: "the architecture 'other'")
     with pytest.raises(UsageError, match="the architecture 'other'; runtime = \"torch\" can"):

@@ -69,7 +69,7 @@ class LocalModel(BatchModel):
         # Words may differ between runtimes, where two are nearly as likely: to the store they are two models.
         runtime = "" if self.options.runtime == "torch" else f":{self.options.runtime}"
         self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}{runtime}"
-        if self.options.runtime == "openvino":
+        if self.options.runtime != "torch":
             from fractionate.models.local.openvino import require_openvino
 
             require_openvino(self.weights, self._config, self._tokenizer(), self.options.device)
@@ -167,13 +167,14 @@ class LocalModel(BatchModel):
         trust = self.options.trust_remote_code
         ends = end_tokens(self.folder, trust) if ends is None else ends
         with _lock:
-            if self.options.runtime == "openvino":
-                from fractionate.models.local.openvino import OpenVinoBatch, openvino_file
+            if self.options.runtime != "torch":
+                from fractionate.models.local.openvino import KINDS, OpenVinoBatch, openvino_file
 
                 def load() -> Any:
                     return load_model(self.weights, "cpu", exact=True, trust=trust)
 
-                return OpenVinoBatch(openvino_file(self.weights, load, self._tokenizer()), ends, threads)
+                file = openvino_file(self.weights, load, self._tokenizer(), KINDS[self.options.runtime])
+                return OpenVinoBatch(file, ends, threads)
             from fractionate.models.local.batch import Batch
 
             return Batch(_load(self.weights, best_device(self.options.device), trust), ends)

@@ -1,7 +1,8 @@
 """A batch of rows under way on OpenVINO, a runtime of compiled kernels for CPUs (extra `fast`).
 
-Weights are kept in half the bytes (f16) and sums are made in fp32, so its words are nearly always those of torch. See
-docs/experiments/local-runtimes.md for what was measured, and for the runtimes that were not taken.
+Sums are made in fp32, so its words are nearly always those of torch where weights come in f16. Eight bits are faster
+still, and often choose another of two likely words. See docs/experiments/local-runtimes.md for what was measured, and
+for the runtimes that were not taken.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib.util
 import os
 import tempfile
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from fractionate.models.local.gguf_file import why_no_gguf, write_gguf
 from fractionate.models.local.rows import Prompt, Row
 from fractionate.models.local.weights import Weights, cache_folder
 
+KINDS = {"openvino": "f16", "openvino-int8": "q8_0"}
+"""How each runtime's weights are written."""
 WRITING = 1
 """Raised whenever the file written for OpenVINO changes, so that an older cached one is not taken for the new one."""
 
@@ -28,11 +31,11 @@ def require_openvino(weights: Weights, config: Any, tokenizer: Any, device: str)
     """Raise UsageError unless OpenVINO is installed and can run these weights."""
     for package in ("openvino_genai", "gguf"):
         if importlib.util.find_spec(package) is None:
-            raise missing_extra(package, "fast", 'runtime = "openvino"')
+            raise missing_extra(package, "fast", "a runtime of OpenVINO")
     if device.startswith("cuda"):
-        raise UsageError(f'runtime = "openvino" runs on the CPU, not on {device!r}: leave one of the two out')
+        raise UsageError(f"OpenVINO runs on the CPU, not on {device!r}: leave out the device or the runtime")
     if reason := why_no_gguf(config, tokenizer):
-        raise UsageError(f'runtime = "openvino" cannot run {weights.name}: it has {reason}; runtime = "torch" can')
+        raise UsageError(f'OpenVINO cannot run {weights.name} here: it has {reason}; runtime = "torch" can')
 
 
 class OpenVinoBatch:
@@ -161,15 +164,15 @@ def unload_openvino() -> None:
     _pipeline.cache_clear()
 
 
-def openvino_file(weights: Weights, load: Any, tokenizer: Any) -> Path:
+def openvino_file(weights: Weights, load: Callable[[], Any], tokenizer: Any, kind: str = "f16") -> Path:
     """Return the cached file that OpenVINO reads of these weights, writing it from `load()`'s model if need be.
 
-    The adapter is merged in. About twice as many bytes as the model has parameters. Safe with several processes at
-    once. Raises FractionateError where it cannot be written.
+    The adapter is merged in. `kind` is one of the values of `KINDS`: about two bytes per parameter, or one. Safe with
+    several processes at once. Raises FractionateError where it cannot be written.
     """
     home = cache_folder() / "weights"
     name = weights.name.replace("/", "--").removesuffix(".gguf").strip("-")[-80:]
-    target = home / f"{name}-{weights.fingerprint}{weights.adapter_fingerprint}-{WRITING}.f16.gguf"
+    target = home / f"{name}-{weights.fingerprint}{weights.adapter_fingerprint}-{WRITING}.{kind}.gguf"
     if target.is_file():
         return target
     temporary: Path | None = None
@@ -178,7 +181,7 @@ def openvino_file(weights: Weights, load: Any, tokenizer: Any) -> Path:
         handle, path = tempfile.mkstemp(prefix=".writing-", suffix=".gguf", dir=home)
         os.close(handle)
         temporary = Path(path)
-        write_gguf(load(), tokenizer, weights.name, temporary)
+        write_gguf(load(), tokenizer, weights.name, temporary, kind)
         temporary.replace(target)
     except OSError as error:
         raise FractionateError(f"cannot write {target}: {error.strerror} (set FRACTIONATE_CACHE)") from None
