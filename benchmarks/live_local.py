@@ -2,11 +2,11 @@
 
     python benchmarks/live_local.py [--student fractionate-demo/students/D-R] [--clients 1 8 32] [--questions 2]
 
-Four ways take turns on the same questions of atlas: one request at a time on torch in fp32, as before there was anything
-else; requests that share forward passes on torch; the same on OpenVINO (extra `fast`), with weights in f16 and in 8 bits.
-A client asks its questions one after another. Then the greedy replies of all runtimes are laid beside those of torch.
-Quote the ratios: absolute figures are this machine's, and other work on it changes them; `per CPU s` is subquestions per
-second of processor time, which other work changes the least.
+Four ways take turns on the same questions of atlas: one request at a time on torch in fp32, as before there was
+anything else; requests that share forward passes on torch; the same on OpenVINO (extra `fast`), with weights in f16 and
+in 8 bits. A client asks its questions one after another. Then the greedy replies of all runtimes are laid beside those
+of torch. Quote the ratios: absolute figures are this machine's, and other work on it changes them; `per CPU s` is
+subquestions per second of processor time, which other work changes the least.
 
 Without --student the base model decomposes, with the full instruction; it often writes on to the limit of tokens.
 """
