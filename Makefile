@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-memory bench-serve bench-testbeds bench-verdict bench-gpu clean
+.PHONY: setup demo test lint docs mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-verdict bench-gpu clean
 
 setup: $(STAMP)
 
@@ -56,6 +56,9 @@ bench-verdict: setup
 
 bench-gpu: setup
 	$(BIN)/python benchmarks/gpu.py
+
+bench-live: setup
+	$(BIN)/python benchmarks/live_local.py $(if $(wildcard fractionate-demo/students/D-R),--student fractionate-demo/students/D-R)
 
 clean:
 	rm -rf $(VENV) runs fractionate-demo

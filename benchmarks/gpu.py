@@ -139,9 +139,10 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
     from fractionate import datasets
     from fractionate.models.local.chat import render
-    from fractionate.models.local.generate import Prompt, share_groups
     from fractionate.models.local.generate import generate as ours
     from fractionate.models.local.model import end_tokens, load_model, load_tokenizer
+    from fractionate.models.local.rows import Prompt
+    from fractionate.models.local.sharing import share_groups
     from fractionate.models.local.weights import resolve
     from fractionate.reasoning.prompting import single_messages
 

@@ -26,7 +26,8 @@ def main() -> None:
 
     import torch
 
-    from fractionate.models.local.generate import Prompt, generate
+    from fractionate.models.local.generate import generate
+    from fractionate.models.local.rows import Prompt
 
     torch.set_num_threads(chosen.threads)
     weights = resolve(SMOLLM2)

@@ -16,8 +16,10 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.local import model as local_module
-from fractionate.models.local.generate import InterruptedBatchError, Prompt, generate, share_groups
+from fractionate.models.local.generate import InterruptedBatchError, generate
 from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
+from fractionate.models.local.rows import Prompt, Row
+from fractionate.models.local.sharing import share_groups
 from fractionate.models.local.weights import resolve
 from fractionate.types import Message, Request
 
@@ -121,12 +123,13 @@ def test_other_seeds_sample_other_replies(tiny: tuple[Any, Any]) -> None:
 def test_rows_sampled_together_are_drawn_as_one_by_one(tiny: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from fractionate.models.local import generate as generate_module
+    from fractionate.models.local import batch as batch_module
 
-    monkeypatch.setattr(generate_module, "_SAMPLED_AT_ONCE", 2)  # so that five rows take three rounds
+    monkeypatch.setattr(batch_module, "_SAMPLED_AT_ONCE", 2)  # so that five rows take three rounds
     model, tokenizer = tiny
     asked = [Prompt([5], 4, temperature=[0.5, 0.0, 1.0, 3.0, 0.01][at], seed=at) for at in range(5)]
-    batch = generate_module._Batch(model, tokenizer, asked, {1}, share=False)
+    batch = batch_module.Batch(model, {1}, share=False)
+    batch.rows = [Row(prompt, tokenizer) for prompt in asked]
     logits = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
 
     expected = logits.argmax(dim=-1).tolist()

@@ -12,8 +12,9 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 from fractionate.config import ModelOptions, TrainConfig
 from fractionate.distill.train import dry_run
 from fractionate.models.local.chat import end_of_turn, render, render_target
-from fractionate.models.local.generate import Prompt, generate
+from fractionate.models.local.generate import generate
 from fractionate.models.local.model import LocalModel, count_tokens, load_model, load_tokenizer
+from fractionate.models.local.rows import Prompt
 from fractionate.models.local.weights import SMOLLM2, _wheel_gguf, quiet_transformers, resolve
 from fractionate.types import Example, Message, Request
 
@@ -124,3 +125,17 @@ def test_a_missing_cache_folder_is_made(tmp_path: Path, monkeypatch: pytest.Monk
     assert resolve(SMOLLM2).folder() == folder
     assert made == [SMOLLM2]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_openvino_says_what_torch_says() -> None:
+    pytest.importorskip("openvino_genai", reason="the 'fast' extra is not installed")
+    asked = [
+        Request((Message("user", f"What is the capital of {land}?"),), "solver", max_tokens=12)
+        for land in ("France", "Italy", "Japan", "Peru")
+    ]
+    torch, openvino = (
+        [done.text for done in LocalModel(f"local:{SMOLLM2}", ModelOptions(runtime=runtime)).complete_batch(asked)]
+        for runtime in ("torch", "openvino")
+    )
+    assert "Paris" in torch[0]
+    assert sum(a == b for a, b in zip(torch, openvino, strict=True)) >= 3  # of 4

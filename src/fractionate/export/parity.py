@@ -6,7 +6,7 @@ likely may fall either way. Such a reply counts as a tie, is told apart from a d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,10 @@ class Reference:
         return [min(self.ends)] if len(reply) < self.max_tokens else []
 
 
-def greedy(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_tokens: int, ends: set[int]) -> Replies:
+def greedy(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_tokens: int, ends: Collection[int]) -> Replies:
     """Return the greedy replies of a model in memory, in batches that are the same for every model."""
-    from fractionate.models.local.generate import Prompt, generate
+    from fractionate.models.local.generate import generate
+    from fractionate.models.local.rows import Prompt
 
     replies: Replies = []
     for start in range(0, len(prompts), BATCH):

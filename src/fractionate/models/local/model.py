@@ -1,30 +1,31 @@
-"""`local:` models: weights on this machine, run with transformers, with or without a LoRA adapter.
+"""`local:` models: weights on this machine, run on torch or OpenVINO, with or without a LoRA adapter.
 
-Making a `LocalModel` only looks that the weights are there; they are loaded at the first batch, once for all models of
-the same weights, and let go again, the longest unused first, when several would not fit beside each other.
+Making a `LocalModel` only looks that the weights are there (and, for OpenVINO, of what kind); they are loaded at the
+first batch, once for all models of the same weights, and let go again, the longest unused first, when several would not
+fit beside each other.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import BatchModel
 from fractionate.models.local.chat import end_of_turn, render
+from fractionate.models.local.rows import Prompt, Reply, Row, RowBatch
+from fractionate.models.local.sharing import share_groups
 from fractionate.models.local.weights import SMOLLM2, Weights, quiet_transformers, resolve
 from fractionate.types import Completion, Request, Usage
-
-if TYPE_CHECKING:
-    from fractionate.models.local.generate import Reply
 
 RESIDENT_BYTES = 3 << 29
 """Weights kept loaded at most, beyond the model in use: a base and some students of SmolLM2's size."""
@@ -67,7 +68,13 @@ class LocalModel(BatchModel):
         self.style = self.options.style or ("student" if trained else "instruct")
         adapter = f"@{self.weights.adapter_fingerprint}" if self.weights.adapter else ""
         self._stop = threading.Event()
-        self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}"
+        # Words may differ between runtimes, where two are nearly as likely: to the store they are two models.
+        runtime = "" if self.options.runtime == "torch" else f":{self.options.runtime}"
+        self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}{runtime}"
+        if self.options.runtime != "torch":
+            from fractionate.models.local.openvino import require_openvino
+
+            require_openvino(self.weights, self._config, self._tokenizer(), self.options.device)
 
     def expected_seconds(self, output_tokens: float) -> float:
         """Return what a small model takes."""
@@ -79,8 +86,6 @@ class LocalModel(BatchModel):
         A batch has at most `batch_size` rows and keys and values of at most `CACHE_BYTES`. Longest prompts come first,
         so that what does not fit in memory fails at once. Loads the tokenizer, not the weights.
         """
-        from fractionate.models.local.generate import share_groups
-
         prompts = [self._tokens(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda position: prompts[position])
         groups: list[list[int]] = []
@@ -88,14 +93,11 @@ class LocalModel(BatchModel):
             window = order[start : start + _WINDOW]
             groups += [[window[at] for at in members] for _, members in share_groups([prompts[at] for at in window])]
         groups.sort(key=lambda members: -max(len(prompts[at]) for at in members))
-        device = best_device(self.options.device).partition(":")[0]
-        config = load_config(self.folder, self.options.trust_remote_code)
-        with _readable(f"the model config in {self.folder} cannot be used", trust=True):
-            limit = CACHE_BYTES[device] // _cache_bytes_per_token(config, device)
+        limit, context = self.batch_tokens, self._context
         batches: list[list[int]] = []
         longest = 0
         for at in (at for members in groups for at in members):
-            length = min(len(prompts[at]) + requests[at].max_tokens, max(len(prompts[at]), _context(config)))
+            length = min(len(prompts[at]) + requests[at].max_tokens, max(len(prompts[at]), context))
             fits = batches and (len(batches[-1]) + 1) * max(longest, length) <= limit
             if fits and len(batches[-1]) < self.options.batch_size:
                 batches[-1].append(at)
@@ -109,8 +111,7 @@ class LocalModel(BatchModel):
         """Answer requests as one batch, in order. May be called from any thread; batches run one after another."""
         with _lock:
             self._stop.clear()
-            model = _load(self.weights, best_device(self.options.device), self.options.trust_remote_code)
-            return self._complete(model, requests)
+            return self._complete(requests)
 
     def interrupt(self) -> None:
         """Ask the running batch to stop at its next token; `complete_batch` then raises FractionateError."""
@@ -121,34 +122,78 @@ class LocalModel(BatchModel):
         """The base's folder (converting it from GGUF first, where that was not done yet)."""
         return self.weights.folder()
 
+    @property
+    def batch_tokens(self) -> int:
+        """How many tokens' keys and values fit into the memory that one batch may take: rows × the longest row."""
+        device = best_device(self.options.device).partition(":")[0]
+        with _readable(f"the model config in {self.folder} cannot be used", trust=True):
+            return CACHE_BYTES[device] // _cache_bytes_per_token(self._config, device)
+
+    @property
+    def _config(self) -> Any:
+        return load_config(self.folder, self.options.trust_remote_code)
+
+    @property
+    def _context(self) -> int:
+        """How many tokens, prompt and reply together, the model takes."""
+        return int(getattr(self._config, "max_position_embeddings", 0) or 1 << 30)
+
     def _tokens(self, request: Request) -> list[int]:
         return render(self._tokenizer(), request.messages, self.style)
 
     def _tokenizer(self) -> Any:
         return load_tokenizer(self.folder, self.options.trust_remote_code)
 
-    def _complete(self, model: Any, requests: Sequence[Request]) -> list[Completion]:
-        from fractionate.models.local.generate import Prompt
+    def prompt(self, request: Request) -> Prompt | Completion:
+        """Return what the model reads of a request, or the completion that says that it does not fit."""
+        tokens = self._tokens(request)
+        room = self._context - len(tokens)
+        if room <= 0:
+            error = f"prompt of {len(tokens)} tokens does not fit the model's {self._context}"
+            return Completion("", "error", error=error)
+        # `max_tokens` may be more than there is room for: the reply then ends where the context does. The key tells
+        # model, prompt and sample number apart: so does the seed made of it, whatever the batch.
+        seed = int(self.key(request)[:16], 16)
+        return Prompt(tokens, min(request.max_tokens, room), request.temperature, seed, request.stop)
 
-        tokenizer = self._tokenizer()
-        context = _context(model.config)
-        prompts = [self._tokens(request) for request in requests]
-        fits = [at for at, row in enumerate(prompts) if len(row) < context]
-        # `max_tokens` may be more than there is room for: the reply then ends where the context does.
-        batch = [Prompt(prompts[at], *self._sampling(requests[at], context - len(prompts[at]))) for at in fits]
+    def row(self, prompt: Prompt) -> Row:
+        """Return a row for a reply to grow in."""
+        return Row(prompt, self._tokenizer())
+
+    def open_rows(self, threads: int = 0, ends: Collection[int] | None = None) -> RowBatch:
+        """Load the weights and return an empty batch, for one who takes rows in as they come.
+
+        `threads` bounds the cores that OpenVINO uses; torch has a bound of its own for the process. `ends` are the
+        token ids that end a reply, the model's own if None.
+        """
+        trust = self.options.trust_remote_code
+        ends = end_tokens(self.folder, trust) if ends is None else ends
+        with _lock:
+            if self.options.runtime != "torch":
+                from fractionate.models.local.openvino import KINDS, OpenVinoBatch, openvino_file
+
+                def load() -> Any:
+                    return load_model(self.weights, "cpu", exact=True, trust=trust)
+
+                file = openvino_file(self.weights, load, self._tokenizer(), KINDS[self.options.runtime])
+                return OpenVinoBatch(file, ends, threads)
+            from fractionate.models.local.batch import Batch
+
+            return Batch(_load(self.weights, best_device(self.options.device), trust), ends)
+
+    def _complete(self, requests: Sequence[Request]) -> list[Completion]:
+        read = [self.prompt(request) for request in requests]
+        batch = [prompt for prompt in read if isinstance(prompt, Prompt)]
+        rows = self.open_rows()
         started = time.perf_counter()
-        replies = dict(zip(fits, _generate(model, tokenizer, batch, self._stop.is_set), strict=True))
+        replies = iter(_generate(rows, self._tokenizer(), batch, self._stop.is_set))
         seconds = time.perf_counter() - started
         return [
-            _completion(replies[at], len(row), seconds, len(fits))
-            if at in replies
-            else Completion("", "error", error=f"prompt of {len(row)} tokens does not fit the model's {context}")
-            for at, row in enumerate(prompts)
+            completion_of(next(replies), prompt, seconds, seconds / len(batch))
+            if isinstance(prompt, Prompt)
+            else prompt
+            for prompt in read
         ]
-
-    def _sampling(self, request: Request, room: int) -> tuple[int, float, int, tuple[str, ...]]:
-        # The key tells model, prompt and sample number apart: so does the seed made of it, whatever the batch.
-        return min(request.max_tokens, room), request.temperature, int(self.key(request)[:16], 16), request.stop
 
 
 def count_tokens(texts: Sequence[str], model: str = SMOLLM2) -> list[int]:
@@ -164,6 +209,10 @@ def unload() -> None:
     """Let go of all loaded weights."""
     with _lock:
         _loaded.clear()
+        if "fractionate.models.local.openvino" in sys.modules:
+            from fractionate.models.local.openvino import unload_openvino
+
+            unload_openvino()
 
 
 @lru_cache(maxsize=8)
@@ -213,11 +262,6 @@ def _readable(refusal: str, trust: bool) -> Iterator[None]:
         raise UsageError(f"{refusal}: {_first_line(error)}") from None
 
 
-def _context(config: Any) -> int:
-    """Return how many tokens, prompt and reply together, a model takes."""
-    return int(getattr(config, "max_position_embeddings", 0) or 1 << 30)
-
-
 def _cache_bytes_per_token(config: Any, device: str) -> int:
     """Return the bytes that one token's keys and values take in all layers: 2 · layers · heads · width numbers."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -260,37 +304,46 @@ def load_model(weights: Weights, device: str, exact: bool = False, trust: bool =
         return model.to(device).eval()
 
 
-def _generate(model: Any, tokenizer: Any, batch: list[Any], stopped: Callable[[], bool]) -> list[Reply]:
+def _generate(rows: RowBatch, tokenizer: Any, batch: Sequence[Prompt], stopped: Callable[[], bool]) -> list[Reply]:
     """Generate; a batch too large for the GPU's memory is halved until it fits."""
     import torch
 
-    from fractionate.models.local.generate import generate
+    from fractionate.models.local.generate import work_through
 
     try:
-        return generate(model, tokenizer, batch, end_tokens(model, tokenizer), stopped=stopped)
+        return work_through(rows, [Row(prompt, tokenizer) for prompt in batch], stopped)
     except torch.OutOfMemoryError:
+        rows.drop()
         if len(batch) < 2:
             raise FractionateError("one prompt alone is too large for the GPU's memory: use a smaller model") from None
     torch.cuda.empty_cache()
     middle = len(batch) // 2
     halves = batch[:middle], batch[middle:]
-    return [reply for half in halves for reply in _generate(model, tokenizer, half, stopped)]
+    return [reply for half in halves for reply in _generate(rows, tokenizer, half, stopped)]
 
 
-def end_tokens(model: Any, tokenizer: Any) -> set[int]:
+@lru_cache(maxsize=8)
+def end_tokens(folder: Path, trust: bool = False) -> frozenset[int]:
     """Return the ids that end a reply: the template's end of turn and what the model's generation config names."""
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    from transformers import GenerationConfig
+
+    with _readable(f"no generation config can be read in {folder}", trust):
+        if (folder / "generation_config.json").is_file():
+            configured = GenerationConfig.from_pretrained(folder).eos_token_id
+        else:
+            configured = getattr(load_config(folder, trust), "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured] if configured is not None else []
-    return {end_of_turn(tokenizer), *ends}
+    return frozenset({end_of_turn(load_tokenizer(folder, trust)), *ends})
 
 
-def _completion(reply: Reply, prompt_tokens: int, seconds: float, rows: int) -> Completion:
+def completion_of(reply: Reply, prompt: Prompt, seconds: float, compute_s: float) -> Completion:
+    """Return a reply as a completion that took so many wall seconds, and so many of the machine's."""
     usage = Usage(
         calls=1,
-        input_tokens=prompt_tokens,
+        input_tokens=len(prompt.tokens),
         cached_input_tokens=reply.shared,
         output_tokens=reply.spoken,
-        compute_s=seconds / rows,
+        compute_s=compute_s,
     )
     return Completion(reply.text, reply.finish_reason, usage, latency_s=seconds)
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fractionate.models.local.model import LocalModel, best_device, load_base
+from fractionate.models.local.model import LocalModel, best_device, load_base, load_config, load_tokenizer
+from fractionate.models.local.rows import Prompt, Row, RowBatch
 from fractionate.types import Throughput
 
 ROUNDS = 4
@@ -52,17 +53,19 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
     """Return the tokens per second of reading one batch of prompts, and of writing its replies."""
     import random
 
-    from fractionate.models.local.generate import Prompt, generate
+    from fractionate.models.local.generate import work_through
 
     device = best_device(model.options.device)
-    loaded, tokenizer = load_base(model.weights, device, model.options.trust_remote_code)
+    folder, trust = model.folder, model.options.trust_remote_code
+    tokenizer, vocabulary = load_tokenizer(folder, trust), load_config(folder, trust).vocab_size
     rows, draw = model.options.batch_size, random.Random(number)
-    prompts = [[draw.randrange(loaded.config.vocab_size) for _ in range(PROMPT_TOKENS)] for _ in range(rows)]
+    prompts = [[draw.randrange(vocabulary) for _ in range(PROMPT_TOKENS)] for _ in range(rows)]
 
     def seconds(reply_tokens: int) -> float:
-        batch = [Prompt(tokens, reply_tokens) for tokens in prompts]
-        with _one_thread(device) as clock:
-            generate(loaded, tokenizer, batch, ends=(), share=False)
+        batch = _empty_batch(model, device)
+        asked = [Row(Prompt(tokens, reply_tokens), tokenizer) for tokens in prompts]
+        with _one_thread(device, everywhere=model.options.runtime != "torch") as clock:
+            work_through(batch, asked, lambda: False)
         return clock.seconds
 
     first = seconds(1)  # the first new token comes with the reading
@@ -71,11 +74,25 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
     return rows * PROMPT_TOKENS / max(first, 1e-9), rows * REPLY_TOKENS / writing
 
 
-class _one_thread:  # noqa: N801 - used as a context manager alone
-    """Run torch on one thread and take its CPU time; on a GPU, the wall time of work that has ended."""
+def _empty_batch(model: LocalModel, device: str) -> RowBatch:
+    """Return a batch on one thread that nothing ends but the number of tokens."""
+    if model.options.runtime != "torch":
+        return model.open_rows(threads=1, ends=())
+    from fractionate.models.local.batch import Batch
 
-    def __init__(self, device: str) -> None:
+    loaded, _ = load_base(model.weights, device, model.options.trust_remote_code)
+    return Batch(loaded, ends=(), share=False)
+
+
+class _one_thread:  # noqa: N801 - used as a context manager alone
+    """Run torch on one thread and take its CPU time; on a GPU, the wall time of work that has ended.
+
+    `everywhere` takes the CPU time of all threads of the process, for a runtime whose one thread is its own.
+    """
+
+    def __init__(self, device: str, everywhere: bool = False) -> None:
         self.seconds = 0.0
+        self._everywhere = everywhere
         self._gpu = device.startswith("cuda")
         self._threads = 0
 
@@ -99,4 +116,4 @@ class _one_thread:  # noqa: N801 - used as a context manager alone
         if self._gpu:
             torch.cuda.synchronize()
             return time.perf_counter()
-        return time.thread_time()
+        return time.process_time() if self._everywhere else time.thread_time()
