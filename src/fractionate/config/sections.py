@@ -211,6 +211,9 @@ class TrainConfig(_Section):
     )
     batch_size: int = Field(default=8, ge=1, le=2**16, description="examples per step")
     lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
+    share_passages: bool = Field(
+        default=True, description="read a passage once for the examples of a step that share it (their beginning)"
+    )
     max_length: int = Field(
         default=1024, ge=16, le=10**7, description="tokens per example at most; longer ones are left out, counted"
     )
