@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-testbeds bench-verdict clean
+.PHONY: setup demo test lint docs mutation bench-client bench-testbeds bench-train bench-verdict clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,9 @@ bench-client: setup
 
 bench-testbeds: setup
 	$(BIN)/python benchmarks/testbeds.py
+
+bench-train: setup
+	$(BIN)/python benchmarks/train.py
 
 bench-verdict: setup
 	$(BIN)/python benchmarks/verdict_operating.py
