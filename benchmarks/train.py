@@ -2,8 +2,8 @@
 
     python benchmarks/train.py [--steps 4] [--students E-A D-R] [--threads 1] [--ways trl single shared]
 
-The examples are the first of the demo's (steps of 8; E-A has 8 questions on a passage), the student is SmolLM2-135M with
-the demo's LoRA. Each way of training has a process of its own, one after another, and reads every example once:
+The examples are the first of the demo's (steps of 8; E-A has 8 questions on a passage), the student is SmolLM2-135M
+with the demo's LoRA. Each way of training has a process of its own, one after another, and reads every example once:
 
     trl     TRL's SFTTrainer as its users write it: prompt and completion, loss on the completion, the same LoRA, fp32
     single  fractionate with train.share_passages = false: every example on its own
@@ -155,10 +155,10 @@ def main() -> None:
                 sys.exit(f"{way} failed on {student}:\n{done.stderr[-2000:]}")
             row = json.loads(done.stdout.splitlines()[-1])
             first = first or row
+            step, cpu_step = row["seconds"] / row["steps"], row["cpu_seconds"] / row["steps"]
             print(
-                f"| {student} | {way} | {row['tokens'] / row['seconds']:.0f} "
-                f"| {row['seconds'] / row['steps']:.1f} ({row['cpu_seconds'] / row['steps']:.1f}) | {row['peak_mb']:.0f} "
-                f"| {first['cpu_seconds'] / row['cpu_seconds']:.2f}x the speed, "
+                f"| {student} | {way} | {row['tokens'] / row['seconds']:.0f} | {step:.1f} ({cpu_step:.1f}) "
+                f"| {row['peak_mb']:.0f} | {first['cpu_seconds'] / row['cpu_seconds']:.2f}x the speed, "
                 f"{row['peak_mb'] / first['peak_mb']:.2f} of its memory |",
                 flush=True,
             )

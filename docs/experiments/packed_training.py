@@ -90,7 +90,7 @@ def try_one(folder: Path, seed: int, together: int) -> None:
     weights = resolve(f"{MODEL}@{student}")
     tokenizer, model = load_tokenizer(weights.folder()), load_model(weights, "cpu")
     judged = training_rows(tokenizer, test, settings.max_length)
-    reading = reading_of(model, tokenizer, [judged], SETTINGS)
+    reading = reading_of(model, tokenizer, [judged], SETTINGS.model_copy(update={"share_passages": True}))
     with reading.of(model):
         row["test_loss"] = dev_loss(model, judged, reading)
     del model

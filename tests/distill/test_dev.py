@@ -29,7 +29,7 @@ OTHERS = [
     Example((Message("user", f"How tall is {at} {'y' * at}?"),), f"Q1: Who is {at}?" + " And why?" * (at % 3), str(at))
     for at in range(5)
 ]
-RISING = WATCHED.model_copy(update={"epochs": 8.0, "learning_rate": 0.1, "patience": 2})
+RISING = WATCHED.model_copy(update={"epochs": 8.0, "learning_rate": 0.3, "patience": 2})
 """The loss on OTHERS soon rises at this rate."""
 
 

@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("trl", reason="the 'train' extra is not installed")
 
-from test_train import QUICK, adapter, cut_at
+from test_train import QUICK as SINGLE
+from test_train import adapter, cut_at
 
 from fractionate.config import TrainConfig
 from fractionate.distill import trainer as trainer_module
@@ -29,6 +30,7 @@ from fractionate.models.local.weights import SMOLLM2, resolve
 from fractionate.types import Example, Message
 
 Rows = list[dict[str, Any]]
+QUICK = SINGLE.model_copy(update={"share_passages": True})
 
 PASSAGES = [
     "Abra has 5 thousand people and lies in Babria by the sea.",
