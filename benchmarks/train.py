@@ -1,6 +1,6 @@
 """Training a student: tokens a second, seconds a step and peak memory, against plain TRL on the same examples.
 
-    python benchmarks/train.py [--steps 4] [--students E-A D-R] [--threads 1] [--ways trl single shared]
+    python benchmarks/train.py [--steps 4] [--students E-A D-R] [--threads 1] [--trl-at-once 8]
 
 The examples are the first of the demo's (steps of 8; E-A has 8 questions on a passage), the student is SmolLM2-135M
 with the demo's LoRA. Each way of training has a process of its own, one after another, and reads every example once:
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,7 +43,7 @@ def examples_of(student: str, count: int) -> list[Any]:
     return examples[:count]
 
 
-def measure(way: str, student: str, steps: int) -> dict[str, float]:
+def measure(way: str, student: str, steps: int, at_once: int) -> dict[str, float]:
     """Train in this process; returns tokens, steps, seconds (wall and processor) of the steps, and peak memory."""
     import transformers.trainer
     from transformers import TrainerCallback
@@ -70,7 +71,7 @@ def measure(way: str, student: str, steps: int) -> dict[str, float]:
     rows = training_rows(tokenizer, examples, settings.max_length)
     with tempfile.TemporaryDirectory() as folder:
         if way == "trl":
-            train_with_trl(weights.folder(), tokenizer, rows.rows, Path(folder))
+            train_with_trl(weights.folder(), tokenizer, rows.rows, Path(folder), at_once)
         else:
             from fractionate.distill.train import train_student
 
@@ -84,8 +85,8 @@ def measure(way: str, student: str, steps: int) -> dict[str, float]:
     }
 
 
-def train_with_trl(folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]], out: Path) -> None:
-    """Train as a user of TRL would, on the same text."""
+def train_with_trl(folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]], out: Path, at_once: int) -> None:
+    """Train as a user of TRL would, on the same text, `at_once` examples of a step read together."""
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
@@ -104,7 +105,8 @@ def train_with_trl(folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         args=SFTConfig(
             output_dir=str(out),
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=BATCH // at_once,
             num_train_epochs=1,
             learning_rate=2e-3,
             gradient_checkpointing=False,  # on by TRL's default; off is faster
@@ -138,10 +140,17 @@ def main() -> None:
     parser.add_argument("--students", nargs="+", default=["E-A", "D-R"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--trl-at-once",
+        type=int,
+        choices=(1, 2, 4, 8),
+        default=8,
+        help="examples TRL reads together; fewer: less memory",
+    )
     parser.add_argument("--one", nargs=2, metavar=("WAY", "STUDENT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
-        print(json.dumps(measure(*chosen.one, chosen.steps)))
+        print(json.dumps(measure(*chosen.one, chosen.steps, chosen.trl_at_once)))
         return
     print("| student | way | tokens/s | seconds a step (CPU) | peak memory, MB | against the first way |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
@@ -150,7 +159,10 @@ def main() -> None:
         first: dict[str, float] = {}
         for way in chosen.ways:
             command = [sys.executable, __file__, "--steps", str(chosen.steps), "--one", way, student]
+            command += ["--trl-at-once", str(chosen.trl_at_once)]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode == -signal.SIGKILL:
+                sys.exit(f"{way} was killed on {student}: too little memory (lower --trl-at-once)")
             if done.returncode:
                 sys.exit(f"{way} failed on {student}:\n{done.stderr[-2000:]}")
             row = json.loads(done.stdout.splitlines()[-1])

@@ -117,11 +117,21 @@ def test_the_gradient_is_that_of_examples_read_alone(tiny_model: Path, method: s
 @pytest.mark.model
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_smollm2_s_gradient_is_that_of_examples_read_alone(method: str) -> None:
+    """In double precision: in single, two ways to batch the same examples unpacked differ by more than 1e-5 here.
+
+    Of all weights only the first six layers' are trained, so that the test takes little memory.
+    """
     weights = resolve(SMOLLM2)
     tokenizer = load_tokenizer(weights.folder())
-    batch = [*BATCHES["one passage"], *BATCHES["shared up to the middle of a character"], *BATCHES["nothing is shared"]]
-    long = [example(PASSAGES[0] + PASSAGES[1] + PASSAGES[2], f"{word} people?") for word in ("How many", "Which")]
-    check_equal(student(weights.folder(), method), tokenizer, training_rows(tokenizer, [*batch, *long], 512).rows, 300)
+    long = [example(" ".join(PASSAGES), f"{word} people?") for word in ("How many", "Which")]
+    batch = [*BATCHES["one passage"], *BATCHES["nothing is shared"], *long]
+    model = student(weights.folder(), method).double()
+    if method == "full":
+        model.model.layers = model.model.layers[:6]
+        model.config.num_hidden_layers = 6
+    rows = training_rows(tokenizer, batch, 512).rows
+    assert reads_alike(model, rows)
+    check_equal(model, tokenizer, rows, 300)
 
 
 def test_another_gradient_would_show(tiny_model: Path) -> None:
