@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-verdict bench-gpu clean
+.PHONY: setup demo test lint docs mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-train bench-verdict bench-gpu clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,9 @@ bench-memory: setup
 
 bench-testbeds: setup
 	$(BIN)/python benchmarks/testbeds.py
+
+bench-train: setup
+	$(BIN)/python benchmarks/train.py
 
 bench-verdict: setup
 	$(BIN)/python benchmarks/verdict_operating.py

@@ -221,6 +221,10 @@ class TrainConfig(_Section):
     )
     batch_size: int = Field(default=8, ge=1, le=2**16, description="examples per step")
     lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
+    share_passages: bool = Field(
+        default=False,
+        description="take examples on one passage into one step, half a step's, and read what they begin with once",
+    )
     max_length: int = Field(
         default=1024, ge=16, le=10**7, description="tokens per example at most; longer ones are left out, counted"
     )
@@ -242,6 +246,8 @@ class TrainConfig(_Section):
     def decisive(self, *, with_dev: bool) -> dict[str, Any]:
         """Return the settings that decide a training's result; those about dev only of one that has a dev split."""
         left_out = {"search"} if with_dev else {"search", "dev_checks", "patience"}
+        if not self.share_passages:  # a student trained before there was a choice stays what it is
+            left_out.add("share_passages")
         return self.model_dump(mode="json", exclude=left_out)
 
 

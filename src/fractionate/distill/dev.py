@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fractionate.config import TrainConfig
-from fractionate.distill.training_data import IGNORED, Collator, TrainingRows
+from fractionate.distill.reading import Reading
+from fractionate.distill.training_data import TrainingRows
 from fractionate.errors import FractionateError
+
+_AT_ONCE = 512
+"""Rows that are cut into parts together, when many are read."""
 
 
 class DevLoss(NamedTuple):
@@ -62,34 +66,19 @@ def steps_of(examples: int, settings: TrainConfig) -> int:
     return max(1, math.ceil(math.ceil(examples / settings.batch_size) * settings.epochs))
 
 
-def target_loss(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
-    """Return a batch's summed cross-entropy over target tokens, a scalar tensor with its graph, and their number.
-
-    Targets end together (the collator pads on the left), so the last logits are all that is needed: over a prompt of
-    200 tokens and a vocabulary of 49,152, TRL's own loss computes six times as many on a CPU.
-    """
-    from torch.nn.functional import cross_entropy
-
-    labels = inputs.pop("labels")
-    keep = int((labels != IGNORED).sum(1).max()) + 1
-    logits = model(**inputs, use_cache=False, logits_to_keep=keep).logits[:, :-1].float()
-    wanted = labels[:, -keep + 1 :]
-    total = cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total, (wanted != IGNORED).sum()
-
-
-def dev_loss(model: Any, rows: TrainingRows, collate: Collator, at_once: int) -> float:
-    """Return the mean loss of a model over the target tokens of all rows, `at_once` of them read together."""
+def dev_loss(model: Any, rows: TrainingRows, reading: Reading) -> float:
+    """Return the mean loss of a model over the target tokens of all rows."""
     import torch
 
     was_training = model.training
     model.eval()
     total, tokens = 0.0, 0
-    ordered = sorted(rows.rows, key=lambda row: len(row["input_ids"]))  # of like length together: little padding
+    ordered = sorted(rows.rows, key=reading.order)
     with torch.no_grad():
-        for start in range(0, len(ordered), at_once):
-            batch = collate(ordered[start : start + at_once])
-            loss, count = target_loss(model, {key: value.to(model.device) for key, value in batch.items()})
-            total, tokens = total + float(loss), tokens + int(count)
+        for start in range(0, len(ordered), _AT_ONCE):
+            for part in reading.parts(ordered[start : start + _AT_ONCE]):
+                moved = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in part.items()}
+                loss, count = reading.loss(model, moved)
+                total, tokens = total + float(loss), tokens + count
     model.train(was_training)
     return total / tokens

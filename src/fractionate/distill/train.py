@@ -18,8 +18,9 @@ from fractionate.config import MOST_SEED, TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
 from fractionate.distill.dev import DevSplit, check_steps, steps_of
 from fractionate.distill.learning_rate import with_rate
-from fractionate.distill.trainer import OnStep, Training, TrainingReport, micro_batch, quiet
-from fractionate.distill.training_data import IGNORED, TrainingRows, training_rows
+from fractionate.distill.reading import largest_part
+from fractionate.distill.trainer import OnStep, Training, TrainingReport, quiet
+from fractionate.distill.training_data import TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.models.local.model import best_device, load_config, load_tokenizer
 from fractionate.models.local.weights import Weights, base_shapes, resolve
@@ -154,9 +155,7 @@ def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig, t
     linear = [shape for shape in shapes if len(shape) == 2 and shape[0] < 8 * shape[1]]
     trained = total if settings.method == "full" else sum(settings.lora_rank * sum(shape) for shape in linear)
     config = load_config(weights.folder(), trust)
-    at_once = micro_batch(rows, settings, best_device("").partition(":")[0])
-    tokens = at_once * max(len(row["input_ids"]) for row in rows.rows)
-    targets = at_once * max(sum(x != IGNORED for x in row["labels"]) for row in rows.rows)
+    tokens, targets = largest_part(rows, settings, best_device("").partition(":")[0])
     # Per layer and token: about 16 vectors as wide as the model and 4 as wide as the MLP are kept for going backward.
     kept = config.num_hidden_layers * (16 * config.hidden_size + 4 * config.intermediate_size)
     return 4 * int(total + 3 * trained + tokens * kept + 3 * targets * config.vocab_size) + (600 << 20)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import resource
 import sys
@@ -16,8 +15,10 @@ from typing import Any
 
 from fractionate.config import TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
-from fractionate.distill.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, dev_loss, steps_of, target_loss
-from fractionate.distill.training_data import Collator, TrainingRows
+from fractionate.distill.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, dev_loss, steps_of
+from fractionate.distill.order import PassageOrder, length_order, together
+from fractionate.distill.reading import Packed, Reading, reading_of
+from fractionate.distill.training_data import IGNORED, TrainingRows
 from fractionate.errors import FractionateError
 from fractionate.models.local.model import best_device, load_model, load_tokenizer, unload
 from fractionate.models.local.weights import Weights, base_shapes, quiet_transformers
@@ -26,10 +27,6 @@ CHECKPOINT_STEPS = {"lora": 20, "full": 200}
 """Optimizer steps between checkpoints; a full one writes three times the weights, so it is rarer."""
 CHECKPOINTS_KEPT = {"lora": 2, "full": 1}
 """Checkpoints on the disk at a time: where one is damaged, the one before it is gone on from."""
-
-MICRO_BATCH_TOKENS = {"cpu": 600, "cuda": 16_000}
-"""Tokens read at once on the way to a step, by device: activations of SmolLM2-135M take about 1.5 MB a token, and a CPU
-is no faster on more (steps of 1,700 tokens took as long read in parts of 550 as whole, in 2.3 instead of 5.7 GB)."""
 
 OnStep = Callable[[int, int, float], None]
 
@@ -128,21 +125,21 @@ class Training:
             set_seed(self.seed)
             tokenizer = load_tokenizer(self.weights.folder(), self.trust)
             model = load_model(self.weights, best_device(""), exact=True, trust=self.trust)
-            device = model.device.type
-            rows_at_once = micro_batch(self.rows, self.settings, device)
-            trainer = _student_trainer(self)(
+            reading = reading_of(model, tokenizer, [self.rows, *([self.dev.rows] if self.dev else [])], self.settings)
+            trainer = _student_trainer(self, reading)(
                 model=model,
-                args=_arguments(checkpoints.folder, self, device, rows_at_once),
-                data_collator=Collator(tokenizer),
+                args=_arguments(checkpoints.folder, self, model.device.type),
+                data_collator=_collate(reading),
                 train_dataset=Dataset.from_list(self.rows.rows),
                 processing_class=tokenizer,
                 peft_config=_lora(self.settings) if self.settings.method == "lora" else None,
             )
             # Steps are reported by `on_step`, and standard output is for results.
             trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(_watch(self, checkpoints))
+            trainer.add_callback(_watch(self, checkpoints, reading))
             if not (self.dev and self.dev.stops(self.dev_losses)):  # else it was cut off after it had stopped early
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                with reading.of(model):
+                    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             if self.dev:
                 trainer._load_from_checkpoint(str(checkpoints.of_step(best_of(self.dev_losses).step)))
         return trainer
@@ -171,20 +168,18 @@ class Training:
             peak_gpu_mb=_peak_gpu_mb(),
         )
 
-    def judge(self, model: Any, step: int) -> bool:
+    def judge(self, model: Any, reading: Reading, step: int) -> bool:
         """Measure the loss on the dev split after a step at which it is due. Returns whether it was."""
         if self.dev is None or step not in self.dev.steps:
             return False
-        collate = Collator(load_tokenizer(self.weights.folder(), self.trust))
-        at_once = micro_batch(self.dev.rows, self.settings, model.device.type)
-        loss = dev_loss(model, self.dev.rows, collate, at_once)
+        loss = dev_loss(model, self.dev.rows, reading)
         if not math.isfinite(loss):
             raise TrainingDivergedError
         self.dev_losses.append(DevLoss(step, loss))
         return True
 
 
-def _watch(training: Training, checkpoints: Checkpoints) -> Any:
+def _watch(training: Training, checkpoints: Checkpoints, reading: Reading) -> Any:
     """Return the callback that knows when the first step is about to be taken, seals checkpoints and keeps the best.
 
     Every measurement on the dev split is saved at once: a checkpoint is all that has to be kept of the best step.
@@ -197,7 +192,7 @@ def _watch(training: Training, checkpoints: Checkpoints) -> Any:
             self._protect_best(state)
 
         def on_step_end(self, _: Any, state: Any, control: Any, *, model: Any, **__: Any) -> None:
-            if training.judge(model, int(state.global_step)):
+            if training.judge(model, reading, int(state.global_step)):
                 assert training.dev is not None
                 self._protect_best(state)
                 control.should_save = True
@@ -216,49 +211,47 @@ def _watch(training: Training, checkpoints: Checkpoints) -> Any:
     return Watch()
 
 
-def _student_trainer(training: Training) -> type[Any]:
+def _collate(reading: Reading) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Return what makes a step's examples into `parts` to read, and `labels`, by which the trainer counts targets."""
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        import torch
+
+        targets = [label for row in rows for label in row["labels"] if label != IGNORED]
+        return {"parts": reading.parts(rows), "labels": torch.tensor([IGNORED, *targets])}
+
+    return collate
+
+
+def _student_trainer(training: Training, reading: Reading) -> type[Any]:
     """Return TRL's SFTTrainer with three changes.
 
-    Logits are computed for targets only, every step is reported, and the order of the examples depends on the seed and
-    on how many passes there were alone.
+    A step is read in parts, in which logits are computed for targets only; every step is reported; and the order of the
+    examples depends on the seed and on how many passes there were alone.
     """
-    from transformers.trainer_pt_utils import LengthGroupedSampler
     from trl import SFTTrainer
 
-    class Order(LengthGroupedSampler):  # type: ignore[misc]
-        """Examples of like length together, in an order of its own for every pass.
-
-        The trainer would draw each pass's order from whatever state its generator is in, which a resumed training
-        cannot reach again. The first pass is drawn so all the same: no resumed training has missed anything by then.
-        """
-
-        def set_epoch(self, epoch: int) -> None:
-            import torch
-
-            mixed = hashlib.sha256(f"{training.seed} {epoch}".encode()).digest()
-            seed = int.from_bytes(mixed[:8], "big") >> 1
-            self.generator = torch.Generator().manual_seed(seed) if epoch else None
-
     class StudentTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not followed: to mypy its class is Any
-        def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, num_items_in_batch: Any = None) -> Any:
-            total, targets = target_loss(model, inputs)
-            return total / (targets if num_items_in_batch is None else num_items_in_batch)
-
-        def training_step(self, *args: Any, **kwargs: Any) -> Any:
-            # The loss of a step is summed over its micro-batches: each is divided by the targets of the whole step.
-            loss = super().training_step(*args, **kwargs)
-            self.step_loss = getattr(self, "step_loss", 0.0) + float(loss)
-            if not self.accelerator.sync_gradients:
-                return loss
-            training.losses.append(self.step_loss)
-            self.step_loss = 0.0
+        def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+            model.train()
+            loss = 0.0
+            for part in self._prepare_inputs(inputs)["parts"]:
+                with self.compute_loss_context_manager():
+                    total, _ = reading.loss(model, part)
+                # The loss of a step is summed over its parts: each is divided by the targets of the whole step.
+                mean = total / num_items_in_batch
+                self.accelerator.backward(mean)
+                loss += float(mean.detach())
+            training.losses.append(loss)
             if training.on_step is not None:
-                training.on_step(int(self.state.global_step) + 1, int(self.state.max_steps), training.losses[-1])
-            return loss
+                training.on_step(int(self.state.global_step) + 1, int(self.state.max_steps), loss)
+            return mean.new_tensor(loss)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            lengths = [len(row["input_ids"]) for row in training.rows.rows]
-            return Order(self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths=lengths)
+            size = int(self.args.train_batch_size)
+            if isinstance(reading, Packed):
+                return PassageOrder(training.rows.rows, training.seed, together(size))
+            return length_order(training.rows.rows, training.seed, size)
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Write none: `training.json` says it."""
@@ -266,14 +259,7 @@ def _student_trainer(training: Training) -> type[Any]:
     return StudentTrainer
 
 
-def micro_batch(rows: TrainingRows, settings: TrainConfig, device: str) -> int:
-    """Return how many examples are read at once: a divisor of the batch that keeps activations within bounds."""
-    longest = max(len(row["input_ids"]) for row in rows.rows)
-    most = min(settings.batch_size, MICRO_BATCH_TOKENS.get(device, 16_000) // longest)
-    return max((size for size in range(1, most + 1) if settings.batch_size % size == 0), default=1)
-
-
-def _arguments(folder: Path, training: Training, device: str, micro_batch: int) -> Any:
+def _arguments(folder: Path, training: Training, device: str) -> Any:
     from trl import SFTConfig
 
     settings, seed = training.settings, training.seed
@@ -281,8 +267,7 @@ def _arguments(folder: Path, training: Training, device: str, micro_batch: int) 
     return SFTConfig(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=settings.batch_size // micro_batch,
+        per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=0.05,

@@ -1,0 +1,180 @@
+"""Training a student: tokens a second, seconds a step and peak memory, against plain TRL on the same examples.
+
+    python benchmarks/train.py [--steps 4] [--students E-A D-R] [--threads 1] [--trl-at-once 8]
+
+The examples are the first of the demo's (steps of 8; E-A has 8 questions on a passage), the student is SmolLM2-135M
+with the demo's LoRA. Each way of training has a process of its own, one after another, and reads every example once:
+
+    trl     TRL's SFTTrainer as its users write it: prompt and completion, loss on the completion, the same LoRA, fp32
+    single  fractionate with train.share_passages = false: every example on its own
+    shared  fractionate with train.share_passages = true: a passage is read once for the examples of a step
+
+Tokens are those of the examples, so a passage counts for each of its questions, read again or not. Ratios are of
+processor time, which other work on the machine changes little; wall time stands beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BATCH = 8
+WAYS = ("trl", "single", "shared")
+
+
+def examples_of(student: str, count: int) -> list[Any]:
+    """Return the first examples that the demo trains a student on."""
+    from fractionate import Run
+    from fractionate.cli.demo import FULL, write_demo
+    from fractionate.pipeline.training import examples_for
+
+    with tempfile.TemporaryDirectory() as folder, Run(write_demo(Path(folder), FULL), folder) as run:
+        demonstrations, screening = run.demonstrate(), run.screen()
+        one = next(each for each in run.names.students if each.name == student)
+        examples, _ = examples_for(run, one, demonstrations, screening.kept if screening else ())
+    return examples[:count]
+
+
+def measure(way: str, student: str, steps: int, at_once: int) -> dict[str, float]:
+    """Train in this process; returns tokens, steps, seconds (wall and processor) of the steps, and peak memory."""
+    import transformers.trainer
+    from transformers import TrainerCallback
+
+    from fractionate.cli.demo import MODEL
+    from fractionate.config import TrainConfig
+    from fractionate.distill.training_data import training_rows
+    from fractionate.models.local.model import load_tokenizer
+    from fractionate.models.local.weights import resolve
+
+    times: list[tuple[float, float]] = []
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            times.append((time.perf_counter(), time.process_time()))
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            times.append((time.perf_counter(), time.process_time()))
+
+    transformers.trainer.DEFAULT_CALLBACKS.append(Watch)
+    examples = examples_of(student, BATCH * steps)
+    weights = resolve(MODEL)
+    tokenizer = load_tokenizer(weights.folder())
+    settings = TrainConfig(learning_rate=2e-3, batch_size=BATCH, share_passages=way == "shared")
+    rows = training_rows(tokenizer, examples, settings.max_length)
+    with tempfile.TemporaryDirectory() as folder:
+        if way == "trl":
+            train_with_trl(weights.folder(), tokenizer, rows.rows, Path(folder), at_once)
+        else:
+            from fractionate.distill.train import train_student
+
+            train_student(MODEL, examples, Path(folder) / "student", settings)
+    return {
+        "tokens": rows.tokens,
+        "steps": len(times) - 1,
+        "seconds": times[-1][0] - times[0][0],
+        "cpu_seconds": times[-1][1] - times[0][1],
+        "peak_mb": peak_mb(),
+    }
+
+
+def train_with_trl(folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]], out: Path, at_once: int) -> None:
+    """Train as a user of TRL would, on the same text, `at_once` examples of a step read together."""
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    from datasets import Dataset
+    from fractionate.distill.training_data import IGNORED
+
+    def texts(row: dict[str, list[int]]) -> dict[str, str]:
+        cut = sum(label == IGNORED for label in row["labels"])
+        ids = row["input_ids"]
+        # Without the end of turn: TRL adds it, it being SmolLM2's eos token.
+        return {"prompt": tokenizer.decode(ids[:cut]), "completion": tokenizer.decode(ids[cut:-1])}
+
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        args=SFTConfig(
+            output_dir=str(out),
+            per_device_train_batch_size=at_once,
+            gradient_accumulation_steps=BATCH // at_once,
+            num_train_epochs=1,
+            learning_rate=2e-3,
+            gradient_checkpointing=False,  # on by TRL's default; off is faster
+            bf16=False,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list([texts(row) for row in rows]),
+        processing_class=tokenizer,
+        peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    learnt = sorted(map(len, trainer.train_dataset["input_ids"]))
+    assert learnt == sorted(len(row["input_ids"]) for row in rows), "TRL reads the same tokens"
+    trainer.train()
+
+
+def peak_mb() -> float:
+    """Return this process' peak memory in MB."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)
+
+
+def main() -> None:
+    """Measure every way in a process of its own and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--students", nargs="+", default=["E-A", "D-R"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--trl-at-once",
+        type=int,
+        choices=(1, 2, 4, 8),
+        default=8,
+        help="examples TRL reads together; fewer: less memory",
+    )
+    parser.add_argument("--one", nargs=2, metavar=("WAY", "STUDENT"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.one:
+        print(json.dumps(measure(*chosen.one, chosen.steps, chosen.trl_at_once)))
+        return
+    print("| student | way | tokens/s | seconds a step (CPU) | peak memory, MB | against the first way |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(chosen.threads)}
+    for student in chosen.students:
+        first: dict[str, float] = {}
+        for way in chosen.ways:
+            command = [sys.executable, __file__, "--steps", str(chosen.steps), "--one", way, student]
+            command += ["--trl-at-once", str(chosen.trl_at_once)]
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode == -signal.SIGKILL:
+                sys.exit(f"{way} was killed on {student}: too little memory (lower --trl-at-once)")
+            if done.returncode:
+                sys.exit(f"{way} failed on {student}:\n{done.stderr[-2000:]}")
+            row = json.loads(done.stdout.splitlines()[-1])
+            first = first or row
+            step, cpu_step = row["seconds"] / row["steps"], row["cpu_seconds"] / row["steps"]
+            print(
+                f"| {student} | {way} | {row['tokens'] / row['seconds']:.0f} | {step:.1f} ({cpu_step:.1f}) "
+                f"| {row['peak_mb']:.0f} | {first['cpu_seconds'] / row['cpu_seconds']:.2f}x the speed, "
+                f"{row['peak_mb'] / first['peak_mb']:.2f} of its memory |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
