@@ -63,7 +63,7 @@ def pack(rows: Sequence[dict[str, Any]], most: int) -> list[Pack]:
 
     Examples are grouped so that the fewest tokens are read. A group too large for a row is cut, its beginning repeated.
     """
-    from fractionate.models.local.generate import share_groups
+    from fractionate.models.local.sharing import share_groups
 
     tokens = [row["input_ids"] for row in rows]
     cut: list[tuple[int, int, list[int]]] = []
