@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,9 @@ from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog
 from inspect_ai.scorer import includes
 
+from echo_run import PAIR, measured_echo_run
 from fractionate.api import read_system
-from fractionate.config import load_config
 from fractionate.inspect import pair_solver
-from fractionate.pipeline.progress import Progress
-from fractionate.pipeline.run import Run
-from fractionate.pipeline.stages import run_everything
-
-CONFIG = """
-[data]
-test = "jsonl:test.jsonl"
-[models]
-teacher = "echo:"
-solvers = ["echo:"]
-decomposers = ["none", "teacher"]
-[run]
-variants = []
-strategies = ["single", "static"]
-[prices."echo:"]
-input_per_million = 1.0
-output_per_million = 2.0
-"""
-PAIR = "fractionate/static:teacher+echo:"
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was measured."""
     home = tmp_path_factory.mktemp("inspected")
     rows = [{"question": f"What is number {n}?", "answer": f"it {n}", "context": f"It is {n}."} for n in range(4)]
-    (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (home / "run.toml").write_text(CONFIG)
-    with Run(load_config(home / "run.toml"), home / "run", home, Progress(quiet=True)) as run:
-        run_everything(run)
-    return home / "run"
+    return measured_echo_run(home, rows)
 
 
 def evaluated(folder: Path, logs: Path, pair: str = PAIR, **more: object) -> EvalLog:

@@ -12,26 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from fractionate.config import load_config
-from fractionate.pipeline.progress import Progress
-from fractionate.pipeline.run import Run
-from fractionate.pipeline.stages import run_everything
+from echo_run import PAIR, measured_echo_run
 
 TASKS = Path(__file__).resolve().parent.parent / "examples" / "lm-eval"
 HARNESS = shutil.which("lm_eval")
-PAIR = "fractionate/static:teacher+echo:"
-CONFIG = """
-[data]
-test = "jsonl:test.jsonl"
-[models]
-teacher = "echo:"
-solvers = ["echo:"]
-decomposers = ["none", "teacher"]
-[run]
-variants = []
-strategies = ["single", "static"]
-"""
-
 pytestmark = pytest.mark.skipif(HARNESS is None, reason="lm-evaluation-harness (lm_eval) is not installed")
 
 
@@ -43,10 +27,7 @@ def home(tmp_path: Path) -> Path:
         {"question": f"Which number is {n}?", "answer": answer, "context": f"It is {n}."}
         for n, answer in enumerate(answers)
     ]
-    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "run.toml").write_text(CONFIG)
-    with Run(load_config(tmp_path / "run.toml"), tmp_path / "run", tmp_path, Progress(quiet=True)) as run:
-        run_everything(run)
+    measured_echo_run(tmp_path, rows)
     return tmp_path
 
 
