@@ -6,6 +6,8 @@ import asyncio
 import importlib.util
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +203,15 @@ def test_a_cache_that_cannot_be_written_is_one_line(tiny_model: Path, tmp_path: 
         patch.setenv("FRACTIONATE_CACHE", str(tmp_path / "taken"))
         with pytest.raises(FractionateError, match=r"cannot write .*FRACTIONATE_CACHE"):
             openvino_file(resolve(str(tiny_model)), lambda: None, None)
+
+
+def test_openvino_is_imported_without_its_telemetry() -> None:
+    pytest.importorskip("openvino_genai", reason="the extra fast is not installed")
+    code = (
+        "from fractionate.models.local.openvino import quiet_openvino\n"
+        "quiet_openvino()\n"
+        "from openvino.tools.ovc import telemetry_utils\n"
+        "print(telemetry_utils.tm.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "openvino.tools.ovc.telemetry_stub"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -36,6 +37,15 @@ def require_openvino(weights: Weights, config: Any, tokenizer: Any, device: str)
         raise UsageError(f"OpenVINO runs on the CPU, not on {device!r}: leave out the device or the runtime")
     if reason := why_no_gguf(config, tokenizer):
         raise UsageError(f'OpenVINO cannot run {weights.name} here: it has {reason}; runtime = "torch" can')
+
+
+def quiet_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would tell its maker's server of every import."""
+    # A module that cannot be imported: OpenVINO then takes a stub of its own that sends nothing.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is how Python spells that
+    import openvino_genai
+
+    return openvino_genai
 
 
 class OpenVinoBatch:
@@ -109,8 +119,7 @@ class _Pipeline:
     """OpenVINO's scheduler over one model. Several batches may use it: whoever steps it writes for all."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        import openvino_genai
-
+        openvino_genai = quiet_openvino()
         scheduler = openvino_genai.SchedulerConfig()
         scheduler.enable_prefix_caching = False  # what was read for another row would change sums, and so words
         exact = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f16", "INFERENCE_NUM_THREADS": threads}
@@ -124,8 +133,9 @@ class _Pipeline:
 
     def add(self, prompt: Prompt) -> Any:
         import numpy as np
+
+        openvino_genai = quiet_openvino()
         import openvino
-        import openvino_genai
 
         config = openvino_genai.GenerationConfig()
         # Ends are looked for in `Row.take`, where they are for every runtime.
@@ -149,8 +159,7 @@ class _Pipeline:
         return [int(token) for output in outputs for token in output.generated_ids]
 
     def goes_on(self, handle: Any) -> bool:
-        import openvino_genai
-
+        openvino_genai = quiet_openvino()
         return bool(handle.get_status() == openvino_genai.GenerationStatus.RUNNING)
 
 
