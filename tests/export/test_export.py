@@ -168,8 +168,13 @@ def test_weights_that_answer_otherwise_are_not_written(
     monkeypatch.setattr(gguf_file, "_paired", lambda values, heads: values)  # the usual mistake of a converter
     said = export(capsys, tiny_run, "D-R", "--out", tmp_path / "out", "--format", "gguf", code=1)
     assert "out-f16.gguf by transformers" in said
-    assert "100% must be alike; nothing was written (--no-check writes it)" in said
+    assert "100% must be alike; nothing was written (--alike takes a lower share)" in said
     assert not any(tmp_path.iterdir())
+    told = export(
+        capsys, tiny_run, "D-R", "--out", tmp_path / "out", "--format", "gguf", "--alike", 0, "--prompts", 4
+    )  # asked for, and said
+    assert told["parity"][0]["identical"] < 4
+    assert "nats apart" in (tmp_path / "out/README.md").read_text()
 
 
 def test_a_merge_that_lost_the_adapter_is_not_written(
@@ -233,6 +238,7 @@ def test_bad_input_is_one_line(
     assert "add --format gguf" in export(capsys, tiny_run, "D-R", *out, "--type", "f16", code=2)
     assert "add --push" in export(capsys, tiny_run, "D-R", *out, "--private", code=2)
     assert "at least 1" in export(capsys, tiny_run, "D-R", *out, "--prompts", 0, code=2)
+    assert "a share from 0 to 1, not 2" in export(capsys, tiny_run, "D-R", *out, "--alike", 2, code=2)
     assert "cannot be a model's name" in export(capsys, tiny_run, "D-R", *out, "--name", "a b", code=2)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()

@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", default="", help="what it is called (default: the name of DIR)")
     parser.add_argument("--license", metavar="ID", default="", help="the license to state, where the base's is unknown")
     parser.add_argument("--prompts", metavar="N", type=int, default=50, help="questions to check on (default: 50)")
+    parser.add_argument(
+        "--alike", metavar="SHARE", type=float, help="of the replies, to be the student's own (default: 1, of q8_0 0.9)"
+    )
     parser.add_argument("--no-check", action="store_true", help="do not check; the card says so")
     parser.add_argument("--push", metavar="ORG/NAME", default="", help="then upload it to the hub (token: HF_TOKEN)")
     parser.add_argument("--private", action="store_true", help="make the hub's repository private")
@@ -105,6 +108,8 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         raise UsageError("--private is for a repository on the hub: add --push ORG/NAME")
     if arguments.prompts < 1:
         raise UsageError("--prompts must be at least 1 (--no-check checks nothing)")
+    if arguments.alike is not None and not 0 <= arguments.alike <= 1:
+        raise UsageError(f"--alike is a share from 0 to 1, not {arguments.alike:g}")
     name = arguments.name or arguments.out.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(f"{name!r} cannot be a model's name everywhere: give --name of letters, digits, '-', '_', '.'")
@@ -114,5 +119,6 @@ def _wanted(arguments: argparse.Namespace) -> Wanted:
         name=name,
         check=not arguments.no_check,
         prompts=arguments.prompts,
+        alike=arguments.alike,
         license=arguments.license,
     )

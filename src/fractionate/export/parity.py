@@ -24,7 +24,7 @@ NEAR = {"f32": 1e-3, "f16": 5e-2, "q8_0": 0.0}
 """How far apart, in nats, two tokens may be that count as a tie, by how weights are stored. Of 8-bit weights none are
 counted: their share of identical replies is what is asked for."""
 NEEDED = {"f32": 1.0, "f16": 1.0, "q8_0": 0.9}
-"""The share of prompts that must be answered alike, ties included."""
+"""The share of prompts that must be answered alike, ties included, unless another is asked for."""
 
 Replies = list[list[int]]
 """The tokens of each reply, without the one that ends it."""
@@ -71,7 +71,16 @@ class Parity:
 class Reference:
     """The student as it was measured (fp32, its adapter merged in memory), and what it replied."""
 
-    def __init__(self, model: Any, tokenizer: Any, asked: Sequence[tuple[Message, ...]], max_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        asked: Sequence[tuple[Message, ...]],
+        max_tokens: int,
+        alike: float | None = None,
+    ) -> None:
+        """`alike` is the share of replies that exports must have in common with the student; None: `NEEDED`."""
+        self.alike = alike
         self.model, self.tokenizer, self.asked, self.max_tokens = model, tokenizer, asked, max_tokens
         self.prompts = [render(tokenizer, messages, "student") for messages in asked]
         self.ends = end_tokens(model, tokenizer)
@@ -83,7 +92,8 @@ class Reference:
         gaps = [self.gap(at, replies[at]) for at in parted]
         ties, identical = sum(gap <= NEAR[stored] for gap in gaps), len(replies) - len(parted)
         furthest = max(gaps, default=0.0)
-        return Parity(file, by, stored, len(replies), identical, ties, NEAR[stored], NEEDED[stored], furthest)
+        needed = NEEDED[stored] if self.alike is None else self.alike
+        return Parity(file, by, stored, len(replies), identical, ties, NEAR[stored], needed, furthest)
 
     def gap(self, at: int, reply: Sequence[int]) -> float:
         """Return how much likelier (nats) the student held its own token than the export's, where the two part."""

@@ -32,7 +32,8 @@ CONTEXT = 4096
 class Wanted:
     """What is to be written: the kind, how a GGUF file stores weights, the name, whether and on how many it is checked.
 
-    `license` is stated in the card where the base's is not known.
+    `alike` is the share of replies that must be as the student's (None: all, of q8_0 nine in ten). `license` is stated
+    in the card where the base's is not known.
     """
 
     kind: Kind = "safetensors"
@@ -40,6 +41,7 @@ class Wanted:
     name: str = ""
     check: bool = True
     prompts: int = PROMPTS
+    alike: float | None = None
     license: str = ""
 
 
@@ -93,7 +95,7 @@ def _write(
     if wanted.check:
         say(f"the student answers {len(asked)} of the run's questions")
         most = student.max_tokens if wanted.kind != "adapter" else 1
-        reference = Reference(model, tokenizer, asked, most)
+        reference = Reference(model, tokenizer, asked, most, wanted.alike)
     if wanted.kind == "adapter":
         write_adapter(student, tokenizer, form, fresh)
         assert reference is not None
@@ -136,7 +138,7 @@ def _passed(parity: Parity, say: Callable[[str], None]) -> Parity:
     """Return a finding, and say it. Raises FractionateError where too few replies are alike."""
     if not parity.passed:
         needed = f"{parity.needed:.0%} must be alike"
-        raise FractionateError(f"{parity.sentence()}: {needed}; nothing was written (--no-check writes it)")
+        raise FractionateError(f"{parity.sentence()}: {needed}; nothing was written (--alike takes a lower share)")
     say(parity.sentence())
     return parity
 
