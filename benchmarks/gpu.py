@@ -140,7 +140,7 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from fractionate import datasets
     from fractionate.models.local.chat import render
     from fractionate.models.local.generate import generate as ours
-    from fractionate.models.local.model import end_tokens, load_model, load_tokenizer
+    from fractionate.models.local.model import ends_of, load_model, load_tokenizer
     from fractionate.models.local.rows import Prompt
     from fractionate.models.local.sharing import share_groups
     from fractionate.models.local.weights import resolve
@@ -151,7 +151,7 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
     problems = datasets.load(f"atlas#test@0-{arguments.rows - 1}")
     messages = [single_messages(problem, "instruct", "span", chain_of_thought=True) for problem in problems]
     prompts = [render(tokenizer, each, "instruct") for each in messages]
-    ends = end_tokens(model, tokenizer)
+    ends = ends_of(model, tokenizer)
 
     def answer() -> list[list[int]]:
         if generator == "ours":

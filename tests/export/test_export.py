@@ -18,6 +18,7 @@ from fractionate.config import ModelOptions
 from fractionate.export import folders, gguf_file, llamacpp, write
 from fractionate.export.parity import Parity
 from fractionate.export.student import open_student
+from fractionate.models.local import gguf_file as local_gguf_file
 from fractionate.models.local.model import LocalModel
 from fractionate.types import Message, Request
 
@@ -165,7 +166,7 @@ def test_the_request_that_is_printed_is_one_of_the_run_in_the_student_s_form(
 def test_weights_that_answer_otherwise_are_not_written(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_file, "_paired", lambda values, heads: values)  # the usual mistake of a converter
+    monkeypatch.setattr(local_gguf_file, "_paired", lambda values, heads: values)  # the usual mistake of a converter
     said = export(capsys, tiny_run, "D-R", "--out", tmp_path / "out", "--format", "gguf", code=1)
     assert "out-f16.gguf by transformers" in said
     assert "100% must be alike; nothing was written (--alike takes a lower share)" in said
@@ -282,7 +283,7 @@ def test_a_disk_that_is_full_leaves_nothing(tiny_run: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model_type": "qwen2"}, "architecture 'qwen2' cannot be had"),
+        ({"model_type": "qwen2"}, r"architecture 'qwen2' \(only llama\) cannot be had"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "rotary scaling 'llama3'"),
         ({"attention_bias": True}, "with biases"),
     ],

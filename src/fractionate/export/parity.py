@@ -13,7 +13,7 @@ from typing import Any
 
 from fractionate.errors import FractionateError
 from fractionate.models.local.chat import render
-from fractionate.models.local.model import best_device, end_tokens, load_tokenizer
+from fractionate.models.local.model import best_device, ends_of, load_tokenizer
 from fractionate.models.local.weights import quiet_transformers
 from fractionate.types import Message
 
@@ -83,7 +83,7 @@ class Reference:
         self.alike = alike
         self.model, self.tokenizer, self.asked, self.max_tokens = model, tokenizer, asked, max_tokens
         self.prompts = [render(tokenizer, messages, "student") for messages in asked]
-        self.ends = end_tokens(model, tokenizer)
+        self.ends = ends_of(model, tokenizer)
         self.replies = greedy(model, tokenizer, self.prompts, max_tokens, self.ends)
 
     def compare(self, replies: Replies, file: str, by: str, stored: str) -> Parity:
@@ -134,7 +134,7 @@ def check_folder(reference: Reference, folder: Path) -> Parity:
     check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), "the written tokenizer and template")
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(best_device("")).eval()
-    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, end_tokens(model, tokenizer))
+    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, ends_of(model, tokenizer))
     return reference.compare(replies, "model.safetensors", "transformers", "f32")
 
 

@@ -7,7 +7,7 @@ Names, the order of rotary halves and the keys of the vocabulary follow llama.cp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,19 @@ def why_no_gguf(config: Any, tokenizer: Any) -> str:
     return ""
 
 
-def write_gguf(model: Any, tokenizer: Any, name: str, path: Path, kind: str = "f16") -> None:
+def write_gguf(
+    model: Any,
+    tokenizer: Any,
+    name: str,
+    path: Path,
+    kind: str = "f16",
+    cut: str = "gpt-2",
+    more: Callable[[Any], None] = lambda writer: None,
+) -> None:
     """Write a model in memory, its matrices as one of `TYPES`, with its vocabulary. The file says that it holds `name`.
 
-    The file is for runtimes that are given tokens: it does not say how text is cut into them.
+    `cut` is llama.cpp's name of the rule that text is cut by; a runtime that is given tokens does not need it. `more`
+    is handed gguf's writer, for what else the file is to say. Raises UsageError for a weight that has no name there.
     """
     from gguf import GGUFWriter
 
@@ -56,7 +65,8 @@ def write_gguf(model: Any, tokenizer: Any, name: str, path: Path, kind: str = "f
     writer.add_name(name)
     writer.add_file_type(TYPES[kind])
     _add_shape(writer, model.config)
-    _add_vocabulary(writer, tokenizer, model.config.vocab_size)
+    _add_vocabulary(writer, tokenizer, model.config.vocab_size, cut)
+    more(writer)
     for tensor, values in _tensors(model):
         stored, stored_as = _stored(values, kind)
         writer.add_tensor(tensor, stored, raw_dtype=stored_as)
@@ -87,7 +97,7 @@ def _rope(config: Any) -> dict[str, Any]:
     return dict(getattr(config, "rope_parameters", None) or {})
 
 
-def _add_vocabulary(writer: Any, tokenizer: Any, size: int) -> None:
+def _add_vocabulary(writer: Any, tokenizer: Any, size: int, cut: str) -> None:
     from gguf import TokenType
 
     backend = json.loads(tokenizer.backend_tokenizer.to_str())
@@ -103,12 +113,11 @@ def _add_vocabulary(writer: Any, tokenizer: Any, size: int) -> None:
         types.append(kind)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in backend["model"]["merges"]]
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(cut)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges(merges or [" ".join(tokens[-2:])])  # an empty list has no type to be written with
     writer.add_eos_token_id(end_of_turn(tokenizer))
-    writer.add_add_bos_token(False)
     writer.add_add_space_prefix(False)
 
 

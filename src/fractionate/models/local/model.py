@@ -332,8 +332,17 @@ def end_tokens(folder: Path, trust: bool = False) -> frozenset[int]:
             configured = GenerationConfig.from_pretrained(folder).eos_token_id
         else:
             configured = getattr(load_config(folder, trust), "eos_token_id", None)
+    return _with_end_of_turn(configured, load_tokenizer(folder, trust))
+
+
+def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the same of a model in memory."""
+    return _with_end_of_turn(getattr(model.generation_config, "eos_token_id", None), tokenizer)
+
+
+def _with_end_of_turn(configured: Any, tokenizer: Any) -> frozenset[int]:
     ends = configured if isinstance(configured, list) else [configured] if configured is not None else []
-    return frozenset({end_of_turn(load_tokenizer(folder, trust)), *ends})
+    return frozenset({end_of_turn(tokenizer), *ends})
 
 
 def completion_of(reply: Reply, prompt: Prompt, seconds: float, compute_s: float) -> Completion:

@@ -190,7 +190,7 @@ def openvino_file(weights: Weights, load: Callable[[], Any], tokenizer: Any, kin
         handle, path = tempfile.mkstemp(prefix=".writing-", suffix=".gguf", dir=home)
         os.close(handle)
         temporary = Path(path)
-        write_gguf(load(), tokenizer, weights.name, temporary, kind)
+        write_gguf(load(), tokenizer, weights.name, temporary, kind, more=lambda file: file.add_add_bos_token(False))
         temporary.replace(target)
     except OSError as error:
         raise FractionateError(f"cannot write {target}: {error.strerror} (set FRACTIONATE_CACHE)") from None
