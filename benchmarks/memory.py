@@ -1,11 +1,14 @@
 """How much memory a whole run takes, by its number of questions: four cells of echo models, from questions to report.
 
-    python benchmarks/memory.py [--questions 10000 100000 1000000] [--keep FOLDER]
+    python benchmarks/memory.py [--questions 10000 100000 1000000] [--keep FOLDER] [--report]
 
 Each stage is the command line in a process of its own: `evaluate` into an empty store, `evaluate` again (every call
 comes from the store, as when a run is resumed), `report`. Printed of each: the most memory that was resident, seconds
 of the processor (and on the clock), microseconds of the processor per question and cell, and what the run's folder and
-the store hold on disk.
+the store hold on disk. Every size is run as a large one (run.rows_at_most = 0).
+
+`--report` measures the report alone, in minutes: 2,500 questions are evaluated, and what that leaves is copied until
+there are as many questions as wanted, each with an id of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ decomposers = ["none", "teacher"]
 strategies = ["single", "static"]
 variants = []
 out = "run"
+rows_at_most = 0
 """
+EVALUATED = 2500
+GROUP = 8192
 STAGES = (("evaluate", "evaluate"), ("evaluate again", "evaluate"), ("report", "report"))
 
 
@@ -63,10 +69,33 @@ def size_mb(*paths: Path) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def run(count: int, folder: Path) -> None:
-    write_questions(folder / "questions.jsonl", count)
+def copy_parts(parts: Path, times: int) -> None:
+    """Make a run of so many times its questions, by copying rows; ids of questions and passages become their own."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in sorted(parts.glob("*.parquet")):
+        table = pq.ParquetFile(path).read(use_threads=False)
+        rows, larger = pa.concat_tables([table] * times), path.with_suffix(".larger")
+        with pq.ParquetWriter(larger, table.schema, compression="zstd") as writer:
+            for start in range(0, rows.num_rows, GROUP):
+                group = rows.slice(start, GROUP)
+                columns = {name: group.column(name).combine_chunks() for name in group.column_names}
+                for name in {"id_digest", "cluster_digest"} & columns.keys():
+                    numbers = np.arange(start, start + group.num_rows, dtype=np.uint64)
+                    columns[name] = pa.array(numbers * np.uint64(0x9E3779B97F4A7C15))
+                writer.write_table(pa.table(columns, schema=table.schema), row_group_size=GROUP)
+        larger.replace(path)
+
+
+def run(count: int, folder: Path, *, report_alone: bool) -> None:
+    write_questions(folder / "questions.jsonl", EVALUATED if report_alone else count)
     (folder / "memory.toml").write_text(CONFIG)
-    for said, stage in STAGES:
+    if report_alone:
+        measured([sys.executable, "-m", "fractionate", "evaluate", "memory.toml", "--quiet"], folder)
+        copy_parts(folder / "run" / "attempts", count // EVALUATED)
+    for said, stage in STAGES[-1:] if report_alone else STAGES:
         command = [sys.executable, "-m", "fractionate", stage, "memory.toml", "--quiet"]
         peak, processor, seconds = measured(command, folder)
         each = processor / count / CELLS * 1e6
@@ -81,16 +110,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--keep", type=Path, help="write questions, run and store here, and leave them")
+    parser.add_argument("--report", action="store_true", help="the report alone")
     arguments = parser.parse_args()
     print("questions  stage            peak RSS  processor (clock)   per question and cell   on disk")
     for count in arguments.questions:
         if arguments.keep is not None:
             folder = (arguments.keep / str(count)).resolve()
             folder.mkdir(parents=True)
-            run(count, folder)
+            run(count, folder, report_alone=arguments.report)
             continue
         with tempfile.TemporaryDirectory() as name:
-            run(count, Path(name))
+            run(count, Path(name), report_alone=arguments.report)
 
 
 if __name__ == "__main__":
