@@ -12,12 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from serving import Measured
@@ -44,9 +45,17 @@ def serving(folder: Path, *options: str, keys: str = "") -> Iterator[tuple[str, 
         process.wait()
 
 
+def status_of(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def wait_until_draining(url: str) -> None:
     while True:
-        if httpx.get(f"{url}/healthz").status_code == 503:
+        if status_of(f"{url}/healthz") == 503:
             return
         time.sleep(0.01)
 
