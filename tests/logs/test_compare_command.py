@@ -69,6 +69,8 @@ def test_systems_that_are_told_apart_are_named(tmp_path: Path, capsys: pytest.Ca
     [
         (["a.jsonl"], "two logs or more"),
         (["a.jsonl", "none.jsonl"], "none.jsonl does not exist"),
+        (["a=", "b="], "names no log"),
+        (["a.jsonl", ""], "names no log"),
         (["a.jsonl", "other.jsonl"], "no question was answered by all: ids must agree (the first are '0' in a and 'x'"),
         (["a.jsonl", "empty.jsonl"], "empty.jsonl is empty"),
         (["a.jsonl", "garbage.jsonl"], "garbage.jsonl:1: not UTF-8"),

@@ -45,6 +45,8 @@ def _parts(text: str) -> tuple[str, Path, str]:
     name, equals, rest = text.partition("=")
     if not equals or Path(text).exists() or "/" in name:
         name, rest = "", text
+    if not rest:
+        raise UsageError(f"{text!r} names no log: write [NAME=]PATH, a log or a run's folder")
     if Path(rest).exists():
         return name, Path(rest), ""
     cuts = [place for place, letter in enumerate(rest) if letter == ":" and Path(rest[:place]).exists()]
