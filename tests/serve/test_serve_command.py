@@ -95,12 +95,13 @@ def test_it_says_its_url_once_it_answers_and_ends_after_its_last_answer(run: Mea
 
 
 def test_a_second_signal_ends_it_at_once(run: Measured) -> None:
+    hung_before = len(run.server.hanging)  # by the tests that shared this server
     with serving(run.folder) as (url, process):
         asked = json.dumps({"model": run.pair("single"), "messages": [{"role": "user", "content": "[hang] 7"}]})
         head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         waiting = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
         waiting.sendall(f"{head}Content-Length: {len(asked)}\r\n\r\n{asked}".encode())
-        while not run.server.hanging:
+        while len(run.server.hanging) == hung_before:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         wait_until_draining(url)
