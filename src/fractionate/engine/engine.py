@@ -9,7 +9,7 @@ from typing import Any
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.accounts import Accounts, OnEvent
 from fractionate.engine.batches import Batches
-from fractionate.engine.budget import Budget, BudgetReached, Pricing, Reservation
+from fractionate.engine.budget import Budget, BudgetReached, Lender, Pricing, Reservation
 from fractionate.engine.call_locks import CallLocks
 from fractionate.engine.deadlines import Deadlines
 from fractionate.engine.limits import BACKOFF_S, LONGEST_BACKOFF_S, Lane, Lanes, backoff
@@ -41,6 +41,7 @@ class Engine:
         *,
         run: str = "",
         backoff_s: float = BACKOFF_S,
+        lender: Lender | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or LimitsConfig()
@@ -49,7 +50,7 @@ class Engine:
         try:
             if budget not in (None, BudgetConfig()):
                 self._locks.hold_budget(run)
-            self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
+            self.budget = Budget(budget or BudgetConfig(), pricing, store, run, lender)
         except BaseException:
             self._locks.close()
             raise
@@ -62,6 +63,8 @@ class Engine:
         self._flying: dict[str, asyncio.Task[Completion]] = {}
         self._deadlines = Deadlines(self.limits.timeout_s)
         self._sending: set[asyncio.Task[Any] | None] = set()
+        self.elsewhere = 0
+        """Calls in flight of other processes that work for this one."""
 
     async def __aenter__(self) -> Engine:
         return self
@@ -123,10 +126,29 @@ class Engine:
         """Send nothing more: calls in flight may still come back and are stored, all others get `reason`."""
         self._accounts.stop(reason)
 
+    def change_limits(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on; calls that have left already stay."""
+        self.limits = limits
+        self._lanes.change(limits)
+
+    @property
+    def places_taken(self) -> int:
+        """Calls that have left and are not committed yet."""
+        return self._lanes.places.taken
+
+    async def write_holds(self) -> None:
+        """Return once the store knows what the budget holds and has lent."""
+        await self._accounts.commits.holds()
+
     @property
     def in_flight(self) -> int:
-        """Calls that have left and not come back."""
-        return sum(lane.in_flight for lane in self._lanes.values())
+        """Calls that have left and not come back, those of workers elsewhere included."""
+        return self.elsewhere + sum(lane.in_flight for lane in self._lanes.values())
+
+    @property
+    def stopped(self) -> FractionateError | None:
+        """Why nothing more is sent, None while calls are."""
+        return self._accounts.stopped
 
     def is_sent(self, task: asyncio.Task[Completion]) -> bool:
         """Return whether a task from `start` has a call in flight, rather than waiting for its turn or a retry."""

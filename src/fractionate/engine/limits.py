@@ -40,11 +40,21 @@ BURST_S = 2.0
 class Bucket:
     """A token bucket that never lets more than `per_minute` through in any 60 s."""
 
-    def __init__(self, per_minute: float, now: float) -> None:
+    def __init__(self, per_minute: float, now: float, *, full: bool = True) -> None:
         self.burst = max(1.0, per_minute * BURST_S / 60)
         self.per_second = max(per_minute - self.burst, per_minute / 2) / 60
-        self._level = self.burst
+        self._level = self.burst if full else 0.0
         self._at = now
+
+    def change(self, per_minute: float, now: float) -> None:
+        """Let another number through from now on, beginning with nothing saved up.
+
+        Else a share that goes from one process to another and back would let its burst through each time.
+        """
+        self._fill(now)
+        fresh = Bucket(per_minute, now)
+        self.burst, self.per_second = fresh.burst, fresh.per_second
+        self._level = min(self._level, 0.0)
 
     def wait_s(self, amount: float, now: float) -> float:
         """Return the seconds until `amount` may leave, 0 if it may now.
@@ -111,6 +121,7 @@ class Lane:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped: BaseException | None = None
         self._limits = limits
+        self._full = True
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
 
@@ -198,6 +209,20 @@ class Lane:
         if rate.remaining_tokens == 0 and rate.reset_tokens_s > 0:
             self.pause(min(rate.reset_tokens_s, LONGEST_PAUSE_S))
 
+    def change(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on. Calls that have left already stay."""
+        self._limits = limits
+        self.ceiling = limits.concurrency
+        self.limit = min(self.limit, float(self.ceiling))
+        self._full = False
+        for bucket, per_minute in (
+            (self._requests, limits.requests_per_minute),
+            (self._tokens, limits.tokens_per_minute),
+        ):
+            if bucket is not None and per_minute:
+                bucket.change(per_minute, _now())
+        self.wake()
+
     def stop(self, reason: BaseException) -> None:
         """Turn away everyone who waits and everyone who comes."""
         self._stopped = reason
@@ -215,10 +240,10 @@ class Lane:
         now = _now()
         delay = max(0.0, self.paused_until - now)
         if self._limits.requests_per_minute:
-            self._requests = self._requests or Bucket(self._limits.requests_per_minute, now)
+            self._requests = self._requests or Bucket(self._limits.requests_per_minute, now, full=self._full)
             delay = max(delay, self._requests.wait_s(1, now))
         if self._limits.tokens_per_minute:
-            self._tokens = self._tokens or Bucket(self._limits.tokens_per_minute, now)
+            self._tokens = self._tokens or Bucket(self._limits.tokens_per_minute, now, full=self._full)
             delay = max(delay, self._tokens.wait_s(tokens, now))
         return delay
 
@@ -258,13 +283,24 @@ class Lanes(dict[str, Lane]):
         super().__init__()
         self._limits = limits
         self._on_cut = on_cut
+        self._changed = False
         self.places = Places(limits.concurrency)
 
     def of(self, model: Model) -> Lane:
         """Return the lane to a model; one is made for a new model."""
         if model.identity not in self:
-            self[model.identity] = Lane(self._limits, partial(self._on_cut, model.name), self.places)
+            self[model.identity] = lane = Lane(self._limits, partial(self._on_cut, model.name), self.places)
+            if self._changed:
+                lane.change(self._limits)
         return self[model.identity]
+
+    def change(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on."""
+        self._limits = limits
+        self._changed = True
+        self.places.ceiling = limits.concurrency
+        for lane in self.values():
+            lane.change(limits)
 
     def stop(self, reason: BaseException) -> None:
         """Turn away everyone who waits for any of them and everyone who comes."""

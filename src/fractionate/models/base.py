@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fractionate.models.faults import Fault, RateHeaders
 from fractionate.models.tokens import input_bound
 from fractionate.types import Completion, Problem, Request, Role, Usage
+
+if TYPE_CHECKING:
+    from fractionate.config import ModelOptions
 
 Style = Literal["instruct", "student"]
 """Which prompts a model gets: full instructions, or the short form that students are trained on."""
@@ -35,6 +38,8 @@ class Model:
     """Its replies are known beforehand: asking costs nothing and gives what will really be said."""
     takes: frozenset[str] = frozenset()
     """Sampling fields of the chat protocol that a caller may set for one request of its own, and that it heeds."""
+    made_with: ModelOptions | None = None
+    """The options that it was opened with: what another process needs to open the same one."""
     rate: RateHeaders | None = None
     """What its server's rate-limit headers said last."""
 
