@@ -95,9 +95,14 @@ class SingleModel(Model):
 
 
 class BatchModel(Model):
-    """A model that answers batches in this process (local weights)."""
+    """A model that answers planned batches (local weights)."""
 
     local = True
+
+    @property
+    def beside(self) -> int:
+        """How many batches run beside each other: one, where they would only share the same cores."""
+        return 1
 
     def at_once(self, limit: int) -> int:
         """Return 1: batches run one after another."""
@@ -108,7 +113,7 @@ class BatchModel(Model):
         raise NotImplementedError
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer one planned batch, in order. Called in a thread of its own, one batch at a time."""
+        """Answer one planned batch, in order. Called in a thread of its own, by at most `beside` of them."""
         raise NotImplementedError
 
 

@@ -47,11 +47,13 @@ class Run:
         self.notes = Notes(self.folder.notes)
         self.store = Store(store_path(config, base))
         identity = self.folder.identify(base, self.store.path)
-        self.models = ModelPool(config, self.folder, self.store, base, run=identity, say=self.progress.stage)
         self.engine = Engine(
             self.store, config.limits, config.budget, self.pricing, run=identity, on_event=self.progress.stage
         )
         self.workers = Workers(self.engine, config, self.folder, base, self.progress, on)
+        self.models = ModelPool(
+            config, self.folder, self.store, base, run=identity, say=self.progress.stage, place=self.workers.place
+        )
 
     def __enter__(self) -> Run:
         return self

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from fractionate.config import BudgetConfig, Config
 from fractionate.engine.engine import Engine
 from fractionate.engine.stages import Runner, run_here
+from fractionate.models.base import BatchModel, Model
 from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from fractionate.cluster.cluster import Cluster
+    from fractionate.cluster.placed import Machines
     from fractionate.cluster.worker import Setup
 
 
@@ -36,7 +38,9 @@ class Workers:
         self._folder = folder
         self._base = base
         self._progress = progress
+        self._connected = False
         self._cluster: Cluster | None = None
+        self._machines: Machines | None = None
         if on:
             from fractionate.cluster.connect import check_place
 
@@ -51,24 +55,44 @@ class Workers:
         """Return the cluster that the run goes on; it is joined, or started, at the first call."""
         if self._cluster is None:
             from fractionate.cluster.cluster import Cluster
-            from fractionate.cluster.connect import connect
 
-            self._progress.stage(f"starting workers on {self.on}")
-            connect(self.on)
+            self._connect()
             self._cluster = Cluster(self._engine, self._setup(), self._config.cluster.workers, self._progress.stage)
         return self._cluster
 
+    def place(self, model: Model) -> Model:
+        """Return what stands for a model on the cluster: local weights run there, in batches that are planned here."""
+        if not (self.on and isinstance(model, BatchModel)):
+            return model
+        from fractionate.cluster.placed import Machines, PlacedModel
+
+        if self._machines is None:
+            self._machines = Machines(self._connect, self._base.resolve(), same_machine=self.on == "ray")
+        return PlacedModel(model, self._machines)
+
     def close(self) -> None:
         """End the workers."""
-        if self._cluster is None:
+        if not self._connected:
             return
         from fractionate.cluster.connect import disconnect
 
-        cluster, self._cluster = self._cluster, None
+        self._connected = False
         try:
-            asyncio.run(cluster.end())
+            if self._cluster is not None:
+                asyncio.run(self._cluster.end())
+            if self._machines is not None:
+                self._machines.end()
         finally:
             disconnect()
+
+    def _connect(self) -> None:
+        if self._connected:
+            return
+        from fractionate.cluster.connect import connect
+
+        self._progress.stage(f"starting workers on {self.on}")
+        connect(self.on)
+        self._connected = True
 
     def _setup(self) -> Setup:
         from fractionate.cluster.worker import Setup
