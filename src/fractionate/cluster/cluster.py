@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from fractionate.cluster.crew import Crew, Member, WorkerDied
+from fractionate.cluster.hiring import Hiring
 from fractionate.cluster.programs import pack
 from fractionate.cluster.ranges import Ended, Range, drive_by_hand, look_into
 from fractionate.cluster.worker import Done, Setup
@@ -38,10 +39,16 @@ _KINDS: dict[str, type[FractionateError]] = {
 class Cluster:
     """Workers for a run's calls. `stream` takes the place of `engine.stages.run_here`."""
 
-    def __init__(self, engine: Engine, setup: Setup, workers: int, say: Callable[[str], None]) -> None:
-        self._crew = Crew(engine, setup, workers, say)
-        self._say = say
-        self._engine = engine
+    def __init__(
+        self,
+        engine: Engine,
+        setup: Setup,
+        workers: int,
+        say: Callable[[str], None] = lambda text: None,
+        hiring: Hiring | None = None,
+    ) -> None:
+        """`workers` is how many there are to be, 0 for one per core; `say` is told what a person should know."""
+        self._crew = Crew(engine, setup, workers, say, hiring)
 
     async def stream(self, starts: Iterable[Start], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run programs on the workers; yields their values in order.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 from fractionate.errors import FractionateError, UsageError, missing_extra
@@ -13,48 +15,53 @@ GRAMMAR = "ray, or ray://HEAD[:PORT] for a cluster that runs already"
 HEAD_PORT = 6379
 """Where `ray start --head` listens if it is told no other port."""
 _REACH_S = 5.0
+_TOKEN = Path.home() / ".ray" / "auth_token"
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU of its own sees what the machine has
+}
 
 
 def check_place(place: str) -> None:
     """Raise UsageError for a place that is not written as `--on` takes it, or where Ray is not installed."""
     if place != "ray" and not (place.startswith("ray://") and place.removeprefix("ray://")):
         raise UsageError(f"--on {place}: a run goes on {GRAMMAR}")
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        raise missing_extra("ray", "ray", "a run on a cluster") from None
+    if importlib.util.find_spec("ray") is None:
+        raise missing_extra("ray", "ray", "a run on a cluster")
 
 
-def connect(place: str = "ray") -> None:
+def connect(place: str = "ray") -> bool:
     """Start Ray on this machine's cores ("ray"), or join the cluster of a head ("ray://HEAD[:PORT]").
 
+    Returns whether it did: False where this process had joined one already. Whoever joined leaves with `disconnect`.
     Raises FractionateError in one line where the head cannot be reached. Ray sends no usage statistics from here.
     """
     check_place(place)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if place != "ray" and ("RAY_AUTH_TOKEN" in os.environ or _TOKEN.is_file()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray takes the token of a head it starts, but of no other
     import ray
 
     quiet: dict[str, Any] = {
         "include_dashboard": False,
         "log_to_driver": False,
-        "logging_level": logging.ERROR,
+        "logging_level": logging.CRITICAL,
         "configure_logging": False,
     }
     if ray.is_initialized():
-        return
-    logging.getLogger("ray").setLevel(logging.ERROR)  # it would explain its tokens at every start
+        return False
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what matters of it is said here, in a line
     if place == "ray":
         ray.init(address="local", **quiet)
-        return
+        return True
     head, port = _address(place)
     _reach(place, head, port)
     try:
         ray.init(address=f"{head}:{port}", **{**quiet, "include_dashboard": None})
     except Exception as error:  # what Ray says of a head that is none has many classes
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise FractionateError(f"{place} cannot be joined: {said[0][:200]}") from None
+        raise FractionateError(f"{place} cannot be joined: {_why(error)}") from None
+    return True
 
 
 def disconnect() -> None:
@@ -71,6 +78,14 @@ def _address(place: str) -> tuple[str, int]:
     if not port.isdigit():
         raise UsageError(f"--on {place}: {port!r} is no port; a run goes on {GRAMMAR}")
     return head.strip("[]"), int(port)
+
+
+def _why(error: BaseException) -> str:
+    whole = f"{error} {error.__cause__ or ''}"
+    if "AuthToken" in whole or "Authentication" in whole:
+        return f"it wants another token: copy {_TOKEN} of its head here, or set RAY_AUTH_TOKEN"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[0][:200]}; is it a head of Ray, and does this machine belong to its cluster ('ray start')?"
 
 
 def _reach(place: str, head: str, port: int) -> None:

@@ -9,9 +9,10 @@ from copy import deepcopy
 from typing import Any
 
 from fractionate import __version__
+from fractionate.cluster.hiring import Hiring, OnRay, Place
 from fractionate.cluster.scratch import Left
 from fractionate.cluster.shares import most_workers, shares, smaller
-from fractionate.cluster.worker import Done, Hello, Report, Setup, Want, Worker
+from fractionate.cluster.worker import Done, Hello, Report, Setup, Want
 from fractionate.config import LimitsConfig
 from fractionate.engine.counters import Counters
 from fractionate.engine.engine import Engine
@@ -30,12 +31,18 @@ HELLO_S = 120.0
 """Seconds that a worker may take to begin."""
 END_S = 20.0
 """Seconds that a worker may take to end."""
+AGAIN, AGAIN_S = 30, 1.0
+"""How often a worker is begun in the place of a dead one, and the seconds between: a dead machine is noticed late."""
 MOST_DEATHS = 20
 """Workers that may die one after another without a range being finished."""
 
 
 class WorkerDied(Exception):  # noqa: N818 - a state, not an error
     """A worker is gone; another takes its place."""
+
+
+class CannotBeginError(FractionateError):
+    """A worker died before it said a word."""
 
 
 class Member:
@@ -61,12 +68,15 @@ class Member:
 class Crew:
     """The workers of a run and what they owe it. `say` is told what a person should know."""
 
-    def __init__(self, engine: Engine, setup: Setup, count: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, engine: Engine, setup: Setup, count: int, say: Callable[[str], None], hiring: Hiring | None = None
+    ) -> None:
         """`count` is how many workers are wanted, 0 for one per core of the cluster."""
         self._engine = engine
         self._setup = setup
         self._count = count
         self._say = say
+        self._hiring = hiring or OnRay()
         self._deaths = 0
         self._balancing = asyncio.Lock()
         self._error: BaseException | None = None
@@ -75,8 +85,8 @@ class Crew:
     async def begin(self) -> None:
         """Start the workers, hear who they are and take in what dead ones have left; listen from now on."""
         if not self.members:
-            nodes = _nodes(self._count, most_workers(self._engine.limits))
-            started = await asyncio.gather(*(self._start(node) for node in nodes), return_exceptions=True)
+            places = self._hiring.places(self._count, most_workers(self._engine.limits))
+            started = await asyncio.gather(*(self._start(place) for place in places), return_exceptions=True)
             failures = [one for one in started if isinstance(one, BaseException)]
             if failures and not self.members:
                 raise failures[0]
@@ -106,9 +116,19 @@ class Crew:
                 "without --on; everything completed is stored"
             )
         self._say(f"a worker died ({member.name}); another takes its place")
-        fresh = await self._start(_node_of(member.node))
-        self._listen(fresh)
+        self._listen(await self._begin_again(member.node))
         await self.balance(self.members)
+
+    async def _begin_again(self, node: str) -> Member:
+        """Start a worker on a machine, or on another: one that has died is known as alive for a while."""
+        for turn in range(AGAIN):
+            try:
+                return await self._start(self._hiring.again(node, turn))
+            except CannotBeginError:
+                if turn == AGAIN - 1:
+                    raise
+                await asyncio.sleep(AGAIN_S)
+        raise AssertionError("AGAIN is at least 1")
 
     async def balance(self, busy: Iterable[Member]) -> None:
         """Divide the limits among those who have work: who is to have less first, then who is to have more."""
@@ -155,26 +175,16 @@ class Crew:
         if self._error is not None:
             raise self._error
 
-    async def _start(self, node: dict[str, Any]) -> Member:
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        remote = ray.remote(Worker).options(
-            num_cpus=0,
-            max_concurrency=1000,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=True),
-        )
-        member = Member(remote.remote(self._setup), node["NodeID"])
+    async def _start(self, place: Place) -> Member:
+        member = Member(self._hiring.begin(place, self._setup), place.node)
         try:
             hello: Hello = await asyncio.wait_for(self._ask(member, member.actor.hello.remote()), HELLO_S)
         except TimeoutError:
             raise FractionateError(
-                f"a worker on {node['NodeManagerHostname']} did not begin within {HELLO_S:.0f} s: is the machine busy?"
+                f"a worker on {place.machine} did not begin within {HELLO_S:.0f} s: is the machine busy?"
             ) from None
         except WorkerDied as death:
-            raise FractionateError(
-                f"a worker on {node['NodeManagerHostname']} could not begin: {_why(death)}"
-            ) from None
+            raise CannotBeginError(f"a worker on {place.machine} could not begin: {_why(death)}") from None
         if hello.version != __version__:
             raise FractionateError(
                 f"{hello.machine} has fractionate {hello.version}, this machine {__version__}: install the same there"
@@ -345,26 +355,6 @@ def _add(total: Counters, now: Counters, before: Counters) -> None:
         old = before.usage.get(key, Usage())
         since = Usage(*(getattr(usage, field) - getattr(old, field) for field in Usage.__dataclass_fields__))
         total.usage[key] = total.usage.get(key, Usage()) + since
-
-
-def _nodes(count: int, most: int) -> list[dict[str, Any]]:
-    """Return the machine of every worker: one per core, or `count` over all of them in turn."""
-    import ray
-
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    cores = [node for turn in range(1 << 12) for node in alive if turn < node["Resources"].get("CPU", 0)]
-    wanted = count or len(cores)
-    return ((cores or alive) * (wanted // max(1, len(cores or alive)) + 1))[: max(1, min(wanted, most))]
-
-
-def _node_of(identity: str) -> dict[str, Any]:
-    """Return a machine by its id, or any other where that is gone."""
-    import ray
-
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    if not alive:
-        raise FractionateError("the cluster has no machine left: run the same command again to resume")
-    return next((node for node in alive if node["NodeID"] == identity), alive[0])
 
 
 def _why(death: WorkerDied) -> str:

@@ -38,7 +38,7 @@ class Workers:
         self._folder = folder
         self._base = base
         self._progress = progress
-        self._connected = False
+        self._connected = self._joined = False
         self._cluster: Cluster | None = None
         self._machines: Machines | None = None
         if on:
@@ -83,7 +83,8 @@ class Workers:
             if self._machines is not None:
                 self._machines.end()
         finally:
-            disconnect()
+            if self._joined:
+                disconnect()
 
     def _connect(self) -> None:
         if self._connected:
@@ -91,7 +92,7 @@ class Workers:
         from fractionate.cluster.connect import connect
 
         self._progress.stage(f"starting workers on {self.on}")
-        connect(self.on)
+        self._joined = connect(self.on)
         self._connected = True
 
     def _setup(self) -> Setup:
