@@ -48,7 +48,7 @@ class Cluster:
         hiring: Hiring | None = None,
     ) -> None:
         """`workers` is how many there are to be, 0 for one per core; `say` is told what a person should know."""
-        self._crew = Crew(engine, setup, workers, say, hiring)
+        self.crew = Crew(engine, setup, workers, say, hiring)
 
     async def stream(self, starts: Iterable[Start], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run programs on the workers; yields their values in order.
@@ -63,13 +63,13 @@ class Cluster:
             async for value in run_here(again, engine):
                 yield value
             return
-        piece = _Piece(self._crew, engine, again)
+        piece = _Piece(self.crew, engine, again)
         try:
-            await self._crew.begin()
+            await self.crew.begin()
             async for value in piece.values():
                 yield value
             await piece.close()
-            await self._crew.rest()
+            await self.crew.rest()
         except asyncio.CancelledError:
             await piece.abandon()
             raise
@@ -83,7 +83,7 @@ class Cluster:
 
     async def end(self) -> None:
         """End the workers."""
-        await self._crew.end()
+        await self.crew.end()
 
 
 class _Piece:

@@ -50,6 +50,7 @@ def connect(place: str = "ray") -> bool:
         "configure_logging": False,
     }
     if ray.is_initialized():
+        _check_same(place)
         return False
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # what matters of it is said here, in a line
     if place == "ray":
@@ -86,6 +87,17 @@ def _why(error: BaseException) -> str:
         return f"it wants another token: copy {_TOKEN} of its head here, or set RAY_AUTH_TOKEN"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"{lines[0][:200]}; is it a head of Ray, and does this machine belong to its cluster ('ray start')?"
+
+
+def _check_same(place: str) -> None:
+    """Raise UsageError where this process has joined another cluster than is wanted."""
+    import ray
+
+    joined = ray.get_runtime_context().gcs_address
+    if place != "ray" and _address(place)[1] != int(joined.rpartition(":")[2]):
+        raise UsageError(
+            f"--on {place}: this process has joined {joined} already; leave that with ray.shutdown() first"
+        )
 
 
 def _reach(place: str, head: str, port: int) -> None:

@@ -29,6 +29,8 @@ ASK_AGAIN_S = 0.2
 """Seconds between two looks whether a call that found no room has some now."""
 HELLO_S = 120.0
 """Seconds that a worker may take to begin."""
+ORPHAN_S = 30.0
+"""Seconds that workers of a run that was killed may take to end."""
 END_S = 20.0
 """Seconds that a worker may take to end."""
 AGAIN, AGAIN_S = 30, 1.0
@@ -90,6 +92,7 @@ class Crew:
             failures = [one for one in started if isinstance(one, BaseException)]
             if failures and not self.members:
                 raise failures[0]
+            await self._outlive()
         self._balancing = asyncio.Lock()
         for member in self.members:
             self._listen(member)
@@ -190,11 +193,30 @@ class Crew:
                 f"{hello.machine} has fractionate {hello.version}, this machine {__version__}: install the same there"
             )
         member.name = hello.worker
+        await self._inherit(member, hello)
+        self.members.append(member)
+        return member
+
+    async def _inherit(self, member: Member, hello: Hello) -> None:
+        """Take in what dead workers left on a worker's disk."""
         for left in hello.left:
             take_in_left(self._engine, self._setup.run, left)
             await self._ask(member, member.actor.handed_in.remote(left.worker))
-        self.members.append(member)
-        return member
+
+    async def _outlive(self) -> None:
+        """Wait for the workers of a run that was killed just now: they end by themselves and leave their stores."""
+        end = asyncio.get_running_loop().time() + ORPHAN_S
+        while asyncio.get_running_loop().time() < end:
+            mine = {member.name for member in self.members}
+            orphans: set[str] = set()
+            for member in self.members:
+                hello: Hello = await self._ask(member, member.actor.hello.remote())
+                await self._inherit(member, hello)
+                orphans.update(name for name in hello.living if name not in mine)
+            if not orphans:
+                return
+            self._say(f"waiting for {len(orphans)} worker(s) of an earlier run to end")
+            await asyncio.sleep(1.0)
 
     def _listen(self, member: Member) -> None:
         if member.listening is None:

@@ -78,6 +78,17 @@ class Scratch:
                         break
                 yield Left(worker, rows, store.held(run))
 
+    def living(self) -> list[str]:
+        """Return the names of workers that others have here and that live."""
+        names = [file.stem for file in sorted(self.folder.glob(f"*{_ALIVE}")) if file.stem not in self._locks]
+        found = []
+        for name in names:
+            if self._lock(name):
+                self._unlock(name)
+            else:
+                found.append(name)
+        return found
+
     def remove(self, worker: str) -> None:
         """Delete a worker's store, all of which the run has, and let its name go."""
         for end in ("", "-wal", "-shm", "-locks"):

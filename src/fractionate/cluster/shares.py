@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fractionate.config import LimitsConfig
 
-LEAST_REQUESTS = 2.0
-"""Requests per minute of a share at least: below, a token bucket lets its first call through too early."""
+LEAST_REQUESTS = 30.0
+"""Requests per minute of a share at least: a bucket keeps one call back as its burst, which is then a small part."""
 LEAST_TOKENS = 20_000.0
 """Tokens per minute of a share at least: one call should be a small part of it."""
 

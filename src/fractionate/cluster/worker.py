@@ -52,13 +52,14 @@ class Setup:
 
 @dataclass(frozen=True)
 class Hello:
-    """A worker's first word: who it is, with what it runs, and what dead ones have left on its disk."""
+    """A worker's word: who it is, with what it runs, what dead ones have left on its disk, and who lives there."""
 
     worker: str
     version: str
     python: str
     machine: str
     left: list[Left]
+    living: list[str]
 
 
 class Want(NamedTuple):
@@ -107,7 +108,7 @@ class Worker:
         self._setup = setup
         self._scratch = Scratch(setup.scratch)
         self.name = self._scratch.new()
-        self._left = {one.worker: one for one in self._scratch.dead(setup.run)}
+        self._left: dict[str, Left] = {}
         self._store = Store(self._scratch.store(self.name))
         self._said: list[str] = []
         self._want: Reservation | None = None
@@ -119,9 +120,11 @@ class Worker:
         self._news: asyncio.Event | None = None
 
     async def hello(self) -> Hello:
-        """Say who is there."""
-        left, machine = list(self._left.values()), platform.node()
-        return Hello(self.name, __version__, platform.python_version(), machine, left)
+        """Say who is there, and what was found; may be asked again."""
+        living = self._scratch.living()
+        self._left.update((one.worker, one) for one in self._scratch.dead(self._setup.run))
+        left = list(self._left.values())
+        return Hello(self.name, __version__, platform.python_version(), platform.node(), left, living)
 
     async def handed_in(self, worker: str) -> None:
         """Take note that the run has what a dead worker left."""

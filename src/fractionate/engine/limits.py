@@ -33,6 +33,8 @@ LONGEST_PAUSE_S = 120.0
 """Seconds that a spent x-ratelimit allowance is waited for at most before a call tries again."""
 BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 """Seconds that a call's first retry waits at most, and any."""
+_ROUNDING = 1e-9
+"""What sums of floats may be short of a whole call: waiting for it would move no clock."""
 BURST_S = 2.0
 """Seconds' worth of a rate that may leave at once."""
 
@@ -62,7 +64,8 @@ class Bucket:
         An amount over the burst may leave when the bucket is full, and leaves a debt.
         """
         self._fill(now)
-        return max(0.0, (min(amount, self.burst) - self._level) / self.per_second)
+        short = min(amount, self.burst) - self._level
+        return 0.0 if short < _ROUNDING else short / self.per_second
 
     def take(self, amount: float, now: float) -> None:
         """Take an amount out (a negative one gives back what was not used)."""

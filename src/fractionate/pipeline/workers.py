@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from fractionate.cluster.cluster import Cluster
     from fractionate.cluster.placed import Machines
     from fractionate.cluster.worker import Setup
+
+
+_ORPHAN_S = 30.0
+"""Seconds that workers of a run that was killed may take to end."""
 
 
 class Workers:
@@ -135,6 +140,10 @@ class Workers:
         from fractionate.cluster.scratch import Scratch
 
         scratch = Scratch(self._folder.workers)
+        end = time.monotonic() + _ORPHAN_S
+        while scratch.living() and time.monotonic() < end:
+            self._progress.step("waiting for workers of an earlier run to end")
+            time.sleep(0.2)
         for left in scratch.dead(self._engine.run):
             take_in_left(self._engine, self._engine.run, left)
             scratch.remove(left.worker)
