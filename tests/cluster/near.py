@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from virtual import VirtualServer
 
@@ -68,8 +68,11 @@ class NearWorker(Worker):
 @dataclass
 class _Method:
     call: Callable[..., Awaitable[Any]]
+    words: ClassVar[int] = 0
 
     def remote(self, *given: Any, **named: Any) -> asyncio.Task[Any]:
+        _Method.words += 1
+
         async def away() -> Any:
             await asyncio.sleep(AWAY_S)
             value = self.call(*given, **named)
@@ -126,8 +129,13 @@ async def run_near(
     budget: BudgetConfig,
     folder: Path,
     more: int = 0,
+    tell: dict[str, Any] | None = None,
 ) -> tuple[list[str], Engine]:
-    """Run programs on workers in this process; returns their values and the run's engine. Call within a loop."""
+    """Run programs on workers in this process; returns their values and the run's engine.
+
+    `tell` is told how many words passed between the run and its workers.
+    """
+    _Method.words = 0
     pricing = Pricing({server.name: PriceConfig(input_per_million=1000.0, output_per_million=2000.0)})
     scratch = Path(tempfile.mkdtemp(dir=folder))
     with Store(folder / "run.sqlite") as store, _closing(Engine(store, limits, budget, pricing, run="r")) as engine:
@@ -144,6 +152,8 @@ async def run_near(
             values = [value async for value in cluster.stream(starts, engine)]
         finally:
             await cluster.end()
+            if tell is not None:
+                tell["words"] = _Method.words
         return values, engine
 
 
