@@ -23,10 +23,12 @@ from fractionate.types import Usage
 
 REPORT_S = 0.5
 """Seconds after which a worker reports although nobody waits for news."""
+REPORTS_PER_S = 200.0
+"""Such reports of all workers together: a large crew reports more rarely."""
 SLICE = 0.25
 """The part of what is left of a budget that is lent to all workers together at a time."""
-ASK_AGAIN_S = 0.2
-"""Seconds between two looks whether a call that found no room has some now."""
+ASK_AGAIN_S, LONGEST_ASK_S = 0.2, 3.0
+"""Seconds between two looks whether a call that found no room has some now: at first, and at most."""
 HELLO_S = 120.0
 """Seconds that a worker may take to begin."""
 ORPHAN_S = 30.0
@@ -58,13 +60,10 @@ class Member:
         self.ranges = 0
         self.counters = Counters()
         self.in_flight = 0
-        self.reserved = 0
         self.part: LimitsConfig | None = None
         self.dead = False
-        self.recall = False
         self.reported = asyncio.Event()
         self.listening: asyncio.Task[None] | None = None
-        self.lending: asyncio.Task[None] | None = None
 
 
 class Crew:
@@ -81,6 +80,8 @@ class Crew:
         self._hiring = hiring or OnRay()
         self._deaths = 0
         self._balancing = asyncio.Lock()
+        self._wants: dict[Member, Want] = {}
+        self._lending: asyncio.Task[None] | None = None
         self._error: BaseException | None = None
         self.members: list[Member] = []
 
@@ -101,8 +102,7 @@ class Crew:
     async def run(self, member: Member, data: bytes) -> Done:
         """Have a worker run a range; returns when the run has all that it stored. Raises WorkerDied."""
         done: Done = await self._ask(member, member.actor.run.remote(data))
-        while member.seen < done.place:
-            await self._next_report(member)
+        await self._read_up_to(member, done.place)
         self._deaths = 0
         return done
 
@@ -227,9 +227,8 @@ class Crew:
         """Take in what a worker reports, for as long as it lives."""
         try:
             while True:
-                recall, member.recall = member.recall, False
-                asked = member.actor.report.remote(member.seen, REPORT_S, recall=recall)
-                self._take_in(member, await self._ask(member, asked))
+                every_s = max(REPORT_S, len(self.members) / REPORTS_PER_S)
+                self._take_in(member, await self._ask(member, member.actor.report.remote(member.seen, every_s)))
         except WorkerDied:
             member.reported.set()
         except Exception as error:
@@ -240,45 +239,80 @@ class Crew:
     def _take_in(self, member: Member, report: Report) -> None:
         engine = self._engine
         take_in(engine, self._setup.run, member.name, report.rows)
-        for role, hold in report.returned.items():
-            engine.budget.take_back(member.name, role, hold.usd, hold.tokens)
         member.seen = report.place
         engine.elsewhere += report.in_flight - member.in_flight
-        member.in_flight, member.reserved = report.in_flight, report.reserved
+        member.in_flight = report.in_flight
         _add(engine.counters, report.counters, member.counters)
         member.counters = deepcopy(report.counters)
         for line in report.said:
             self._say(f"worker {member.name}: {line}")
-        if report.want is not None and member.lending is None:
-            member.lending = asyncio.get_running_loop().create_task(self._lend(member, report.want))
+        if report.want is not None and member not in self._wants:
+            self._wants[member] = report.want
+            if self._lending is None or self._lending.done():
+                self._lending = asyncio.get_running_loop().create_task(self._treasure())
         reported, member.reported = member.reported, asyncio.Event()
         reported.set()
 
-    async def _lend(self, member: Member, want: Want) -> None:
-        """Lend what a worker's call is short of, and more where there is more; or turn the call away."""
-        engine = self._engine
+    async def _treasure(self) -> None:
+        """Lend to those who want, in order; where there is no room, call in what nobody uses; then turn them away."""
+        pause = ASK_AGAIN_S
         try:
-            while (amount := self._set_aside(member, want)) is None:
-                others = [one for one in self.members if not one.dead]
-                for one in others:
-                    one.recall = True
-                await asyncio.gather(*(self._next_report(one) for one in others))
-                if (amount := self._set_aside(member, want)) is not None:
-                    break
-                if not any(one.reserved for one in others) and not engine.budget.in_flight:
-                    said = str(engine.budget.reached(want.role, want.usd, want.tokens))
-                    await self._ask(member, member.actor.refuse.remote(said))
+            while self._wants:
+                if await self._lend_to_first():
+                    pause = ASK_AGAIN_S
+                    continue
+                reserved = await self._call_in()
+                if not self._wants or await self._lend_to_first():
+                    continue
+                if not reserved and not self._engine.budget.in_flight:
+                    await self._turn_away()
                     return
-                await asyncio.sleep(ASK_AGAIN_S)
-            # The store knows of the loan before the worker does: it counts whoever dies.
-            await engine.write_holds()
-            await self._ask(member, member.actor.lend.remote(want.role, *amount))
-        except WorkerDied:
-            return
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_ASK_S)
         except FractionateError as error:
             self._error = self._error or error
-        finally:
-            member.lending = None
+
+    async def _lend_to_first(self) -> bool:
+        """Lend to whoever wants first. Returns False where there is no room for it."""
+        member, want = next(iter(self._wants.items()))
+        if member.dead:
+            del self._wants[member]
+            return True
+        amount = self._set_aside(member, want)
+        if amount is None:
+            return False
+        del self._wants[member]
+        # The store knows of the loan before the worker does: it counts whoever dies.
+        await self._engine.write_holds()
+        with suppress(WorkerDied):
+            await self._ask(member, member.actor.lend.remote(want.role, *amount))
+        return True
+
+    async def _call_in(self) -> int:
+        """Take back what workers do not use. Returns how many calls are under way that a budget counts."""
+        alive = [member for member in self.members if not member.dead]
+        asked = (self._ask(member, member.actor.give_back.remote()) for member in alive)
+        reserved = 0
+        for member, answer in zip(alive, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+            if isinstance(answer, WorkerDied):
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            reserved += answer.under_way
+            for role, hold in answer.unused.items():
+                self._engine.budget.take_back(member.name, role, hold.usd, hold.tokens)
+            self._wants.pop(member, None)
+            if answer.want is not None:
+                self._wants[member] = answer.want
+        return reserved
+
+    async def _turn_away(self) -> None:
+        """Tell all who want that there is no more."""
+        wants, self._wants = self._wants, {}
+        for member, want in wants.items():
+            said = str(self._engine.budget.reached(want.role, want.usd, want.tokens))
+            with suppress(WorkerDied):
+                await self._ask(member, member.actor.refuse.remote(said))
 
     def _set_aside(self, member: Member, want: Want) -> tuple[float, int] | None:
         """Set aside a part of what is left, at least what is wanted. Returns dollars and tokens, None for no room."""
@@ -292,14 +326,12 @@ class Crew:
                 return amount
         return None
 
-    async def _next_report(self, member: Member) -> None:
-        """Wait for the next report that is asked for from now on. Raises WorkerDied."""
-        for _ in range(2):  # one may be under way that was asked for before
+    async def _read_up_to(self, member: Member, place: int) -> None:
+        """Wait until the run has all of a worker's rows up to a place. Raises WorkerDied."""
+        while member.seen < place:
             if member.dead:
                 raise WorkerDied
-            reported = member.reported
-            await self._ask(member, member.actor.nudge.remote())
-            await reported.wait()
+            await member.reported.wait()
 
     async def _allow(self, member: Member, part: LimitsConfig) -> None:
         with suppress(WorkerDied):
@@ -307,16 +339,17 @@ class Crew:
             member.part = part
 
     async def _stop(self, member: Member) -> None:
-        await self._ask(member, member.actor.stop.remote())
-        await self._next_report(member)
+        await self._read_up_to(member, await self._ask(member, member.actor.stop.remote()))
 
     async def _silence(self) -> None:
-        tasks = [task for one in self.members for task in (one.listening, one.lending) if task is not None]
+        tasks = [one.listening for one in self.members if one.listening is not None]
+        tasks += [self._lending] if self._lending is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for member in self.members:
-            member.listening = member.lending = None
+            member.listening = None
+        self._lending, self._wants = None, {}
 
     async def _ask(self, member: Member, reference: Awaitable[Any]) -> Any:
         """Await a worker's answer. Raises WorkerDied where there is no worker any more."""

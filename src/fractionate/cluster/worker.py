@@ -70,11 +70,19 @@ class Want(NamedTuple):
     tokens: int
 
 
+class GivenBack(NamedTuple):
+    """What a worker gives back of its loan, its calls under way, and what one that waits is short of without it."""
+
+    unused: dict[Role, Hold]
+    under_way: int
+    want: Want | None
+
+
 @dataclass(frozen=True)
 class Report:
     """What a worker has done since: rows beyond a place of its store, and how it stands.
 
-    `counters` count from the worker's beginning. `returned` is what it gives back of its loan, where it was asked to.
+    `counters` count from the worker's beginning.
     """
 
     place: int
@@ -82,9 +90,7 @@ class Report:
     rows: list[tuple[Any, ...]]
     counters: Counters
     in_flight: int
-    reserved: int
     want: Want | None
-    returned: dict[Role, Hold]
     said: list[str]
 
 
@@ -149,19 +155,10 @@ class Worker:
             self.nudge()
         return Done(self._place(), failed)
 
-    async def report(self, seen: int, wait_s: float, *, recall: bool = False) -> Report:
-        """Return what was committed beyond a place, at once where there is news, else after a while.
-
-        With `recall`, what is not used of the loan goes back.
-        """
-        if not recall and self._place() - seen < MOST_ROWS:
+    async def report(self, seen: int, wait_s: float) -> Report:
+        """Return what was committed beyond a place, at once where there is news, else after a while."""
+        if self._place() - seen < MOST_ROWS:
             await self._await_news(wait_s)
-        returned: dict[Role, Hold] = {}
-        if recall:
-            for role in ROLES:
-                unused = self._engine.budget.unused(role)
-                self._engine.budget.raise_cap(role, -unused.usd, -unused.tokens)
-                returned[role] = unused
         place, rows = self._store.rows_after(seen, self._setup.run, MOST_ROWS)
         said, self._said[:] = list(self._said), []
         return Report(
@@ -170,9 +167,7 @@ class Worker:
             rows,
             self._engine.counters,
             self._engine.in_flight,
-            self._engine.budget.in_flight,
             self._wanted(),
-            returned,
             said,
         )
 
@@ -187,6 +182,15 @@ class Worker:
         self._want = None
         self._engine.budget.raise_cap(role, usd, tokens)
 
+    async def give_back(self) -> GivenBack:
+        """Give back what of the loan is not used."""
+        budget = self._engine.budget
+        returned: dict[Role, Hold] = {}
+        for role in ROLES:
+            unused = returned[role] = budget.unused(role)
+            budget.raise_cap(role, -unused.usd, -unused.tokens)
+        return GivenBack(returned, budget.in_flight, self._wanted())
+
     async def refuse(self, said: str) -> None:
         """Take note that there is no more to be lent."""
         self._want = None
@@ -198,12 +202,14 @@ class Worker:
         """Forget the rows up to a place: the run has them."""
         self._store.forget(seen)
 
-    async def stop(self) -> None:
-        """End what runs: calls in flight have a moment to come back, and are committed."""
+    async def stop(self) -> int:
+        """End what runs: calls in flight have a moment to come back. Returns how far the store reaches then."""
         for task in self._running:
             task.cancel()
         if self._running:
             await asyncio.wait(set(self._running))
+        self.nudge()
+        return self._place()
 
     async def end(self, seen: int) -> bool:
         """Close everything; the store is deleted if the run has all of it. Returns whether that is so."""
