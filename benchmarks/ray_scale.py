@@ -14,6 +14,7 @@ clock that jumps; what is checked is what the server saw.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import statistics
 import sys
@@ -36,8 +37,10 @@ from cluster.ray_runs import Counting, config  # noqa: E402
 from fractionate.api import Run  # noqa: E402
 from fractionate.cluster.connect import connect, disconnect  # noqa: E402
 from fractionate.cluster.crew import take_in  # noqa: E402
+from fractionate.cluster.hiring import OnRay  # noqa: E402
 from fractionate.cluster.programs import pack  # noqa: E402
 from fractionate.cluster.ranges import drive_by_hand, look_into  # noqa: E402
+from fractionate.cluster.worker import Setup  # noqa: E402
 from fractionate.config import BudgetConfig, LimitsConfig, load_config  # noqa: E402
 from fractionate.engine.engine import Engine  # noqa: E402
 from fractionate.engine.store import Store, StoredCall  # noqa: E402
@@ -63,6 +66,7 @@ def main() -> None:
     cloudpickle.register_pickle_by_value(near)  # workers have the package, not its tests
     print(f"Ray on this machine began in {time.perf_counter() - began:.1f} s")
     try:
+        words()
         overhead(arguments.questions, arguments.rounds)
         throughput(2 * arguments.questions, arguments.rounds)
     finally:
@@ -99,6 +103,24 @@ def throughput(questions: int, rounds: int) -> None:
             taken = [seconds_of(path, f"{workers}-{turn}", on, 64, workers or 1) for turn in range(rounds)]
             rates = sorted(questions / seconds for seconds in taken)
             print(f"{label:10} {statistics.median(rates):7.0f} calls/s ({rates[0]:.0f} to {rates[-1]:.0f})", flush=True)
+
+
+def words(count: int = 2_000) -> None:
+    """Print what a word to a worker and its answer take of the run's own process."""
+
+    async def many() -> float:
+        actor = OnRay().begin(OnRay().places(1, 1)[0], setup)
+        await actor.hello.remote()
+        began = time.process_time()
+        for _ in range(0, count, 100):
+            await asyncio.gather(*(actor.nudge.remote() for _ in range(100)))
+        taken = time.process_time() - began
+        await actor.end.remote(0)
+        return taken
+
+    with tempfile.TemporaryDirectory() as folder:
+        setup = Setup("r", LimitsConfig(), BudgetConfig(), None, Path(), Path(folder) / "workers")
+        print(f"a word to a worker and its answer: {1e6 * asyncio.run(many()) / count:.0f} µs of the run's processor")
 
 
 def seconds_of(path: Path, name: str, on: str, concurrency: int, workers: int) -> float:
@@ -168,7 +190,8 @@ def simulate(workers: int, calls: int) -> None:
     limits = LimitsConfig(requests_per_minute=per_minute, concurrency=concurrency)
     began = time.perf_counter()
     counted: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    memory = Path("/dev/shm")  # a thousand stores on one disk would be what is measured
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         try:
             run_virtually(run_near(server, workers, calls, limits, BudgetConfig(usd=cap), Path(folder), tell=counted))
             ended = "to the end"

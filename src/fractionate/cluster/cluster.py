@@ -13,6 +13,7 @@ from fractionate.cluster.crew import Crew, Member, WorkerDied
 from fractionate.cluster.hiring import Hiring
 from fractionate.cluster.programs import pack
 from fractionate.cluster.ranges import Ended, Range, drive_by_hand, look_into
+from fractionate.cluster.share import Share
 from fractionate.cluster.worker import Done, Setup
 from fractionate.engine.budget import BudgetReached
 from fractionate.engine.drive import stream_all
@@ -46,9 +47,10 @@ class Cluster:
         workers: int,
         say: Callable[[str], None] = lambda text: None,
         hiring: Hiring | None = None,
+        share: Share | None = None,
     ) -> None:
         """`workers` is how many there are to be, 0 for one per core; `say` is told what a person should know."""
-        self.crew = Crew(engine, setup, workers, say, hiring)
+        self.crew = Crew(engine, setup, workers, say, hiring, share)
 
     async def stream(self, starts: Iterable[Start], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run programs on the workers; yields their values in order.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from typing import Any
 
 from fractionate import __version__
 from fractionate.cluster.hiring import Hiring, OnRay, Place
 from fractionate.cluster.scratch import Left
+from fractionate.cluster.share import Share
 from fractionate.cluster.shares import most_workers, shares, smaller
 from fractionate.cluster.worker import Done, Hello, Report, Setup, Want
 from fractionate.config import LimitsConfig
@@ -70,13 +70,20 @@ class Crew:
     """The workers of a run and what they owe it. `say` is told what a person should know."""
 
     def __init__(
-        self, engine: Engine, setup: Setup, count: int, say: Callable[[str], None], hiring: Hiring | None = None
+        self,
+        engine: Engine,
+        setup: Setup,
+        count: int,
+        say: Callable[[str], None],
+        hiring: Hiring | None = None,
+        share: Share | None = None,
     ) -> None:
         """`count` is how many workers are wanted, 0 for one per core of the cluster."""
         self._engine = engine
         self._setup = setup
         self._count = count
         self._say = say
+        self._share = share
         self._hiring = hiring or OnRay()
         self._deaths = 0
         self._balancing = asyncio.Lock()
@@ -158,6 +165,8 @@ class Crew:
             self._engine.elsewhere -= member.in_flight
             member.in_flight = 0
         await self._silence()
+        if self._share is not None:
+            self._share.flush()
 
     async def stop(self) -> None:
         """Let the calls in flight come back for a moment and take in what did."""
@@ -165,6 +174,8 @@ class Crew:
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*stopping, return_exceptions=True), END_S)
         await self._silence()
+        if self._share is not None:
+            self._share.flush()
 
     async def end(self) -> None:
         """End the workers; what one holds that the run has not is kept for the next."""
@@ -201,6 +212,7 @@ class Crew:
         """Take in what dead workers left on a worker's disk."""
         for left in hello.left:
             take_in_left(self._engine, self._setup.run, left)
+            self._keep(left.rows)
             await self._ask(member, member.actor.handed_in.remote(left.worker))
 
     async def _outlive(self) -> None:
@@ -239,11 +251,12 @@ class Crew:
     def _take_in(self, member: Member, report: Report) -> None:
         engine = self._engine
         take_in(engine, self._setup.run, member.name, report.rows)
+        self._keep(report.rows)
         member.seen = report.place
         engine.elsewhere += report.in_flight - member.in_flight
         member.in_flight = report.in_flight
         _add(engine.counters, report.counters, member.counters)
-        member.counters = deepcopy(report.counters)
+        member.counters = report.counters
         for line in report.said:
             self._say(f"worker {member.name}: {line}")
         if report.want is not None and member not in self._wants:
@@ -252,6 +265,10 @@ class Crew:
                 self._lending = asyncio.get_running_loop().create_task(self._treasure())
         reported, member.reported = member.reported, asyncio.Event()
         reported.set()
+
+    def _keep(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        if self._share is not None:
+            self._share.keep(rows)
 
     async def _treasure(self) -> None:
         """Lend to those who want, in order; where there is no room, call in what nobody uses; then turn them away."""

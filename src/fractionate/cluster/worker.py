@@ -12,6 +12,7 @@ import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -165,7 +166,7 @@ class Worker:
             place,
             len(rows) == MOST_ROWS,
             rows,
-            self._engine.counters,
+            deepcopy(self._engine.counters),
             self._engine.in_flight,
             self._wanted(),
             said,

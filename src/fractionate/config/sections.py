@@ -299,6 +299,10 @@ class ClusterConfig(_Section):
         description="folder for workers' own stores, on each machine's own disk; one in the run's folder, or in the "
         "temporary folder of other machines, if empty",
     )
+    share: str = Field(
+        default="",
+        description="fsspec URL (s3://…, a path) where what workers stored is kept a second time, as Parquet parts",
+    )
 
 
 class PriceConfig(_Section):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fractionate.config import BudgetConfig, Config
 from fractionate.engine.engine import Engine
 from fractionate.engine.stages import Runner, run_here
+from fractionate.engine.store import Store
 from fractionate.models.base import BatchModel, Model
 from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.progress import Progress
@@ -20,6 +21,7 @@ from fractionate.pipeline.progress import Progress
 if TYPE_CHECKING:
     from fractionate.cluster.cluster import Cluster
     from fractionate.cluster.placed import Machines
+    from fractionate.cluster.share import Share
     from fractionate.cluster.worker import Setup
 
 
@@ -35,7 +37,14 @@ class Workers:
     """
 
     def __init__(
-        self, engine: Engine, config: Config, folder: RunFolder, base: Path, progress: Progress, on: str = ""
+        self,
+        engine: Engine,
+        config: Config,
+        folder: RunFolder,
+        base: Path,
+        progress: Progress,
+        on: str = "",
+        share: Share | None = None,
     ) -> None:
         self.on = on
         self._engine = engine
@@ -43,6 +52,7 @@ class Workers:
         self._folder = folder
         self._base = base
         self._progress = progress
+        self._share = share
         self._connected = self._joined = False
         self._cluster: Cluster | None = None
         self._machines: Machines | None = None
@@ -62,7 +72,8 @@ class Workers:
             from fractionate.cluster.cluster import Cluster
 
             self._connect()
-            self._cluster = Cluster(self._engine, self._setup(), self._config.cluster.workers, self._progress.stage)
+            said, workers = self._progress.stage, self._config.cluster.workers
+            self._cluster = Cluster(self._engine, self._setup(), workers, said, share=self._share)
         return self._cluster
 
     def place(self, model: Model) -> Model:
@@ -148,6 +159,18 @@ class Workers:
             take_in_left(self._engine, self._engine.run, left)
             scratch.remove(left.worker)
             self._progress.stage(f"took in {len(left.rows)} calls of a worker that had died ({left.worker})")
+
+
+def open_share(config: Config, run: str, store: Store, progress: Progress) -> Share | None:
+    """Open `cluster.share`, where it is named, and take in what a run elsewhere has left there."""
+    if not config.cluster.share:
+        return None
+    from fractionate.cluster.share import Share
+
+    share = Share(config.cluster.share, run)
+    if not len(store) and (rows := share.take_in(store)):
+        progress.stage(f"took in {rows:,} calls from {config.cluster.share}")
+    return share
 
 
 def _keys(config: Config) -> dict[str, str]:
