@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from fractionate.config.addresses import find_for
 from fractionate.config.values import (
     DEFAULT_STUDENT,
     MOST_SEED,
@@ -359,5 +360,5 @@ class Config(_Section):
     published: list[PublishedFigure] = Field(default=[], description="published figures to lay beside the cells")
 
     def options(self, model: str) -> ModelOptions:
-        """Return the options given for a model name, or the defaults."""
-        return self.models.options.get(model, ModelOptions())
+        """Return the options given for a model name (or one that shares a server with it), or the defaults."""
+        return find_for(self.models.options, model) or ModelOptions()
