@@ -6,7 +6,8 @@ Every server is a process of its own (benchmarks/server.py): a reply takes 200 m
 one more gets 429. A run asks 8 questions over each passage, as a data set has them, one after another, through a store
 as in any run, as many as the servers could answer in `--seconds`.
 
-calls/s, of ideal: replies a second over the whole run, ramp-up included; ideal is places / 0.2 s.
+calls/s, of ideal: replies a second over the whole run, ramp-up included; ideal is the places, or limits.concurrency
+where that is less, / 0.2 s.
 same server: of the calls over a passage that some server had read, the share that went to a server which had read it
 (a prefix cache without bounds would have had it); at random: the same if every call went to any server by its places.
 """
@@ -34,22 +35,28 @@ from fractionate.types import Message, Request
 ROOT = Path(__file__).resolve().parents[1]
 DELAY_S = 0.2
 QUESTIONS = 8
-SETS = ((16,), (16, 16), (16, 16, 16, 16), (4, 16), (4, 8, 16, 32))
-"""Places of the servers of each run."""
+ABOVE = 1024
+RUNS = (
+    *(((16,), ABOVE), ((16, 16), ABOVE), ((16, 16, 16, 16), ABOVE)),
+    *(((4, 16), ABOVE), ((4, 8, 16, 32), ABOVE), ((16, 16, 16, 16), 32)),
+)
+"""Places of the servers of each run, and its `limits.concurrency`: more than they take, and half of it."""
 
 
-async def ask_all(name: str, count: int) -> dict[str, Any]:
+async def ask_all(name: str, count: int, limit: int) -> dict[str, Any]:
     """Ask `count` questions, `QUESTIONS` over each passage. Returns seconds, and what failed or was tried again."""
     model = open_model(name, ModelOptions())
 
     def program(number: int) -> Any:
         passage, question = divmod(number, QUESTIONS)
-        text = f"Context: Passage {passage} tells of rivers and of towns.\n\nQuestion: What of it, for the {question}th?"
+        text = (
+            f"Context: Passage {passage} tells of rivers and of towns.\n\nQuestion: What of it, for the {question}th?"
+        )
         messages = (Message("system", "Answer."), Message("user", text))
         return (yield Call(model, Request(messages, "solver"))).text
 
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "calls.sqlite") as store:
-        async with Engine(store, LimitsConfig(concurrency=1024, attempts=20)) as engine:
+        async with Engine(store, LimitsConfig(concurrency=limit, attempts=20)) as engine:
             began = time.monotonic()
             await run_all((program(number) for number in range(count)), engine)
             seconds = time.monotonic() - began
@@ -57,8 +64,8 @@ async def ask_all(name: str, count: int) -> dict[str, Any]:
     return {"seconds": seconds, "failed": engine.counters.failures.total(), "retries": engine.counters.retries.total()}
 
 
-def measure(places: tuple[int, ...], seconds: float) -> dict[str, Any]:
-    """Run once against servers of these places."""
+def measure(places: tuple[int, ...], limit: int, seconds: float) -> dict[str, Any]:
+    """Run once against servers of these places, with at most `limit` calls in flight."""
     command = [sys.executable, str(ROOT / "benchmarks" / "server.py"), "--delay", str(DELAY_S), "--concurrency"]
     servers = [
         subprocess.Popen([*command, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -67,8 +74,9 @@ def measure(places: tuple[int, ...], seconds: float) -> dict[str, Any]:
     try:
         ports = [int(server.stdout.readline()) for server in servers if server.stdout is not None]
         name = ",".join(f"http://127.0.0.1:{port}/v1" for port in ports) + "#bench"
-        count = int(seconds * sum(places) / DELAY_S)
-        run = asyncio.run(ask_all(name, count))
+        ideal = min(sum(places), limit) / DELAY_S
+        count = int(seconds * ideal)
+        run = asyncio.run(ask_all(name, count, limit))
         counts = [json.loads(server.communicate(timeout=30)[0]) for server in servers]
     finally:
         for server in servers:
@@ -78,9 +86,10 @@ def measure(places: tuple[int, ...], seconds: float) -> dict[str, Any]:
     per_s = sum(served) / run["seconds"]
     return {
         "places": list(places),
+        "limit": limit,
         "calls": count,
         "per_s": per_s,
-        "of_ideal": per_s * DELAY_S / sum(places),
+        "of_ideal": per_s / ideal,
         "shares": [one / sum(served) for one in served],
         "same_server": same_server([one["passages"] for one in counts]),
         "at_random": at_random(places),
@@ -109,6 +118,7 @@ def line(row: dict[str, Any]) -> str:
     shares = " + ".join(f"{share:.0%}" for share in row["shares"])
     cells = [
         " + ".join(map(str, row["places"])),
+        f"{row['limit']:,}",
         f"{row['calls']:,}",
         f"{row['per_s']:,.0f}",
         f"{row['of_ideal']:.0%}",
@@ -126,11 +136,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="how long a run would take at best")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
-    print("| places | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |")
-    print("|---|" + "---:|" * 8, flush=True)
+    print("| places | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |")
+    print("|---|" + "---:|" * 9, flush=True)
     rows = []
-    for places in SETS:
-        rows.append(measure(places, arguments.seconds))
+    for places, limit in RUNS:
+        rows.append(measure(places, limit, arguments.seconds))
         print(line(rows[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")

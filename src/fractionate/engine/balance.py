@@ -20,11 +20,12 @@ SPREAD = 1.25
 
 
 class Load(NamedTuple):
-    """What a server has to do: calls in flight there, how many it takes, and whether it may be sent one now."""
+    """What a server has to do: calls in flight there, whether it may be sent one more now, and what it takes."""
 
     in_flight: int
-    limit: int
-    open: bool = True
+    room: bool
+    takes: float
+    """Calls at once, > 0: its share is by this."""
 
 
 def beginning(messages: Sequence[Message]) -> str:
@@ -44,18 +45,14 @@ def order(start: str, servers: Sequence[str]) -> list[int]:
 
 
 def takers(loads: Sequence[Load]) -> set[int]:
-    """Return the servers that may be sent a call: open ones with room that have no more than `SPREAD` of their share.
+    """Return the servers to choose among: those with room that have no more than `SPREAD` times their share.
 
-    There is one whenever an open server has room: the one that is least full by its limit is below its share.
+    Where all that have room are above it, the one that is least above; so there is one whenever a server has room.
     """
-    opened = [at for at, load in enumerate(loads) if load.open]
-    calls = sum(loads[at].in_flight for at in opened) + 1
-    room = sum(loads[at].limit for at in opened)
-    return {
-        at
-        for at in opened
-        if loads[at].in_flight < loads[at].limit and loads[at].in_flight * room < SPREAD * calls * loads[at].limit
-    }
+    free = [at for at, load in enumerate(loads) if load.room]
+    calls, takes = sum(load.in_flight for load in loads) + 1, sum(load.takes for load in loads)
+    within = {at for at in free if loads[at].in_flight * takes < SPREAD * calls * loads[at].takes}
+    return within or set(sorted(free, key=lambda at: loads[at].in_flight / loads[at].takes)[:1])
 
 
 def choose(preferred: Sequence[int], among: Collection[int]) -> int | None:

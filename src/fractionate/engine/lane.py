@@ -67,6 +67,11 @@ class Lane:
         self._on_room, self._on_cut, self._on_out, self._on_back = on_room, on_cut, on_out, on_back
 
     @property
+    def has_complained(self) -> bool:
+        """Whether `limit` is what the server takes, and not only what it has been asked for so far."""
+        return self._threshold < float("inf")
+
+    @property
     def has_room(self) -> bool:
         """Whether the server may be sent one call more."""
         return self.in_flight < int(self.limit)

@@ -21,6 +21,8 @@ BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 """Seconds that a call's first retry waits at most, and any."""
 BURST_S = 2.0
 """Seconds' worth of a rate that may leave at once."""
+_NOTHING = 1e-6
+"""Of a call or a token: what rounding leaves, which no timer could wait for."""
 
 
 class Bucket:
@@ -38,7 +40,8 @@ class Bucket:
         An amount over the burst may leave when the bucket is full, and leaves a debt.
         """
         self._fill(now)
-        return max(0.0, (min(amount, self.burst) - self._level) / self.per_second)
+        short = min(amount, self.burst) - self._level
+        return short / self.per_second if short > _NOTHING else 0.0
 
     def take(self, amount: float, now: float) -> None:
         """Take an amount out (a negative one gives back what was not used)."""

@@ -75,16 +75,13 @@ class Road:
             )
             for at, server in enumerate(model.servers)
         )
+        self.alone = len(self.lanes) == 1
+        """Whether one server answers for the model, so that no other can be asked meanwhile."""
         self._ids = [server.identity for server in model.servers]
         self._waiting: deque[_Waiting] = deque()
         self._passed_by = 0
         self._timer: asyncio.TimerHandle | None = None
         self._stopped: BaseException | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether one server answers for the model, so that no other can be asked meanwhile."""
-        return len(self.lanes) == 1
 
     @property
     def in_flight(self) -> int:
@@ -100,10 +97,11 @@ class Road:
         """Return the servers in the order in which a request belongs to them."""
         return [0] if self.alone else order(beginning(request.messages), self._ids)
 
-    async def enter(self, tokens: float, preferred: Sequence[int] = (0,)) -> Lane:
+    async def enter(self, tokens: float, preferred: Sequence[int] = (0,), *, first: bool = False) -> Lane:
         """Wait for a place, and return the lane that it is on. `tokens`: what the call will use at most.
 
-        It is the lane of the first of the `preferred` servers that has room and no more than its share.
+        It is the lane of the first of the `preferred` servers that has room and no more than its share. A call that has
+        had its turn already, and nothing of it, goes `first`.
         """
         if self._stopped is not None:
             raise self._stopped
@@ -114,7 +112,7 @@ class Road:
                 return self._let_out(waiting, open_to)
         place: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
         waiting.place = place
-        self._waiting.append(waiting)
+        (self._waiting.appendleft if first else self._waiting.append)(waiting)
         self.wake()
         try:
             return await place
@@ -168,12 +166,18 @@ class Road:
     def _open_to(self) -> tuple[set[int], Sequence[int]]:
         """Return the servers that a call may be sent to now, and those that are asked at all."""
         now = loop_time()
+        if self.alone:  # thousands of calls a second pass here
+            lane = self.lanes[0]
+            return ({0} if lane.has_room and lane.paused_until <= now else set()), (0,)
         asked = self._asked(now)
-        loads = [Load(lane.in_flight, int(lane.limit), False) for lane in self.lanes]
-        for at in asked:
-            if self.lanes[at].paused_until <= now:
-                loads[at] = loads[at]._replace(open=True)
-        return takers(loads), asked
+        ready = [at for at in asked if self.lanes[at].paused_until <= now]
+        most = max(lane.limit for lane in self.lanes)
+        loads = []
+        for at in ready:
+            lane = self.lanes[at]
+            # How much a server takes that has never complained nobody knows: as much as any.
+            loads.append(Load(lane.in_flight, lane.has_room, lane.limit if lane.has_complained else most))
+        return {ready[at] for at in takers(loads)}, asked
 
     def _asked(self, now: float) -> Sequence[int]:
         """Return the servers that are not left out; all of them where every one has failed, since one must be asked."""
@@ -230,7 +234,7 @@ class Route:
         preferred = self._preferred
         if len(preferred) > 1 and later:
             preferred = sorted(preferred, key=later.__contains__)
-        lane = await self._road.enter(tokens, preferred)
+        lane = await self._road.enter(tokens, preferred, first=bool(self._tried))
         self._last = self._road.lanes.index(lane)
         return lane
 
