@@ -77,8 +77,10 @@ class VirtualServer(SingleModel):
             raise TransientFault("429", "slow down", congested=True)
         self.active += 1
         self.served.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(self.delay_s)
-        self.active -= 1
+        try:
+            await asyncio.sleep(self.delay_s)
+        finally:
+            self.active -= 1
         return Completion("yes", "stop", Usage(1, 4, 0, 1, 0))
 
     def full_at(self) -> float:
