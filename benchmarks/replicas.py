@@ -1,6 +1,6 @@
 """One model on several servers: how much more it answers, and how often a passage meets the server that has read it.
 
-    python benchmarks/replicas.py [--seconds 4] [--json OUT.json]
+    python benchmarks/replicas.py [--seconds 4] [--ahead 64] [--json OUT.json]
 
 Every server is a process of its own (benchmarks/server.py): a reply takes 200 ms, so many calls are served at once and
 one more gets 429. A run asks 8 questions over each passage, as a data set has them, one after another, through a store
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.config import LimitsConfig, ModelOptions
+from fractionate.engine import road
 from fractionate.engine.drive import Call, run_all
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Store
@@ -135,7 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="how long a run would take at best")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--ahead", type=int, default=road.AHEAD, help="calls looked through for one that belongs there")
     arguments = parser.parse_args()
+    road.AHEAD = arguments.ahead
     print("| places | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |")
     print("|---|" + "---:|" * 9, flush=True)
     rows = []

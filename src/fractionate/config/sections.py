@@ -285,8 +285,10 @@ class LimitsConfig(_Section):
         le=100_000,
         description="requests in flight at most, those included whose reply is not stored yet",
     )
-    requests_per_minute: float | None = Field(default=None, gt=0, description="requests per minute at most")
-    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens per minute at most")
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, description="requests per minute to one model at most"
+    )
+    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens per minute per model at most")
     timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="the most seconds per call")
     attempts: int = Field(default=6, ge=1, le=1000, description="attempts per call before it is given up")
 
