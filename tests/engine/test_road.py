@@ -398,3 +398,25 @@ def test_whatever_happens_calls_leave_for_servers_that_may_be_asked(
     for lane in road.lanes:
         watch(lane)
     run_virtually(main())
+
+
+def test_limits_that_change_hold_from_then_on_for_all_servers(store: Store) -> None:
+    on = servers(100, 100)
+    engine = Engine(store, LimitsConfig(concurrency=32))
+    most = 0
+
+    async def main() -> None:
+        nonlocal most
+        asked = asyncio.create_task(run_all((asking(VirtualReplicas(*on), text) for text in numbered(400)), engine))
+        await asyncio.sleep(1)
+        assert engine.places_taken == 32
+        engine.change_limits(LimitsConfig(concurrency=6))
+        await asyncio.sleep(0.5)
+        while not asked.done():
+            most = max(most, engine.places_taken)
+            await asyncio.sleep(0.01)
+        assert all(await asked)
+
+    run_virtually(main())
+    engine.close()
+    assert most == 6

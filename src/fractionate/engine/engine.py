@@ -125,6 +125,16 @@ class Engine:
         """Send nothing more: calls in flight may still come back and are stored, all others get `reason`."""
         self._accounts.stop(reason)
 
+    def change_limits(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on; calls that have left already stay."""
+        self.limits = limits
+        self._roads.change(limits)
+
+    @property
+    def places_taken(self) -> int:
+        """Calls that have left and are not committed yet."""
+        return self._roads.places.taken
+
     @property
     def in_flight(self) -> int:
         """Calls that have left and not come back."""

@@ -153,6 +153,11 @@ class Lane:
         if rate.remaining_tokens == 0 and rate.reset_tokens_s > 0:
             self.pause(min(rate.reset_tokens_s, LONGEST_PAUSE_S))
 
+    def change(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on. Calls that have left already stay."""
+        self.ceiling = limits.concurrency
+        self.limit = min(self.limit, float(self.ceiling))
+
     def _is_there(self) -> None:
         if self.circuit.answered():
             self.limit, self._threshold, self._patience = min(self.limit, START), float("inf"), 1

@@ -19,20 +19,30 @@ from fractionate.config import LimitsConfig
 
 BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
 """Seconds that a call's first retry waits at most, and any."""
+_ROUNDING = 1e-9
+"""What sums of floats may be short of a whole call: waiting for it would move no clock."""
 BURST_S = 2.0
 """Seconds' worth of a rate that may leave at once."""
-_NOTHING = 1e-6
-"""Of a call or a token: what rounding leaves, which no timer could wait for."""
 
 
 class Bucket:
     """A token bucket that never lets more than `per_minute` through in any 60 s."""
 
-    def __init__(self, per_minute: float, now: float) -> None:
+    def __init__(self, per_minute: float, now: float, *, full: bool = True) -> None:
         self.burst = max(1.0, per_minute * BURST_S / 60)
         self.per_second = max(per_minute - self.burst, per_minute / 2) / 60
-        self._level = self.burst
+        self._level = self.burst if full else 0.0
         self._at = now
+
+    def change(self, per_minute: float, now: float) -> None:
+        """Let another number through from now on, beginning with nothing saved up.
+
+        Else a share that goes from one process to another and back would let its burst through each time.
+        """
+        self._fill(now)
+        fresh = Bucket(per_minute, now)
+        self.burst, self.per_second = fresh.burst, fresh.per_second
+        self._level = min(self._level, 0.0)
 
     def wait_s(self, amount: float, now: float) -> float:
         """Return the seconds until `amount` may leave, 0 if it may now.
@@ -41,7 +51,7 @@ class Bucket:
         """
         self._fill(now)
         short = min(amount, self.burst) - self._level
-        return short / self.per_second if short > _NOTHING else 0.0
+        return 0.0 if short < _ROUNDING else short / self.per_second
 
     def take(self, amount: float, now: float) -> None:
         """Take an amount out (a negative one gives back what was not used)."""
@@ -58,17 +68,29 @@ class Minute:
 
     def __init__(self, limits: LimitsConfig) -> None:
         self._limits = limits
+        self._full = True
         self._requests: Bucket | None = None
         self._tokens: Bucket | None = None
+
+    def change(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on."""
+        self._limits = limits
+        self._full = False
+        for bucket, per_minute in (
+            (self._requests, limits.requests_per_minute),
+            (self._tokens, limits.tokens_per_minute),
+        ):
+            if bucket is not None and per_minute:
+                bucket.change(per_minute, loop_time())
 
     def wait_s(self, tokens: float) -> float:
         """Return the seconds until a call that uses at most so many tokens may leave, 0 if it may now."""
         delay = 0.0
         if self._limits.requests_per_minute:
-            self._requests = self._requests or Bucket(self._limits.requests_per_minute, loop_time())
+            self._requests = self._requests or Bucket(self._limits.requests_per_minute, loop_time(), full=self._full)
             delay = self._requests.wait_s(1, loop_time())
         if self._limits.tokens_per_minute:
-            self._tokens = self._tokens or Bucket(self._limits.tokens_per_minute, loop_time())
+            self._tokens = self._tokens or Bucket(self._limits.tokens_per_minute, loop_time(), full=self._full)
             delay = max(delay, self._tokens.wait_s(tokens, loop_time()))
         return delay
 

@@ -126,6 +126,13 @@ class Road:
         """Give back a share of the minute that was not used after all."""
         self._minute.take(-tokens, -requests)
 
+    def change(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on. Calls that have left already stay."""
+        self._minute.change(limits)
+        for lane in self.lanes:
+            lane.change(limits)
+        self.wake()
+
     def stop(self, reason: BaseException) -> None:
         """Turn away everyone who waits and everyone who comes."""
         self._stopped = reason
@@ -265,14 +272,25 @@ class Roads(dict[tuple[str, ...], Road]):
         self._limits = limits
         self._on_cut = on_cut
         self._on_news = on_news
+        self._changed = False
         self.places = Places(limits.concurrency)
 
     def of(self, model: SingleModel) -> Road:
         """Return the road to a model; one is made for a new model."""
         servers = tuple(server.identity for server in model.servers)
         if servers not in self:
-            self[servers] = Road(model, self._limits, self.places, self._on_cut, self._on_news)
+            self[servers] = road = Road(model, self._limits, self.places, self._on_cut, self._on_news)
+            if self._changed:
+                road.change(self._limits)
         return self[servers]
+
+    def change(self, limits: LimitsConfig) -> None:
+        """Keep to other limits from now on."""
+        self._limits = limits
+        self._changed = True
+        self.places.ceiling = limits.concurrency
+        for road in self.values():
+            road.change(limits)
 
     def stop(self, reason: BaseException) -> None:
         """Turn away everyone who waits for any of them and everyone who comes."""
