@@ -47,13 +47,14 @@ class Run(pipeline_run.Run):
         *,
         base: str | Path = ".",
         quiet: bool = True,
+        on: str = "",
     ) -> None:
         name = "run"
         if not isinstance(config, Config):
             path = Path(config)
             config, base, name = load_config(path), path.resolve().parent, path.stem
         where = Path(folder or config.run.out or Path("runs") / (config.run.name or name))
-        super().__init__(config, where, Path(base), Progress(quiet=quiet))
+        super().__init__(config, where, Path(base), Progress(quiet=quiet), on=on)
 
     def __enter__(self) -> Run:
         return self

@@ -33,6 +33,16 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_arguments(parser)
 
 
+def add_place_argument(parser: argparse.ArgumentParser) -> None:
+    """Add --on."""
+    parser.add_argument(
+        "--on",
+        metavar="PLACE",
+        default="",
+        help="make the calls on a cluster: ray (this machine's cores), or ray://HEAD[:PORT] (one that runs already)",
+    )
+
+
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add --json and --quiet."""
     parser.add_argument("--json", action="store_true", help="print the results as JSON on standard output")
@@ -74,7 +84,8 @@ def open_run(arguments: argparse.Namespace) -> Run:
     from fractionate.pipeline.run import Run
 
     config = load_config(arguments.config, settings(arguments))
-    return Run(config, run_folder(arguments), arguments.config.resolve().parent, Progress(quiet=arguments.quiet))
+    base, progress = arguments.config.resolve().parent, Progress(quiet=arguments.quiet)
+    return Run(config, run_folder(arguments), base, progress, on=getattr(arguments, "on", ""))
 
 
 def settings(arguments: argparse.Namespace) -> list[str]:

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fractionate.cli.common import add_config_arguments, exit_code, open_run, print_results
+from fractionate.cli.common import add_config_arguments, add_place_argument, exit_code, open_run, print_results
 
 if TYPE_CHECKING:
     from fractionate.pipeline.run import Run
@@ -27,9 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example:\n"
         "  fractionate run fractionate.toml --set run.samples=3 --out runs/three-chances\n"
         '  fractionate run fractionate.toml --set models.teacher="http://localhost:8000/v1#my-model"\n'
-        "  fractionate run fractionate.toml --curve --dry-run"
+        "  fractionate run fractionate.toml --curve --dry-run\n"
+        "  fractionate run fractionate.toml --on ray"
     )
     add_config_arguments(parser)
+    add_place_argument(parser)
     parser.add_argument(
         "--curve",
         action="store_true",

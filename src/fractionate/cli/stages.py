@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fractionate.cli.common import add_config_arguments, exit_code, open_run
+from fractionate.cli.common import add_config_arguments, add_place_argument, exit_code, open_run
 
 _WHAT = {
     "demonstrate": "Let the teacher decompose and solve the training questions; writes demonstrations.jsonl.",
@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _WHAT[stage]
     parser.epilog = f"example:\n  fractionate {stage} fractionate.toml --out runs/mine"
     add_config_arguments(parser)
+    if stage != "screen":
+        add_place_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -293,6 +293,17 @@ class LimitsConfig(_Section):
     attempts: int = Field(default=6, ge=1, le=1000, description="attempts per call before it is given up")
 
 
+class ClusterConfig(_Section):
+    """Where a run goes that is started with `--on ray`; without it, nothing here is used."""
+
+    workers: int = Field(default=0, ge=0, le=100_000, description="workers that make calls; 0: one per core")
+    scratch: str = Field(
+        default="",
+        description="folder for workers' own stores, on each machine's own disk; one in the run's folder, or in the "
+        "temporary folder of other machines, if empty",
+    )
+
+
 class PriceConfig(_Section):
     """What one model costs, under [prices."NAME"]. User prices win over the dated price table."""
 
@@ -354,6 +365,7 @@ class Config(_Section):
     )
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
+    cluster: ClusterConfig = ClusterConfig()
     curve: CurveConfig | None = Field(default=None, description="train on shares of the demonstrations too")
     budget: BudgetConfig = BudgetConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 from fractionate.engine.accounts import Accounts
 from fractionate.engine.budget import BudgetReached, Reservation
@@ -42,30 +45,50 @@ class Batches:
                 yield position, completion
 
     async def _in_this_process(self, model: BatchModel, rows: Sequence[Row]) -> AsyncIterator[tuple[str, Completion]]:
-        """Run planned batches in a worker thread, each committed whole.
+        """Run planned batches in worker threads, each committed whole.
 
         They are planned over all requests, stored ones included: an interrupted run that is resumed has the same
         batches as an uninterrupted one, and so the same results.
         """
-        accounts = self._accounts
-        for batch in model.plan([request for _, request in rows]):
-            chosen = [rows[at] for at in batch]
-            replies = accounts.store.get_many([key for key, _ in chosen])
-            accounts.counters.served += len(replies)
-            missing = [row for row in chosen if row[0] not in replies]
-            if missing:
-                async with self._one_at_a_time():
-                    accounts.check_before_sending()
-                    accounts.counters.sent += len(missing)
-                    completions = await in_worker(model, [request for _, request in missing])
-                    for (_, request), completion in zip(missing, completions, strict=True):
-                        accounts.counters.completed(model.name, request.role, completion)
-                    kept = await accounts.commit_together(model, missing, completions)
-                replies.update((key, reply) for (key, _), reply in zip(missing, kept, strict=True))
-            for key, _ in chosen:
-                yield key, replies[key]
+        planned = iter(model.plan([request for _, request in rows]))
+        running: deque[tuple[list[Row], asyncio.Task[dict[str, Completion]]]] = deque()
+        try:
+            while True:
+                while len(running) < model.beside and (batch := next(planned, None)) is not None:
+                    chosen = [rows[at] for at in batch]
+                    running.append((chosen, asyncio.get_running_loop().create_task(self._answered(model, chosen))))
+                if not running:
+                    return
+                chosen, task = running.popleft()
+                replies = await task
+                for key, _ in chosen:
+                    yield key, replies[key]
+        finally:
+            for _, task in running:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
 
-    def _one_at_a_time(self) -> asyncio.Lock:
+    async def _answered(self, model: BatchModel, chosen: Sequence[Row]) -> dict[str, Completion]:
+        """Return the replies of one batch: those stored, and those made and committed now."""
+        accounts = self._accounts
+        replies = accounts.store.get_many([key for key, _ in chosen])
+        accounts.counters.served += len(replies)
+        missing = [row for row in chosen if row[0] not in replies]
+        if missing:
+            async with self._turn_of(model):
+                accounts.check_before_sending()
+                accounts.counters.sent += len(missing)
+                completions = await in_worker(model, [request for _, request in missing])
+                for (_, request), completion in zip(missing, completions, strict=True):
+                    accounts.counters.completed(model.name, request.role, completion)
+                kept = await accounts.commit_together(model, missing, completions)
+            replies.update((key, reply) for (key, _), reply in zip(missing, kept, strict=True))
+        return replies
+
+    def _turn_of(self, model: BatchModel) -> AbstractAsyncContextManager[Any]:
+        """Return what lets one batch at a time run; a model that takes several has its own way to count them."""
+        if model.beside > 1:
+            return nullcontext()
         loop = asyncio.get_running_loop()
         if self._turn is None or self._turn[0] is not loop:  # locks belong to the loop that they were waited for in
             self._turn = loop, asyncio.Lock()

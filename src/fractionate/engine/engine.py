@@ -9,7 +9,7 @@ from typing import Any
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.accounts import Accounts, OnEvent
 from fractionate.engine.batches import Batches
-from fractionate.engine.budget import Budget, BudgetReached, Pricing, Reservation
+from fractionate.engine.budget import Budget, BudgetReached, Lender, Pricing, Reservation
 from fractionate.engine.call_locks import CallLocks
 from fractionate.engine.deadlines import Deadlines
 from fractionate.engine.lane import Lane
@@ -43,6 +43,7 @@ class Engine:
         *,
         run: str = "",
         backoff_s: float = BACKOFF_S,
+        lender: Lender | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or LimitsConfig()
@@ -51,7 +52,7 @@ class Engine:
         try:
             if budget not in (None, BudgetConfig()):
                 self._locks.hold_budget(run)
-            self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
+            self.budget = Budget(budget or BudgetConfig(), pricing, store, run, lender)
         except BaseException:
             self._locks.close()
             raise
@@ -64,6 +65,8 @@ class Engine:
         self._flying: dict[str, asyncio.Task[Completion]] = {}
         self._deadlines = Deadlines(self.limits.timeout_s)
         self._sending: set[asyncio.Task[Any] | None] = set()
+        self.elsewhere = 0
+        """Calls in flight of other processes that work for this one."""
 
     async def __aenter__(self) -> Engine:
         return self
@@ -135,10 +138,19 @@ class Engine:
         """Calls that have left and are not committed yet."""
         return self._roads.places.taken
 
+    async def write_holds(self) -> None:
+        """Return once the store knows what the budget holds and has lent."""
+        await self._accounts.commits.holds()
+
     @property
     def in_flight(self) -> int:
-        """Calls that have left and not come back."""
-        return sum(road.in_flight for road in self._roads.values())
+        """Calls that have left and not come back, those of workers elsewhere included."""
+        return self.elsewhere + sum(road.in_flight for road in self._roads.values())
+
+    @property
+    def stopped(self) -> FractionateError | None:
+        """Why nothing more is sent, None while calls are."""
+        return self._accounts.stopped
 
     def is_sent(self, task: asyncio.Task[Completion]) -> bool:
         """Return whether a task from `start` has a call in flight, rather than waiting for its turn or a retry."""

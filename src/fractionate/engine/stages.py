@@ -7,7 +7,7 @@ a forecast cannot count other calls than a run makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -25,21 +25,38 @@ class Gathering(Protocol):
         """Take one value."""
 
 
+Start: TypeAlias = Callable[[], Program[Any]]
+"""Begins a program."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Programs that may run side by side, what they do, in words for a person, and what gathers their values."""
+    """Programs that may run side by side, what they do, in words for a person, and what gathers their values.
+
+    Each of `starts` begins one program: a function of a module, or a `partial` of one, so that it can be begun in
+    another process too.
+    """
 
     label: str
-    programs: Iterable[Program[Any]]
+    starts: Iterable[Start]
     gather: Callable[[], Gathering] = list
 
 
+Runner: TypeAlias = Callable[[Iterable[Start], Engine], AsyncGenerator[Any, None]]
+"""Runs programs on an engine's books, wherever; yields their values in order."""
 Stage: TypeAlias = Generator[Work, Any, T]
 """Yields Work and is sent what gathered the programs' values."""
 
 
-async def carry_out(stage: Stage[T], engine: Engine, say: Callable[[str], None] = lambda text: None) -> T:
-    """Run a stage's work with an engine and return what the stage returns. `say` is told each piece of work."""
+def run_here(starts: Iterable[Start], engine: Engine) -> AsyncGenerator[Any, None]:
+    """Run programs in this process; yields their values in order."""
+    return stream_all((start() for start in starts), engine)
+
+
+async def carry_out(
+    stage: Stage[T], engine: Engine, say: Callable[[str], None] = lambda text: None, run: Runner = run_here
+) -> T:
+    """Carry out a stage's work with `run` and return what the stage returns. `say` is told each piece of work."""
     values: Gathering | None = None
     while True:
         try:
@@ -49,7 +66,7 @@ async def carry_out(stage: Stage[T], engine: Engine, say: Callable[[str], None] 
             return value
         say(work.label)
         values = work.gather()
-        async for value in stream_all(work.programs, engine):
+        async for value in run(work.starts, engine):
             values.append(value)
 
 
@@ -66,8 +83,8 @@ def walk(stage: Stage[T], reply: Callable[[Call], Completion]) -> tuple[T, list[
         except StopIteration as stop:
             return stop.value, made
         values = work.gather()
-        for program in work.programs:
-            values.append(walk_program(program, reply, made))
+        for start in work.starts:
+            values.append(walk_program(start(), reply, made))
 
 
 def walk_program(program: Program[T], reply: Callable[[Call], Completion], made: list[Call]) -> T:

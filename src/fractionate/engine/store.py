@@ -178,13 +178,7 @@ class Store:
 
         def write() -> int:
             inserted = self._connection.executemany(_INSERT, rows).rowcount if rows else 0
-            if holds is not None:
-                run, by_holder = holds
-                entries = [(who, role, hold) for who, held in by_holder.items() for role, hold in held.items()]
-                kept = [(run, who, role, *hold) for who, role, hold in entries if not hold.nothing]
-                gone = [(run, who, role) for who, role, hold in entries if hold.nothing]
-                self._connection.executemany(_PUT_HOLD, kept)
-                self._connection.executemany(_DROP_HOLD, gone)
+            self._write_holds(holds)
             return inserted
 
         inserted = self._transaction(write, patience_s=patience_s)
@@ -192,6 +186,34 @@ class Store:
             return {}
         mine = {call.key: call.completion for call in calls}
         return {key: stored for key, stored in self.get_many(list(mine)).items() if stored != mine[key]}
+
+    def rows_after(self, place: int, run: str, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """Return a run's rows beyond a place of the file, oldest first, and the place of the last one of them.
+
+        A row is the values of `COLUMNS`, as `adopt` takes them.
+        """
+        query = f"SELECT rowid, {self._columns} FROM calls WHERE rowid > ? AND run = ? ORDER BY rowid LIMIT ?"
+        with self._clear_errors(), self._lock:
+            rows = self._connection.execute(query, (place, run, limit)).fetchall()
+        return (rows[-1][0] if rows else place), [row[1:] for row in rows]
+
+    def last_place(self) -> int:
+        """Return the place of the row that was committed last, 0 where there is none."""
+        with self._clear_errors(), self._lock:
+            return int(self._connection.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+
+    def adopt(self, rows: Sequence[tuple[Any, ...]], holds: tuple[str, Holds] | None = None) -> None:
+        """Commit rows of another store, and what holders now hold, in one transaction; calls stored here stay."""
+
+        def write() -> None:
+            self._connection.executemany(_INSERT, rows)
+            self._write_holds(holds)
+
+        self._transaction(write)
+
+    def forget(self, place: int) -> None:
+        """Delete the rows before a place: another store has them. The last one stays, so that no place comes twice."""
+        self._transaction(lambda: self._connection.execute("DELETE FROM calls WHERE rowid < ?", (place,)))
 
     def spent(self, run: str) -> list[Spent]:
         """Return what a run's paid calls used, purged ones too, equal ones counted together."""
@@ -299,6 +321,16 @@ class Store:
     def close_batch(self, batch: str) -> None:
         """Mark a batch as done: all that it will ever give is stored."""
         self._transaction(lambda: self._connection.execute("UPDATE batches SET state = 'done' WHERE id = ?", (batch,)))
+
+    def _write_holds(self, holds: tuple[str, Holds] | None) -> None:
+        if holds is None:
+            return
+        run, by_holder = holds
+        entries = [(who, role, hold) for who, held in by_holder.items() for role, hold in held.items()]
+        kept = [(run, who, role, *hold) for who, role, hold in entries if not hold.nothing]
+        gone = [(run, who, role) for who, role, hold in entries if hold.nothing]
+        self._connection.executemany(_PUT_HOLD, kept)
+        self._connection.executemany(_DROP_HOLD, gone)
 
     def _transaction(self, write: Callable[[], object], *, patience_s: float = BUSY_S) -> int:
         """Run `write` in one transaction; wait for other processes' unless told not to.

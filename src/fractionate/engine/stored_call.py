@@ -137,6 +137,13 @@ def call_of(row: Sequence[Any]) -> StoredCall:
         raise DamagedRow(" ".join(str(error).split())) from None
 
 
+def billed(row: Sequence[Any]) -> tuple[str, Role, Usage] | None:
+    """Return the model, role and usage in the values of `COLUMNS`, None for a call that no budget counts."""
+    if not row[19]:
+        return None
+    return row[1], row[4], Usage(*row[10:17])
+
+
 def spent_of(row: Sequence[Any]) -> Spent:
     """Return what was spent from model, role, `USAGE` and the number of rows. Raises DamagedRow."""
     model, role, *counts = row

@@ -164,8 +164,9 @@ def _work_through(
     solver = sampler_of(pair.solver)
     decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
     settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
-    programs = (
-        pair.strategy.program(
+    starts = (
+        partial(
+            pair.strategy.program,
             Task(
                 problem,
                 form,
@@ -174,12 +175,12 @@ def _work_through(
                 one[0] if one else None,
                 replace(settings, sample=repeat),
                 test.dataset,
-            )
+            ),
         )
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    solutions: G = yield Work(label, programs, partial(gather, test, pair, given))
+    solutions: G = yield Work(label, starts, partial(gather, test, pair, given))
     return solutions
 
 
@@ -187,12 +188,12 @@ def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) 
     if decomposer.kind == "gold":
         return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
     sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
-    programs = (
-        decompose(problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
+    starts = (
+        partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
         for problem, repeat in test.asked()
     )
     said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
-    made: Sequence[Decomposed] = yield Work(said, programs, _spool)
+    made: Sequence[Decomposed] = yield Work(said, starts, _spool)
     return made
 
 

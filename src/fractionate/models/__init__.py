@@ -60,6 +60,7 @@ def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Mo
     check_name(name)
     opened = _maker(name.partition(":")[0])(_located(name, base), options)
     opened.name = name
+    opened.made_with = options
     return opened
 
 

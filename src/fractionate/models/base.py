@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fractionate.models.faults import Fault, RateHeaders
 from fractionate.models.tokens import input_bound
 from fractionate.types import Completion, Problem, Request, Role, Usage
+
+if TYPE_CHECKING:
+    from fractionate.config import ModelOptions
 
 Style = Literal["instruct", "student"]
 """Which prompts a model gets: full instructions, or the short form that students are trained on."""
@@ -35,6 +38,8 @@ class Model:
     """Its replies are known beforehand: asking costs nothing and gives what will really be said."""
     takes: frozenset[str] = frozenset()
     """Sampling fields of the chat protocol that a caller may set for one request of its own, and that it heeds."""
+    made_with: ModelOptions | None = None
+    """The options that it was opened with: what another process needs to open the same one."""
     rate: RateHeaders | None = None
     """What its server's rate-limit headers said last."""
 
@@ -99,9 +104,14 @@ class SingleModel(Model):
 
 
 class BatchModel(Model):
-    """A model that answers batches in this process (local weights)."""
+    """A model that answers planned batches (local weights)."""
 
     local = True
+
+    @property
+    def beside(self) -> int:
+        """How many batches run beside each other: one, where they would only share the same cores."""
+        return 1
 
     def at_once(self, limit: int) -> int:
         """Return 1: batches run one after another."""
@@ -112,7 +122,7 @@ class BatchModel(Model):
         raise NotImplementedError
 
     def complete_batch(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer one planned batch, in order. Called in a thread of its own, one batch at a time."""
+        """Answer one planned batch, in order. Called in a thread of its own, by at most `beside` of them."""
         raise NotImplementedError
 
 

@@ -31,6 +31,7 @@ class RunFolder:
         self.tried = path / "tried.json"
         self.attempts = path / "attempts.jsonl"
         self.parts = path / "attempts"
+        self.workers = path / "workers"
         self.notes = path / "notes.json"
         self.results = path / "results.json"
         self.markdown = path / "report.md"

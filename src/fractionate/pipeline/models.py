@@ -27,8 +27,10 @@ class ModelPool:
         *,
         run: str,
         say: Callable[[str], None],
+        place: Callable[[Model], Model] = lambda model: model,
     ) -> None:
         """`base` is the config's folder, `run` what the store knows the run by, `say` is told how batches stand.
+        `place` returns what stands for a model where its work is done elsewhere.
 
         Without a store, no calls are handed to a provider in batches: each is sent when it is made.
         """
@@ -38,6 +40,7 @@ class ModelPool:
         self._base = base
         self._run = run
         self._say = say
+        self._place = place
         self._open: dict[str, Model] = {}
 
     @property
@@ -80,7 +83,7 @@ class ModelPool:
         return Sampler(self._open[name], options.temperature, options.max_tokens, options.structured)
 
     def _opened(self, name: str, options: ModelOptions) -> Model:
-        model = open_model(name, options, self._base)
+        model = self._place(open_model(name, options, self._base))
         if not options.batch or self._store is None:
             return model
         from fractionate.models.openai.api import OpenAIModel

@@ -20,6 +20,7 @@ from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.models import ModelPool
 from fractionate.pipeline.notes import Notes
 from fractionate.pipeline.progress import Progress
+from fractionate.pipeline.workers import Workers
 from fractionate.types import Component
 
 STORE = "calls.sqlite"
@@ -29,10 +30,12 @@ class Run:
     """Everything the stages share. Opening a run checks names and makes its folder; it reads no data, calls no model.
 
     `folder` is the run's own; `base` the config's folder, beside which the store of all runs lies and in which relative
-    paths are looked for first.
+    paths are looked for first. `on` is where its calls are made: "" in this process, else as `--on` takes it.
     """
 
-    def __init__(self, config: Config, folder: Path, base: Path, progress: Progress | None = None) -> None:
+    def __init__(
+        self, config: Config, folder: Path, base: Path, progress: Progress | None = None, *, on: str = ""
+    ) -> None:
         self.config = config
         self.names = Names(config)
         self.folder = RunFolder(folder)
@@ -44,9 +47,12 @@ class Run:
         self.notes = Notes(self.folder.notes)
         self.store = Store(store_path(config, base))
         identity = self.folder.identify(base, self.store.path)
-        self.models = ModelPool(config, self.folder, self.store, base, run=identity, say=self.progress.stage)
         self.engine = Engine(
             self.store, config.limits, config.budget, self.pricing, run=identity, on_event=self.progress.stage
+        )
+        self.workers = Workers(self.engine, config, self.folder, base, self.progress, on)
+        self.models = ModelPool(
+            config, self.folder, self.store, base, run=identity, say=self.progress.stage, place=self.workers.place
         )
 
     def __enter__(self) -> Run:
@@ -55,6 +61,7 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.workers.close()
         self.engine.close()
         self.store.close()
 
@@ -95,5 +102,8 @@ def store_path(config: Config, base: Path) -> Path:
 
 def config_digest(config: Config) -> str:
     """Return 12 hex digits of a config's content, but for where things are kept: that decides no figure."""
-    text = json.dumps(config.model_dump(mode="json", exclude={"run": {"store", "out", "rows_at_most"}}), sort_keys=True)
+    text = json.dumps(
+        config.model_dump(mode="json", exclude={"run": {"store", "out", "rows_at_most"}, "cluster": True}),
+        sort_keys=True,
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -102,7 +102,9 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
         run.notes.add(
             f"The teacher's recording holds {recorded} sample(s) per question: each has {recorded} of {wanted} chances."
         )
-    demonstrations = in_loop(run, lambda: carry_out(demonstrating(run), run.engine, run.progress.stage))
+    demonstrations = in_loop(
+        run, lambda: carry_out(demonstrating(run), run.engine, run.progress.stage, run.workers.runner())
+    )
     problems = run.data.demonstrated
     for note in traffic_notes(run.data.traffic, problems, run.data.recorded):
         run.notes.add(note)
@@ -204,7 +206,7 @@ async def _evaluate(run: Run, kept: Keeping, done: Counter[str]) -> None:
         return Scoring(test, pair, given, kept.cell(test, pair))
 
     for stage in evaluating(run, run.models.sampler, scoring):
-        cell = (await carry_out(stage, run.engine, run.progress.stage)).cell()
+        cell = (await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())).cell()
         kept.add(cell)
         done["cells"] += 1
         value = sum(cell.values()) / len(cell.columns)

@@ -24,8 +24,8 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     solver = run.models.sampler(run.names.screen_solver) if needs_solutions(variants) else None
     samples = chances(run)
     recorded, problems = run.data.recorded, run.data.demonstrated
-    programs = (
-        demonstrate(problem, dataset, teacher, solver, run.data.settings(dataset), samples)
+    starts = (
+        partial(demonstrate, problem, dataset, teacher, solver, run.data.settings(dataset), samples)
         for problem in problems.values()
         if problem.id not in recorded
         for dataset in (run.data.dataset(problem.dataset),)
@@ -33,7 +33,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     each = f", up to {samples} chances each" if samples > 1 else ""
     shown = f"; {len(recorded)} more from traffic" if recorded else ""
     said = f"demonstrate: {run.names.teacher.model} on {len(problems) - len(recorded)} questions{each}{shown}"
-    by_teacher = iter((yield Work(said, programs)))
+    by_teacher = iter((yield Work(said, starts)))
     return flatten([recorded[key]] if key in recorded else next(by_teacher) for key in problems)
 
 

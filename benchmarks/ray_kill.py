@@ -1,0 +1,102 @@
+"""Kill workers, machines and runs at random moments: is anything lost, and is anything paid for twice?
+
+    python benchmarks/ray_kill.py [--kills 30] [--questions 300]
+
+A real server on this machine counts what it was asked. A run on Ray is killed with SIGKILL at random moments: one of
+its workers (it goes on), one machine of a cluster of two on this computer (it goes on), or the run itself (the same
+command goes on where it ended). At the end every question has its answer, and the attempts are those of a run that
+nobody disturbed. What the server was asked again was in flight at a kill, so it is at most `limits.concurrency` a kill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from cluster.ray_runs import CONCURRENCY, Counting, Head, config, cut, start, two_machines, workers_of  # noqa: E402
+from servers.threaded import in_thread  # noqa: E402
+
+LONGEST_S = 180
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    total = Counter[str]()
+    with tempfile.TemporaryDirectory() as folder, in_thread(Counting(delay_s=0.1)) as server:
+        base = Path(folder)
+        path = config(base, server.base_url, arguments.questions)
+        _ended(start(path, base / "plain", base / "plain.sqlite"))
+        expected = cut(base / "plain")
+        calls = len(server.asked)
+        print("killed    at call  repeated  lost  same attempts")
+        for number in range(arguments.kills):
+            what = ("worker", "machine", "run")[number % 3]
+            server.asked.clear()
+            moment = chance.randrange(1, calls)
+            out, store = base / f"run-{number}", base / f"run-{number}.sqlite"
+            with two_machines() if what == "machine" else nullcontext() as machines:
+                _run_and_kill(path, out, store, what, moment, server, machines, chance)
+            repeated = sum(count - 1 for count in server.asked.values())
+            lost, same = calls - len(server.asked), cut(out) == expected
+            print(f"{what:8}{moment:9}{repeated:10}{lost:6}  {'yes' if same else 'NO'}", flush=True)
+            total.update(repeated=repeated, lost=lost, other=not same, above=repeated > CONCURRENCY)
+    print(
+        f"{arguments.kills} kills, {calls} calls each time, at most {CONCURRENCY} in flight: {total['repeated']} calls "
+        f"made again, {total['lost']} answers lost, {total['other']} runs with other attempts"
+    )
+    return int(bool(total["lost"] or total["other"] or total["above"]))
+
+
+def _run_and_kill(
+    path: Path,
+    out: Path,
+    store: Path,
+    what: str,
+    moment: int,
+    server: Counting,
+    machines: Head | None,
+    chance: random.Random,
+) -> None:
+    """Run to the end, with one kill once the server has answered so many calls."""
+    on = machines.place if machines else "ray"
+    run = start(path, out, store, on)
+    until = time.monotonic() + LONGEST_S
+    while sum(server.asked.values()) < moment and run.poll() is None:
+        time.sleep(0.01)
+        assert time.monotonic() < until, "the run does not get on"
+    if machines:
+        machines.kill_second()
+    elif what == "run":
+        run.kill()
+        run.communicate()
+        run = start(path, out, store, on)
+    else:
+        workers = workers_of(run.pid)
+        if workers:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+    _ended(run)
+
+
+def _ended(run: object) -> None:
+    said, _ = run.communicate(timeout=LONGEST_S)  # type: ignore[attr-defined]
+    assert run.returncode == 0, said  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
