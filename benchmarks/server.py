@@ -1,8 +1,8 @@
 """An OpenAI-compatible chat server in a process of its own: what clients are measured against.
 
 Without a delay it answers at once. With one, a reply takes that long, and requests above its concurrency get 429 at
-once; when its input ends it prints how many it served and refused, and when each served one came (seconds of the
-machine's monotonic clock).
+once; when its input ends it prints how many it served and refused, when each served one came (seconds of the
+machine's monotonic clock), and how many it served about each "Passage N", where prompts name one.
 
 It speaks just enough HTTP/1.1 to be faster than any client here, so that the client is what is measured.
 
@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import sys
+from collections import Counter
 
 REPLY = {
     "id": "chatcmpl-0",
@@ -34,6 +36,7 @@ REPLY = {
 BODY = json.dumps(REPLY).encode()
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 OK = HEAD % len(BODY) + BODY
+PASSAGE = re.compile(rb"Passage (\d+)")
 BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -48,6 +51,7 @@ class Server:
         self.served = 0
         self.refused = 0
         self.arrivals: list[float] = []
+        self.passages: Counter[str] = Counter()
 
 
 class Connection(asyncio.Protocol):
@@ -66,10 +70,10 @@ class Connection(asyncio.Protocol):
             length = int(head[at + 15 : (head + b"\r\n").find(b"\r\n", at)]) if at >= 0 else 0
             if len(self.buffer) < end + 4 + length:
                 return
-            self.buffer = self.buffer[end + 4 + length :]
-            self.answer()
+            body, self.buffer = self.buffer[end + 4 : end + 4 + length], self.buffer[end + 4 + length :]
+            self.answer(body)
 
-    def answer(self) -> None:
+    def answer(self, body: bytes) -> None:
         server = self.server
         if not server.delay_s:
             server.served += 1
@@ -82,6 +86,8 @@ class Connection(asyncio.Protocol):
             server.peak = max(server.peak, server.active)
             loop = asyncio.get_running_loop()
             server.arrivals.append(loop.time())
+            if (named := PASSAGE.search(body)) is not None:
+                server.passages[named[1].decode()] += 1
             loop.call_later(server.delay_s, self.finish)
 
     def finish(self) -> None:
@@ -97,6 +103,7 @@ async def serve(delay_s: float, concurrency: int, port: int) -> None:
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     counts = {"served": state.served, "refused": state.refused, "peak": state.peak, "arrivals": state.arrivals}
+    counts["passages"] = state.passages
     print(json.dumps(counts), flush=True)
 
 

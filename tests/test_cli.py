@@ -144,3 +144,22 @@ def test_every_started_config_runs_into_a_folder_of_its_own(config: Path) -> Non
         done = fractionate("run", f"{name}/fractionate.toml", "--dry-run", cwd=config.parent)
         assert done.returncode == 0, done.stderr
     assert {path.name for path in (config.parent / "runs").iterdir()} >= {"mine", "yours"}
+
+
+def test_doctor_looks_at_every_address_of_a_model() -> None:
+    from servers.chat_server import ChatServer
+    from servers.threaded import in_thread
+
+    with in_thread(ChatServer()) as has, in_thread(ChatServer(serves="other")) as lacks:
+        fine = fractionate("doctor", has.name)
+        assert fine.returncode == 0, fine.stdout
+        assert f"{has.name} answers, it has the model" in fine.stdout
+        asked = f"{has.base_url},{lacks.base_url},http://127.0.0.1:1/v1#test"
+        mixed = fractionate("doctor", asked)
+    assert mixed.returncode == 1
+    (missing,) = [line for line in mixed.stdout.splitlines() if "does not list" in line]
+    assert f"{lacks.base_url}#test: the server does not list 'test' (it has: other)" in missing
+    assert "BROKEN   server: http://127.0.0.1:1/v1#test: cannot connect" in mixed.stdout
+    twice = fractionate("doctor", f"{has.base_url},{has.base_url}#test")
+    assert twice.returncode == 2
+    assert "twice" in twice.stderr

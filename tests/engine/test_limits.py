@@ -9,11 +9,14 @@ from helpers import asking
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.config import LimitsConfig
+from fractionate.config import LimitsConfig, ModelOptions
 from fractionate.engine.drive import run_all
 from fractionate.engine.engine import Engine
-from fractionate.engine.limits import Bucket, Lane
+from fractionate.engine.lane import Lane
+from fractionate.engine.limits import Bucket, Places
+from fractionate.engine.road import Road
 from fractionate.engine.store import Store
+from fractionate.models.echo import EchoModel
 from fractionate.models.openai.api import OpenAIModel
 from servers.chat_server import ChatServer
 
@@ -44,9 +47,13 @@ def test_an_amount_over_the_burst_leaves_a_debt() -> None:
     assert bucket.wait_s(1, 0.0) > 9 * bucket.burst / bucket.per_second * 0.99
 
 
+def lane_of(concurrency: int) -> Lane:
+    return Lane(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=concurrency), Places(concurrency))
+
+
 def test_the_limit_doubles_until_the_first_complaint_then_creeps() -> None:
     async def main() -> None:
-        lane = Lane(LimitsConfig(concurrency=1000))
+        lane = lane_of(1000)
         for _ in range(4):
             before = lane.limit
             for _ in range(int(before)):
@@ -77,7 +84,7 @@ def test_the_limit_doubles_until_the_first_complaint_then_creeps() -> None:
 
 def test_a_server_that_keeps_refusing_one_more_is_asked_ever_less_often() -> None:
     async def main() -> None:
-        lane, loop = Lane(LimitsConfig(concurrency=100)), asyncio.get_running_loop()
+        lane, loop = lane_of(100), asyncio.get_running_loop()
         refusals: list[int] = []
         for trip in range(200):
             places = int(lane.limit)
@@ -99,12 +106,12 @@ def test_a_server_that_keeps_refusing_one_more_is_asked_ever_less_often() -> Non
 
 def test_waiting_is_in_order_and_cancelled_waiters_take_no_place() -> None:
     async def main() -> None:
-        lane = Lane(LimitsConfig(concurrency=1))
-        await lane.enter(0)
+        road = Road(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=1))
+        first = await road.enter(0)
         order: list[int] = []
 
         async def wait(number: int) -> None:
-            await lane.enter(0)
+            lane = await road.enter(0)
             order.append(number)
             lane.answered()
             lane.leave()
@@ -113,26 +120,26 @@ def test_waiting_is_in_order_and_cancelled_waiters_take_no_place() -> None:
         await asyncio.sleep(0)
         tasks[1].cancel()
         await asyncio.sleep(0)
-        lane.answered()
-        lane.leave()
+        first.answered()
+        first.leave()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == [0, 2, 3]
-        assert lane.in_flight == 0
+        assert road.in_flight == 0
 
     asyncio.run(main())
 
 
-def test_a_stopped_lane_turns_everyone_away() -> None:
+def test_a_stopped_road_turns_everyone_away() -> None:
     async def main() -> None:
-        lane = Lane(LimitsConfig(concurrency=1))
-        await lane.enter(0)
-        waiting = asyncio.create_task(lane.enter(0))
+        road = Road(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=1))
+        await road.enter(0)
+        waiting = asyncio.create_task(road.enter(0))
         await asyncio.sleep(0)
-        lane.stop(RuntimeError("over"))
+        road.stop(RuntimeError("over"))
         with pytest.raises(RuntimeError, match="over"):
             await waiting
         with pytest.raises(RuntimeError, match="over"):
-            await lane.enter(0)
+            await road.enter(0)
 
     asyncio.run(main())
 
@@ -158,7 +165,8 @@ def test_concurrency_is_never_passed(store: Store) -> None:
 def test_a_server_that_allows_much_is_asked_much(store: Store) -> None:
     server = ChatServer(delay_s=0.1)
     engine, _ = run(store, server, 400, LimitsConfig(concurrency=100))
-    (lane,) = engine._lanes.values()
+    (road,) = engine._roads.values()
+    (lane,) = road.lanes
     assert lane.limit == 100
     assert 16 < server.peak <= 100
 

@@ -13,7 +13,7 @@ from virtual import VirtualServer, run_virtually
 from fractionate.config import LimitsConfig
 from fractionate.engine.drive import run_all
 from fractionate.engine.engine import Engine
-from fractionate.engine.limits import START
+from fractionate.engine.lane import START
 from fractionate.engine.store import Store
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 from fractionate.models.base import SingleModel
-from fractionate.models.faults import TransientFault
+from fractionate.models.faults import Fault, TransientFault
 from fractionate.types import Completion, Request, Usage
 
 T = TypeVar("T")
@@ -53,26 +53,34 @@ class VirtualServer(SingleModel):
     """A model whose replies take `delay_s`; calls above `allowed` in flight are refused at once (429).
 
     `served` holds when each served call came. `away_s` is the way there: the server hears of a call that much later.
+    While it has a `fault` it answers nothing but that. `heard` is all that came.
     """
 
-    def __init__(self, allowed: int, delay_s: float = 0.2, away_s: float = 0.001) -> None:
-        self.name = self.identity = f"virtual:{allowed}"
+    def __init__(self, allowed: int, delay_s: float = 0.2, away_s: float = 0.001, name: str = "") -> None:
+        self.name = self.identity = name or f"virtual:{allowed}"
         self.allowed = allowed
         self.delay_s = delay_s
         self.away_s = away_s
         self.active = 0
         self.refused = 0
         self.served: list[float] = []
+        self.heard: list[Request] = []
+        self.fault: Fault | None = None
 
     async def complete(self, request: Request) -> Completion:
         await asyncio.sleep(self.away_s)
+        self.heard.append(request)
+        if self.fault is not None:
+            raise self.fault
         if self.active >= self.allowed:
             self.refused += 1
             raise TransientFault("429", "slow down", congested=True)
         self.active += 1
         self.served.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(self.delay_s)
-        self.active -= 1
+        try:
+            await asyncio.sleep(self.delay_s)
+        finally:
+            self.active -= 1
         return Completion("yes", "stop", Usage(1, 4, 0, 1, 0))
 
     def full_at(self) -> float:
@@ -87,3 +95,15 @@ class VirtualServer(SingleModel):
         """Return the share of what it allows that the server was serving, on average, between two moments."""
         inside = sum(max(0.0, min(at + self.delay_s, end) - max(at, start)) for at in self.served)
         return inside / (end - start) / self.allowed
+
+
+class VirtualReplicas(SingleModel):
+    """One model on several virtual servers."""
+
+    def __init__(self, *servers: VirtualServer) -> None:
+        self.name = self.identity = ",".join(server.name for server in servers)
+        self._servers = servers
+
+    @property
+    def servers(self) -> Sequence[VirtualServer]:
+        return self._servers

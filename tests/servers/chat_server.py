@@ -26,10 +26,14 @@ class ChatServer:
 
     notices_who_leaves = False
 
-    def __init__(self, *, delay_s: float = 0.0, concurrency: int | None = None, tls: Any = None) -> None:
+    def __init__(
+        self, *, delay_s: float = 0.0, concurrency: int | None = None, tls: Any = None, serves: str = "test"
+    ) -> None:
         self.delay_s = delay_s
         self.concurrency = concurrency
         self.tls = tls
+        self.serves = serves
+        self.port = 0
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
@@ -44,6 +48,7 @@ class ChatServer:
     async def __aenter__(self) -> ChatServer:
         app = web.Application(client_max_size=2**26)
         app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_get("/v1/models", self.list_models)
         app.router.add_post("/elsewhere", self.elsewhere)
         app.router.add_get("/count", self.count)
         self.add_routes(app)
@@ -51,7 +56,7 @@ class ChatServer:
             app, access_log=None, shutdown_timeout=0.1, handler_cancellation=self.notices_who_leaves
         )
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self.tls)
+        site = web.TCPSite(self.runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = self.runner.addresses[0][1]
         return self
@@ -59,6 +64,16 @@ class ChatServer:
     async def __aexit__(self, *_: object) -> None:
         for future in self.hanging:
             future.cancel()
+        await self.runner.cleanup()
+
+    async def die(self) -> None:
+        """Go away as a killed process does: nobody listens, open connections are reset. `async with` brings it back."""
+        assert self.runner.server is not None
+        for site in list(self.runner.sites):
+            await site.stop()
+        for connection in self.runner.server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
         await self.runner.cleanup()
 
     def add_routes(self, app: web.Application) -> None:
@@ -71,6 +86,9 @@ class ChatServer:
     @property
     def name(self) -> str:
         return f"{self.base_url}#test"
+
+    async def list_models(self, request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": self.serves, "object": "model"}]})
 
     async def count(self, request: web.Request) -> web.Response:
         return web.json_response({"asked": self.asked, "answered": self.answered, "peak": self.peak})

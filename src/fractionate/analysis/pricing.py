@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fractionate.config import Config, PriceConfig
+from fractionate.config.addresses import find_for, is_on_servers, split_name
 from fractionate.types import Throughput, Usage
 
 if TYPE_CHECKING:
@@ -149,10 +150,9 @@ class Pricing:
         return _Rates(f'no price known: give prices."{name}".input_per_million and .output_per_million', per_hour=0.0)
 
     def _given(self, name: str) -> PriceConfig | None:
-        """Return the user's price of exactly this name or, for an adapter, of the base model it runs on."""
-        if name in self._prices:
-            return self._prices[name]
-        return self._prices.get(_base(name)) if name.startswith("local:") else None
+        """Return the user's price of this name, of a list of servers that it shares, or of the base of an adapter."""
+        given = find_for(self._prices, name)
+        return self._prices.get(_base(name)) if given is None and name.startswith("local:") else given
 
 
 def table_version() -> tuple[str, str]:
@@ -253,9 +253,9 @@ def _table_reference(name: str) -> tuple[str, str]:
     """Return (model, URL of the server) of a remote model name; the URL is "" for OpenAI's own."""
     if name.startswith("openai:"):
         return name.removeprefix("openai:"), ""
-    if name.startswith(("http://", "https://")):
-        url, _, model = name.partition("#")
-        return model, url
+    if is_on_servers(name):
+        addresses, model = split_name(name)
+        return model, addresses[0]
     return "", ""
 
 

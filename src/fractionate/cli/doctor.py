@@ -23,9 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
         "Say what is installed, which models can be used and what is missing, with the command that mends it.\n"
-        "Calls no model and no network. Exits with 1 when something that is installed does not work."
+        "Calls no model, and no network but the servers of the models that are named: each address is asked which\n"
+        "models it has. Exits with 1 when something that is installed, or a server, does not work."
     )
-    parser.epilog = "example:\n  fractionate doctor --json"
+    parser.epilog = (
+        "example:\n  fractionate doctor --json\n  fractionate doctor http://a:8000/v1,http://b:8000/v1#my-model"
+    )
+    parser.add_argument(
+        "models", metavar="MODEL", nargs="*", help="look at the servers of this model too: http://HOST:PORT/v1#NAME"
+    )
+    parser.add_argument("--api-key-env", metavar="NAME", default="", help="environment variable of the servers' key")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
         "--prepare", action="store_true", help="also convert the embedded model now (half a minute, once) and load it"
@@ -35,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look around."""
     findings = [_python(), *(_extra(name) for name in EXTRAS), _embedded_model(), _key()]
+    findings += [finding for name in arguments.models for finding in _servers(name, arguments.api_key_env)]
     if arguments.prepare:
         findings.append(_checked("embedded model loads", _load_embedded))
     if arguments.json:
@@ -92,6 +100,42 @@ def _key() -> dict[str, Any]:
     if os.environ.get("OPENAI_API_KEY"):
         return _finding("OPENAI_API_KEY", "ok", "set, so openai: models can be used")
     return _finding("OPENAI_API_KEY", "missing", "not set: openai: models need it, nothing else does")
+
+
+def _servers(name: str, api_key_env: str) -> list[dict[str, Any]]:
+    """Return what is found at each address of a model. Raises UsageError for a model that is on no server."""
+    import asyncio
+
+    from fractionate.config import ModelOptions
+    from fractionate.errors import UsageError
+    from fractionate.models import open_model
+    from fractionate.models.base import SingleModel
+    from fractionate.models.faults import Fault
+    from fractionate.models.openai.api import OpenAIModel
+    from fractionate.models.openai.look import lacks, look_at
+
+    model = open_model(name, ModelOptions(api_key_env=api_key_env))
+    servers = model.servers if isinstance(model, SingleModel) else ()
+    remote = [server for server in servers if isinstance(server, OpenAIModel)]
+    if not remote:
+        raise UsageError(f"{name!r} is on no server to look at: name one as http://HOST:PORT/v1#NAME or openai:NAME")
+
+    async def look(server: OpenAIModel) -> dict[str, Any]:
+        try:
+            listed = await look_at(server)
+        except Fault as fault:
+            return _finding("server", "broken", fault.message)
+        wrong = lacks(server, listed)
+        found = "it keeps no list of models" if listed is None else "it has the model"
+        return _finding("server", "missing" if wrong else "ok", wrong or f"{server.name} answers, {found}")
+
+    async def look_at_all() -> list[dict[str, Any]]:
+        try:
+            return list(await asyncio.gather(*map(look, remote)))
+        finally:
+            await model.close()
+
+    return asyncio.run(look_at_all())
 
 
 def _load_embedded() -> str:

@@ -91,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     gateway = Gateway(arguments.run_dir, keys, bounds, allow_unmeasured=arguments.allow_unmeasured)
 
     _keep_traffic(gateway, arguments)
+    gateway.on_news.append(lambda line: print(line, file=sys.stderr, flush=True))
 
     def say(url: str) -> None:
         best = next(iter(gateway.catalog.aliases.values()))

@@ -48,7 +48,7 @@ def drive_by_hand(start: Start, find: Find) -> Ended | Halted:
             return Ended(stop.value, calls)
         asked = [wanted] if isinstance(wanted, Call) else wanted
         keys = [call.model.key(call.request) for call in asked]
-        replies = [find(key) for key in keys]
+        replies = [find(key) or _elsewhere(call, find) for key, call in zip(keys, asked, strict=True)]
         known.update((key, reply) for key, reply in zip(keys, replies, strict=True) if reply is not None)
         missing = [(key, call) for key, call, reply in zip(keys, asked, replies, strict=True) if reply is None]
         if missing:
@@ -56,6 +56,12 @@ def drive_by_hand(start: Start, find: Find) -> Ended | Halted:
             return Halted(known, missing)
         calls += len(asked)
         sent = replies[0] if isinstance(wanted, Call) else replies
+
+
+def _elsewhere(call: Call, find: Find) -> Completion | None:
+    """Return the reply that is stored under another of the model's addresses."""
+    found = (find(key) for key in call.model.other_keys(call.request))
+    return next((reply for reply in found if reply is not None), None)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from fractionate.config.addresses import find_for
 from fractionate.config.values import (
     DEFAULT_STUDENT,
     MOST_SEED,
@@ -284,8 +285,10 @@ class LimitsConfig(_Section):
         le=100_000,
         description="requests in flight at most, those included whose reply is not stored yet",
     )
-    requests_per_minute: float | None = Field(default=None, gt=0, description="requests per minute at most")
-    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens per minute at most")
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, description="requests per minute to one model at most"
+    )
+    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens per minute per model at most")
     timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="the most seconds per call")
     attempts: int = Field(default=6, ge=1, le=1000, description="attempts per call before it is given up")
 
@@ -375,5 +378,5 @@ class Config(_Section):
     published: list[PublishedFigure] = Field(default=[], description="published figures to lay beside the cells")
 
     def options(self, model: str) -> ModelOptions:
-        """Return the options given for a model name, or the defaults."""
-        return self.models.options.get(model, ModelOptions())
+        """Return the options given for a model name (or one that shares a server with it), or the defaults."""
+        return find_for(self.models.options, model) or ModelOptions()

@@ -12,7 +12,9 @@ from fractionate.engine.batches import Batches
 from fractionate.engine.budget import Budget, BudgetReached, Lender, Pricing, Reservation
 from fractionate.engine.call_locks import CallLocks
 from fractionate.engine.deadlines import Deadlines
-from fractionate.engine.limits import BACKOFF_S, LONGEST_BACKOFF_S, Lane, Lanes, backoff
+from fractionate.engine.lane import Lane
+from fractionate.engine.limits import BACKOFF_S, LONGEST_BACKOFF_S, backoff
+from fractionate.engine.road import Road, Roads, Route
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models.base import BatchModel, Model, ProviderBatchModel, SingleModel
@@ -55,8 +57,8 @@ class Engine:
             self._locks.close()
             raise
         self.run = run
-        self._lanes = Lanes(self.limits, self._cut)
-        self._accounts = Accounts(store, self.limits, self.budget, run, self._lanes.stop, on_event)
+        self._roads = Roads(self.limits, self._cut, self._tell)
+        self._accounts = Accounts(store, self.limits, self.budget, run, self._roads.stop, on_event)
         self.counters = self._accounts.counters
         self._batches = Batches(self._accounts)
         self._backoff_s = backoff_s
@@ -87,7 +89,7 @@ class Engine:
         if flying is not None:
             self.counters.joined += 1
             return flying
-        stored = self.store.get(key)
+        stored = self.store.get(key) or self.store.find(model.other_keys(request))
         if stored is not None:
             self.counters.served += 1
             return stored
@@ -129,12 +131,12 @@ class Engine:
     def change_limits(self, limits: LimitsConfig) -> None:
         """Keep to other limits from now on; calls that have left already stay."""
         self.limits = limits
-        self._lanes.change(limits)
+        self._roads.change(limits)
 
     @property
     def places_taken(self) -> int:
         """Calls that have left and are not committed yet."""
-        return self._lanes.places.taken
+        return self._roads.places.taken
 
     async def write_holds(self) -> None:
         """Return once the store knows what the budget holds and has lent."""
@@ -143,7 +145,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Calls that have left and not come back, those of workers elsewhere included."""
-        return self.elsewhere + sum(lane.in_flight for lane in self._lanes.values())
+        return self.elsewhere + sum(road.in_flight for road in self._roads.values())
 
     @property
     def stopped(self) -> FractionateError | None:
@@ -161,49 +163,58 @@ class Engine:
 
     async def _make(self, model: SingleModel, request: Request, key: str) -> Completion:
         """Send a request until it succeeds, fails for good or its attempts are used up; commit what is to be kept."""
-        lane = self._lanes.of(model)
+        road = self._roads.of(model)
+        route = Route(road, request)
         tokens = estimate_messages(request.messages) + request.max_tokens if self.limits.tokens_per_minute else 0
-        for attempt in range(1, self.limits.attempts + 1):
-            made = await self._enter(lane, tokens, key)
-            if made is not None:
-                return made
+        attempt = 1
+        while True:
+            lane = await self._enter(road, route, tokens, key)
+            if isinstance(lane, Completion):
+                return lane
             # The place is kept until the reply is committed: what is paid for and not stored is bounded so.
             try:
-                outcome = await self._send(model, request, lane, tokens)
+                outcome = await self._send(model, request, road, lane, tokens)
                 if isinstance(outcome, tuple):
                     return await self._accounts.succeeded(model, request, key, *outcome)
-                if isinstance(outcome, FatalFault):
-                    raise self._accounts.give_up(outcome.message)
-                if isinstance(outcome, PermanentFault) or attempt == self.limits.attempts:
-                    return await self._accounts.failed(model, request, key, outcome, attempt)
+                fault = route.failed(outcome)
+                if isinstance(fault, FatalFault):
+                    raise self._accounts.give_up(fault.message)
+                if fault is not None and (isinstance(fault, PermanentFault) or attempt == self.limits.attempts):
+                    return await self._accounts.failed(model, request, key, fault, attempt)
             finally:
                 lane.leave()
-            await self._wait_for_retry(outcome, attempt)
-        raise AssertionError("attempts is at least 1")
+            self._sending.discard(asyncio.current_task())
+            self.counters.retries[outcome.cause] += 1
+            if fault is not None:
+                await self._wait_for_retry(fault, attempt, alone=road.alone)
+                attempt += 1
 
-    async def _enter(self, lane: Lane, tokens: float, key: str) -> Completion | None:
+    async def _enter(self, road: Road, route: Route, tokens: float, key: str) -> Lane | Completion:
         """Wait for a place to send a call from. Returns its completion instead if another process makes it."""
         while True:
             if self._accounts.stopped is not None:
                 raise self._accounts.stopped
-            await lane.enter(tokens)
+            lane = await route.enter(tokens)
             try:
                 self._accounts.check_before_sending()
                 mine = self._take(key)
                 # Looked up again: another process may have committed it while it waited here.
                 made = self.store.get(key)
                 if made is None and mine:
-                    return None
+                    return lane
             except BaseException:
-                lane.answered(unsent=tokens)
-                lane.leave()
+                self._leave_unsent(road, lane, tokens)
                 raise
-            lane.answered(unsent=tokens)
-            lane.leave()
+            self._leave_unsent(road, lane, tokens)
             made = made or await self._locks.elsewhere(key)
             if made is not None:
                 self.counters.served += 1
                 return made
+
+    def _leave_unsent(self, road: Road, lane: Lane, tokens: float) -> None:
+        road.give_back(tokens, requests=1)
+        lane.answered()
+        lane.leave()
 
     def _take(self, key: str) -> bool:
         try:
@@ -213,7 +224,7 @@ class Engine:
             raise
 
     async def _send(
-        self, model: SingleModel, request: Request, lane: Lane, tokens: float
+        self, model: SingleModel, request: Request, road: Road, lane: Lane, tokens: float
     ) -> tuple[Completion, Reservation | None] | Fault:
         """Send a request once, from a place. Returns its completion and reservation, or a fault."""
         me: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # never None in a coroutine
@@ -221,13 +232,14 @@ class Engine:
         used = 0.0
         try:
             reservation = await self._reserve(model, request)
-            outcome = await self._exchange(model, request, lane, reservation, me)
+            outcome = await self._exchange(request, lane, reservation, me)
             if isinstance(outcome, Completion):
                 used = outcome.usage.input_tokens + outcome.usage.output_tokens
         finally:
             lane.answered()
         if isinstance(outcome, Completion):
-            lane.succeeded(tokens - used if tokens else 0)
+            lane.succeeded()
+            road.give_back(tokens - used if tokens else 0)
             return outcome, reservation
         return outcome
 
@@ -252,17 +264,18 @@ class Engine:
         return reservation
 
     async def _exchange(
-        self, model: SingleModel, request: Request, lane: Lane, reservation: Reservation | None, me: asyncio.Task[Any]
+        self, request: Request, lane: Lane, reservation: Reservation | None, me: asyncio.Task[Any]
     ) -> Completion | Fault:
-        """Let the model send; tell lane and budget of what went wrong."""
+        """Let the lane's server answer; tell lane and budget of what went wrong."""
+        server = lane.server
         sent_at = asyncio.get_running_loop().time()
         self.counters.sent += 1
         fault: Fault
         try:
-            completion = await self._deadlines.run(model.complete(request), me)
+            completion = await self._deadlines.run(server.complete(request), me)
         except TimeoutError:
             limit = f"{self.limits.timeout_s:g} s"
-            message = f"{model.name} gave no reply within {limit} (limits.timeout_s)"
+            message = f"{server.name} gave no reply within {limit} (limits.timeout_s)"
             fault = TransientFault("timeout", message, congested=True, maybe_paid=True)
         except Fault as raised:
             fault = raised
@@ -272,37 +285,37 @@ class Engine:
                 self.budget.lose(reservation)
             raise
         else:
-            self._heed(model, lane)
+            self._heed(lane)
             return completion
         if reservation is not None:
             (self.budget.lose if fault.maybe_paid else self.budget.release)(reservation)
-        if isinstance(fault, TransientFault):
-            if fault.congested:
-                lane.congested(sent_at)
-            if fault.after_s:
-                if fault.after_s > LONGEST_WAIT_S:
-                    asked = f"{fault.message}; it asks to wait {min(fault.after_s, 1e9):.0f} s"
-                    return FatalFault(fault.cause, f"{asked}: run the same command again then to resume")
-                lane.pause(fault.after_s)
-        self._heed(model, lane)
+        if isinstance(fault, TransientFault) and fault.after_s:
+            lane.pause(fault.after_s)
+            if fault.after_s > LONGEST_WAIT_S:
+                asked = f"{fault.message}; it asks to wait {min(fault.after_s, 1e9):.0f} s"
+                fault = FatalFault(fault.cause, f"{asked}: run the same command again then to resume")
+        lane.failed(fault, sent_at)
+        self._heed(lane)
         return fault
 
-    async def _wait_for_retry(self, fault: Fault, attempt: int) -> None:
+    async def _wait_for_retry(self, fault: Fault, attempt: int, *, alone: bool) -> None:
+        """Wait before the next attempt: as long as the server asks for, unless there are others to ask meanwhile."""
         assert isinstance(fault, TransientFault), "other faults are never retried"
-        self.counters.retries[fault.cause] += 1
-        wait = (fault.after_s or 0.0) + backoff(self._backoff_s, attempt)
+        wait = (fault.after_s or 0.0 if alone else 0.0) + backoff(self._backoff_s, attempt)
         count = self.counters.retries[fault.cause]
-        self._accounts.tell(count, f"retry {count:,} because of {fault.cause}, in {wait:.1f} s: {fault.message}")
-        self._sending.discard(asyncio.current_task())
+        self._tell(count, f"retry {count:,} because of {fault.cause}, in {wait:.1f} s: {fault.message}")
         await asyncio.sleep(wait)
 
-    def _heed(self, model: SingleModel, lane: Lane) -> None:
-        if model.rate is not None:
-            lane.heed(model.rate)
+    def _heed(self, lane: Lane) -> None:
+        if lane.server.rate is not None:
+            lane.heed(lane.server.rate)
+
+    def _tell(self, count: int, line: str) -> None:
+        self._accounts.tell(count, line)
 
     def _cut(self, name: str, limit: int) -> None:
         self.counters.cuts += 1
-        self._accounts.tell(self.counters.cuts, f"{name} is busy: at most {limit} calls in flight for now")
+        self._tell(self.counters.cuts, f"{name} is busy: at most {limit} calls in flight for now")
 
 
 __all__ = ["BudgetReached", "Engine", "OnEvent"]

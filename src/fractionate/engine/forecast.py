@@ -140,6 +140,10 @@ def plan_stage(
     counter, counted_with = count or counter_for(model.name)
     seen: dict[str, Request] = {model.key(request): request for request in requests}
     stored = store.get_many(list(seen)) if store is not None else {}
+    if store is not None:
+        for key, request in seen.items():
+            if key not in stored and (found := store.find(model.other_keys(request))) is not None:
+                stored[key] = found
     missing = [request for key, request in seen.items() if key not in stored]
     most = sum(request.max_tokens for request in missing)
     expected = most * EXPECTED_SHARE if expected_output is None else expected_output * len(missing)

@@ -14,7 +14,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -146,6 +146,10 @@ class Store:
             return completion_of(row)
         except DamagedRow as damage:
             raise self._damaged(key, damage) from None
+
+    def find(self, keys: Iterable[str]) -> Completion | None:
+        """Return the completion under the first of these keys that has one, None if none has."""
+        return next((found for key in keys if (found := self.get(key)) is not None), None)
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
         """Return the completions stored under any of the keys."""

@@ -1,7 +1,7 @@
 """Models, one file each: any OpenAI-compatible server, local weights, recorded outputs, an echo.
 
-One grammar names them everywhere: `openai:NAME`, `http://HOST:PORT/v1#NAME`, `local:HUB_ID_OR_PATH[@ADAPTER]`,
-`recorded:PATH`, `echo:`.
+One grammar names them everywhere: `openai:NAME`, `http://HOST:PORT/v1#NAME` (several addresses with commas between),
+`local:HUB_ID_OR_PATH[@ADAPTER]`, `recorded:PATH`, `echo:`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fractionate.config.addresses import check_list
 from fractionate.errors import UsageError, without_secrets
 from fractionate.plugins import find_plugin
 
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from fractionate.config import ModelOptions
     from fractionate.models.base import Model
 
-_CLASSES = {
+_MAKERS = {
     "openai": ("fractionate.models.openai.api", "OpenAIModel"),
-    "http": ("fractionate.models.openai.api", "OpenAIModel"),
-    "https": ("fractionate.models.openai.api", "OpenAIModel"),
+    "http": ("fractionate.models.openai.replicas", "open_servers"),
+    "https": ("fractionate.models.openai.replicas", "open_servers"),
     "local": ("fractionate.models.local.model", "LocalModel"),
     "recorded": ("fractionate.models.recorded", "RecordedModel"),
     "echo": ("fractionate.models.echo", "EchoModel"),
 }
+_ON_SERVERS = ("openai", "http", "https")
 GRAMMAR = "openai:NAME, http://HOST:PORT/v1#NAME, local:HUB_ID_OR_PATH[@ADAPTER], recorded:PATH or echo:"
 
 
@@ -36,14 +38,16 @@ def is_model_name(name: str) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Raise UsageError for a name outside the grammar, naming the nearest prefix."""
+    """Raise UsageError for a name outside the grammar, naming the nearest prefix, or with a malformed list in it."""
     prefix, colon, rest = name.partition(":")
-    if prefix in _CLASSES and colon and (rest or prefix == "echo"):
+    if prefix in _MAKERS and colon and (rest or prefix == "echo"):
+        if prefix in _ON_SERVERS:
+            check_list(name)
         return
-    if colon and prefix not in _CLASSES and find_plugin("models", prefix) is not None:
+    if colon and prefix not in _MAKERS and find_plugin("models", prefix) is not None:
         return
-    nearest = difflib.get_close_matches(prefix, _CLASSES, n=1)
-    hint = f" (did you mean {nearest[0] + ':'!r}?)" if nearest and prefix not in _CLASSES else ""
+    nearest = difflib.get_close_matches(prefix, _MAKERS, n=1)
+    hint = f" (did you mean {nearest[0] + ':'!r}?)" if nearest and prefix not in _MAKERS else ""
     raise UsageError(f"unknown model {without_secrets(name)!r}{hint}: a model is named {GRAMMAR}")
 
 
@@ -61,10 +65,10 @@ def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Mo
 
 
 def _maker(prefix: str) -> Callable[[str, ModelOptions], Model]:
-    """Return what makes the models of a prefix: a class of this package, or a plug-in's (called the same way)."""
-    if prefix in _CLASSES:
-        module, class_name = _CLASSES[prefix]
-        maker: Callable[[str, ModelOptions], Model] = getattr(import_module(module), class_name)
+    """Return what makes the models of a prefix: this package's, or a plug-in's (called the same way)."""
+    if prefix in _MAKERS:
+        module, attribute = _MAKERS[prefix]
+        maker: Callable[[str, ModelOptions], Model] = getattr(import_module(module), attribute)
         return maker
     plugin = find_plugin("models", prefix)
     if not callable(plugin):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from fractionate.models.faults import Fault, RateHeaders
@@ -47,6 +47,10 @@ class Model:
         """Return the store key of a request: equal keys are the same call."""
         return request_key(self.identity, request)
 
+    def other_keys(self, request: Request) -> Iterable[str]:
+        """Return further keys under which the store may hold the same call; this model's own are not put there."""
+        return ()
+
     async def close(self) -> None:
         """Release what the model holds."""
 
@@ -77,6 +81,11 @@ class Model:
 
 class SingleModel(Model):
     """A model that takes requests one by one, many at once (a server, recorded rows)."""
+
+    @property
+    def servers(self) -> Sequence[SingleModel]:
+        """What answers for it, each with room of its own: itself, or the servers that it is on. Never empty."""
+        return (self,)
 
     async def complete(self, request: Request) -> Completion:
         """Send one request, once. Raises what `fractionate.models.faults` names; the engine retries."""

@@ -107,7 +107,7 @@ def _replying(run: Run, right: Callable[[Call], bool]) -> Reply:
     def reply(call: Call) -> Completion:
         if call.model.replays and isinstance(call.model, SingleModel):
             return _at_once(call.model.complete(call.request))  # free, and what will really be said
-        stored = run.store.get(call.model.key(call.request))
+        stored = run.store.get(call.model.key(call.request)) or run.store.find(call.model.other_keys(call.request))
         return stored or _stand_in(call, right=right(call))
 
     return reply

@@ -88,7 +88,10 @@ class ModelPool:
             return model
         from fractionate.models.openai.api import OpenAIModel
         from fractionate.models.openai.batch import OpenAIBatchModel
+        from fractionate.models.openai.replicas import Replicas
 
+        if isinstance(model, Replicas):
+            raise UsageError(f'models.options."{name}".batch: a batch lies at one server: name one address')
         if not isinstance(model, OpenAIModel):
             raise UsageError(f'models.options."{name}".batch: only openai: and http: models have a batch endpoint')
         return OpenAIBatchModel(model, self._store, run=self._run, say=self._say)

@@ -11,7 +11,7 @@ from fractionate.analysis.pricing import Pricing
 from fractionate.datasets.base import Dataset
 from fractionate.errors import FractionateError
 from fractionate.models.base import BatchModel, Model, SingleModel
-from fractionate.models.faults import FatalFault, Fault
+from fractionate.models.faults import Fault
 from fractionate.pipeline.data import RunData
 from fractionate.pipeline.folder import RunFolder
 from fractionate.pipeline.models import ModelPool
@@ -31,8 +31,6 @@ from fractionate.serve.upstream import Upstream
 from fractionate.types import Component, Message, Request
 
 BOOK = "serving.sqlite"
-CHECK_S = 10.0
-"""Seconds that a server has to show that it is there when the gateway starts."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,15 @@ class Gateway:
         self._data = RunData(config, base)
         self._pool = ModelPool(config, self.catalog.folder, None, base, run="", say=lambda line: None)
         self._live: dict[int, SingleModel] = {}
+        self.on_news: list[Callable[[str], None]] = []
+        """Told a line about a server that is left out, or back, where others answer for the same model."""
         self._samplers: dict[Component, Sampler] = {}
         self._datasets: dict[str, Dataset] = {}
         # Served calls are sent one by one, at the full price, though the run may have used a batch endpoint.
         self.pricing = pricing = Pricing(config.prices, throughput=read_speed(self.catalog.folder))
         bounded = self.bounds
         self.spending = Spending(folder / BOOK, pricing, bounded.budget_usd, bounded.budget_usd_per_key)
-        self._upstream = Upstream(config.limits, pricing, self.spending, self.metrics)
+        self._upstream = Upstream(config.limits, pricing, self.spending, self.metrics, self._tell)
         self._answerer = Answerer(self._upstream, self.metrics)
         self.admission = Admission(bounded.concurrency, bounded.queue)
         self.on_arrival: list[Callable[[], None]] = []
@@ -119,25 +119,34 @@ class Gateway:
             return answered
 
     async def check_models(self) -> None:
-        """See that every server behind a pair is there. Raises FractionateError naming the first that is not."""
-        from fractionate.models.openai.api import OpenAIModel
+        """See that every server behind a pair is there. Raises FractionateError naming the first that is not.
 
-        remote = {
-            sampler.model.base_url: sampler.model
-            for sampler in self._samplers.values()
-            if isinstance(sampler.model, OpenAIModel)
-        }
-        for url, model in remote.items():
-            try:
-                async with asyncio.timeout(CHECK_S):
-                    status, _, _ = await model.send("GET", f"{url}/models")
-            except TimeoutError:
-                raise _not_there(model, f"nothing within {CHECK_S:g} s") from None
-            except Fault as fault:
-                raise _not_there(model, fault.message) from None
-            if status in (401, 403):
-                refused = FatalFault("refused key", f"the server refuses the key (HTTP {status})")
-                raise _not_there(model, model.named(refused).message)
+        Of a model on several servers one has to be there; the others are told of.
+        """
+        from fractionate.models.openai.api import OpenAIModel
+        from fractionate.models.openai.look import lacks, look_at
+
+        looked_at: dict[tuple[str, ...], tuple[Model, list[OpenAIModel]]] = {}
+        for sampler in self._samplers.values():
+            assert isinstance(sampler.model, SingleModel), "every served model takes requests as they come"
+            servers = [one for one in sampler.model.servers if isinstance(one, OpenAIModel)]
+            looked_at[tuple(one.base_url for one in servers)] = sampler.model, servers
+        for model, servers in looked_at.values():
+            faults = []
+            for server in servers:
+                try:
+                    wrong = lacks(server, await look_at(server))
+                except Fault as fault:
+                    wrong = fault.message
+                    faults.append(fault.message)
+                if wrong and len(servers) > 1:
+                    self._tell(1, wrong)
+            if servers and len(faults) == len(servers):
+                raise _not_there(model, "; ".join(faults))
+
+    def _tell(self, count: int, line: str) -> None:
+        for told in self.on_news:
+            told(line)
 
     async def load_models(self) -> None:
         """Load local weights, those of the verdict's pair last, so that no client's deadline pays for it."""

@@ -8,7 +8,9 @@ from time import perf_counter
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.config import LimitsConfig
-from fractionate.engine.limits import BACKOFF_S, LONGEST_PAUSE_S, Lanes, backoff
+from fractionate.engine.lane import LONGEST_PAUSE_S
+from fractionate.engine.limits import BACKOFF_S, backoff
+from fractionate.engine.road import OnNews, Road, Roads, Route
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault, PermanentFault, TransientFault
@@ -23,9 +25,17 @@ OnText = Callable[[str], None]
 class Upstream:
     """The way from a request to a completion. Nothing is stored or shared: what a client asks is its own."""
 
-    def __init__(self, limits: LimitsConfig, pricing: Pricing, spending: Spending, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        limits: LimitsConfig,
+        pricing: Pricing,
+        spending: Spending,
+        metrics: Metrics,
+        on_news: OnNews = lambda count, line: None,
+    ) -> None:
+        """`on_news` is told of servers of a model on several that are left out, and of their return."""
         self._limits = limits
-        self._lanes = Lanes(limits, lambda name, limit: None)
+        self._roads = Roads(limits, on_news=on_news)
         self._pricing = pricing
         self._spending = spending
         self._metrics = metrics
@@ -44,48 +54,66 @@ class Upstream:
         A fault that may pass is tried again until `until` (loop time) or until the attempts are used up, unless words
         were handed on already: those cannot be taken back. Raises Fault, FractionateError, or Refusal (402).
         """
-        for attempt in range(1, self._limits.attempts + 1):
+        road = self._roads.of(model)
+        route = Route(road, request)
+        attempt = 1
+        while True:
             words = _Handed(on_text) if on_text is not None else None
             try:
-                completion = await self._send(model, request, account, until, words)
-            except TransientFault as fault:
-                wait = max(fault.after_s or 0.0, backoff(BACKOFF_S, attempt))
-                late = asyncio.get_running_loop().time() + wait >= until
-                if attempt == self._limits.attempts or late or (words is not None and words.any):
-                    raise
-                self._metrics.retries.add(request.role, fault.cause)
-                await asyncio.sleep(wait)
-                continue
-            return completion, self._count(request, priced_as, completion.usage)
-        raise AssertionError("attempts is at least 1")
+                completion = await self._send(model, request, road, route, account, until, words)
+                return completion, self._count(request, priced_as, completion.usage)
+            except Fault as raised:
+                fault = route.failed(raised)
+                wait = 0.0 if fault is None else self._wait_s(fault, attempt, until, alone=road.alone)
+                if wait is None or (words is not None and words.any):
+                    raise fault or raised from None
+                attempt += fault is not None
+                self._metrics.retries.add(request.role, raised.cause)
+            await asyncio.sleep(wait)
+
+    def _wait_s(self, fault: Fault, attempt: int, until: float, *, alone: bool) -> float | None:
+        """Return the seconds until a call's next attempt, None where there is to be none."""
+        if not isinstance(fault, TransientFault) or attempt == self._limits.attempts:
+            return None
+        wait = max((fault.after_s or 0.0) if alone else 0.0, backoff(BACKOFF_S, attempt))
+        return wait if asyncio.get_running_loop().time() + wait < until else None
 
     async def _send(
-        self, model: SingleModel, request: Request, account: str, until: float, words: _Handed | None
+        self,
+        model: SingleModel,
+        request: Request,
+        road: Road,
+        route: Route,
+        account: str,
+        until: float,
+        words: _Handed | None,
     ) -> Completion:
         if not model.paid:  # in this process: no server to spare, nothing to pay
             return _checked(await _replied(model, request, words))
-        lane = self._lanes.of(model)
-        paused_s = lane.paused_until - asyncio.get_running_loop().time()
-        if lane.paused_until >= until:
+        loop = asyncio.get_running_loop()
+        paused_s = road.paused_until - loop.time()
+        if road.paused_until >= until:
             message = f"{model.name} asks to be left alone for {paused_s:.0f} s more"
             raise TransientFault("429", message, after_s=paused_s, congested=True)
-        await lane.enter(
+        lane = await route.enter(
             estimate_messages(request.messages) + request.max_tokens if self._limits.tokens_per_minute else 0
         )
-        sent_at = asyncio.get_running_loop().time()
+        sent_at = loop.time()
         held: Held | None = None
         cost: float | None = None
         try:
             held = self._spending.hold(account, model, request)
             try:
-                completion = await _replied(model, request, words)
+                completion = await _replied(lane.server, request, words)
             except Fault as fault:
                 cost = None if fault.maybe_paid else 0.0
-                if isinstance(fault, TransientFault):
-                    if fault.congested:
-                        lane.congested(sent_at)
-                    if fault.after_s:
-                        lane.pause(min(fault.after_s, LONGEST_PAUSE_S))
+                lane.failed(fault, sent_at)
+                if isinstance(fault, TransientFault) and fault.after_s:
+                    lane.pause(min(fault.after_s, LONGEST_PAUSE_S))
+                raise
+            except asyncio.CancelledError:
+                if not road.alone and loop.time() >= until:  # the deadline: another server may be in time
+                    lane.failed(TransientFault("timeout", f"{lane.server.name} gave no reply in time"), sent_at)
                 raise
             # A reply without usage may have cost all that it could.
             cost = None if completion.usage.counted else self._pricing.usd(model.name, completion.usage)

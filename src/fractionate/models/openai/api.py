@@ -1,8 +1,9 @@
 """Any server that speaks OpenAI's chat protocol, over aiohttp.
 
 `openai:NAME` takes its key from OPENAI_API_KEY and its address from OPENAI_BASE_URL; `http(s)://HOST:PORT/v1#NAME` has
-the address in its name and is sent a key only where `api_key_env` names one. The key lives in one request header and
-nowhere else: a reply or an error that repeats it has it blotted out before anyone sees it.
+the address in its name and is sent a key only where `api_key_env` names one. (Several addresses: `replicas`.) The key
+lives in one request header and nowhere else: a reply or an error that repeats it has it blotted out before anyone sees
+it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from fractionate.config import ModelOptions
+from fractionate.config.addresses import check_base
 from fractionate.errors import UsageError, without_secrets
 from fractionate.models.base import SingleModel
 from fractionate.models.faults import FatalFault, Fault, TransientFault
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 OPENAI_URL = "https://api.openai.com/v1"
 FIRST_S, TOKENS_PER_S = 0.7, 60.0
 """Seconds until a hosted model begins to reply, and the tokens it then writes per second, where nothing is known."""
+CONNECT_S = 30.0
+"""Seconds that a connection has to come about."""
 _JSON = {"Content-Type": "application/json"}
 _STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
@@ -64,7 +68,8 @@ class Sink(Protocol):
 class OpenAIModel(SingleModel):
     """One model behind a chat endpoint. Construction checks name and key and sends nothing.
 
-    `rate` is what the server's x-ratelimit headers said last. Raises UsageError for a bad name or a missing key.
+    `rate` is what the server's x-ratelimit headers said last, `served_name` what the server calls the model. Raises
+    UsageError for a bad name or a missing key.
     """
 
     paid = True
@@ -74,7 +79,7 @@ class OpenAIModel(SingleModel):
         options = options or ModelOptions()
         self.name = name
         self.options = options
-        base, self._model, key_variable = _address(name, options)
+        base, self.served_name, key_variable = _address(name, options)
         check_extra(name, options.extra_body)
         self._url = f"{base}/chat/completions"
         self.base_url = base
@@ -135,7 +140,7 @@ class OpenAIModel(SingleModel):
         insisted = json.loads(request.further) if request.further else {}
         while True:
             dropped = self._dropped
-            body = body_of(request, self._model, dropped, self.options.extra_body)
+            body = body_of(request, self.served_name, dropped, self.options.extra_body)
             body.update({field: value for field, value in how.items() if field not in dropped})
             started = perf_counter()
             status, data, headers = await self.send("POST", self._url, stream, data=encode(body))
@@ -153,7 +158,7 @@ class OpenAIModel(SingleModel):
 
     def body(self, request: Request) -> dict[str, object]:
         """Return the JSON body of a request, as a direct call would send it, streaming aside."""
-        body = body_of(request, self._model, self._dropped, self.options.extra_body)
+        body = body_of(request, self.served_name, self._dropped, self.options.extra_body)
         return {field: value for field, value in body.items() if field not in TRANSPORT_FIELDS}
 
     async def send(self, method: str, url: str, into: Sink | None = None, **content: Any) -> tuple[int, bytes, Any]:
@@ -191,6 +196,10 @@ class OpenAIModel(SingleModel):
         except aiohttp.ClientConnectorError as error:
             raise self.named(
                 TransientFault("connect", f"cannot connect: {self._words(error.os_error)}", systematic=True)
+            ) from None
+        except aiohttp.ConnectionTimeoutError:
+            raise self.named(
+                TransientFault("connect", f"cannot connect: no answer within {CONNECT_S:g} s", systematic=True)
             ) from None
         except aiohttp.InvalidURL:
             raise self.named(FatalFault("address", "the address is not valid")) from None
@@ -250,7 +259,7 @@ class OpenAIModel(SingleModel):
                 headers["Authorization"] = f"Bearer {self._key}"
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
                 headers=headers,
                 auto_decompress=False,  # `reading` does it, a bounded part at a time
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -274,19 +283,7 @@ def _address(name: str, options: ModelOptions) -> tuple[str, str, str]:
     if not model:
         form = "openai:NAME" if name.startswith("openai:") else "http://HOST:PORT/v1#NAME"
         raise UsageError(f"the model name {shown!r} names no model: write {form}")
-    try:
-        parts = urlsplit(base)
-        parts.port  # noqa: B018 - reading it checks it
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not base.isprintable() or " " in base:
-        raise UsageError(
-            f"{shown}: the base URL is not an http(s) address with a host: give base_url or OPENAI_BASE_URL"
-        )
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise UsageError(
-            f"{shown}: the base URL holds a user, a password or a query: give the key in a variable (api_key_env)"
-        )
+    check_base(shown, base)
     return base.rstrip("/"), model, variable
 
 
