@@ -36,10 +36,10 @@ from cluster.near import PaidServer, asking, run_near  # noqa: E402
 from cluster.ray_runs import Counting, config  # noqa: E402
 from fractionate.api import Run  # noqa: E402
 from fractionate.cluster.connect import connect, disconnect  # noqa: E402
-from fractionate.cluster.crew import take_in  # noqa: E402
 from fractionate.cluster.hiring import OnRay  # noqa: E402
 from fractionate.cluster.programs import pack  # noqa: E402
 from fractionate.cluster.ranges import drive_by_hand, look_into  # noqa: E402
+from fractionate.cluster.taking_in import take_in  # noqa: E402
 from fractionate.cluster.worker import Setup  # noqa: E402
 from fractionate.config import BudgetConfig, LimitsConfig, load_config  # noqa: E402
 from fractionate.engine.engine import Engine  # noqa: E402

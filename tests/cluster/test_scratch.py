@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fractionate.analysis.pricing import Pricing
-from fractionate.cluster.crew import take_in_left
 from fractionate.cluster.scratch import Scratch
+from fractionate.cluster.taking_in import take_in_left
 from fractionate.config import BudgetConfig, PriceConfig
 from fractionate.engine.engine import Engine
 from fractionate.engine.store import Hold, Store, StoredCall

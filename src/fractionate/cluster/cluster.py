@@ -9,8 +9,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from fractionate.cluster.crew import Crew, Member, WorkerDied
+from fractionate.cluster.crew import Crew
 from fractionate.cluster.hiring import Hiring
+from fractionate.cluster.member import Member, WorkerDied
 from fractionate.cluster.programs import pack
 from fractionate.cluster.ranges import Ended, Range, drive_by_hand, look_into
 from fractionate.cluster.share import Share

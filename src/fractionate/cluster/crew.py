@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from fractionate import __version__
 from fractionate.cluster.hiring import Hiring, OnRay, Place
-from fractionate.cluster.scratch import Left
+from fractionate.cluster.member import Member, WorkerDied, ask
 from fractionate.cluster.share import Share
 from fractionate.cluster.shares import most_workers, shares, smaller
-from fractionate.cluster.worker import Done, Hello, Report, Setup, Want
+from fractionate.cluster.taking_in import take_in, take_in_left
+from fractionate.cluster.treasurer import Treasurer
+from fractionate.cluster.worker import Done, Hello, Report, Setup
 from fractionate.config import LimitsConfig
 from fractionate.engine.counters import Counters
 from fractionate.engine.engine import Engine
-from fractionate.engine.store import Hold
-from fractionate.engine.stored_call import billed
 from fractionate.errors import FractionateError
 from fractionate.types import Usage
 
@@ -25,10 +25,6 @@ REPORT_S = 0.5
 """Seconds after which a worker reports although nobody waits for news."""
 REPORTS_PER_S = 200.0
 """Such reports of all workers together: a large crew reports more rarely."""
-SLICE = 0.25
-"""The part of what is left of a budget that is lent to all workers together at a time."""
-ASK_AGAIN_S, LONGEST_ASK_S = 0.2, 3.0
-"""Seconds between two looks whether a call that found no room has some now: at first, and at most."""
 HELLO_S = 120.0
 """Seconds that a worker may take to begin."""
 ORPHAN_S = 30.0
@@ -41,29 +37,8 @@ MOST_DEATHS = 20
 """Workers that may die one after another without a range being finished."""
 
 
-class WorkerDied(Exception):  # noqa: N818 - a state, not an error
-    """A worker is gone; another takes its place."""
-
-
 class CannotBeginError(FractionateError):
     """A worker died before it said a word."""
-
-
-class Member:
-    """One worker, as the run knows it: `seen` is how far its store was read, `part` its share of the limits."""
-
-    def __init__(self, actor: Any, node: str) -> None:
-        self.actor = actor
-        self.node = node
-        self.name = ""
-        self.seen = 0
-        self.ranges = 0
-        self.counters = Counters()
-        self.in_flight = 0
-        self.part: LimitsConfig | None = None
-        self.dead = False
-        self.reported = asyncio.Event()
-        self.listening: asyncio.Task[None] | None = None
 
 
 class Crew:
@@ -87,8 +62,7 @@ class Crew:
         self._hiring = hiring or OnRay()
         self._deaths = 0
         self._balancing = asyncio.Lock()
-        self._wants: dict[Member, Want] = {}
-        self._lending: asyncio.Task[None] | None = None
+        self._treasurer = Treasurer(engine, lambda: self.members)
         self._error: BaseException | None = None
         self.members: list[Member] = []
 
@@ -108,8 +82,8 @@ class Crew:
 
     async def run(self, member: Member, data: bytes) -> Done:
         """Have a worker run a range; returns when the run has all that it stored. Raises WorkerDied."""
-        done: Done = await self._ask(member, member.actor.run.remote(data))
-        await self._read_up_to(member, done.place)
+        done: Done = await ask(member, member.actor.run.remote(data))
+        await member.read_up_to(done.place)
         self._deaths = 0
         return done
 
@@ -161,7 +135,7 @@ class Crew:
         """End of a piece of work: nobody is listened to, and workers forget what the run has."""
         for member in self.members:
             with suppress(WorkerDied):
-                await self._ask(member, member.actor.rest.remote(member.seen))
+                await ask(member, member.actor.rest.remote(member.seen))
             self._engine.elsewhere -= member.in_flight
             member.in_flight = 0
         await self._silence()
@@ -181,18 +155,19 @@ class Crew:
         """End the workers; what one holds that the run has not is kept for the next."""
         for member in self.members:
             with suppress(WorkerDied, TimeoutError):
-                await asyncio.wait_for(self._ask(member, member.actor.end.remote(member.seen)), END_S)
+                await asyncio.wait_for(ask(member, member.actor.end.remote(member.seen)), END_S)
         self.members = []
 
     def check(self) -> None:
         """Raise what has gone wrong while nobody waited for it."""
-        if self._error is not None:
-            raise self._error
+        error = self._error or self._treasurer.error
+        if error is not None:
+            raise error
 
     async def _start(self, place: Place) -> Member:
         member = Member(self._hiring.begin(place, self._setup), place.node)
         try:
-            hello: Hello = await asyncio.wait_for(self._ask(member, member.actor.hello.remote()), HELLO_S)
+            hello: Hello = await asyncio.wait_for(ask(member, member.actor.hello.remote()), HELLO_S)
         except TimeoutError:
             raise FractionateError(
                 f"a worker on {place.machine} did not begin within {HELLO_S:.0f} s: is the machine busy?"
@@ -213,7 +188,7 @@ class Crew:
         for left in hello.left:
             take_in_left(self._engine, self._setup.run, left)
             self._keep(left.rows)
-            await self._ask(member, member.actor.handed_in.remote(left.worker))
+            await ask(member, member.actor.handed_in.remote(left.worker))
 
     async def _outlive(self) -> None:
         """Wait for the workers of a run that was killed just now: they end by themselves and leave their stores."""
@@ -222,7 +197,7 @@ class Crew:
             mine = {member.name for member in self.members}
             orphans: set[str] = set()
             for member in self.members:
-                hello: Hello = await self._ask(member, member.actor.hello.remote())
+                hello: Hello = await ask(member, member.actor.hello.remote())
                 await self._inherit(member, hello)
                 orphans.update(name for name in hello.living if name not in mine)
             if not orphans:
@@ -240,7 +215,7 @@ class Crew:
         try:
             while True:
                 every_s = max(REPORT_S, len(self.members) / REPORTS_PER_S)
-                self._take_in(member, await self._ask(member, member.actor.report.remote(member.seen, every_s)))
+                self._take_in(member, await ask(member, member.actor.report.remote(member.seen, every_s)))
         except WorkerDied:
             member.reported.set()
         except Exception as error:
@@ -259,10 +234,8 @@ class Crew:
         member.counters = report.counters
         for line in report.said:
             self._say(f"worker {member.name}: {line}")
-        if report.want is not None and member not in self._wants:
-            self._wants[member] = report.want
-            if self._lending is None or self._lending.done():
-                self._lending = asyncio.get_running_loop().create_task(self._treasure())
+        if report.want is not None:
+            self._treasurer.hear(member, report.want)
         reported, member.reported = member.reported, asyncio.Event()
         reported.set()
 
@@ -270,151 +243,22 @@ class Crew:
         if self._share is not None:
             self._share.keep(rows)
 
-    async def _treasure(self) -> None:
-        """Lend to those who want, in order; where there is no room, call in what nobody uses; then turn them away."""
-        pause = ASK_AGAIN_S
-        try:
-            while self._wants:
-                if await self._lend_to_first():
-                    pause = ASK_AGAIN_S
-                    continue
-                reserved = await self._call_in()
-                if not self._wants or await self._lend_to_first():
-                    continue
-                if not reserved and not self._engine.budget.in_flight:
-                    await self._turn_away()
-                    return
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_ASK_S)
-        except FractionateError as error:
-            self._error = self._error or error
-
-    async def _lend_to_first(self) -> bool:
-        """Lend to whoever wants first. Returns False where there is no room for it."""
-        member, want = next(iter(self._wants.items()))
-        if member.dead:
-            del self._wants[member]
-            return True
-        amount = self._set_aside(member, want)
-        if amount is None:
-            return False
-        del self._wants[member]
-        # The store knows of the loan before the worker does: it counts whoever dies.
-        await self._engine.write_holds()
-        with suppress(WorkerDied):
-            await self._ask(member, member.actor.lend.remote(want.role, *amount))
-        return True
-
-    async def _call_in(self) -> int:
-        """Take back what workers do not use. Returns how many calls are under way that a budget counts."""
-        alive = [member for member in self.members if not member.dead]
-        asked = (self._ask(member, member.actor.give_back.remote()) for member in alive)
-        reserved = 0
-        for member, answer in zip(alive, await asyncio.gather(*asked, return_exceptions=True), strict=True):
-            if isinstance(answer, WorkerDied):
-                continue
-            if isinstance(answer, BaseException):
-                raise answer
-            reserved += answer.under_way
-            for role, hold in answer.unused.items():
-                self._engine.budget.take_back(member.name, role, hold.usd, hold.tokens)
-            self._wants.pop(member, None)
-            if answer.want is not None:
-                self._wants[member] = answer.want
-        return reserved
-
-    async def _turn_away(self) -> None:
-        """Tell all who want that there is no more."""
-        wants, self._wants = self._wants, {}
-        for member, want in wants.items():
-            said = str(self._engine.budget.reached(want.role, want.usd, want.tokens))
-            with suppress(WorkerDied):
-                await self._ask(member, member.actor.refuse.remote(said))
-
-    def _set_aside(self, member: Member, want: Want) -> tuple[float, int] | None:
-        """Set aside a part of what is left, at least what is wanted. Returns dollars and tokens, None for no room."""
-        budget = self._engine.budget
-        room = budget.most_to_lend(want.role)
-        part = SLICE / max(1, len(self.members))
-        usd = max(want.usd, room.usd * part) if budget.needs_dollars and room.usd != float("inf") else want.usd
-        tokens = max(want.tokens, int(room.tokens * part)) if budget.caps.tokens is not None else want.tokens
-        for amount in ((usd, tokens), (want.usd, want.tokens)):
-            if budget.lend(member.name, want.role, *amount):
-                return amount
-        return None
-
-    async def _read_up_to(self, member: Member, place: int) -> None:
-        """Wait until the run has all of a worker's rows up to a place. Raises WorkerDied."""
-        while member.seen < place:
-            if member.dead:
-                raise WorkerDied
-            await member.reported.wait()
-
     async def _allow(self, member: Member, part: LimitsConfig) -> None:
         with suppress(WorkerDied):
-            await self._ask(member, member.actor.allow.remote(part))
+            await ask(member, member.actor.allow.remote(part))
             member.part = part
 
     async def _stop(self, member: Member) -> None:
-        await self._read_up_to(member, await self._ask(member, member.actor.stop.remote()))
+        await member.read_up_to(await ask(member, member.actor.stop.remote()))
 
     async def _silence(self) -> None:
         tasks = [one.listening for one in self.members if one.listening is not None]
-        tasks += [self._lending] if self._lending is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for member in self.members:
             member.listening = None
-        self._lending, self._wants = None, {}
-
-    async def _ask(self, member: Member, reference: Awaitable[Any]) -> Any:
-        """Await a worker's answer. Raises WorkerDied where there is no worker any more."""
-        from ray.exceptions import RayActorError, RaySystemError, RayTaskError, WorkerCrashedError
-
-        try:
-            return await reference
-        except (RayActorError, RaySystemError, WorkerCrashedError) as error:
-            member.dead = True
-            raise WorkerDied from error
-        except RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, FractionateError):
-                raise cause from None
-            raise
-
-
-def take_in(engine: Engine, run: str, worker: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Commit rows that a worker stored to the run's own store, and count what they cost against its loan."""
-    if not rows:
-        return
-    budget = engine.budget
-    if not budget.active:
-        engine.store.adopt(rows)
-    else:
-        for row in rows:
-            if (bill := billed(row)) is not None:
-                model, role, usage = bill
-                budget.spent_by(worker, role, model, usage)
-        holds = budget.holds_to_write()
-        engine.store.adopt(rows, (run, holds))
-        budget.written(holds)
-
-
-def take_in_left(engine: Engine, run: str, left: Left) -> None:
-    """Commit what a dead worker left. Of its loan only what it had in flight stays: that may be billed."""
-    budget = engine.budget
-    if budget.active:
-        budget.loan(left.worker)
-    take_in(engine, run, left.worker, left.rows)
-    if not budget.active:
-        return
-    for role, hold in budget.loan(left.worker).items():
-        held = left.held.get(role, Hold(0.0, 0))
-        budget.take_back(left.worker, role, max(0.0, hold.usd - held.usd), max(0, hold.tokens - held.tokens))
-    holds = budget.holds_to_write()
-    engine.store.adopt((), (run, holds))
-    budget.written(holds)
+        await self._treasurer.rest()
 
 
 def _add(total: Counters, now: Counters, before: Counters) -> None:
@@ -432,6 +276,3 @@ def _add(total: Counters, now: Counters, before: Counters) -> None:
 def _why(death: WorkerDied) -> str:
     lines = str(death.__cause__ or death).strip().splitlines()
     return next((line.strip() for line in reversed(lines) if line.strip()), "it died")[:300]
-
-
-__all__ = ["Crew", "Member", "WorkerDied", "take_in", "take_in_left"]

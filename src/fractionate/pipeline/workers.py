@@ -147,8 +147,8 @@ class Workers:
         """Take in the stores of workers that died with an earlier run of this folder."""
         if not self._folder.workers.is_dir():
             return
-        from fractionate.cluster.crew import take_in_left
         from fractionate.cluster.scratch import Scratch
+        from fractionate.cluster.taking_in import take_in_left
 
         scratch = Scratch(self._folder.workers)
         end = time.monotonic() + _ORPHAN_S
