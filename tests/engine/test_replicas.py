@@ -26,7 +26,9 @@ from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models import open_model
 from fractionate.models.base import SingleModel
+from fractionate.models.openai.api import OpenAIModel
 from servers.chat_server import ChatServer
+from servers.threaded import in_thread
 
 Meanwhile = Callable[[], Awaitable[None]]
 SERVER = Path(__file__).parents[1] / "servers" / "chat_server.py"
@@ -286,3 +288,21 @@ def test_requests_a_minute_are_of_both_servers_together(store: Store) -> None:
             return asyncio.get_running_loop().time() - started
 
     assert asyncio.run(main()) >= 0.6
+
+
+def test_a_model_that_is_opened_anew_sends_by_itself(tmp_path: Path) -> None:
+    """Stages have event loops of their own, and close what they opened: nobody may go on with a closed one's session."""
+    with in_thread(ChatServer()) as server, Store(tmp_path / "s.sqlite") as store:
+        engine = Engine(store)
+        for text in ("first", "second"):
+
+            async def stage(text: str = text) -> bool:
+                model = open_model(server.name, ModelOptions())
+                assert isinstance(model, OpenAIModel)
+                await run_all([asking(model, text)], engine)
+                used = model._session is not None
+                await model.close()
+                return used
+
+            assert asyncio.run(stage())
+        engine.close()

@@ -83,6 +83,11 @@ class Road:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped: BaseException | None = None
 
+    def use(self, model: SingleModel) -> None:
+        """Send by this model's own servers: it may have been opened anew, for another event loop."""
+        for lane, server in zip(self.lanes, model.servers, strict=True):
+            lane.server = server
+
     @property
     def in_flight(self) -> int:
         """Calls that have left and not come back."""
@@ -282,7 +287,9 @@ class Roads(dict[tuple[str, ...], Road]):
             self[servers] = road = Road(model, self._limits, self.places, self._on_cut, self._on_news)
             if self._changed:
                 road.change(self._limits)
-        return self[servers]
+        road = self[servers]
+        road.use(model)
+        return road
 
     def change(self, limits: LimitsConfig) -> None:
         """Keep to other limits from now on."""
