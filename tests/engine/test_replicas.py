@@ -291,7 +291,7 @@ def test_requests_a_minute_are_of_both_servers_together(store: Store) -> None:
 
 
 def test_a_model_that_is_opened_anew_sends_by_itself(tmp_path: Path) -> None:
-    """Stages have event loops of their own, and close what they opened: nobody may go on with a closed one's session."""
+    """Stages have event loops of their own, and close what they opened: nobody may go on with what is closed."""
     with in_thread(ChatServer()) as server, Store(tmp_path / "s.sqlite") as store:
         engine = Engine(store)
         for text in ("first", "second"):
