@@ -119,8 +119,9 @@ class Worker:
         self._store = Store(self._scratch.store(self.name))
         self._said: list[str] = []
         self._want: Reservation | None = None
+        waiting = setup.limits.model_copy(update={"concurrency": 1})  # until it is told its share
         self._engine = Engine(
-            self._store, setup.limits, setup.caps, setup.pricing, self._said.append, run=setup.run, lender=self
+            self._store, waiting, setup.caps, setup.pricing, self._said.append, run=setup.run, lender=self
         )
         self._models: dict[NamedModel, Model] = {}
         self._running: set[asyncio.Task[Any]] = set()

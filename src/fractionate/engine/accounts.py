@@ -46,11 +46,18 @@ class Accounts:
         self.counters = Counters()
         self.commits = Committer(store, run, budget)
         self.stopped: FractionateError | None = None
-        self._room = max(LEAST_ROOM, ROOM_PER_CALL * limits.concurrency)
+        self._room = 0
         self._room_tried = False
+        self.change(limits)
         self._healths: dict[str, Health] = {}
         self._on_stop = on_stop
         self._on_event = on_event
+
+    def change(self, limits: LimitsConfig) -> None:
+        """Have room for as many calls in flight as these limits allow."""
+        room = max(LEAST_ROOM, ROOM_PER_CALL * limits.concurrency)
+        self._room_tried = self._room_tried and room <= self._room
+        self._room = room
 
     def health(self, model: Model) -> Health:
         """Return how a model's calls have gone."""

@@ -131,6 +131,7 @@ class Engine:
     def change_limits(self, limits: LimitsConfig) -> None:
         """Keep to other limits from now on; calls that have left already stay."""
         self.limits = limits
+        self._accounts.change(limits)
         self._roads.change(limits)
 
     @property
