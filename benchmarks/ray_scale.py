@@ -209,7 +209,8 @@ def simulate(workers: int, calls: int) -> None:
         f"{'kept' if busiest <= per_minute else 'PASSED'}\n"
         f"  in flight at most {server.most:,} of {concurrency:,}: "
         f"{'kept' if server.most <= concurrency else 'PASSED'}\n"
-        f"  words between the run and its workers per call: {counted.get('words', 0) / max(1, answered):.2f}"
+        f"  words between the run and its workers per call: {counted['words'].total() / max(1, answered):.2f} "
+        f"({', '.join(f'{name} {count:,}' for name, count in counted['words'].most_common())})"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,10 +69,10 @@ class NearWorker(Worker):
 @dataclass
 class _Method:
     call: Callable[..., Awaitable[Any]]
-    words: ClassVar[int] = 0
+    words: ClassVar[Counter[str]] = Counter()
 
     def remote(self, *given: Any, **named: Any) -> asyncio.Task[Any]:
-        _Method.words += 1
+        _Method.words[self.call.__name__] += 1
 
         async def away() -> Any:
             await asyncio.sleep(AWAY_S)
@@ -135,7 +136,7 @@ async def run_near(
 
     `tell` is told how many words passed between the run and its workers.
     """
-    _Method.words = 0
+    _Method.words.clear()
     pricing = Pricing({server.name: PriceConfig(input_per_million=1000.0, output_per_million=2000.0)})
     scratch = Path(tempfile.mkdtemp(dir=folder))
     with Store(folder / "run.sqlite") as store, _closing(Engine(store, limits, budget, pricing, run="r")) as engine:
@@ -153,7 +154,7 @@ async def run_near(
         finally:
             await cluster.end()
             if tell is not None:
-                tell["words"] = _Method.words
+                tell["words"] = Counter(_Method.words)
         return values, engine
 
 

@@ -29,6 +29,8 @@ LARGEST = 256
 SMALLEST = 8
 AHEAD = 3
 """Ranges that a worker has at a time: it goes on with the next while the last calls of one come back."""
+REDIVIDE = 2 / 3
+"""Part of the workers that may still have work when the limits are divided anew among them."""
 WAITING = 8
 """Ranges per worker that may wait for one before them: memory depends on it."""
 MOST_DEATHS = 3
@@ -185,7 +187,8 @@ class _Piece:
                 self._lost(ranged, member)
         if not self._more and not self._ready:
             busy = {member for _, member in self._running.values()}
-            await self._crew.balance([one for one in self._crew.members if one in busy])
+            if len(busy) <= REDIVIDE * sum(one.part is not None for one in self._crew.members):
+                await self._crew.balance([one for one in self._crew.members if one in busy])
 
     def _ended(self, ranged: Range, done: Done) -> None:
         if done.stopped is not None:

@@ -13,8 +13,8 @@ from fractionate.errors import FractionateError
 
 SLICE = 0.25
 """The part of what is left of a budget that is lent to all workers together at a time."""
-ASK_AGAIN_S, LONGEST_ASK_S = 0.2, 3.0
-"""Seconds between two looks whether a call that found no room has some now: at first, and at most."""
+ASK_AGAIN_S, ASKED_PER_S = 0.2, 500.0
+"""Seconds between two times that what is not used is called in, at least, and workers asked for it per second."""
 
 
 class Treasurer:
@@ -44,20 +44,16 @@ class Treasurer:
 
     async def _work(self) -> None:
         """Lend to those who want, in order; where there is no room, call in what nobody uses; then turn them away."""
-        pause = ASK_AGAIN_S
         try:
             while self._wants:
                 if await self._lend_to_first():
-                    pause = ASK_AGAIN_S
                     continue
                 reserved = await self._call_in()
-                if not self._wants or await self._lend_to_first():
-                    continue
-                if not reserved and not self._engine.budget.in_flight:
+                lent = not self._wants or await self._lend_to_first()
+                if not lent and not reserved and not self._engine.budget.in_flight:
                     await self._turn_away()
                     return
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_ASK_S)
+                await asyncio.sleep(max(ASK_AGAIN_S, len(self._members()) / ASKED_PER_S))
         except FractionateError as error:
             self.error = self.error or error
 

@@ -228,8 +228,9 @@ class Worker:
 
     def want(self, wanted: Reservation) -> None:
         """Take note of a call that waits for a loan (the engine's budget calls this)."""
+        if self._want is None:  # asked again with every reply, it is news once
+            self.nudge()
         self._want = wanted
-        self.nudge()
 
     def nudge(self) -> None:
         """Let a report that waits be made."""
