@@ -18,7 +18,8 @@ from fractionate.config import MOST_SEED, TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
 from fractionate.distill.dev import DevSplit, check_steps, steps_of
 from fractionate.distill.learning_rate import with_rate
-from fractionate.distill.reading import largest_part
+from fractionate.distill.memory import memory_bytes
+from fractionate.distill.precision import check_precision
 from fractionate.distill.trainer import OnStep, Training, TrainingReport, quiet
 from fractionate.distill.training_data import TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
@@ -72,8 +73,8 @@ def estimate(
 ) -> dict[str, int]:
     """Return what training would take: examples, left_out, tokens (of all epochs), trained_tokens, steps, memory_bytes.
 
-    Memory is an estimate from shapes, of the largest batch: weights, gradients and Adam's two moments of what is
-    trained, activations kept for the backward pass, logits of the targets. Raises as `train_student` does.
+    Memory is an estimate from shapes, of each worker where there are several: weights, gradients and Adam's two moments
+    of what is trained, activations kept for the backward pass, logits of the targets. Raises as `train_student` does.
     """
     return estimate_each(base, examples, [settings or TrainConfig()], trust_remote_code)[0]
 
@@ -107,6 +108,7 @@ def dry_run(
     settings = settings or TrainConfig()
     weights, rows = _prepare(base, examples, settings, trust_remote_code)
     settings = with_rate(settings, weights, trust_remote_code)
+    settings = settings.model_copy(update={"batch_size": settings.share, "workers": 1})  # as one of the workers
     longest = sorted(rows.rows, key=lambda row: -len(row["input_ids"]))[: 2 * settings.batch_size]
     few = TrainingRows(longest, rows.left_out, rows.digest)
     short = settings.model_copy(update={"epochs": 2.0 / math.ceil(len(longest) / settings.batch_size)})
@@ -131,6 +133,7 @@ def _prepare(
     for package in ("trl", "peft", "datasets", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, "train", "training a student")
+    check_precision(settings, best_device("").partition(":")[0])
     weights = resolve(base)
     if weights.adapter is not None:
         raise UsageError(f"{base} has an adapter: a student is trained from a base model, so name that alone")
@@ -150,15 +153,8 @@ def _dev_split(weights: Weights, dev: Sequence[Example], examples: int, settings
 
 
 def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig, trust: bool) -> int:
-    shapes = base_shapes(weights)
-    total = sum(math.prod(shape) for shape in shapes)
-    linear = [shape for shape in shapes if len(shape) == 2 and shape[0] < 8 * shape[1]]
-    trained = total if settings.method == "full" else sum(settings.lora_rank * sum(shape) for shape in linear)
-    config = load_config(weights.folder(), trust)
-    tokens, targets = largest_part(rows, settings, best_device("").partition(":")[0])
-    # Per layer and token: about 16 vectors as wide as the model and 4 as wide as the MLP are kept for going backward.
-    kept = config.num_hidden_layers * (16 * config.hidden_size + 4 * config.intermediate_size)
-    return 4 * int(total + 3 * trained + tokens * kept + 3 * targets * config.vocab_size) + (600 << 20)
+    config, device = load_config(weights.folder(), trust), best_device("").partition(":")[0]
+    return sum(memory_bytes(base_shapes(weights), config, rows, settings, device).values())
 
 
 def _plan_digest(weights: Weights, rows: TrainingRows, settings: TrainConfig, seed: int, dev: DevSplit | None) -> str:

@@ -17,6 +17,7 @@ from fractionate.config import TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
 from fractionate.distill.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, dev_loss, steps_of
 from fractionate.distill.order import PassageOrder, length_order, together
+from fractionate.distill.precision import held, learn_in_fp32, multiplies_in_bf16
 from fractionate.distill.reading import Packed, Reading, reading_of
 from fractionate.distill.training_data import IGNORED, TrainingRows
 from fractionate.errors import FractionateError
@@ -124,7 +125,8 @@ class Training:
         with quiet(), _clear_errors(checkpoints.folder):
             set_seed(self.seed)
             tokenizer = load_tokenizer(self.weights.folder(), self.trust)
-            model = load_model(self.weights, best_device(""), exact=True, trust=self.trust)
+            device = best_device("")
+            model = load_model(self.weights, device, trust=self.trust, held=held(self.settings, device))
             reading = reading_of(model, tokenizer, [self.rows, *([self.dev.rows] if self.dev else [])], self.settings)
             trainer = _student_trainer(self, reading)(
                 model=model,
@@ -134,6 +136,8 @@ class Training:
                 processing_class=tokenizer,
                 peft_config=_lora(self.settings) if self.settings.method == "lora" else None,
             )
+            if self.settings.base_bits == 4:
+                learn_in_fp32(trainer.model)
             # Steps are reported by `on_step`, and standard output is for results.
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(_watch(self, checkpoints, reading))
@@ -263,18 +267,21 @@ def _arguments(folder: Path, training: Training, device: str) -> Any:
     from trl import SFTConfig
 
     settings, seed = training.settings, training.seed
+    # Without that, what is kept for the way back would be computed anew in another way than on the way there.
+    anew = {"use_reentrant": False} if settings.gradient_checkpointing else None
     kept = CHECKPOINTS_KEPT[settings.method] + (training.dev is not None)  # and the best
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=settings.share,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=0.05,
         weight_decay=0.0,
         max_length=None,
-        gradient_checkpointing=False,
-        bf16=device == "cuda",
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs=anew,
+        bf16=multiplies_in_bf16(settings, device),
         use_cpu=device == "cpu",
         seed=seed,
         data_seed=seed,
@@ -287,6 +294,9 @@ def _arguments(folder: Path, training: Training, device: str) -> Any:
         dataloader_pin_memory=False,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # a process trains on one GPU; more of them take a worker each
+    return arguments
 
 
 def _lora(settings: TrainConfig) -> Any:
