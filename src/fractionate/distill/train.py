@@ -60,9 +60,7 @@ def train_student(
     if not 0 <= seed <= MOST_SEED:
         raise UsageError(f"the seed {seed} is out of range: give a number from 0 to {MOST_SEED}")
     if settings.workers != group.size:
-        raise UsageError(
-            f"train.workers = {settings.workers}: this process trains alone, Run.train() starts the others"
-        )
+        raise UsageError(f"train.workers = {settings.workers}, and {group.size} trains: train_over_workers starts them")
     weights, rows = prepare(base, examples, settings, trust_remote_code)
     settings = with_rate(settings, weights, trust_remote_code)
     judged = _dev_split(weights, dev, len(rows.rows), settings, trust_remote_code) if dev else None
