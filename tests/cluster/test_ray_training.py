@@ -24,6 +24,7 @@ from fractionate.distill.dev import TrainingDivergedError
 from fractionate.distill.train import train_student
 from fractionate.errors import FractionateError, UsageError
 from fractionate.files import unpack
+from fractionate.pipeline.forecast import training_lines
 from fractionate.pipeline.progress import Progress
 from fractionate.pipeline.run import Run
 from fractionate.pipeline.stages import (
@@ -75,50 +76,51 @@ def test_two_workers_train_the_student_of_one_through_a_stop_and_a_kill(
 ) -> None:
     """The same loss in every step as one process has with the same batches, to 1e-4, whatever happens on the way.
 
-    Of 61 examples in batches of 8 the last batch has five: three for one worker, two for the other.
+    Of 181 examples in batches of 8 the last batch has five: three for one worker, two for the other. It is stopped, and
+    gone on from, in the first of two passes of 23 steps, and killed after that.
     """
     model = build_tiny_model(tmp_path_factory.mktemp("models") / "slow", width=64)
-    settings = QUICK.model_copy(update={"batch_size": 8, "epochs": 6.0})
+    settings = QUICK.model_copy(update={"batch_size": 8, "epochs": 2.0})
     alone: dict[int, float] = {}
     one = train_student(
-        str(model), examples(61, 200), tmp_path / "one", settings, 3, lambda at, _, loss: alone.update({at: loss})
+        str(model), examples(181, 200), tmp_path / "one", settings, 3, lambda at, _, loss: alone.update({at: loss})
     )
     together: dict[int, float] = {}
     steps: list[int] = []
     said: list[str] = []
 
-    def train(at_24: str) -> None:
+    def train(stop_at: int = 0, kill_at: int = 0) -> None:
         acted: list[int] = []
 
         def on_step(at: int, of: int, loss: float) -> None:
             steps.append(at)
             together[at] = loss
-            if at < 24 or acted:
+            if acted or at < (stop_at or kill_at):
                 return
             acted.append(at)
-            if at_24 == "stop":
+            if stop_at:
                 raise KeyboardInterrupt
             trainers()[0].kill()
 
         two = settings.model_copy(update={"workers": 2})
-        train_over_workers(str(model), examples(61, 200), tmp_path / "two", two, 3, on_step, say=said.append)
+        train_over_workers(str(model), examples(181, 200), tmp_path / "two", two, 3, on_step, say=said.append)
 
     with pytest.raises(KeyboardInterrupt):
-        train("stop")
+        train(stop_at=21)
     assert not (tmp_path / "two").exists()
     assert (tmp_path / "two.partial/checkpoint-20/seal.json").is_file()
     assert not said
     steps.clear()
-    train("kill")
+    train(kill_at=25)
     assert steps[0] == 21, "from the checkpoint, not from the beginning"
     assert steps.count(21) == 2, "and again after the kill"
-    assert steps[-1] == 48
+    assert steps[-1] == 46
     assert [line.split(" after ")[0].strip() for line in said] == ["a process died"]
     assert together == pytest.approx(alone, rel=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"], "nothing else is left"
     report = json.loads((tmp_path / "two/training.json").read_text())
     assert report["settings"] == one.settings | {"workers": 2}
-    assert (report["steps"], report["loss_last"]) == (48, pytest.approx(one.loss_last, rel=1e-4))
+    assert (report["steps"], report["loss_last"]) == (46, pytest.approx(one.loss_last, rel=1e-4))
 
 
 def test_what_is_wrong_is_said_before_anything_is_started(tiny_model: Path, tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_a_student_comes_back_from_a_machine_with_a_disk_of_its_own(tiny_model: 
     """It does not find the token that lies beside the student's place, so it writes nothing there."""
     order = Order(str(tiny_model), examples(), tmp_path / "s", QUICK, 5)
     board = ray.remote(_Board).options(num_cpus=0).remote()
-    shown = Proof(tmp_path / ".s.shared", "a token that nobody wrote")
+    shown = Proof(tmp_path / ".s.shared", "a token that nobody wrote", tmp_path)
     result, failure = ray.get(ray.remote(_train_one).remote(order, shown, 1, board, 0))
     assert failure is None
     assert not list(tmp_path.iterdir())
@@ -222,6 +224,13 @@ def test_a_run_trains_its_candidates_side_by_side_and_keeps_them(tiny_model: Pat
         train_students(run, read_demonstrations(run), read_screened(run), "ray")
     assert not any("joining" in line for line in lines.lines)
     assert sum("kept, already trained" in line for line in lines.lines) == 2
+
+
+def test_a_forecast_says_what_each_process_takes(tiny_model: Path, tmp_path: Path) -> None:
+    with run_of(tmp_path, tiny_model, "run", workers=2) as run:
+        lines = training_lines(run)
+    assert len(lines) == 2
+    assert all("GiB of memory in each of 2 processes;" in line for line in lines)
 
 
 def test_workers_need_ray(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

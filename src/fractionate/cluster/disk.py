@@ -16,16 +16,17 @@ from fractionate.files import packed, write_text
 
 
 class Proof(NamedTuple):
-    """A file, and what nobody else has written into one of its name."""
+    """A file, what nobody else has written into one of its name, and the folder that the driver works in."""
 
     file: Path
     token: str
+    folder: Path
 
 
 @contextmanager
 def proof(beside: Path) -> Iterator[Proof]:
     """Lay a file beside a place for a while: whoever reads the token in it sees this very disk."""
-    shown = Proof(beside.resolve().with_name(f".{beside.name}.shared"), uuid.uuid4().hex)
+    shown = Proof(beside.resolve().with_name(f".{beside.name}.shared"), uuid.uuid4().hex, Path.cwd())
     write_text(shown.token, shown.file)
     try:
         yield shown
@@ -33,13 +34,15 @@ def proof(beside: Path) -> Iterator[Proof]:
         shown.file.unlink(missing_ok=True)
 
 
-def seen_from_here(shown: Proof, place: Path) -> Path:
+def settle(shown: Proof, place: Path) -> Path:
     """Return where to write what belongs at `place`: there, if the disk of the proof is seen from here.
 
-    Else a folder of this machine, always the same for one place, so that an interrupted work is found again.
+    Then this process also works in the driver's folder, so that relative paths mean the same. Else it is a folder of
+    this machine, always the same for one place, so that an interrupted work is found again.
     """
     with suppress(OSError):
         if shown.file.read_text(encoding="utf-8") == shown.token:
+            os.chdir(shown.folder)
             return place
     mine = Path(tempfile.gettempdir()) / f"fractionate-{os.getuid()}" / "training"
     mine.mkdir(parents=True, exist_ok=True, mode=0o700)

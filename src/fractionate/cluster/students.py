@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fractionate.cluster.disk import Proof, brought_from, proof, seen_from_here
+from fractionate.cluster.disk import Proof, brought_from, proof, settle
+from fractionate.cluster.room import Machine, machines, memory_of_one, room_of_one
 from fractionate.cluster.training import RESTARTS, STOP_S, StoppedError, as_error, asked, threads
 from fractionate.config import TrainConfig
-from fractionate.distill.train import train_student
+from fractionate.distill.train import estimate, train_student
 from fractionate.distill.trainer import TrainingReport
 from fractionate.errors import FractionateError
 from fractionate.files import unpack
@@ -40,7 +41,7 @@ def train_side_by_side(
     on_end: Callable[[Order, Outcome], None],
     count: int = 0,
 ) -> None:
-    """Train students on the cluster that this process has joined, as many at once as it has GPUs or cores for.
+    """Train students on the cluster that this process has joined, as many at once as it has GPUs, or memory, for.
 
     `on_step` is called for steps of all of them, `on_end` once for each, with its report or why it failed: the others
     go on. Cores are shared out among `count` trainings (as many as there are orders, if that is more), so that a
@@ -52,14 +53,14 @@ def train_side_by_side(
     """
     import ray
 
-    each = _resources(max(count, len(orders)))
+    there = machines()
+    each = room_of_one(there, max(count, len(orders)), together=False)
     board = ray.remote(_Board).options(num_cpus=0).remote()
-    work = ray.remote(_train_one).options(
-        num_cpus=each["CPU"], num_gpus=each["GPU"], max_retries=RESTARTS, retry_exceptions=False
-    )
     with proof(orders[0].out) as shown:
-        told = [replace(order, out=order.out.resolve()) for order in orders]
-        waiting = {work.remote(order, shown, threads(each), board, at): at for at, order in enumerate(told)}
+        waiting = {
+            _begin(replace(order, out=order.out.resolve()), at, each, there, shown, board): at
+            for at, order in enumerate(orders)
+        }
         try:
             while waiting:
                 _take_in(orders, waiting, board, on_step, on_end)
@@ -99,19 +100,16 @@ class _Board:
         return steps
 
 
-def _resources(count: int) -> dict[str, float]:
-    """Return what one of `count` trainings is to have: a GPU where there are any, and its share of the cores.
-
-    No more cores than the smallest machine has, and one at least.
-    """
+def _begin(order: Order, at: int, each: dict[str, float], there: Sequence[Machine], shown: Proof, board: Any) -> Any:
+    """Have a training begun when there is room for it. Returns what Ray knows it by."""
     import ray
 
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores = [int(one["CPU"]) for one in machines if one.get("CPU", 0) >= 1]
-    gpus = int(sum(one.get("GPU", 0) for one in machines))
-    at_once = min(count, gpus) if gpus else count
-    share = max(1, min(sum(cores) // at_once, *cores)) if cores else 1
-    return {"CPU": float(share), "GPU": 1.0 if gpus else 0.0}
+    needs = {"num_cpus": each["CPU"], "num_gpus": each["GPU"]}
+    if not each["GPU"]:
+        told = estimate(order.base, order.examples, order.settings)["memory_bytes"]
+        needs["memory"] = memory_of_one(there, told)
+    work = ray.remote(_train_one).options(**needs, max_retries=RESTARTS, retry_exceptions=False)
+    return work.remote(order, shown, threads(each), board, at)
 
 
 def _take_in(
@@ -173,7 +171,7 @@ def _train_one(
         if asked(board.step, at, *step) is not False:
             raise StoppedError
 
-    out = seen_from_here(shown, order.out)
+    out = settle(shown, order.out)
     try:
         report = train_student(order.base, order.examples, out, order.settings, order.seed, on_step, dev=order.dev)
     except StoppedError:

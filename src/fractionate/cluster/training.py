@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.cluster.connect import connect, disconnect
-from fractionate.cluster.disk import Proof, brought_from, proof, seen_from_here
+from fractionate.cluster.disk import Proof, brought_from, proof, settle
+from fractionate.cluster.room import machines, room_of_one
 from fractionate.config import TrainConfig
 from fractionate.distill.dev import TrainingDivergedError
 from fractionate.distill.train import prepare, train_student
@@ -68,7 +69,7 @@ def train_over_workers(
         raise missing_extra("ray", "ray", f"train.workers = {settings.workers}")
     prepare(base, examples, settings, trust_remote_code)  # what is wrong with them is said before anything is started
     with joined(place), proof(out) as shared:
-        each = _resources(settings.workers)
+        each = room_of_one(machines(), settings.workers, together=True)
         task = _Task(
             base, tuple(examples), out.resolve(), settings, seed, trust_remote_code, tuple(dev), shared, threads(each)
         )
@@ -163,18 +164,6 @@ class StoppedError(Exception):
     """The driver wants no further step."""
 
 
-def _resources(workers: int) -> dict[str, float]:
-    """Return what each process is to have of the cluster. Raises UsageError where there are too few GPUs."""
-    import ray
-
-    there = ray.cluster_resources()
-    gpus, cores = int(there.get("GPU", 0)), there.get("CPU", 1.0)
-    if 0 < gpus < workers:
-        raise UsageError(f"train.workers = {workers}, and the cluster has {gpus} GPUs: take one worker per GPU at most")
-    each = cores / workers
-    return {"CPU": float(int(each)) if each >= 1 else each, **({"GPU": 1.0} if gpus else {})}
-
-
 def _through_ray(
     task: _Task, each: dict[str, float], on_step: OnStep | None, say: Callable[[str], None]
 ) -> tuple[TrainingReport, bytes]:
@@ -193,7 +182,7 @@ def _through_ray(
             _train_here,
             train_loop_config={"task": ray.put(task), "desk": desk},
             scaling_config=ScalingConfig(
-                num_workers=task.settings.workers, use_gpu="GPU" in each, resources_per_worker=each
+                num_workers=task.settings.workers, use_gpu=each["GPU"] > 0, resources_per_worker=each
             ),
             run_config=RunConfig(
                 name="training", storage_path=str(notes), failure_config=FailureConfig(max_failures=RESTARTS)
@@ -292,7 +281,7 @@ def _train_here(given: dict[str, Any]) -> None:
         if group.told(asked(desk.step, *step) if group.first else None) is not False:
             raise StoppedError
 
-    out = seen_from_here(task.shared, task.out)
+    out = settle(task.shared, task.out)
     try:
         report = train_student(
             task.base, task.examples, out, task.settings, task.seed, on_step, task.trust, task.dev, group
