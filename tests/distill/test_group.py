@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="the 'local' extra is not installed")
 
+from fractionate.config import TrainConfig
 from fractionate.distill.checkpoints import Checkpoints, CheckpointsOfAll
 from fractionate.distill.group import ALONE, Group, Shares
+from fractionate.distill.train import train_student
 from fractionate.errors import FractionateError
 from fractionate.files import packed, unpack
+from fractionate.types import Example, Message
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
@@ -112,6 +116,71 @@ def test_two_processes_go_on_from_one_checkpoint(tmp_path: Path, disks: tuple[st
             "aside": True,
             "cleared": True,
         }
+
+
+PASSAGE = "The river Aa rises near Alm, passes Bern and ends in the lake of Dol after 88 miles. " * 2
+WAYS: dict[str, dict[str, Any]] = {
+    "packed, judged on dev": {"share_passages": True, "epochs": 3.0, "dev_checks": 2},
+    "every weight": {"method": "full", "gradient_checkpointing": True},
+}
+
+
+def questions(count: int, first: int = 0) -> list[Example]:
+    """Three questions to a passage, with answers of unequal length."""
+    return [
+        Example((Message("user", f"{at // 3}. {PASSAGE}\nHow old is {at}?"),), f"It is {'y' * (at * 7 % 30)}.", str(at))
+        for at in range(first, first + count)
+    ]
+
+
+def train_every_way(rank: int, size: int, model: str, root: str) -> None:
+    """Train a student in each of the ways, as one of some processes; the first notes what came out."""
+    import torch
+
+    torch.set_num_threads(1)
+    if size > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+        }
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # accelerate asks for it, and it is not used
+        torch.distributed.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=size)
+    noted = {}
+    for way, changed in WAYS.items():
+        losses: list[float] = []
+        settings = TrainConfig(batch_size=4, lora_rank=2, learning_rate=5e-3, workers=size, **changed)
+        report = train_student(
+            model,
+            questions(9),
+            Path(root) / way / str(size),
+            settings,
+            3,
+            lambda _, __, loss, losses=losses: losses.append(loss),
+            dev=questions(5, 90) if "dev" in way else (),
+            group=Group.here(),
+        )
+        noted[way] = [losses, [list(one) for one in report.dev_losses], report.best_step, report.steps]
+    if rank == 0:
+        Path(root, f"{size}.json").write_text(json.dumps(noted))
+
+
+def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
+    """The same losses, on dev too, in every step; of the last batch's one example only one process reads."""
+    import torch.multiprocessing
+
+    pytest.importorskip("trl", reason="the 'train' extra is not installed")
+    train_every_way(0, 1, str(tiny_model), str(tmp_path))
+    torch.multiprocessing.spawn(train_every_way, (2, str(tiny_model), str(tmp_path)), nprocs=2)
+    alone, together = (json.loads((tmp_path / f"{size}.json").read_text()) for size in (1, 2))
+    for way in WAYS:
+        assert together[way][0] == pytest.approx(alone[way][0], rel=1e-4), way
+        assert together[way][2:] == alone[way][2:], way
+        assert [step for step, _ in together[way][1]] == [step for step, _ in alone[way][1]]
+        assert [loss for _, loss in together[way][1]] == pytest.approx([loss for _, loss in alone[way][1]], rel=1e-4)
+        assert sorted(path.name for path in (tmp_path / way).iterdir()) == ["1", "2"], "no checkpoint is left"
+    assert len(together["packed, judged on dev"][1]) > 2
 
 
 def test_a_folder_is_packed_and_unpacked(tmp_path: Path) -> None:
