@@ -115,7 +115,7 @@ def test_two_workers_train_the_student_of_one_through_a_stop_and_a_kill(
     assert steps[0] == 21, "from the checkpoint, not from the beginning"
     assert steps.count(21) == 2, "and again after the kill"
     assert steps[-1] == 46
-    assert [line.split(" after ")[0].strip() for line in said] == ["a process died"]
+    assert [line.split(" after ")[0].strip() for line in said] == ["a process was lost"]
     assert together == pytest.approx(alone, rel=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"], "nothing else is left"
     report = json.loads((tmp_path / "two/training.json").read_text())

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fractionate.cluster.disk import Proof, brought_from, proof, settle
-from fractionate.cluster.room import Machine, machines, memory_of_one, room_of_one
-from fractionate.cluster.training import RESTARTS, STOP_S, StoppedError, as_error, asked, threads
+from fractionate.cluster.room import machines, memory_of_one, room_of_one
+from fractionate.cluster.training import (
+    RESTARTS,
+    STOP_S,
+    StoppedError,
+    as_error,
+    asked,
+    beside_driver,
+    last_line,
+    threads,
+)
 from fractionate.config import TrainConfig
-from fractionate.distill.train import estimate, train_student
+from fractionate.distill.train import estimate_each, train_student
 from fractionate.distill.trainer import TrainingReport
 from fractionate.errors import FractionateError
 from fractionate.files import unpack
@@ -53,25 +63,19 @@ def train_side_by_side(
     """
     import ray
 
-    there = machines()
-    each = room_of_one(there, max(count, len(orders)), together=False)
-    board = ray.remote(_Board).options(num_cpus=0).remote()
-    with proof(orders[0].out) as shown:
-        waiting = {
-            _begin(replace(order, out=order.out.resolve()), at, each, there, shown, board): at
-            for at, order in enumerate(orders)
-        }
+    with beside_driver(_Board) as board, proof(orders[0].out) as shown:
+        begun = _begin(orders, max(count, len(orders)), shown, board)
+        waiting = {one: at for at, one in enumerate(begun)}
         try:
             while waiting:
                 _take_in(orders, waiting, board, on_step, on_end)
         except BaseException:
-            board.stop.remote()
-            given_up = time.monotonic() + STOP_S
-            while waiting and time.monotonic() < given_up:
-                _take_in(orders, waiting, board, lambda *_: None, on_end)  # what is done by now is kept
+            with suppress(ray.exceptions.RayError):
+                board.stop.remote()
+                given_up = time.monotonic() + STOP_S
+                while waiting and time.monotonic() < given_up:
+                    _take_in(orders, waiting, board, lambda *_: None, on_end)  # what is done by now is kept
             raise
-        finally:
-            ray.kill(board)
 
 
 class _Board:
@@ -100,16 +104,36 @@ class _Board:
         return steps
 
 
-def _begin(order: Order, at: int, each: dict[str, float], there: Sequence[Machine], shown: Proof, board: Any) -> Any:
-    """Have a training begun when there is room for it. Returns what Ray knows it by."""
+def _begin(orders: Sequence[Order], count: int, shown: Proof, board: Any) -> list[Any]:
+    """Have each training begun when there is room for it. Returns what Ray knows them by."""
     import ray
 
-    needs = {"num_cpus": each["CPU"], "num_gpus": each["GPU"]}
-    if not each["GPU"]:
-        told = estimate(order.base, order.examples, order.settings)["memory_bytes"]
-        needs["memory"] = memory_of_one(there, told)
-    work = ray.remote(_train_one).options(**needs, max_retries=RESTARTS, retry_exceptions=False)
-    return work.remote(order, shown, threads(each), board, at)
+    there = machines()
+    each = room_of_one(there, count, together=False)
+    begun = []
+    for at, (order, memory) in enumerate(zip(orders, _memory(orders), strict=True)):
+        work = ray.remote(_train_one).options(
+            num_cpus=each["CPU"],
+            num_gpus=each["GPU"],
+            memory=0 if each["GPU"] else memory_of_one(there, memory),  # a GPU to itself is all that it needs
+            max_retries=RESTARTS,
+            retry_exceptions=False,
+        )
+        begun.append(work.remote(replace(order, out=order.out.resolve()), shown, threads(each), board, at))
+    return begun
+
+
+def _memory(orders: Sequence[Order]) -> list[int]:
+    """Return the bytes that each training takes; examples that several learn from are read once."""
+    alike: dict[tuple[str, int], list[int]] = {}
+    for at, order in enumerate(orders):
+        alike.setdefault((order.base, id(order.examples)), []).append(at)
+    told = [0] * len(orders)
+    for (base, _), members in alike.items():
+        needs = estimate_each(base, orders[members[0]].examples, [orders[at].settings for at in members])
+        for at, need in zip(members, needs, strict=True):
+            told[at] = need["memory_bytes"]
+    return told
 
 
 def _take_in(
@@ -149,8 +173,7 @@ def _outcome(one: Any, order: Order) -> Outcome | None:
     except FractionateError as error:
         return error
     except ray.exceptions.RayError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        why = lines[-1][:200] if lines else type(error).__name__
+        why = last_line(error)
         return FractionateError(f"training into {order.out} was given up ({why}): run the same command again to go on")
 
 

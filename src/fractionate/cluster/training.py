@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +87,34 @@ def joined(place: str) -> Iterator[None]:
     finally:
         if mine:
             disconnect()
+
+
+@contextmanager
+def beside_driver(kind: type[Any]) -> Iterator[Any]:
+    """Have an actor on the driver's own machine for a while, so that it is lost with the driver and with nobody else.
+
+    Raises FractionateError in one line where the cluster is lost meanwhile.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
+    try:
+        yield actor
+    except ray.exceptions.RayError as error:
+        raise FractionateError(
+            f"the cluster is lost ({last_line(error)}): run the same command again to go on from the last checkpoint"
+        ) from None
+    finally:
+        with suppress(Exception):  # it may be lost already
+            ray.kill(actor)
+
+
+def last_line(error: BaseException) -> str:
+    """Return what an error of Ray's says in the end, which is where it says why."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
 
 
 def threads(resources: dict[str, float]) -> int:
@@ -172,12 +199,10 @@ def _through_ray(
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
-    notes = Path(tempfile.mkdtemp(prefix="fractionate-ray-"))  # Ray Train wants a place for its own
-    try:
+    # Ray Train wants a place for its own, and may still be at it when all is done.
+    own = tempfile.TemporaryDirectory(prefix="fractionate-ray-", ignore_cleanup_errors=True)
+    with own as notes, beside_driver(_Desk) as desk:
         trainer = TorchTrainer(
             _train_here,
             train_loop_config={"task": ray.put(task), "desk": desk},
@@ -185,14 +210,11 @@ def _through_ray(
                 num_workers=task.settings.workers, use_gpu=each["GPU"] > 0, resources_per_worker=each
             ),
             run_config=RunConfig(
-                name="training", storage_path=str(notes), failure_config=FailureConfig(max_failures=RESTARTS)
+                name="training", storage_path=notes, failure_config=FailureConfig(max_failures=RESTARTS)
             ),
         )
         failed = _Fit(trainer.fit, desk, on_step, say).wait()
         result, failure = ray.get(desk.ending.remote())
-    finally:
-        ray.kill(desk)
-        shutil.rmtree(notes, ignore_errors=True)
     if failure is not None:
         raise as_error(failure)
     if result is None:
@@ -222,15 +244,18 @@ class _Fit:
         What `on_step` raises, and Ctrl-C, stops the processes after their step; a second Ctrl-C ends the wait for that.
         Nobody waits for what Ray Train has to tidy up: it takes many seconds, and Ray's own end does the same.
         """
+        import ray
+
         self._thread.start()
         try:
             while self._pass_on():
                 time.sleep(_LOOK_S)
         except BaseException:
-            self._desk.stop.remote()
-            given_up = time.monotonic() + STOP_S
-            while self._news()[2] and time.monotonic() < given_up:
-                time.sleep(_LOOK_S)
+            with suppress(ray.exceptions.RayError):
+                self._desk.stop.remote()
+                given_up = time.monotonic() + STOP_S
+                while self._news()[2] and time.monotonic() < given_up:
+                    time.sleep(_LOOK_S)
             raise
         return self._failed
 
@@ -238,8 +263,7 @@ class _Fit:
         try:
             self._fit()
         except Exception as error:  # of many classes, none of which tells more than its words
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            self._failed = lines[-1][:200] if lines else type(error).__name__
+            self._failed = last_line(error)
 
     def _news(self) -> tuple[list[Step], int, bool]:
         """Return what the desk has, and whether more is to come."""
@@ -256,7 +280,7 @@ class _Fit:
             if self._on_step is not None:
                 self._on_step(*step)
         if begun > max(1, self._begun) and more:
-            self._say(f"  a process died after step {self._last}: all go on from the last checkpoint")
+            self._say(f"  a process was lost after step {self._last}: all go on from the last checkpoint")
         self._begun = begun
         return more
 
