@@ -18,8 +18,8 @@ from fractionate.cluster.training import (
     as_error,
     asked,
     beside_driver,
-    last_line,
     threads,
+    why,
 )
 from fractionate.config import TrainConfig
 from fractionate.distill.train import estimate_each, train_student
@@ -173,8 +173,8 @@ def _outcome(one: Any, order: Order) -> Outcome | None:
     except FractionateError as error:
         return error
     except ray.exceptions.RayError as error:
-        why = last_line(error)
-        return FractionateError(f"training into {order.out} was given up ({why}): run the same command again to go on")
+        mend = "run the same command again to go on"
+        return FractionateError(f"training into {order.out} was given up ({why(error)}): {mend}")
 
 
 # ---------------------------------------------------------------- on the cluster

@@ -104,15 +104,17 @@ def beside_driver(kind: type[Any]) -> Iterator[Any]:
         yield actor
     except ray.exceptions.RayError as error:
         raise FractionateError(
-            f"the cluster is lost ({last_line(error)}): run the same command again to go on from the last checkpoint"
+            f"the cluster is lost ({why(error)}): run the same command again to go on from the last checkpoint"
         ) from None
     finally:
         with suppress(Exception):  # it may be lost already
             ray.kill(actor)
 
 
-def last_line(error: BaseException) -> str:
-    """Return what an error of Ray's says in the end, which is where it says why."""
+def why(error: BaseException) -> str:
+    """Return what an error of Ray's comes to: in its many lines the last one says it, but for memory."""
+    if "out of memory" in str(error):
+        return "a machine ran out of memory: lower train.workers, or see the keys of [train] that take less"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__
 
@@ -200,10 +202,17 @@ def _through_ray(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray is not followed: to mypy its class is Any
+        def _create_default_callbacks(self) -> list[Any]:
+            # This one asks the dashboard, which there need not be, and is waited for 12 s at every end. What it would
+            # tidy up after a controller that died goes with the driver's own end.
+            made = super()._create_default_callbacks()
+            return [one for one in made if type(one).__name__ != "PlacementGroupCleanerCallback"]
+
     # Ray Train wants a place for its own, and may still be at it when all is done.
     own = tempfile.TemporaryDirectory(prefix="fractionate-ray-", ignore_cleanup_errors=True)
     with own as notes, beside_driver(_Desk) as desk:
-        trainer = TorchTrainer(
+        trainer = Trainer(
             _train_here,
             train_loop_config={"task": ray.put(task), "desk": desk},
             scaling_config=ScalingConfig(
@@ -242,7 +251,7 @@ class _Fit:
         """Pass on every step until all is done. Returns the last line of why Ray Train failed, "" where it did not.
 
         What `on_step` raises, and Ctrl-C, stops the processes after their step; a second Ctrl-C ends the wait for that.
-        Nobody waits for what Ray Train has to tidy up: it takes many seconds, and Ray's own end does the same.
+        Ray Train's own end is waited for too: Ray ends a process that uses it from a thread after it has been left.
         """
         import ray
 
@@ -256,14 +265,16 @@ class _Fit:
                 given_up = time.monotonic() + STOP_S
                 while self._news()[2] and time.monotonic() < given_up:
                     time.sleep(_LOOK_S)
+                self._thread.join(max(0.0, given_up - time.monotonic()))
             raise
+        self._thread.join(STOP_S)
         return self._failed
 
     def _work(self) -> None:
         try:
             self._fit()
         except Exception as error:  # of many classes, none of which tells more than its words
-            self._failed = last_line(error)
+            self._failed = why(error)
 
     def _news(self) -> tuple[list[Step], int, bool]:
         """Return what the desk has, and whether more is to come."""
