@@ -32,6 +32,39 @@ def write_bytes(content: bytes, path: Path) -> None:
     _write_beside(path, lambda beside: beside.write_bytes(content))
 
 
+def packed(folder: Path) -> bytes:
+    """Return all files of a folder as bytes (a tar)."""
+    import io
+    import tarfile
+
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.add(folder, arcname=".")
+    return content.getvalue()
+
+
+def unpack(content: bytes, folder: Path) -> None:
+    """Write what `packed` returned as a folder, which is whole or not there; one that is there already is replaced.
+
+    Raises FractionateError naming the folder where that fails.
+    """
+    import io
+    import shutil
+    import tarfile
+    import tempfile
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
+            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+                tar.extractall(Path(beside) / "new", filter="data")
+            if folder.exists():
+                folder.rename(Path(beside) / "old")
+            (Path(beside) / "new").rename(folder)
+    except (OSError, tarfile.TarError, shutil.Error) as error:
+        raise FractionateError(f"{folder} cannot be written: {error}") from None
+
+
 def _write_beside(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

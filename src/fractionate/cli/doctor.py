@@ -14,6 +14,8 @@ from typing import Any
 EXTRAS = {
     "local": ("torch", "transformers", "safetensors", "gguf"),
     "train": ("trl", "peft", "datasets", "accelerate"),
+    "quantised": ("bitsandbytes",),
+    "ray": ("ray",),
     "parquet": ("pyarrow",),
     "testbeds": ("torch", "sklearn", "PIL", "matplotlib"),
 }

@@ -135,13 +135,16 @@ class Machines:
             actor.interrupt.remote()
 
     def end(self) -> None:
-        """End the processes."""
+        """End the processes; the next batch begins others."""
+        if not self._actors:
+            return
         import ray
 
         for actor in self._actors:
             with suppress(Exception):  # it may be gone already
                 ray.kill(actor)
-        self._actors = []
+        self._actors, self._free = [], queue.SimpleQueue()
+        self._nodes.clear()
 
     def _begin(self) -> None:
         with self._begun:

@@ -1,6 +1,6 @@
 """`fractionate.toml` → a strict, typed config. An unknown key is an error that names the nearest known one.
 
-`sections.py` holds the tables, `values.py` what their values may be; here a file is read into them.
+`sections.py` and `training.py` hold the tables, `values.py` what their values may be; here a file is read into them.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from fractionate.config.sections import (
     PriceConfig,
     PublishedFigure,
     RunConfig,
-    SearchConfig,
     StudentConfig,
-    TrainConfig,
     VerdictConfig,
 )
+from fractionate.config.training import SearchConfig, TrainConfig
 from fractionate.config.values import (
     DECOMPOSER_VARIANTS,
     DEFAULT_STUDENT,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fractionate.config.addresses import find_for
+from fractionate.config.section import Section
+from fractionate.config.training import TrainConfig
 from fractionate.config.values import (
     DEFAULT_STUDENT,
     MOST_SEED,
@@ -18,15 +19,10 @@ from fractionate.config.values import (
     Variant,
     as_curve,
     as_variable,
-    auto_as_none,
 )
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which questions are learnt from and which tested on.
 
     References read `NAME[:PATH][#SPLIT][?KIND,…][@START-END[/STEP]]`.
@@ -53,7 +49,7 @@ class DataConfig(_Section):
     )
 
 
-class ModelOptions(_Section):
+class ModelOptions(Section):
     """How one model is reached and sampled, under [models.options."NAME"]."""
 
     base_url: str = Field(default="", description="endpoint of an `openai:` model, instead of OPENAI_BASE_URL")
@@ -96,7 +92,7 @@ class ModelOptions(_Section):
     extra_body: dict[str, Any] = Field(default={}, description="further fields of the request body, sent as they are")
 
 
-class ModelsConfig(_Section):
+class ModelsConfig(Section):
     """The teacher, the solvers and decomposers to pair, and the student to train."""
 
     teacher: str = Field(default="", description="decomposes and, to screen, solves")
@@ -129,7 +125,7 @@ class ModelsConfig(_Section):
         return table
 
 
-class StudentConfig(_Section):
+class StudentConfig(Section):
     """One student of your own naming, under [students.NAME]: a variant with data, a seed or a base of its own."""
 
     variant: Variant = Field(description="what it learns: D-T, D-R, E-T, E-A, …")
@@ -144,7 +140,7 @@ class StudentConfig(_Section):
 Cap = Annotated[int, Field(ge=1, le=50)] | Literal["default", "none"]
 
 
-class DecomposerConfig(_Section):
+class DecomposerConfig(Section):
     """A decomposer asked in a way of its own, under [decomposers.NAME]: what is not given is as in [run]."""
 
     model: str = Field(default="teacher", description='the model: "teacher", "solver", "student" or a model name')
@@ -153,7 +149,7 @@ class DecomposerConfig(_Section):
     context: bool | None = Field(default=None, description="whether it sees the question's passage")
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """What the run does."""
 
     name: RunName = Field(
@@ -200,59 +196,7 @@ class RunConfig(_Section):
     shots: int = Field(default=0, ge=0, le=1, description="worked examples in the decomposer's instruction (0 or 1)")
 
 
-class SearchConfig(_Section):
-    """What is tried on the dev split: every combination. What has no candidates is as in [train]."""
-
-    learning_rate: list[Annotated[float, Field(gt=0)]] = Field(default=[], max_length=100, description="learning rates")
-    lora_rank: list[Annotated[int, Field(ge=1, le=2**13)]] = Field(
-        default=[], max_length=100, description="ranks of the LoRA matrices"
-    )
-    epochs: list[Annotated[float, Field(gt=0, le=10_000)]] = Field(
-        default=[], max_length=100, description="passes over the examples"
-    )
-
-
-class TrainConfig(_Section):
-    """How a student is trained."""
-
-    method: Literal["lora", "full"] = Field(default="lora", description="LoRA adapters, or every weight")
-    epochs: float = Field(default=1.0, gt=0, le=10_000, description="passes over the examples")
-    learning_rate: Annotated[float | None, BeforeValidator(auto_as_none)] = Field(
-        default=None, gt=0, description='peak learning rate; "auto", or none given: by the width of the student'
-    )
-    batch_size: int = Field(default=8, ge=1, le=2**16, description="examples per step")
-    lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
-    share_passages: bool = Field(
-        default=False,
-        description="take examples on one passage into one step, half a step's, and read what they begin with once",
-    )
-    max_length: int = Field(
-        default=1024, ge=16, le=10**7, description="tokens per example at most; longer ones are left out, counted"
-    )
-    max_examples: int = Field(default=0, ge=0, description="examples per student at most, the first ones; 0 takes all")
-    dev_checks: int = Field(default=1, ge=1, le=10_000, description="measurements of the loss on dev per epoch")
-    patience: int = Field(
-        default=2, ge=0, description="measurements on dev in a row without a lower loss that end a training; 0: none do"
-    )
-    search: SearchConfig = SearchConfig()
-
-    def candidates(self) -> list[TrainConfig]:
-        """Return every combination of what is to be tried, each a config of one training, in the order of the lists."""
-        tried = {name: list(dict.fromkeys(values)) for name, values in self.search if values}
-        return [
-            self.model_copy(update={**dict(zip(tried, values, strict=True)), "search": SearchConfig()})
-            for values in product(*tried.values())
-        ]
-
-    def decisive(self, *, with_dev: bool) -> dict[str, Any]:
-        """Return the settings that decide a training's result; those about dev only of one that has a dev split."""
-        left_out = {"search"} if with_dev else {"search", "dev_checks", "patience"}
-        if not self.share_passages:  # a student trained before there was a choice stays what it is
-            left_out.add("share_passages")
-        return self.model_dump(mode="json", exclude=left_out)
-
-
-class CurveConfig(_Section):
+class CurveConfig(Section):
     """A learning curve: students are trained on nested shares of their demonstrations too (`fractionate run --curve`).
 
     The table alone, empty, is enough.
@@ -267,7 +211,7 @@ class CurveConfig(_Section):
     )
 
 
-class BudgetConfig(_Section):
+class BudgetConfig(Section):
     """Caps that a run never passes."""
 
     usd: float | None = Field(default=None, ge=0, description="dollars of all paid calls of the run")
@@ -276,7 +220,7 @@ class BudgetConfig(_Section):
     solver_usd: float | None = Field(default=None, ge=0, description="dollars of solver calls")
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """How hard a server may be asked."""
 
     concurrency: int = Field(
@@ -293,7 +237,7 @@ class LimitsConfig(_Section):
     attempts: int = Field(default=6, ge=1, le=1000, description="attempts per call before it is given up")
 
 
-class ClusterConfig(_Section):
+class ClusterConfig(Section):
     """Where a run goes that is started with `--on ray`; without it, nothing here is used."""
 
     workers: int = Field(default=0, ge=0, le=100_000, description="workers that make calls; 0: one per core")
@@ -308,7 +252,7 @@ class ClusterConfig(_Section):
     )
 
 
-class PriceConfig(_Section):
+class PriceConfig(Section):
     """What one model costs, under [prices."NAME"]. User prices win over the dated price table."""
 
     input_per_million: float | None = Field(default=None, ge=0, description="dollars per million input tokens")
@@ -321,7 +265,7 @@ class PriceConfig(_Section):
     )
 
 
-class VerdictConfig(_Section):
+class VerdictConfig(Section):
     """When a part counts as worth distilling."""
 
     margin: float = Field(
@@ -340,7 +284,7 @@ class VerdictConfig(_Section):
     )
 
 
-class PublishedFigure(_Section):
+class PublishedFigure(Section):
     """A published figure to lay beside the measured cells of the same pair, one [[published]] table each."""
 
     decomposer: str = Field(description="who decomposed, by a name of the matrix or a model name")
@@ -358,7 +302,7 @@ class PublishedFigure(_Section):
         return self.value / 100 if self.value > 1 else self.value
 
 
-class Config(_Section):
+class Config(Section):
     """One run, whole."""
 
     data: DataConfig

@@ -14,7 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from fractionate.distill.dev import DevLoss, best_of
+from fractionate.distill.group import Group
 from fractionate.errors import FractionateError
+from fractionate.files import packed, unpack
 
 SEAL = "seal.json"
 ASIDE = "damaged-"
@@ -100,6 +102,52 @@ class Checkpoints:
             return whole and (best in (self.of_step(0), checkpoint) or self._is_whole(best))
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return False
+
+
+class CheckpointsOfAll(Checkpoints):
+    """Checkpoints of a group: its first process writes, seals and chooses; the others are handed what they lack."""
+
+    def __init__(self, partial: Path, plan: str, group: Group) -> None:
+        self._group = group
+        if group.first:
+            super().__init__(partial, plan)
+        group.wait()
+        if not group.first:
+            super().__init__(partial, plan)
+
+    def last(self) -> Path | None:
+        """Return the last checkpoint that is whole, the same in all processes."""
+        found = super().last() if self._group.first else None
+        name = self._group.told(found.name if found else "")
+        if not name:
+            return None
+        checkpoint = self.of_step(int(name.rpartition("-")[2]))
+        [without] = self._group.sum(float(not (checkpoint / SEAL).is_file()))
+        if without:  # not all share the first one's disk
+            content = self._group.told(packed(checkpoint) if self._group.first else b"")
+            if not self._group.first:
+                unpack(content, checkpoint)
+        return checkpoint
+
+    def seal(
+        self, checkpoint: Path, losses: Sequence[float], dev_losses: Sequence[DevLoss] = (), seconds: float = 0.0
+    ) -> None:
+        """Note that all of a checkpoint is written, by all: each writes the state of its random numbers."""
+        self._group.wait()
+        if self._group.first:
+            super().seal(checkpoint, losses, dev_losses, seconds)
+
+    def set_aside(self, checkpoint: Path) -> None:
+        """Keep all processes from going on from a checkpoint, whichever of them come to do it."""
+        with suppress(FractionateError):
+            super().set_aside(checkpoint)
+        if checkpoint.exists():
+            raise FractionateError(f"{checkpoint} is damaged and cannot be moved away")
+
+    def clear(self) -> None:
+        """Delete the folder once all processes are done with it."""
+        self._group.wait()
+        super().clear()
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fractionate.config import TrainConfig
+from fractionate.distill.group import ALONE, Group
 from fractionate.distill.reading import Reading
 from fractionate.distill.training_data import TrainingRows
 from fractionate.errors import FractionateError
@@ -66,14 +67,14 @@ def steps_of(examples: int, settings: TrainConfig) -> int:
     return max(1, math.ceil(math.ceil(examples / settings.batch_size) * settings.epochs))
 
 
-def dev_loss(model: Any, rows: TrainingRows, reading: Reading) -> float:
-    """Return the mean loss of a model over the target tokens of all rows."""
+def dev_loss(model: Any, rows: TrainingRows, reading: Reading, group: Group = ALONE) -> float:
+    """Return the mean loss of a model over the target tokens of all rows, which a group of processes shares out."""
     import torch
 
     was_training = model.training
     model.eval()
-    total, tokens = 0.0, 0
-    ordered = sorted(rows.rows, key=reading.order)
+    total, tokens = 0.0, 0.0
+    ordered = sorted(rows.rows, key=reading.order)[group.rank :: group.size]
     with torch.no_grad():
         for start in range(0, len(ordered), _AT_ONCE):
             for part in reading.parts(ordered[start : start + _AT_ONCE]):
@@ -81,4 +82,5 @@ def dev_loss(model: Any, rows: TrainingRows, reading: Reading) -> float:
                 loss, count = reading.loss(model, moved)
                 total, tokens = total + float(loss), tokens + count
     model.train(was_training)
+    total, tokens = group.sum(total, tokens)
     return total / tokens

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from fractionate.config import TrainConfig
 from fractionate.distill.packing import pack
+from fractionate.distill.precision import exact
 from fractionate.distill.shared_attention import inputs_of, packed_losses, reads_alike, shared_attention
 from fractionate.distill.training_data import IGNORED, Collator, TrainingRows, check_mask
 
@@ -101,8 +102,11 @@ class Packed:
 def reading_of(model: Any, tokenizer: Any, sets: Sequence[TrainingRows], settings: TrainConfig) -> Reading:
     """Return how a model is to read sets of rows: packed where settings and, as a try shows, the model allow it."""
     device = model.device.type
-    if settings.share_passages and reads_alike(model, [row for rows in sets for row in rows.rows]):
-        return Packed(tokenizer, part_tokens(device))
+    if settings.share_passages:
+        with exact(model):
+            alike = reads_alike(model, [row for rows in sets for row in rows.rows])
+        if alike:
+            return Packed(tokenizer, part_tokens(device))
     return Single(tokenizer, min(examples_at_once(rows, settings, device) for rows in sets))
 
 
@@ -112,10 +116,10 @@ def part_tokens(device: str) -> int:
 
 
 def examples_at_once(rows: TrainingRows, settings: TrainConfig, device: str) -> int:
-    """Return how many examples are read at once, each a row: a divisor of the batch that keeps within bounds."""
+    """Return how many examples are read at once, each a row: a divisor of a worker's share that keeps within bounds."""
     longest = max(len(row["input_ids"]) for row in rows.rows)
-    most = min(settings.batch_size, part_tokens(device) // longest)
-    return max((size for size in range(1, most + 1) if settings.batch_size % size == 0), default=1)
+    most = min(settings.share, part_tokens(device) // longest)
+    return max((size for size in range(1, most + 1) if settings.share % size == 0), default=1)
 
 
 def largest_part(rows: TrainingRows, settings: TrainConfig, device: str) -> tuple[int, int]:
@@ -123,7 +127,7 @@ def largest_part(rows: TrainingRows, settings: TrainConfig, device: str) -> tupl
     longest = max(len(row["input_ids"]) for row in rows.rows)
     targets = max(sum(label != IGNORED for label in row["labels"]) for row in rows.rows)
     if settings.share_passages:
-        tokens = max(longest, min(part_tokens(device), settings.batch_size * longest))
-        return tokens, min(tokens, settings.batch_size * targets)
+        tokens = max(longest, min(part_tokens(device), settings.share * longest))
+        return tokens, min(tokens, settings.share * targets)
     at_once = examples_at_once(rows, settings, device)
     return at_once * longest, at_once * targets

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.config import MOST_SEED, TrainConfig
-from fractionate.distill.checkpoints import Checkpoints
+from fractionate.distill.checkpoints import Checkpoints, CheckpointsOfAll
 from fractionate.distill.dev import DevSplit, check_steps, steps_of
+from fractionate.distill.group import ALONE, Group
 from fractionate.distill.learning_rate import with_rate
-from fractionate.distill.reading import largest_part
+from fractionate.distill.memory import memory_bytes
+from fractionate.distill.precision import check_precision
 from fractionate.distill.trainer import OnStep, Training, TrainingReport, quiet
 from fractionate.distill.training_data import TrainingRows, training_rows
 from fractionate.errors import FractionateError, UsageError, missing_extra
@@ -36,6 +38,7 @@ def train_student(
     on_step: OnStep | None = None,
     trust_remote_code: bool = False,
     dev: Sequence[Example] = (),
+    group: Group = ALONE,
 ) -> TrainingReport:
     """Train a student of `base` (`local:HUB_ID_OR_PATH`) and write it to the folder `out`, with a `training.json`.
 
@@ -48,19 +51,26 @@ def train_student(
     With `dev` examples the loss on them is measured on the way: the student is that of the step with the lowest, and
     training stops early when it has not fallen for `settings.patience` measurements.
 
+    Each process of a `group` calls this with the same arguments; the first one writes. It has `settings.workers`
+    processes, which `fractionate.cluster.training.train_over_workers` starts.
+
     Raises UsageError for a base or examples that cannot be trained on, FractionateError if the work itself fails.
     """
     settings = settings or TrainConfig()
     if not 0 <= seed <= MOST_SEED:
         raise UsageError(f"the seed {seed} is out of range: give a number from 0 to {MOST_SEED}")
-    weights, rows = _prepare(base, examples, settings, trust_remote_code)
+    if settings.workers != group.size:
+        raise UsageError(f"train.workers = {settings.workers}, and {group.size} trains: train_over_workers starts them")
+    weights, rows = prepare(base, examples, settings, trust_remote_code)
     settings = with_rate(settings, weights, trust_remote_code)
     judged = _dev_split(weights, dev, len(rows.rows), settings, trust_remote_code) if dev else None
     plan = _plan_digest(weights, rows, settings, seed, judged)
-    checkpoints = Checkpoints(out.with_name(out.name + ".partial"), plan)
-    training = Training(weights, rows, settings, seed, trust_remote_code, on_step, judged)
+    partial = out.with_name(out.name + ".partial")
+    checkpoints = CheckpointsOfAll(partial, plan, group) if group.size > 1 else Checkpoints(partial, plan)
+    training = Training(weights, rows, settings, seed, trust_remote_code, on_step, judged, group)
     report, trainer = training.go_on(checkpoints)
-    _write(trainer, weights, report, out, trust_remote_code)
+    if group.first:
+        _write(trainer, weights, report, out, trust_remote_code)
     del trainer
     gc.collect()  # a trainer and its model point at each other: a gigabyte would stay until chance collects it
     checkpoints.clear()
@@ -72,8 +82,8 @@ def estimate(
 ) -> dict[str, int]:
     """Return what training would take: examples, left_out, tokens (of all epochs), trained_tokens, steps, memory_bytes.
 
-    Memory is an estimate from shapes, of the largest batch: weights, gradients and Adam's two moments of what is
-    trained, activations kept for the backward pass, logits of the targets. Raises as `train_student` does.
+    Memory is an estimate from shapes, of each worker where there are several: weights, gradients and Adam's two moments
+    of what is trained, activations kept for the backward pass, logits of the targets. Raises as `train_student` does.
     """
     return estimate_each(base, examples, [settings or TrainConfig()], trust_remote_code)[0]
 
@@ -82,7 +92,7 @@ def estimate_each(
     base: str, examples: Sequence[Example], candidates: Sequence[TrainConfig], trust_remote_code: bool = False
 ) -> list[dict[str, int]]:
     """Return the same for several settings that read the same examples, tokenized once."""
-    weights, rows = _prepare(base, examples, candidates[0], trust_remote_code)
+    weights, rows = prepare(base, examples, candidates[0], trust_remote_code)
     return [
         {
             "examples": len(rows.rows),
@@ -105,8 +115,9 @@ def dry_run(
     Returns seconds_per_step, tokens_per_second (padding not counted) and peak_rss_mb.
     """
     settings = settings or TrainConfig()
-    weights, rows = _prepare(base, examples, settings, trust_remote_code)
+    weights, rows = prepare(base, examples, settings, trust_remote_code)
     settings = with_rate(settings, weights, trust_remote_code)
+    settings = settings.model_copy(update={"batch_size": settings.share, "workers": 1})  # as one of the workers
     longest = sorted(rows.rows, key=lambda row: -len(row["input_ids"]))[: 2 * settings.batch_size]
     few = TrainingRows(longest, rows.left_out, rows.digest)
     short = settings.model_copy(update={"epochs": 2.0 / math.ceil(len(longest) / settings.batch_size)})
@@ -125,12 +136,12 @@ def dry_run(
 # ---------------------------------------------------------------- before
 
 
-def _prepare(
-    base: str, examples: Sequence[Example], settings: TrainConfig, trust: bool
-) -> tuple[Weights, TrainingRows]:
+def prepare(base: str, examples: Sequence[Example], settings: TrainConfig, trust: bool) -> tuple[Weights, TrainingRows]:
+    """Return a base's weights and the examples as tokens. Raises UsageError for what cannot be trained on."""
     for package in ("trl", "peft", "datasets", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, "train", "training a student")
+    check_precision(settings, best_device("").partition(":")[0])
     weights = resolve(base)
     if weights.adapter is not None:
         raise UsageError(f"{base} has an adapter: a student is trained from a base model, so name that alone")
@@ -150,15 +161,8 @@ def _dev_split(weights: Weights, dev: Sequence[Example], examples: int, settings
 
 
 def _memory_bytes(weights: Weights, rows: TrainingRows, settings: TrainConfig, trust: bool) -> int:
-    shapes = base_shapes(weights)
-    total = sum(math.prod(shape) for shape in shapes)
-    linear = [shape for shape in shapes if len(shape) == 2 and shape[0] < 8 * shape[1]]
-    trained = total if settings.method == "full" else sum(settings.lora_rank * sum(shape) for shape in linear)
-    config = load_config(weights.folder(), trust)
-    tokens, targets = largest_part(rows, settings, best_device("").partition(":")[0])
-    # Per layer and token: about 16 vectors as wide as the model and 4 as wide as the MLP are kept for going backward.
-    kept = config.num_hidden_layers * (16 * config.hidden_size + 4 * config.intermediate_size)
-    return 4 * int(total + 3 * trained + tokens * kept + 3 * targets * config.vocab_size) + (600 << 20)
+    config, device = load_config(weights.folder(), trust), best_device("").partition(":")[0]
+    return sum(memory_bytes(base_shapes(weights), config, rows, settings, device).values())
 
 
 def _plan_digest(weights: Weights, rows: TrainingRows, settings: TrainConfig, seed: int, dev: DevSplit | None) -> str:

@@ -16,7 +16,9 @@ from typing import Any
 from fractionate.config import TrainConfig
 from fractionate.distill.checkpoints import Checkpoints
 from fractionate.distill.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, dev_loss, steps_of
+from fractionate.distill.group import ALONE, Group, Shares
 from fractionate.distill.order import PassageOrder, length_order, together
+from fractionate.distill.precision import held, learn_in_fp32, multiplies_in_bf16
 from fractionate.distill.reading import Packed, Reading, reading_of
 from fractionate.distill.training_data import IGNORED, TrainingRows
 from fractionate.errors import FractionateError
@@ -65,7 +67,7 @@ class TrainingReport:
 
 
 class Training:
-    """One training, from its beginning or from where it was cut off."""
+    """One training, from its beginning or from where it was cut off; in each process of a group its part of one."""
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Training:
         trust: bool,
         on_step: OnStep | None,
         dev: DevSplit | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.weights = weights
         self.rows = rows
@@ -84,6 +87,7 @@ class Training:
         self.trust = trust
         self.on_step = on_step
         self.dev = dev
+        self.group = group
         self.losses: list[float] = []
         self.dev_losses: list[DevLoss] = []
         self.begun = False
@@ -104,6 +108,8 @@ class Training:
                 if checkpoint is None or self.begun:
                     raise
                 checkpoints.set_aside(checkpoint)
+                if self.group.size > 1:
+                    raise  # others may have loaded it: all are to be started again
         if not all(map(math.isfinite, self.losses)):
             raise TrainingDivergedError
         return self._report(trainer), trainer
@@ -124,23 +130,26 @@ class Training:
         with quiet(), _clear_errors(checkpoints.folder):
             set_seed(self.seed)
             tokenizer = load_tokenizer(self.weights.folder(), self.trust)
-            model = load_model(self.weights, best_device(""), exact=True, trust=self.trust)
+            device = best_device("")
+            model = load_model(self.weights, device, trust=self.trust, held=held(self.settings, device))
             reading = reading_of(model, tokenizer, [self.rows, *([self.dev.rows] if self.dev else [])], self.settings)
             trainer = _student_trainer(self, reading)(
                 model=model,
                 args=_arguments(checkpoints.folder, self, model.device.type),
-                data_collator=_collate(reading),
+                data_collator=_collate(reading, self.rows.rows[:1]),
                 train_dataset=Dataset.from_list(self.rows.rows),
                 processing_class=tokenizer,
                 peft_config=_lora(self.settings) if self.settings.method == "lora" else None,
             )
+            if self.settings.base_bits == 4:
+                learn_in_fp32(trainer.model)
             # Steps are reported by `on_step`, and standard output is for results.
             trainer.remove_callback(PrinterCallback)
             trainer.add_callback(_watch(self, checkpoints, reading))
             if not (self.dev and self.dev.stops(self.dev_losses)):  # else it was cut off after it had stopped early
                 with reading.of(model):
                     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            if self.dev:
+            if self.dev and self.group.first:
                 trainer._load_from_checkpoint(str(checkpoints.of_step(best_of(self.dev_losses).step)))
         return trainer
 
@@ -172,7 +181,7 @@ class Training:
         """Measure the loss on the dev split after a step at which it is due. Returns whether it was."""
         if self.dev is None or step not in self.dev.steps:
             return False
-        loss = dev_loss(model, self.dev.rows, reading)
+        loss = dev_loss(model, self.dev.rows, reading, self.group)
         if not math.isfinite(loss):
             raise TrainingDivergedError
         self.dev_losses.append(DevLoss(step, loss))
@@ -211,47 +220,63 @@ def _watch(training: Training, checkpoints: Checkpoints, reading: Reading) -> An
     return Watch()
 
 
-def _collate(reading: Reading) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-    """Return what makes a step's examples into `parts` to read, and `labels`, by which the trainer counts targets."""
+def _collate(reading: Reading, stand_in: list[dict[str, Any]]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+    """Return what makes a step's examples into `parts` to read, and `labels`, by which the trainer counts targets.
+
+    A process that has no example in a step reads a stand-in, of which nothing counts: it has to take the step too.
+    """
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         import torch
 
         targets = [label for row in rows for label in row["labels"] if label != IGNORED]
-        return {"parts": reading.parts(rows), "labels": torch.tensor([IGNORED, *targets])}
+        return {"parts": reading.parts(rows or stand_in), "labels": torch.tensor([IGNORED, *targets])}
 
     return collate
 
 
 def _student_trainer(training: Training, reading: Reading) -> type[Any]:
-    """Return TRL's SFTTrainer with three changes.
+    """Return TRL's SFTTrainer with four changes.
 
-    A step is read in parts, in which logits are computed for targets only; every step is reported; and the order of the
-    examples depends on the seed and on how many passes there were alone.
+    A step is read in parts, in which logits are computed for targets only; every step is reported; the order of the
+    examples depends on the seed and on how many passes there were alone; and a group takes the batches of one process.
     """
+    from torch.utils.data import DataLoader
     from trl import SFTTrainer
+
+    settings, group = training.settings, training.group
 
     class StudentTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not followed: to mypy its class is Any
         def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
             model.train()
-            loss = 0.0
-            for part in self._prepare_inputs(inputs)["parts"]:
-                with self.compute_loss_context_manager():
-                    total, _ = reading.loss(model, part)
-                # The loss of a step is summed over its parts: each is divided by the targets of the whole step.
-                mean = total / num_items_in_batch
-                self.accelerator.backward(mean)
+            inputs = self._prepare_inputs(inputs)
+            counts, parts, loss = float(len(inputs["labels"]) > 1), inputs["parts"], 0.0
+            for number, part in enumerate(parts, 1):
+                # A group's gradients are averaged on the way back from the last part.
+                alone = self.accelerator.no_sync(model) if number < len(parts) else contextlib.nullcontext()
+                with alone:
+                    with self.compute_loss_context_manager():
+                        total, _ = reading.loss(model, part)
+                    # The loss of a step is summed over its parts: each is divided by the targets of the whole step.
+                    mean = total * counts / num_items_in_batch
+                    self.accelerator.backward(mean * group.size)
                 loss += float(mean.detach())
+            [loss] = group.sum(loss)
             training.losses.append(loss)
             if training.on_step is not None:
                 training.on_step(int(self.state.global_step) + 1, int(self.state.max_steps), loss)
             return mean.new_tensor(loss)
 
+        def get_train_dataloader(self) -> Any:
+            if group.size == 1:
+                return super().get_train_dataloader()
+            shares = Shares(self._get_train_sampler(), settings.batch_size, group)
+            return DataLoader(training.rows.rows, batch_sampler=shares, collate_fn=self.data_collator)
+
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            size = int(self.args.train_batch_size)
             if isinstance(reading, Packed):
-                return PassageOrder(training.rows.rows, training.seed, together(size))
-            return length_order(training.rows.rows, training.seed, size)
+                return PassageOrder(training.rows.rows, training.seed, together(settings.batch_size))
+            return length_order(training.rows.rows, training.seed, settings.batch_size)
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Write none: `training.json` says it."""
@@ -263,18 +288,21 @@ def _arguments(folder: Path, training: Training, device: str) -> Any:
     from trl import SFTConfig
 
     settings, seed = training.settings, training.seed
+    # Without that, what is kept for the way back would be computed anew in another way than on the way there.
+    anew = {"use_reentrant": False} if settings.gradient_checkpointing else None
     kept = CHECKPOINTS_KEPT[settings.method] + (training.dev is not None)  # and the best
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(folder),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        per_device_train_batch_size=settings.share,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         warmup_steps=0.05,
         weight_decay=0.0,
         max_length=None,
-        gradient_checkpointing=False,
-        bf16=device == "cuda",
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs=anew,
+        bf16=multiplies_in_bf16(settings, device),
         use_cpu=device == "cpu",
         seed=seed,
         data_seed=seed,
@@ -287,6 +315,9 @@ def _arguments(folder: Path, training: Training, device: str) -> Any:
         dataloader_pin_memory=False,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # a process trains on one GPU; more of them take a worker each
+    return arguments
 
 
 def _lora(settings: TrainConfig) -> Any:

@@ -75,10 +75,12 @@ def training_lines(run: Run) -> list[str]:
         tokens, steps, checks = (sum(one[what] for one in needs) for what in ("tokens", "steps", "dev_checks"))
         each = f"{len(needs)} candidates on " if len(needs) > 1 else ""
         dev = len(run.data.dev_of(student))
+        workers = run.config.train.workers
         lines.append(
             f"train {student.name} ({student.role}): {each}up to {needs[0]['examples']} examples, "
             f"{tokens:,} tokens, {steps} steps, "
             f"about {max(one['memory_bytes'] for one in needs) / 2**30:.1f} GiB of memory"
+            + (f" in each of {workers} processes" if workers > 1 else "")
             + (f"; loss on up to {dev} dev examples, measured up to {checks} times" if dev else "")
         )
     return lines

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fractionate.config import TrainConfig
 from fractionate.distill.learning_rate import with_rate_for
@@ -16,6 +16,9 @@ from fractionate.names import Student
 from fractionate.pipeline.folder import write_rows
 from fractionate.pipeline.run import Run
 from fractionate.types import Example
+
+if TYPE_CHECKING:
+    from fractionate.distill.trainer import TrainingReport
 
 INPUTS, RECORD, EXAMPLES = "inputs.sha256", "training.json", "examples.jsonl"
 
@@ -65,26 +68,37 @@ class Lesson:
 
     def learn(self, run: Run, folder: Path) -> None:
         """Train the student into a folder, from where an interrupted training left off."""
-        from fractionate.distill.train import train_student
-
         folder.parent.mkdir(parents=True, exist_ok=True)
-        report = train_student(
-            self.student.base,
-            self.examples,
-            folder,
-            self.settings,
-            self.student.seed,
-            lambda step, steps, loss: run.progress.step(f"step {step} of {steps}, loss {loss:.3f}"),
-            dev=self.dev,
-        )
+        given = (self.student.base, self.examples, folder, self.settings, self.student.seed)
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            run.progress.step(f"step {step} of {steps}, loss {loss:.3f}")
+
+        if self.settings.workers > 1:
+            from fractionate.cluster.training import train_over_workers
+
+            report = train_over_workers(*given, on_step, dev=self.dev, say=run.progress.stage)
+        else:
+            from fractionate.distill.train import train_student
+
+            report = train_student(*given, on_step, dev=self.dev)
+        self.keep(folder)
+        run.progress.stage(f"  {told(report)}")
+
+    def keep(self, folder: Path) -> None:
+        """Note beside a student that was just trained what it learnt from."""
         write_rows(folder / EXAMPLES, (asdict(example) for example in self.examples))
         write_text(self.digest() + "\n", folder / INPUTS)
-        judged = f", {min(one.loss for one in report.dev_losses):.3f} on dev" if report.dev_losses else ""
-        early = f", stopped after step {report.steps}" if report.steps < report.planned_steps else ""
-        run.progress.stage(
-            f"  loss {report.loss_first:.3f} → {report.loss_last:.3f}{judged}, {report.tokens} tokens "
-            f"in {report.seconds:.0f} s{early}"
-        )
+
+
+def told(report: TrainingReport) -> str:
+    """Return what a training came to, in a line."""
+    judged = f", {min(one.loss for one in report.dev_losses):.3f} on dev" if report.dev_losses else ""
+    early = f", stopped after step {report.steps}" if report.steps < report.planned_steps else ""
+    return (
+        f"loss {report.loss_first:.3f} → {report.loss_last:.3f}{judged}, {report.tokens} tokens "
+        f"in {report.seconds:.0f} s{early}"
+    )
 
 
 def settings_for(run: Run, student: Student) -> TrainConfig:

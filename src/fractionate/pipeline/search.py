@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,22 +31,47 @@ class Trained:
     tried: tuple[dict[str, Any], ...] = ()
 
 
-def train_best(run: Run, lesson: Lesson) -> Trained:
+def train_best(run: Run, lesson: Lesson, fresh: Container[Path] = ()) -> Trained:
     """Train a student by the candidate that does best on the dev split, or keep it where it was trained so already.
 
-    Raises FractionateError where training fails, or diverges with every candidate.
+    `fresh` are folders that were filled a moment ago. Raises FractionateError where training fails, or diverges with
+    every candidate.
     """
     candidates, folder = lesson.candidates(), run.folder.student(lesson.student.name)
-    chosen = candidates[0] if len(candidates) == 1 else _search(run, candidates)
+    chosen = candidates[0] if len(candidates) == 1 else _search(run, candidates, fresh)
     if chosen.is_learnt_in(folder):
-        run.progress.stage(
-            f"train {lesson.student.name}: kept, already trained on these {len(lesson.examples)} examples"
-        )
+        if folder not in fresh:
+            run.progress.stage(
+                f"train {lesson.student.name}: kept, already trained on these {len(lesson.examples)} examples"
+            )
     else:
         _put(run, chosen, folder)
     record = record_of(folder)
     tried = tuple(_rows(run, candidates, chosen)) if lesson.dev else ()
     return Trained(int(record.get("examples", len(lesson.examples))), int(record.get("left_out", 0)), tried)
+
+
+def missing(run: Run, lesson: Lesson) -> Iterator[tuple[Lesson, Path]]:
+    """Yield the trainings that `train_best` would not find done, and the folder of each; none depends on another."""
+    candidates, student = lesson.candidates(), run.folder.student(lesson.student.name)
+    if len(candidates) == 1:
+        tried = _folder(run, candidates[0])
+        moved = _has_weights(tried) and candidates[0].is_learnt_in(tried)
+        if not (moved or candidates[0].is_learnt_in(student)):
+            yield candidates[0], student
+        return
+    for candidate in candidates:
+        folder = _folder(run, candidate)
+        _remember(run, candidate, folder)
+        if not candidate.is_learnt_in(folder):
+            yield candidate, folder
+
+
+def note_diverged(candidate: Lesson, folder: Path) -> None:
+    """Leave a record of a candidate whose loss is no longer a number, so that it is not tried again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder.with_name(folder.name + ".partial"), ignore_errors=True)
+    _leave_record(folder, json.dumps({"diverged": True}) + "\n", candidate)
 
 
 def name_of(settings: TrainConfig) -> str:
@@ -55,7 +80,7 @@ def name_of(settings: TrainConfig) -> str:
     return f"rate-{settings.learning_rate}{rank}-epochs-{settings.epochs}"
 
 
-def _search(run: Run, candidates: list[Lesson]) -> Lesson:
+def _search(run: Run, candidates: list[Lesson], fresh: Container[Path]) -> Lesson:
     """Train the candidates that are not trained yet, and return the best of all."""
     best, lowest = None, math.inf
     for number, candidate in enumerate(candidates, 1):
@@ -63,7 +88,8 @@ def _search(run: Run, candidates: list[Lesson]) -> Lesson:
         _remember(run, candidate, folder)
         said = f"try {candidate.student.name}, candidate {number} of {len(candidates)} ({name_of(candidate.settings)})"
         if candidate.is_learnt_in(folder):
-            run.progress.stage(f"{said}: kept")
+            if folder not in fresh:
+                run.progress.stage(f"{said}: kept")
         else:
             run.progress.stage(f"{said}: {len(candidate.examples)} examples")
             _try(run, candidate, folder)
@@ -101,9 +127,7 @@ def _try(run: Run, candidate: Lesson, folder: Path) -> None:
         candidate.learn(run, folder)
     except TrainingDivergedError as error:
         run.progress.stage(f"  {error}")
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(folder.with_name(folder.name + ".partial"), ignore_errors=True)
-        _leave_record(folder, json.dumps({"diverged": True}) + "\n", candidate)
+        note_diverged(candidate, folder)
 
 
 def _put(run: Run, chosen: Lesson, folder: Path) -> None:

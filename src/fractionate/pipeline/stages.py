@@ -54,7 +54,7 @@ def check_before_spending(run: Run) -> None:
     _ = run.data.tests
     if run.names.students:
         _ = run.data.demonstrated
-        check_trainer()
+        check_trainer(run)
     for note in run.data.overlaps():
         run.notes.add(note)
     for component in models_asked(run):
@@ -139,10 +139,11 @@ def train_stage(run: Run) -> None:
     if not run.names.students:
         run.progress.stage("train: run.variants is empty, so no student is trained")
         return
-    check_trainer()
+    check_trainer(run)
     run.notes.begin("train")
     screened = read_screened(run) if any(screens(student) for student in run.names.students) else []
-    train_students(run, read_demonstrations(run), screened)
+    run.workers.make_room()
+    train_students(run, read_demonstrations(run), screened, run.workers.on)
     run.notes.save()
 
 

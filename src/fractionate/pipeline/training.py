@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fractionate.distill.demonstrate import Demonstration
 from fractionate.distill.examples import VARIANTS, build_examples, nested_share
 from fractionate.errors import UsageError, missing_extra
 from fractionate.names import Student
+from fractionate.pipeline.ahead import on_cluster
 from fractionate.pipeline.folder import write_tried
 from fractionate.pipeline.lesson import Lesson, add_to_record
 from fractionate.pipeline.run import Run
@@ -18,18 +21,48 @@ from fractionate.pipeline.traffic import learnt_from
 from fractionate.types import Example, Problem
 
 
-def check_trainer() -> None:
+def check_trainer(run: Run) -> None:
     """Raise the error of a missing extra before anything is paid for."""
     for package in ("torch", "transformers", "trl", "peft", "datasets"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, "train", "training a student")
+    workers = run.config.train.workers
+    if workers > 1 and importlib.util.find_spec("ray") is None:
+        raise missing_extra("ray", "ray", f"train.workers = {workers}")
 
 
-def train_students(run: Run, demonstrations: Sequence[Demonstration], screened: Sequence[Demonstration]) -> None:
-    """Train every student of the run. One that there is no example for is left out, and said so."""
-    tried: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class _Planned:
+    """A student to train: by which lesson, and what was left out of its examples, why."""
+
+    student: Student
+    lesson: Lesson
+    because: str
+
+
+def train_students(
+    run: Run, demonstrations: Sequence[Demonstration], screened: Sequence[Demonstration], on: str = ""
+) -> None:
+    """Train every student of the run. One that there is no example for is left out, and said so.
+
+    `on` is the cluster that they are trained on, as `--on` takes it; "" trains them here, one after another.
+    """
     _check_dev(run, demonstrations)
     shown = {one.problem_id: one for one in demonstrations if one.answered_by}
+    planned = _planned(run, demonstrations, screened)
+    if on or run.config.train.workers > 1:
+        known = list(planned)
+        with on_cluster(run, [one.lesson for one in known], on) as fresh:
+            tried = [row for one in known for row in _train(run, one, shown, fresh)]
+    else:
+        tried = [row for one in planned for row in _train(run, one, shown)]
+    write_tried(run.folder, tried)
+
+
+def _planned(
+    run: Run, demonstrations: Sequence[Demonstration], screened: Sequence[Demonstration]
+) -> Iterator[_Planned]:
+    """Yield the students that there is something to learn for, one at a time; leave the others out."""
     sizes: set[tuple[str, int]] = set()
     for student in run.names.students:
         examples, left_out = examples_for(run, student, demonstrations, screened)
@@ -48,17 +81,24 @@ def train_students(run: Run, demonstrations: Sequence[Demonstration], screened: 
             run.notes.warn(f"Student {student.name} was not trained: {missing}{because}.")
             continue
         run.folder.leave_out(student.name, "")
-        trained = train_best(run, Lesson.of(run, student, examples, dev))
-        teachers = learnt_from(student.train or run.config.data.train, examples, shown, student.role)
-        add_to_record(run.folder.student(student.name), {"learnt_from": teachers})
-        if trained.left_out:
-            because += f"; {trained.left_out} left out: longer than train.max_length"
-        called = student.role if student.whole == student.variant else f"{student.variant}, {student.role}"
-        from_traffic = teachers["examples_by_traffic"]
-        because = (f", {from_traffic} of them recorded answers" if from_traffic else "") + because
-        run.notes.add(f"Student {student.name} ({called}) learnt from {trained.examples} examples{because}.")
-        tried += trained.tried
-    write_tried(run.folder, tried)
+        yield _Planned(student, Lesson.of(run, student, examples, dev), because)
+
+
+def _train(
+    run: Run, planned: _Planned, shown: Mapping[str, Demonstration], fresh: Collection[Path] = ()
+) -> Sequence[dict[str, Any]]:
+    """Train one student, or find it trained, and note what it learnt from. Returns what was tried on the dev split."""
+    student, examples, because = planned.student, planned.lesson.examples, planned.because
+    trained = train_best(run, planned.lesson, fresh)
+    teachers = learnt_from(student.train or run.config.data.train, examples, shown, student.role)
+    add_to_record(run.folder.student(student.name), {"learnt_from": teachers})
+    if trained.left_out:
+        because += f"; {trained.left_out} left out: longer than train.max_length"
+    called = student.role if student.whole == student.variant else f"{student.variant}, {student.role}"
+    from_traffic = teachers["examples_by_traffic"]
+    because = (f", {from_traffic} of them recorded answers" if from_traffic else "") + because
+    run.notes.add(f"Student {student.name} ({called}) learnt from {trained.examples} examples{because}.")
+    return trained.tried
 
 
 def _check_dev(run: Run, demonstrations: Sequence[Demonstration]) -> None:

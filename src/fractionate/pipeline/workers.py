@@ -86,6 +86,13 @@ class Workers:
             self._machines = Machines(self._connect, self._base.resolve(), same_machine=self.on == "ray")
         return PlacedModel(model, self._machines)
 
+    def make_room(self) -> None:
+        """Let go of the processes that hold weights: trainings want the GPUs and the memory. Others begin when needed."""
+        if self._machines is not None:
+            self._machines.end()
+        if self.on:
+            self._connect()
+
     def close(self) -> None:
         """End the workers."""
         if not self._connected:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -288,15 +288,21 @@ def load_base(weights: Weights, device: str, trust: bool = False) -> tuple[Any, 
     return _load(base, device, trust), load_tokenizer(weights.folder(), trust)
 
 
-def load_model(weights: Weights, device: str, exact: bool = False, trust: bool = False) -> Any:
-    """Load weights, fp32 on the CPU or if `exact`, else bf16, the adapter merged in. Raises FractionateError."""
+def load_model(
+    weights: Weights, device: str, exact: bool = False, trust: bool = False, held: Mapping[str, Any] | None = None
+) -> Any:
+    """Load weights, fp32 on the CPU or if `exact`, else bf16, the adapter merged in. Raises FractionateError.
+
+    `held`, if given, says how they are held instead, as `from_pretrained` is told.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if device.startswith("cuda") and not exact else torch.float32
     what = f"{weights.name}@{weights.adapter}" if weights.adapter else weights.name
     with _readable(f"the weights of {what} cannot be loaded", trust):
-        model = AutoModelForCausalLM.from_pretrained(weights.folder(), dtype=dtype, trust_remote_code=trust)
+        how = held or {"dtype": dtype}
+        model = AutoModelForCausalLM.from_pretrained(weights.folder(), trust_remote_code=trust, **how)
         if weights.adapter is not None:
             from peft import PeftModel
 

@@ -1,0 +1,343 @@
+"""One student trained by several processes: Ray Train starts them and starts them again, TRL trains in each.
+
+Every process calls `train_student` as one that trains alone does, in a group. The driver waits, passes on how far they
+are and, when it is interrupted, has them stop between two steps; checkpoints are those of any training.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fractionate.cluster.connect import connect, disconnect
+from fractionate.cluster.disk import Proof, brought_from, proof, settle
+from fractionate.cluster.room import machines, room_of_one
+from fractionate.config import TrainConfig
+from fractionate.distill.dev import TrainingDivergedError
+from fractionate.distill.train import prepare, train_student
+from fractionate.distill.trainer import OnStep, TrainingReport
+from fractionate.errors import FractionateError, UsageError, missing_extra
+from fractionate.files import unpack
+from fractionate.types import Example
+
+RESTARTS = 8
+"""Times that a training's processes are started again after one of them died or failed."""
+STOP_S = 60.0
+"""Seconds that an interrupted training has for the step it is in."""
+Step = tuple[int, int, float]
+"""A step, of how many, and its loss."""
+_LOOK_S = 0.2
+_ENVIRONMENT = {
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # else a training of some seconds takes some more to end
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def train_over_workers(
+    base: str,
+    examples: Sequence[Example],
+    out: Path,
+    settings: TrainConfig,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    trust_remote_code: bool = False,
+    dev: Sequence[Example] = (),
+    place: str = "ray",
+    say: Callable[[str], None] = lambda _: None,
+) -> TrainingReport:
+    """Train a student as `train_student` does, by `settings.workers` processes of the cluster at `place`.
+
+    Each has a GPU to itself, or its share of the cores where the cluster has no GPU. Of a step's examples each reads
+    its share; gradients and losses are those of the whole step, but for rounding. A process that dies is started again,
+    with the others, from the last checkpoint, and `say` is told so. Where they do not share the disk of `out`, the
+    student comes back through Ray, and checkpoints lie on the disk of the first process.
+
+    Raises as `train_student` does, and UsageError where Ray is not installed or has too few GPUs.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise missing_extra("ray", "ray", f"train.workers = {settings.workers}")
+    prepare(base, examples, settings, trust_remote_code)  # what is wrong with them is said before anything is started
+    with joined(place), proof(out) as shared:
+        each = room_of_one(machines(), settings.workers, together=True)
+        task = _Task(
+            base, tuple(examples), out.resolve(), settings, seed, trust_remote_code, tuple(dev), shared, threads(each)
+        )
+        report, student = _through_ray(task, each, on_step, say)
+        if student:
+            unpack(student, out)
+        return report
+
+
+@contextmanager
+def joined(place: str) -> Iterator[None]:
+    """Be in the cluster at `place` for a while, or in the one that this process has joined already."""
+    mine = connect(place)
+    try:
+        yield
+    finally:
+        if mine:
+            disconnect()
+
+
+@contextmanager
+def beside_driver(kind: type[Any]) -> Iterator[Any]:
+    """Have an actor on the driver's own machine for a while, so that it is lost with the driver and with nobody else.
+
+    Raises FractionateError in one line where the cluster is lost meanwhile.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
+    try:
+        yield actor
+    except ray.exceptions.RayError as error:
+        raise FractionateError(
+            f"the cluster is lost ({why(error)}): run the same command again to go on from the last checkpoint"
+        ) from None
+    finally:
+        with suppress(Exception):  # it may be lost already
+            ray.kill(actor)
+
+
+def why(error: BaseException) -> str:
+    """Return what an error of Ray's comes to: in its many lines the last one says it, but for memory."""
+    if "out of memory" in str(error):
+        return "a machine ran out of memory: lower train.workers, or see the keys of [train] that take less"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:200] if lines else type(error).__name__
+
+
+def threads(resources: dict[str, float]) -> int:
+    """Return the threads of a process that has these resources: those it is told by OMP_NUM_THREADS, or its cores."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() and int(told) else max(1, int(resources["CPU"]))
+
+
+def as_error(failure: tuple[str, str]) -> FractionateError:
+    """Return the error that another process raised, of its class and words."""
+    kind, words = failure
+    if kind == TrainingDivergedError.__name__:
+        return TrainingDivergedError()
+    return UsageError(words) if kind == UsageError.__name__ else FractionateError(words)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What every process is told. `shared` proves the disk of `out`."""
+
+    base: str
+    examples: tuple[Example, ...]
+    out: Path
+    settings: TrainConfig
+    seed: int
+    trust: bool
+    dev: tuple[Example, ...]
+    shared: Proof
+    threads: int
+
+
+class _Desk:
+    """Stands between the driver and the processes, as an actor: steps one way, "stop" the other."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+        self._steps: list[Step] = []
+        self._stopped = False
+        self._over = False
+        self._result: tuple[TrainingReport, bytes] | None = None
+        self._failure: tuple[str, str] | None = None
+
+    def begin(self) -> bool:
+        """Note that the processes have been started. Returns whether there is anything to do for them."""
+        self._begun += 1
+        self._over |= self._stopped
+        return not self._over
+
+    def step(self, *step: Any) -> bool:
+        """Take a step in. Returns whether it was to be the last."""
+        self._steps.append(step)
+        return self._stopped
+
+    def stop(self) -> None:
+        """Have the processes stop after their step."""
+        self._stopped = True
+
+    def leave(self, result: tuple[TrainingReport, bytes] | None = None, failure: tuple[str, str] | None = None) -> None:
+        """Note that the processes are done: with a result, without one for good, or because they were to stop."""
+        self._over = True
+        self._result, self._failure = self._result or result, self._failure or failure
+
+    def news(self) -> tuple[list[Step], int, bool]:
+        """Return the steps that came in since, how often the processes were started, and whether they are done."""
+        steps, self._steps = self._steps, []
+        return steps, self._begun, self._over
+
+    def ending(self) -> tuple[tuple[TrainingReport, bytes] | None, tuple[str, str] | None]:
+        """Return the result and the failure, as far as there is one. A student is empty that lies in its place."""
+        return self._result, self._failure
+
+
+class StoppedError(Exception):
+    """The driver wants no further step."""
+
+
+def _through_ray(
+    task: _Task, each: dict[str, float], on_step: OnStep | None, say: Callable[[str], None]
+) -> tuple[TrainingReport, bytes]:
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):  # type: ignore[misc]  # Ray is not followed: to mypy its class is Any
+        def _create_default_callbacks(self) -> list[Any]:
+            # This one asks the dashboard, which there need not be, and is waited for 12 s at every end. What it would
+            # tidy up after a controller that died goes with the driver's own end.
+            made = super()._create_default_callbacks()
+            return [one for one in made if type(one).__name__ != "PlacementGroupCleanerCallback"]
+
+    # Ray Train wants a place for its own, and may still be at it when all is done.
+    own = tempfile.TemporaryDirectory(prefix="fractionate-ray-", ignore_cleanup_errors=True)
+    with own as notes, beside_driver(_Desk) as desk:
+        trainer = Trainer(
+            _train_here,
+            train_loop_config={"task": ray.put(task), "desk": desk},
+            scaling_config=ScalingConfig(
+                num_workers=task.settings.workers, use_gpu=each["GPU"] > 0, resources_per_worker=each
+            ),
+            run_config=RunConfig(
+                name="training", storage_path=notes, failure_config=FailureConfig(max_failures=RESTARTS)
+            ),
+        )
+        failed = _Fit(trainer.fit, desk, on_step, say).wait()
+        result, failure = ray.get(desk.ending.remote())
+    if failure is not None:
+        raise as_error(failure)
+    if result is None:
+        raise FractionateError(
+            f"training with train.workers = {task.settings.workers} was given up after {RESTARTS} restarts "
+            f"({failed}): run the same command again to go on from the last checkpoint"
+        )
+    return result  # type: ignore[no-any-return]  # Ray is not followed
+
+
+class _Fit:
+    """Ray Train at work in a thread, and the driver that waits for it."""
+
+    def __init__(self, fit: Any, desk: Any, on_step: OnStep | None, say: Callable[[str], None]) -> None:
+        self._fit = fit
+        self._desk = desk
+        self._on_step = on_step
+        self._say = say
+        self._begun = 0
+        self._last = 0
+        self._failed = ""
+        self._thread = threading.Thread(target=self._work, name="ray-train", daemon=True)
+
+    def wait(self) -> str:
+        """Pass on every step until all is done. Returns the last line of why Ray Train failed, "" where it did not.
+
+        What `on_step` raises, and Ctrl-C, stops the processes after their step; a second Ctrl-C ends the wait for that.
+        Ray Train's own end is waited for too: Ray ends a process that uses it from a thread after it has been left.
+        """
+        import ray
+
+        self._thread.start()
+        try:
+            while self._pass_on():
+                time.sleep(_LOOK_S)
+        except BaseException:
+            with suppress(ray.exceptions.RayError):
+                self._desk.stop.remote()
+                given_up = time.monotonic() + STOP_S
+                while self._news()[2] and time.monotonic() < given_up:
+                    time.sleep(_LOOK_S)
+                self._thread.join(max(0.0, given_up - time.monotonic()))
+            raise
+        self._thread.join(STOP_S)
+        return self._failed
+
+    def _work(self) -> None:
+        try:
+            self._fit()
+        except Exception as error:  # of many classes, none of which tells more than its words
+            self._failed = why(error)
+
+    def _news(self) -> tuple[list[Step], int, bool]:
+        """Return what the desk has, and whether more is to come."""
+        import ray
+
+        alive = self._thread.is_alive()  # asked first: what comes in before it ends is not missed
+        steps, begun, over = ray.get(self._desk.news.remote())
+        return steps, begun, alive and not over
+
+    def _pass_on(self) -> bool:
+        steps, begun, more = self._news()
+        for step in steps:
+            self._last = step[0]
+            if self._on_step is not None:
+                self._on_step(*step)
+        if begun > max(1, self._begun) and more:
+            self._say(f"  a process was lost after step {self._last}: all go on from the last checkpoint")
+        self._begun = begun
+        return more
+
+
+# ---------------------------------------------------------------- in every process
+
+
+def _train_here(given: dict[str, Any]) -> None:
+    """Train in one of the processes that Ray Train has joined."""
+    import ray
+    import torch
+
+    from fractionate.distill.group import Group
+
+    task: _Task = ray.get(given["task"])
+    desk, group = given["desk"], Group.here()
+    if not group.told(asked(desk.begin) if group.first else None):
+        return  # they were started again after what no second try would mend
+    torch.set_num_threads(task.threads)
+
+    def on_step(*step: Any) -> None:
+        if group.told(asked(desk.step, *step) if group.first else None) is not False:
+            raise StoppedError
+
+    out = settle(task.shared, task.out)
+    try:
+        report = train_student(
+            task.base, task.examples, out, task.settings, task.seed, on_step, task.trust, task.dev, group
+        )
+    except StoppedError:
+        asked(desk.leave)
+        return
+    except FractionateError as error:
+        asked(desk.leave, None, (type(error).__name__, str(error)))
+        if isinstance(error, UsageError | TrainingDivergedError):
+            return  # which all processes come to
+        raise
+    if group.first:
+        asked(desk.leave, (report, brought_from(out, task.out)))
+
+
+def asked(method: Any, *given: Any) -> Any:
+    """Return what an actor of the driver's says; None where it is gone, and the driver with it."""
+    import ray
+
+    try:
+        return ray.get(method.remote(*given))
+    except ray.exceptions.RayActorError:
+        return None
