@@ -87,11 +87,9 @@ class Workers:
         return PlacedModel(model, self._machines)
 
     def make_room(self) -> None:
-        """Let go of the processes that hold weights: trainings want the GPUs and the memory. Others begin when needed."""
+        """Let go of the processes that hold weights: trainings want their GPUs and memory. Others begin when needed."""
         if self._machines is not None:
             self._machines.end()
-        if self.on:
-            self._connect()
 
     def close(self) -> None:
         """End the workers."""
