@@ -54,6 +54,7 @@ def config_page() -> str:
         ("curve", config.CurveConfig),
         ("budget", config.BudgetConfig),
         ("limits", config.LimitsConfig),
+        ("cluster", config.ClusterConfig),
         ('prices."NAME"', config.PriceConfig),
         ("verdict", config.VerdictConfig),
         ("[published]", config.PublishedFigure),

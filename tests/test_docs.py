@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fractionate.config import load_config
+from fractionate.config import Config, load_config
 from fractionate.pipeline.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,3 +43,9 @@ def test_config_blocks_in_the_docs_parse(page: Path) -> None:
 
     for block in re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
         tomllib.loads(block)
+
+
+def test_the_reference_has_every_table_of_the_config() -> None:
+    page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
+    missing = [name for name in Config.model_fields if f"[{name}" not in page]
+    assert missing == []

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from fractionate.config.sections import (
     BudgetConfig,
+    ClusterConfig,
     Config,
     CurveConfig,
     DataConfig,
@@ -46,6 +47,7 @@ __all__ = [
     "SOLVER_VARIANTS",
     "STUDENTS",
     "BudgetConfig",
+    "ClusterConfig",
     "Config",
     "CurveConfig",
     "DataConfig",
