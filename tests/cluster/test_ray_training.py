@@ -215,7 +215,7 @@ def test_a_run_trains_its_candidates_side_by_side_and_keeps_them(tiny_model: Pat
         for out in ("alone", "cluster")
     ]
     assert kept[0] == kept[1], "records of what was tried, and nothing half done"
-    assert "train: joining ray for 4 trainings" in lines.lines
+    assert "train: 4 trainings on ray" in lines.lines
     assert any(line.startswith("  E-A (rate-0.02-rank-2-epochs-1.0): loss") for line in lines.lines)
     assert any(line.startswith("  D-R (rate-1e+30-rank-2-epochs-1.0): training diverged") for line in lines.lines)
     assert not any("kept" in line for line in lines.lines if line.startswith(("train", "try"))), (
@@ -224,7 +224,7 @@ def test_a_run_trains_its_candidates_side_by_side_and_keeps_them(tiny_model: Pat
     lines.lines.clear()
     with run_of(tmp_path, tiny_model, "cluster", lines) as run:
         train_students(run, read_demonstrations(run), read_screened(run), "ray")
-    assert not any("joining" in line for line in lines.lines)
+    assert not any("trainings on" in line for line in lines.lines)
     assert sum("kept, already trained" in line for line in lines.lines) == 2
 
 
