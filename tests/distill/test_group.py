@@ -55,7 +55,7 @@ def test_a_process_alone_takes_the_batches_of_an_order() -> None:
 def made(folder: Path, step: int) -> Path:
     """Write what the trainer would."""
     checkpoint = folder / f"checkpoint-{step}"
-    checkpoint.mkdir(parents=True)
+    checkpoint.mkdir(parents=True, exist_ok=True)
     (checkpoint / "weights").write_bytes(bytes(range(200)) * step)
     return checkpoint
 

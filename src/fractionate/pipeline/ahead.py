@@ -30,7 +30,7 @@ def on_cluster(run: Run, lessons: Sequence[Lesson], place: str) -> Iterator[Coll
         return
     from fractionate.cluster.training import joined
 
-    run.progress.stage(f"train: joining {place or 'ray'} for {len(todo)} training{'s' * (len(todo) > 1)}")
+    run.progress.stage(f"train: {len(todo)} training{'s' * (len(todo) > 1)} on {place or 'ray'}")
     with joined(place or "ray"):
         alone = run.config.train.workers == 1
         yield _side_by_side(run, todo, sum(len(one.candidates()) for one in lessons)) if alone else ()
