@@ -204,17 +204,24 @@ def test_a_dry_run_is_that_of_one_worker(tiny_model: Path) -> None:
 
 
 MEASURE = """
-import json, sys
+import json, sys, threading, time
 from fractionate.config import TrainConfig
 from fractionate.distill.train import dry_run, estimate
 from fractionate.types import Example, Message
 examples = [Example((Message("user", "x" * 420 + str(n)),), "y" * 100, str(n)) for n in range(4)]
 settings = TrainConfig(batch_size=2, learning_rate=1e-3, **json.loads(sys.argv[2]))
 told = estimate(sys.argv[1], examples, settings)["memory_bytes"] / 2**20
+peak = 0
+def watch():
+    # What the process allocated: files that are mapped, the libraries' own among them, differ between environments.
+    global peak
+    while True:
+        line = next(line for line in open("/proc/self/status") if line.startswith("RssAnon"))
+        peak = max(peak, int(line.split()[1]))
+        time.sleep(0.002)
+threading.Thread(target=watch, daemon=True).start()
 dry_run(sys.argv[1], examples, settings)
-# Not `ru_maxrss`: that of a process counts what its parent had when it was started.
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
-print(json.dumps([told, int(peak) / 1024]))
+print(json.dumps([told, peak / 1024]))
 """
 
 
@@ -225,4 +232,4 @@ def test_the_estimate_of_memory_is_near_the_peak(wide_model: Path, changed: dict
     command = [sys.executable, "-c", MEASURE, str(wide_model), json.dumps(changed)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     told, peak = json.loads(done.stdout.splitlines()[-1])
-    assert 0.75 < told / peak < 1.2, (told, peak)
+    assert 0.85 < told / peak < 1.4, (told, peak)
