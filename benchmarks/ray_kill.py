@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -93,9 +94,9 @@ def _run_and_kill(
     _ended(run)
 
 
-def _ended(run: object) -> None:
-    said, _ = run.communicate(timeout=LONGEST_S)  # type: ignore[attr-defined]
-    assert run.returncode == 0, said  # type: ignore[attr-defined]
+def _ended(run: subprocess.Popen[str]) -> None:
+    said, _ = run.communicate(timeout=LONGEST_S)
+    assert run.returncode == 0, said
 
 
 if __name__ == "__main__":

@@ -35,8 +35,11 @@ MINE = os.getpid()
 @pytest.fixture(scope="module")
 def _joined() -> Iterator[None]:
     """Ray, started once for all runs of this process."""
+    from ray import cloudpickle
+
     from fractionate.cluster.connect import connect, disconnect
 
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have this file
     connect("ray")
     yield
     disconnect()
@@ -119,6 +122,25 @@ def test_a_killed_worker_costs_only_what_was_in_flight(server: Counting, tmp_pat
     assert cut(tmp_path / "killed") == cut(tmp_path / "plain")
 
 
+@pytest.mark.usefixtures("_joined")
+def test_workers_that_die_with_nothing_to_do_are_replaced(server: Counting, tmp_path: Path) -> None:
+    path = config(tmp_path, server.base_url, 20)
+    with run_of(path, "idle", "ray") as run:
+        sampler = run.models.sampler(run.names.solvers[0])
+
+        async def all_of(first: int) -> list[str]:
+            starts = [partial(asking, sampler, number, False) for number in range(first, first + 20)]
+            return [value async for value in run.workers.runner()(starts, run.engine)]
+
+        assert len(in_loop(run, lambda: all_of(0))) == 20
+        for worker in workers_of(os.getpid()):
+            os.kill(worker, signal.SIGKILL)
+        sampler = run.models.sampler(run.names.solvers[0])
+        assert in_loop(run, lambda: all_of(20)) == [f"The answer is: {number}." for number in range(20, 40)]
+        assert run.engine.in_flight == 0
+    assert set(server.asked.values()) == {1}
+
+
 def asking(sampler: Any, number: int, deadly: bool) -> Any:
     """A program that, where it is deadly, kills whatever process works for the run."""
     if deadly and os.getpid() != MINE:
@@ -130,9 +152,6 @@ def asking(sampler: Any, number: int, deadly: bool) -> Any:
 
 @pytest.mark.usefixtures("_joined")
 def test_a_question_that_kills_its_workers_fails_and_takes_no_other_along(server: Counting, tmp_path: Path) -> None:
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not have this file
     path = config(tmp_path, server.base_url, 1)
     with run_of(path, "deadly", "ray") as run:
         sampler = run.models.sampler(run.names.solvers[0])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from fractionate.cluster.crew import Crew
@@ -24,9 +23,8 @@ from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model, SingleModel
 from fractionate.types import Completion, Usage
 
-LARGEST = 256
-"""Programs of a range at most."""
-SMALLEST = 8
+LARGEST, SMALLEST = 256, 8
+"""Programs of a range at most, and at least where there are so many left."""
 AHEAD = 3
 """Ranges that a worker has at a time: it goes on with the next while the last calls of one come back."""
 REDIVIDE = 2 / 3
@@ -63,7 +61,7 @@ class Cluster:
         """
         coming = iter(starts)
         first = list(islice(coming, LARGEST))
-        again = _chained(first, coming)
+        again = chain(first, coming)
         if not first or not _can_leave(pack(first[:1], {})[1]):
             async for value in run_here(again, engine):
                 yield value
@@ -75,9 +73,6 @@ class Cluster:
                 yield value
             await piece.close()
             await self.crew.rest()
-        except asyncio.CancelledError:
-            await piece.abandon()
-            raise
         except FractionateError as error:
             engine.stop(error)
             await piece.abandon()
@@ -109,6 +104,7 @@ class _Piece:
         """Yield the programs' values in order."""
         while True:
             self._crew.check()
+            self._replace_idle()
             self._fill()
             self._assign()
             while self._order and self._order[0].done:
@@ -202,6 +198,12 @@ class _Piece:
         else:
             ranged.done = True
 
+    def _replace_idle(self) -> None:
+        """Have workers replaced that died with nothing to do: no range of theirs would tell of it."""
+        for member in self._crew.members:
+            if member.dead and not member.ranges and member.replacing is None:
+                self._replacing.add(asyncio.get_running_loop().create_task(self._crew.replace(member)))
+
     def _lost(self, ranged: Range, member: Member) -> None:
         """Have a range run again whose worker died, from what was stored of it."""
         ranged.deaths += 1
@@ -249,12 +251,6 @@ def _given_up(ranged: Range, engine: Engine) -> dict[str, Completion]:
         return {}
     error = f"{ranged.deaths} workers died while they made this call"
     return {key: Completion("", "error", Usage(calls=1), error=error) for key, _ in came.missing}
-
-
-def _chained(first: list[Start], rest: Iterator[Start]) -> Iterator[Start]:
-    yield from first
-    with suppress(StopIteration):
-        yield from rest
 
 
 def _can_leave(models: list[Model]) -> bool:

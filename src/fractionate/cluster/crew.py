@@ -10,6 +10,7 @@ from typing import Any
 from fractionate import __version__
 from fractionate.cluster.hiring import Hiring, OnRay, Place
 from fractionate.cluster.member import Member, WorkerDied, ask
+from fractionate.cluster.scratch import ORPHAN_S
 from fractionate.cluster.share import Share
 from fractionate.cluster.shares import most_workers, shares, smaller
 from fractionate.cluster.taking_in import take_in, take_in_left
@@ -27,8 +28,6 @@ REPORTS_PER_S = 200.0
 """Such reports of all workers together: a large crew reports more rarely."""
 HELLO_S = 120.0
 """Seconds that a worker may take to begin."""
-ORPHAN_S = 30.0
-"""Seconds that workers of a run that was killed may take to end."""
 END_S = 20.0
 """Seconds that a worker may take to end."""
 AGAIN, AGAIN_S = 30, 1.0
@@ -88,9 +87,16 @@ class Crew:
         return done
 
     async def replace(self, member: Member) -> None:
-        """Start a worker in the place of one that died, and take in what that one left on its disk."""
-        if member not in self.members:
-            return
+        """Start a worker in the place of one that died; returns when what that one left on its disk is taken in.
+
+        Whoever asks for the same one's replacement meanwhile waits for it too: until then, calls of a dead worker that
+        are stored would be made again.
+        """
+        if member.replacing is None:
+            member.replacing = asyncio.get_running_loop().create_task(self._replace(member))
+        await asyncio.shield(member.replacing)
+
+    async def _replace(self, member: Member) -> None:
         self.members.remove(member)
         self._engine.elsewhere -= member.in_flight
         self._deaths += 1
@@ -133,12 +139,10 @@ class Crew:
 
     async def rest(self) -> None:
         """End of a piece of work: nobody is listened to, and workers forget what the run has."""
+        await self._silence()
         for member in self.members:
             with suppress(WorkerDied):
                 await ask(member, member.actor.rest.remote(member.seen))
-            self._engine.elsewhere -= member.in_flight
-            member.in_flight = 0
-        await self._silence()
         if self._share is not None:
             self._share.flush()
 
@@ -257,7 +261,8 @@ class Crew:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for member in self.members:
-            member.listening = None
+            self._engine.elsewhere -= member.in_flight
+            member.listening, member.in_flight = None, 0
         await self._treasurer.rest()
 
 

@@ -30,6 +30,7 @@ class Member:
         self.dead = False
         self.reported = asyncio.Event()
         self.listening: asyncio.Task[None] | None = None
+        self.replacing: asyncio.Task[None] | None = None
 
     async def read_up_to(self, place: int) -> None:
         """Wait until the run has all of the worker's rows up to a place. Raises WorkerDied."""

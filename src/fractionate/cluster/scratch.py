@@ -24,6 +24,8 @@ from fractionate.engine.store import Hold, Store
 from fractionate.errors import FractionateError
 from fractionate.types import Role
 
+ORPHAN_S = 30.0
+"""Seconds that workers of a run that was killed may take to end."""
 _ALIVE = ".alive"
 _TOGETHER = 2_000
 

@@ -57,7 +57,6 @@ class Hello:
 
     worker: str
     version: str
-    python: str
     machine: str
     left: list[Left]
     living: list[str]
@@ -132,7 +131,7 @@ class Worker:
         living = self._scratch.living()
         self._left.update((one.worker, one) for one in self._scratch.dead(self._setup.run))
         left = list(self._left.values())
-        return Hello(self.name, __version__, platform.python_version(), platform.node(), left, living)
+        return Hello(self.name, __version__, platform.node(), left, living)
 
     async def handed_in(self, worker: str) -> None:
         """Take note that the run has what a dead worker left."""

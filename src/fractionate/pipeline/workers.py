@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from fractionate.cluster.worker import Setup
 
 
-_ORPHAN_S = 30.0
-"""Seconds that workers of a run that was killed may take to end."""
-
-
 class Workers:
     """The workers of a run, begun when its first calls are to be made; none where the run goes on nowhere else.
 
@@ -152,11 +148,11 @@ class Workers:
         """Take in the stores of workers that died with an earlier run of this folder."""
         if not self._folder.workers.is_dir():
             return
-        from fractionate.cluster.scratch import Scratch
+        from fractionate.cluster.scratch import ORPHAN_S, Scratch
         from fractionate.cluster.taking_in import take_in_left
 
         scratch = Scratch(self._folder.workers)
-        end = time.monotonic() + _ORPHAN_S
+        end = time.monotonic() + ORPHAN_S
         while scratch.living() and time.monotonic() < end:
             self._progress.step("waiting for workers of an earlier run to end")
             time.sleep(0.2)
