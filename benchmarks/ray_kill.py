@@ -22,11 +22,10 @@ from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from cluster.ray_runs import CONCURRENCY, Counting, Head, config, cut, start, two_machines, workers_of  # noqa: E402
-from servers.threaded import in_thread  # noqa: E402
+from cluster.ray_runs import CONCURRENCY, Counting, Head, config, cut, start, two_machines, workers_of
+from servers.threaded import in_thread
 
 LONGEST_S = 180
 

@@ -25,29 +25,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "engine")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
 
-from ray import cloudpickle  # noqa: E402
-from virtual import run_virtually  # noqa: E402
+from ray import cloudpickle
+from virtual import run_virtually
 
-from cluster import near  # noqa: E402
-from cluster.near import PaidServer, asking, run_near  # noqa: E402
-from cluster.ray_runs import Counting, config  # noqa: E402
-from fractionate.api import Run  # noqa: E402
-from fractionate.cluster.connect import connect, disconnect  # noqa: E402
-from fractionate.cluster.hiring import OnRay  # noqa: E402
-from fractionate.cluster.programs import pack  # noqa: E402
-from fractionate.cluster.ranges import drive_by_hand, look_into  # noqa: E402
-from fractionate.cluster.taking_in import take_in  # noqa: E402
-from fractionate.cluster.worker import Setup  # noqa: E402
-from fractionate.config import BudgetConfig, LimitsConfig, load_config  # noqa: E402
-from fractionate.engine.engine import Engine  # noqa: E402
-from fractionate.engine.store import Store, StoredCall  # noqa: E402
-from fractionate.engine.stored_call import row_of  # noqa: E402
-from fractionate.pipeline.event_loop import in_loop  # noqa: E402
-from fractionate.types import Completion, Message, Request, Usage  # noqa: E402
-from servers.threaded import in_thread  # noqa: E402
+from cluster import near
+from cluster.near import PaidServer, asking, run_near
+from cluster.ray_runs import Counting, config
+from fractionate.api import Run
+from fractionate.cluster.connect import connect, disconnect
+from fractionate.cluster.hiring import OnRay
+from fractionate.cluster.programs import pack
+from fractionate.cluster.ranges import drive_by_hand, look_into
+from fractionate.cluster.taking_in import take_in
+from fractionate.cluster.worker import Setup
+from fractionate.config import BudgetConfig, LimitsConfig, load_config
+from fractionate.engine.engine import Engine
+from fractionate.engine.store import Store, StoredCall
+from fractionate.engine.stored_call import row_of
+from fractionate.pipeline.event_loop import in_loop
+from fractionate.types import Completion, Message, Request, Usage
+from servers.threaded import in_thread
 
 
 def main() -> None:
