@@ -1,6 +1,7 @@
 """Training a student: tokens a second, seconds a step and peak memory, against plain TRL on the same examples.
 
     python benchmarks/train.py [--steps 4] [--students E-A D-R] [--threads 1] [--trl-at-once 8]
+        [--precision fp32] [--together 0.5] [--part-tokens 600]
 
 The examples are the first of the demo's (steps of 8; E-A has 8 questions on a passage), the student is SmolLM2-135M
 with the demo's LoRA. Each way of training has a process of its own, one after another, and reads every example once:
@@ -43,13 +44,14 @@ def examples_of(student: str, count: int) -> list[Any]:
     return examples[:count]
 
 
-def measure(way: str, student: str, steps: int, at_once: int) -> dict[str, float]:
+def measure(way: str, student: str, chosen: argparse.Namespace) -> dict[str, float]:
     """Train in this process; returns tokens, steps, seconds (wall and processor) of the steps, and peak memory."""
     import transformers.trainer
     from transformers import TrainerCallback
 
     from fractionate.cli.demo import MODEL
     from fractionate.config import TrainConfig
+    from fractionate.distill import order, reading
     from fractionate.distill.training_data import training_rows
     from fractionate.models.local.model import load_tokenizer
     from fractionate.models.local.weights import resolve
@@ -64,14 +66,18 @@ def measure(way: str, student: str, steps: int, at_once: int) -> dict[str, float
             times.append((time.perf_counter(), time.process_time()))
 
     transformers.trainer.DEFAULT_CALLBACKS.append(Watch)
-    examples = examples_of(student, BATCH * steps)
+    order.TOGETHER = chosen.together or order.TOGETHER
+    reading.PART_TOKENS["cpu"] = chosen.part_tokens or reading.PART_TOKENS["cpu"]
+    examples = examples_of(student, BATCH * chosen.steps)
     weights = resolve(MODEL)
     tokenizer = load_tokenizer(weights.folder())
-    settings = TrainConfig(learning_rate=2e-3, batch_size=BATCH, share_passages=way == "shared")
+    settings = TrainConfig(
+        learning_rate=2e-3, batch_size=BATCH, share_passages=way == "shared", precision=chosen.precision
+    )
     rows = training_rows(tokenizer, examples, settings.max_length)
     with tempfile.TemporaryDirectory() as folder:
         if way == "trl":
-            train_with_trl(weights.folder(), tokenizer, rows.rows, Path(folder), at_once)
+            train_with_trl(weights.folder(), tokenizer, rows.rows, Path(folder), chosen)
         else:
             from fractionate.distill.train import train_student
 
@@ -85,8 +91,10 @@ def measure(way: str, student: str, steps: int, at_once: int) -> dict[str, float
     }
 
 
-def train_with_trl(folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]], out: Path, at_once: int) -> None:
-    """Train as a user of TRL would, on the same text, `at_once` examples of a step read together."""
+def train_with_trl(
+    folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]], out: Path, chosen: argparse.Namespace
+) -> None:
+    """Train as a user of TRL would, on the same text."""
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
@@ -105,12 +113,12 @@ def train_with_trl(folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
         args=SFTConfig(
             output_dir=str(out),
-            per_device_train_batch_size=at_once,
-            gradient_accumulation_steps=BATCH // at_once,
+            per_device_train_batch_size=chosen.trl_at_once,
+            gradient_accumulation_steps=BATCH // chosen.trl_at_once,
             num_train_epochs=1,
             learning_rate=2e-3,
             gradient_checkpointing=False,  # on by TRL's default; off is faster
-            bf16=False,
+            bf16=chosen.precision == "bf16",
             use_cpu=True,
             report_to="none",
             save_strategy="no",
@@ -147,10 +155,13 @@ def main() -> None:
         default=8,
         help="examples TRL reads together; fewer: less memory",
     )
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="in which all ways make products")
+    parser.add_argument("--together", type=float, help="the share of a step that is taken from one passage")
+    parser.add_argument("--part-tokens", type=int, help="tokens that are read at once")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "STUDENT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
-        print(json.dumps(measure(*chosen.one, chosen.steps, chosen.trl_at_once)))
+        print(json.dumps(measure(*chosen.one, chosen)))
         return
     print("| student | way | tokens/s | seconds a step (CPU) | peak memory, MB | against the first way |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
@@ -158,8 +169,7 @@ def main() -> None:
     for student in chosen.students:
         first: dict[str, float] = {}
         for way in chosen.ways:
-            command = [sys.executable, __file__, "--steps", str(chosen.steps), "--one", way, student]
-            command += ["--trl-at-once", str(chosen.trl_at_once)]
+            command = [sys.executable, *sys.argv, "--one", way, student]
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
             if done.returncode == -signal.SIGKILL:
                 sys.exit(f"{way} was killed on {student}: too little memory (lower --trl-at-once)")

@@ -69,6 +69,7 @@ class NearWorker(Worker):
 @dataclass
 class _Method:
     call: Callable[..., Awaitable[Any]]
+    line: Line
     words: ClassVar[Counter[str]] = Counter()
 
     def remote(self, *given: Any, **named: Any) -> asyncio.Task[Any]:
@@ -76,28 +77,53 @@ class _Method:
 
         async def away() -> Any:
             await asyncio.sleep(AWAY_S)
-            value = self.call(*given, **named)
-            value = await value if asyncio.iscoroutine(value) else value
+            await self.line.carry()
+            answering = asyncio.ensure_future(self.call(*given, **named))
+            dismissed = asyncio.ensure_future(self.line.dismissed.wait())
+            await asyncio.wait({answering, dismissed}, return_when=asyncio.FIRST_COMPLETED)
+            dismissed.cancel()
             await asyncio.sleep(AWAY_S)
-            return value
+            await self.line.carry()
+            return await answering
 
         return asyncio.get_running_loop().create_task(away())
 
 
+@dataclass
+class Line:
+    """The line between a run and a worker. `said` is how it is cut: words vanish (None), or the error that tells it."""
+
+    cut: bool = False
+    said: type[Exception] | None = None
+    dismissed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def carry(self) -> None:
+        from ray.exceptions import RayActorError
+
+        if self.cut and self.said is not None and not self.dismissed.is_set():
+            raise self.said("the line is cut", None)
+        if self.cut:
+            await self.dismissed.wait()
+            raise RayActorError
+
+
 class _Actor:
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, line: Line) -> None:
         self._worker = worker
+        self.line = line
 
     def __getattr__(self, name: str) -> _Method:
-        return _Method(getattr(self._worker, name))
+        return _Method(getattr(self._worker, name), self.line)
 
 
 @dataclass
 class NearHiring:
-    """Begins workers here, `count` of them."""
+    """Begins workers here, `count` of them; the line to the first is cut after some seconds, in either way."""
 
     server: PaidServer
     count: int
+    cut_after_s: float | None = None
+    said: type[Exception] | None = None
     begun: list[NearWorker] = field(default_factory=list)
 
     def places(self, count: int, most: int) -> list[Place]:
@@ -109,8 +135,15 @@ class NearHiring:
     def begin(self, place: Place, setup: Setup) -> Any:
         worker = NearWorker(setup)
         worker.server = self.server
+        line = Line(said=self.said)
+        if self.cut_after_s is not None and not self.begun:
+            asyncio.get_running_loop().call_later(self.cut_after_s, setattr, line, "cut", True)
         self.begun.append(worker)
-        return _Actor(worker)
+        return _Actor(worker, line)
+
+    def dismiss(self, actor: Any) -> None:
+        """The cluster holds it for dead; the worker itself hears nothing, since its line is cut."""
+        actor.line.dismissed.set()
 
 
 def asking(model: Model, text: str, more: int) -> Program[str]:
@@ -131,6 +164,7 @@ async def run_near(
     folder: Path,
     more: int = 0,
     tell: dict[str, Any] | None = None,
+    hiring: NearHiring | None = None,
 ) -> tuple[list[str], Engine]:
     """Run programs on workers in this process; returns their values and the run's engine.
 
@@ -147,7 +181,7 @@ async def run_near(
             tokens=None if budget.tokens is None else 0,
         )
         setup = Setup("r", limits, caps, pricing, Path(), scratch / "workers")
-        cluster = Cluster(engine, setup, workers, hiring=NearHiring(server, workers))
+        cluster = Cluster(engine, setup, workers, hiring=hiring or NearHiring(server, workers))
         starts = (partial(asking, server, f"question {number}", more) for number in range(questions))
         try:
             values = [value async for value in cluster.stream(starts, engine)]

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import run_virtually
 
-from cluster.near import PaidServer, run_near
+from cluster.near import NearHiring, PaidServer, run_near
+from fractionate.cluster.crew import SILENT_S
 from fractionate.cluster.shares import most_workers, shares, smaller
+from fractionate.cluster.worker import LEASE_S
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.engine.budget import BudgetReached
 from fractionate.engine.limits import Bucket
 
-pytest.importorskip("ray", reason="programs travel by Ray's pickle")
+faults = pytest.importorskip("ray.exceptions", reason="programs travel by Ray's pickle")
 CALL_USD = 0.02
 """What PaidServer's call costs: 10 tokens at $1,000 a million, 5 at $2,000."""
 
@@ -47,6 +49,34 @@ def test_every_call_is_made_once_and_never_more_at_a_time(
     assert server.most <= concurrency
     assert engine.counters.sent == questions * (more + 1)
     assert engine.in_flight == 0
+
+
+@pytest.mark.parametrize("said", [None, faults.ActorUnavailableError])
+def test_a_worker_that_is_cut_off_stops_before_another_has_its_work(
+    said: type[Exception] | None, tmp_path: Path
+) -> None:
+    """It lives on, and reaches the server: only that it is asked for nothing tells it to make no more calls."""
+    server = PaidServer(delay_s=5.0)
+    hiring = NearHiring(server, 2, cut_after_s=20.5, said=said)
+    limits = LimitsConfig(concurrency=8)
+    values, engine = run_virtually(run_near(server, 2, 120, limits, BudgetConfig(), tmp_path, hiring=hiring))
+    assert values == [f"yes question {number} 0" for number in range(120)]
+    assert len(hiring.begun) == 3
+    # Four calls at a time were under way when it was cut off, and began while its lease went on. Nobody can know them.
+    repeated = sum(server.calls.values()) - 120
+    assert 0 < repeated <= 4 * (1 + LEASE_S // 5)
+    # What is under way when the lease ends is all that may come on top of the limit.
+    assert server.most <= 8 + 4
+    assert engine.in_flight == 0
+
+
+def test_the_others_go_on_while_one_says_nothing(tmp_path: Path) -> None:
+    server = PaidServer(delay_s=1.0)
+    hiring = NearHiring(server, 2, cut_after_s=20.5)
+    run_virtually(run_near(server, 2, 600, LimitsConfig(concurrency=8), BudgetConfig(), tmp_path, hiring=hiring))
+    # Until the silent one is taken to be dead, half of the calls in flight are made; then all of them.
+    silent = [moment for moment in server.served if 20.5 + LEASE_S + 2 <= moment <= 20.5 + SILENT_S]
+    assert len(silent) >= 0.9 * 4 * (SILENT_S - LEASE_S - 2)
 
 
 @settings(max_examples=15, deadline=None)

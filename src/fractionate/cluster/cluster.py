@@ -29,8 +29,9 @@ AHEAD = 3
 """Ranges that a worker has at a time: it goes on with the next while the last calls of one come back."""
 REDIVIDE = 2 / 3
 """Part of the workers that may still have work when the limits are divided anew among them."""
-WAITING = 8
-"""Ranges per worker that may wait for one before them: memory depends on it."""
+WAITING, WAITING_PROGRAMS = 8, 4096
+"""Ranges per worker, or programs in all, that may wait for those before them, whose worker may be gone: memory depends
+on it."""
 MOST_DEATHS = 3
 """Workers that may die over one range before it is taken to be the reason."""
 _KINDS: dict[str, type[FractionateError]] = {
@@ -133,8 +134,10 @@ class _Piece:
     def _fill(self) -> None:
         """Look into further programs while there is room for them."""
         workers = max(1, len(self._crew.members))
-        while self._more and len(self._order) < workers * WAITING and len(self._ready) < workers * AHEAD:
-            starts = list(islice(self._starts, self._size(workers)))
+        size = self._size(workers)
+        most = max(workers * WAITING, WAITING_PROGRAMS // size)
+        while self._more and len(self._order) < most and len(self._ready) < workers * AHEAD:
+            starts = list(islice(self._starts, size))
             self._more = bool(starts)
             if not starts:
                 return

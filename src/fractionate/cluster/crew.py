@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,7 +15,7 @@ from fractionate.cluster.share import Share
 from fractionate.cluster.shares import most_workers, shares, smaller
 from fractionate.cluster.taking_in import take_in, take_in_left
 from fractionate.cluster.treasurer import Treasurer
-from fractionate.cluster.worker import Done, Hello, Report, Setup
+from fractionate.cluster.worker import LEASE_S, Done, Hello, Report, Setup
 from fractionate.config import LimitsConfig
 from fractionate.engine.counters import Counters
 from fractionate.engine.engine import Engine
@@ -32,6 +32,8 @@ END_S = 20.0
 """Seconds that a worker may take to end."""
 AGAIN, AGAIN_S = 30, 1.0
 """How often a worker is begun in the place of a dead one, and the seconds between: a dead machine is noticed late."""
+SILENT_S = 60.0
+"""Seconds beyond the usual after which a worker that says nothing is taken to be dead: stopped, or cut off."""
 MOST_DEATHS = 20
 """Workers that may die one after another without a range being finished."""
 
@@ -73,7 +75,7 @@ class Crew:
             failures = [one for one in started if isinstance(one, BaseException)]
             if failures and not self.members:
                 raise failures[0]
-            await self._outlive()
+            await self._outlive(self.members)
         self._balancing = asyncio.Lock()
         for member in self.members:
             self._listen(member)
@@ -105,9 +107,21 @@ class Crew:
                 f"{self._deaths} workers died one after another and no range was finished: see Ray's logs, or run "
                 "without --on; everything completed is stored"
             )
-        self._say(f"a worker died ({member.name}); another takes its place")
-        self._listen(await self._begin_again(member.node))
+        self._say(f"a worker {'is cut off' if member.cut_off else 'died'} ({member.name}); another takes its place")
+        if member.cut_off:
+            await self._dismiss(member)
+        successor = await self._begin_again(member.node)
+        if member.cut_off and successor.node == member.node:
+            with suppress(WorkerDied):  # it is replaced in turn
+                await self._outlive([successor], {member.name})
+        self._listen(successor)
         await self.balance(self.members)
+
+    async def _dismiss(self, member: Member) -> None:
+        """End a worker that may live; returns when it makes no more calls, even if it cannot hear of its end."""
+        self._hiring.dismiss(member.actor)
+        until = member.asked + self._every_s + LEASE_S
+        await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
 
     async def _begin_again(self, node: str) -> Member:
         """Start a worker on a machine, or on another: one that has died is known as alive for a while."""
@@ -194,20 +208,29 @@ class Crew:
             self._keep(left.rows)
             await ask(member, member.actor.handed_in.remote(left.worker))
 
-    async def _outlive(self) -> None:
-        """Wait for the workers of a run that was killed just now: they end by themselves and leave their stores."""
+    async def _outlive(self, members: Sequence[Member], names: Collection[str] = ()) -> None:
+        """Wait for workers of these names to end, or for all that are not this run's, and take in what they leave.
+
+        Those of a run that was killed just now end by themselves.
+        """
         end = asyncio.get_running_loop().time() + ORPHAN_S
         while asyncio.get_running_loop().time() < end:
             mine = {member.name for member in self.members}
             orphans: set[str] = set()
-            for member in self.members:
+            for member in members:
                 hello: Hello = await ask(member, member.actor.hello.remote())
                 await self._inherit(member, hello)
-                orphans.update(name for name in hello.living if name not in mine)
+                orphans.update(name for name in hello.living if (name in names if names else name not in mine))
             if not orphans:
                 return
-            self._say(f"waiting for {len(orphans)} worker(s) of an earlier run to end")
+            if not names:
+                self._say(f"waiting for {len(orphans)} worker(s) of an earlier run to end")
             await asyncio.sleep(1.0)
+
+    @property
+    def _every_s(self) -> float:
+        """Seconds between two reports of a worker at most."""
+        return max(REPORT_S, len(self.members) / REPORTS_PER_S)
 
     def _listen(self, member: Member) -> None:
         if member.listening is None:
@@ -218,10 +241,16 @@ class Crew:
         """Take in what a worker reports, for as long as it lives."""
         try:
             while True:
-                every_s = max(REPORT_S, len(self.members) / REPORTS_PER_S)
-                self._take_in(member, await ask(member, member.actor.report.remote(member.seen, every_s)))
+                member.asked, every_s = asyncio.get_running_loop().time(), self._every_s
+                news = ask(member, member.actor.report.remote(member.seen, every_s))
+                self._take_in(member, await asyncio.wait_for(news, every_s + SILENT_S))
         except WorkerDied:
             member.reported.set()
+        except TimeoutError:
+            # What it was asked to do never ends by itself: it does once Ray is told that the worker is dead.
+            member.dead = member.cut_off = True
+            member.reported.set()
+            self._hiring.dismiss(member.actor)
         except Exception as error:
             self._error = self._error or error
             member.dead = True

@@ -27,6 +27,9 @@ class Hiring(Protocol):
     def begin(self, place: Place, setup: Setup) -> Any:
         """Begin a worker."""
 
+    def dismiss(self, actor: Any) -> None:
+        """Have a worker ended that may not be there to hear of it: whatever it was asked is answered by its death."""
+
 
 class OnRay:
     """Begins workers as actors of the cluster that this process has joined."""
@@ -53,6 +56,12 @@ class OnRay:
         there = NodeAffinitySchedulingStrategy(place.node, soft=True)
         actor = ray.remote(Worker).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=there)
         return actor.remote(setup)
+
+    def dismiss(self, actor: Any) -> None:
+        """Tell the cluster that the actor is dead; where its machine can be reached, it is."""
+        import ray
+
+        ray.kill(actor)
 
 
 def _alive() -> list[dict[str, Any]]:

@@ -16,7 +16,10 @@ class WorkerDied(Exception):  # noqa: N818 - a state, not an error
 
 
 class Member:
-    """One worker, as the run knows it: `seen` is how far its store was read, `part` its share of the limits."""
+    """One worker, as the run knows it: `seen` is how far its store was read, `part` its share of the limits.
+
+    It was `asked` for news last at so much of the loop's time. One that is `dead` may be `cut_off` only, and live.
+    """
 
     def __init__(self, actor: Any, node: str) -> None:
         self.actor = actor
@@ -27,7 +30,9 @@ class Member:
         self.counters = Counters()
         self.in_flight = 0
         self.part: LimitsConfig | None = None
+        self.asked = 0.0
         self.dead = False
+        self.cut_off = False
         self.reported = asyncio.Event()
         self.listening: asyncio.Task[None] | None = None
         self.replacing: asyncio.Task[None] | None = None
@@ -42,12 +47,19 @@ class Member:
 
 async def ask(member: Member, reference: Awaitable[Any]) -> Any:
     """Await a worker's answer. Raises WorkerDied where there is no worker any more."""
-    from ray.exceptions import RayActorError, RaySystemError, RayTaskError, WorkerCrashedError
+    from ray.exceptions import (
+        ActorUnavailableError,
+        RayActorError,
+        RaySystemError,
+        RayTaskError,
+        WorkerCrashedError,
+    )
 
     try:
         return await reference
     except (RayActorError, RaySystemError, WorkerCrashedError) as error:
         member.dead = True
+        member.cut_off |= isinstance(error, ActorUnavailableError)
         raise WorkerDied from error
     except RayTaskError as error:
         cause = error.cause

@@ -33,6 +33,8 @@ from fractionate.types import ROLES, Completion, Message, Request, Role
 
 MOST_ROWS = 4_000
 """Rows of one report."""
+LEASE_S = 10.0
+"""Seconds after which a worker that the run asks for nothing makes no more calls: another may have its work by then."""
 _GIVEN = ""
 """The run that completions stand under which the worker was given: they are nothing to report."""
 _NO_REQUEST = Request((Message("user", ""),), "solver")
@@ -125,6 +127,7 @@ class Worker:
         self._models: dict[NamedModel, Model] = {}
         self._running: set[asyncio.Task[Any]] = set()
         self._news: asyncio.Event | None = None
+        self._lease: asyncio.TimerHandle | None = None
 
     async def hello(self) -> Hello:
         """Say who is there, and what was found; may be asked again."""
@@ -157,7 +160,11 @@ class Worker:
         return Done(self._place(), failed)
 
     async def report(self, seen: int, wait_s: float) -> Report:
-        """Return what was committed beyond a place, at once where there is news, else after a while."""
+        """Return what was committed beyond a place, at once where there is news, else after a while.
+
+        To be asked is what keeps the worker making calls.
+        """
+        self._renew(LEASE_S + wait_s)
         if self._place() - seen < MOST_ROWS:
             await self._await_news(wait_s)
         place, rows = self._store.rows_after(seen, self._setup.run, MOST_ROWS)
@@ -200,7 +207,9 @@ class Worker:
         self._engine.budget.refuse(error)
 
     async def rest(self, seen: int) -> None:
-        """Forget the rows up to a place: the run has them."""
+        """Forget the rows up to a place: the run has them, and nothing is to be done for now."""
+        if self._lease is not None:
+            self._lease.cancel()
         self._store.forget(seen)
 
     async def stop(self) -> int:
@@ -262,6 +271,12 @@ class Worker:
                 )
             self._models[wanted] = model
         return self._models[wanted]
+
+    def _renew(self, seconds: float) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+        self._engine.hold(False)
+        self._lease = asyncio.get_running_loop().call_later(seconds, self._engine.hold, True)
 
     def _wanted(self) -> Want | None:
         """Return what the call that waits is short of, None if none does."""

@@ -134,6 +134,10 @@ class Engine:
         self._accounts.change(limits)
         self._roads.change(limits)
 
+    def hold(self, held: bool) -> None:
+        """Let no call leave until it is called with False; calls that have left already stay."""
+        self._roads.hold(held)
+
     @property
     def places_taken(self) -> int:
         """Calls that have left and are not committed yet."""

@@ -102,17 +102,21 @@ class Minute:
 
 
 class Places:
-    """What the roads to all models share: at most `ceiling` calls that have left and are not committed yet."""
+    """What the roads to all models share: at most `ceiling` calls that have left and are not committed yet.
+
+    While they are `held`, none leaves.
+    """
 
     def __init__(self, ceiling: int) -> None:
         self.ceiling = ceiling
+        self.held = False
         self.taken = 0
         self._wake: deque[Callable[[], None]] = deque()
 
     @property
     def left(self) -> bool:
         """Whether there is one."""
-        return self.taken < self.ceiling
+        return not self.held and self.taken < self.ceiling
 
     def add(self, wake: Callable[[], None]) -> None:
         """Let a road know of free places."""

@@ -299,6 +299,13 @@ class Roads(dict[tuple[str, ...], Road]):
         for road in self.values():
             road.change(limits)
 
+    def hold(self, held: bool) -> None:
+        """Let no call leave, or let them leave again."""
+        if held != self.places.held:
+            self.places.held = held
+            for road in self.values():
+                road.wake()
+
     def stop(self, reason: BaseException) -> None:
         """Turn away everyone who waits for any of them and everyone who comes."""
         for road in self.values():
