@@ -54,11 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulate", type=int, default=0, metavar="WORKERS", help="only simulate so many workers")
     parser.add_argument("--calls", type=int, default=20_000, help="calls of the simulation")
+    parser.add_argument("--per-minute", type=float, default=60_000.0, help="requests a minute of the simulation")
+    parser.add_argument("--concurrency", type=int, default=4_000, help="calls in flight of the simulation")
+    parser.add_argument("--budget", type=float, default=0.9, help="part of its calls that are in the budget; 0: no cap")
     parser.add_argument("--questions", type=int, default=3_200, help="questions of each overhead measurement")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     if arguments.simulate:
-        simulate(arguments.simulate, arguments.calls)
+        simulate(arguments)
         return
     constants()
     began = time.perf_counter()
@@ -182,10 +185,10 @@ def constants(calls: int = 20_000) -> None:
     )
 
 
-def simulate(workers: int, calls: int) -> None:
+def simulate(given: argparse.Namespace) -> None:
     """Print what a server saw of so many workers under limits and a budget that one process would keep to."""
-    per_minute, concurrency = 60_000.0, 4_000
-    cap = 0.02 * calls * 0.9
+    workers, calls, per_minute, concurrency = given.simulate, given.calls, given.per_minute, given.concurrency
+    cap = 0.02 * calls * given.budget or None
     server = PaidServer(delay_s=0.5)
     limits = LimitsConfig(requests_per_minute=per_minute, concurrency=concurrency)
     began = time.perf_counter()
@@ -200,11 +203,13 @@ def simulate(workers: int, calls: int) -> None:
     times = sorted(server.served)
     busiest = max(bisect_left(times, at + 60.0) - place for place, at in enumerate(times))
     answered = sum(server.calls.values())
+    paid = 0.02 * answered
+    cap_kept = "no cap" if cap is None else f"of {cap:,.2f}: {'kept' if paid <= cap + 1e-6 else 'PASSED'}"
     print(
         f"{workers} workers, {calls:,} calls wanted, ended with {ended} after {times[-1]:,.0f} s of the clock "
         f"({time.perf_counter() - began:.0f} s here)\n"
         f"  answered {answered:,}, none twice: {max(server.calls.values()) == 1}\n"
-        f"  dollars {0.02 * answered:,.2f} of {cap:,.2f}: {'kept' if 0.02 * answered <= cap + 1e-6 else 'PASSED'}\n"
+        f"  dollars {paid:,.2f} {cap_kept}\n"
         f"  requests in the busiest minute {busiest:,} of {per_minute:,.0f}: "
         f"{'kept' if busiest <= per_minute else 'PASSED'}\n"
         f"  in flight at most {server.most:,} of {concurrency:,}: "

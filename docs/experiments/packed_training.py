@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import ttest_1samp
 
 from fractionate import Config, Run, datasets
 from fractionate.analysis.statistics import wilson
@@ -85,7 +86,7 @@ def try_one(folder: Path, seed: int, together: int) -> None:
     at, worked = time.perf_counter(), time.process_time()
     report = train_student(MODEL, train, student, settings, seed)
     spent = {"seconds": time.perf_counter() - at, "cpu_seconds": time.process_time() - worked}
-    row: dict[str, Any] = {**spent, "peak_rss_mb": report.peak_rss_mb, "losses": [report.loss_first, report.loss_last]}
+    row: dict[str, Any] = {**spent, "losses": [report.loss_first, report.loss_last]}
 
     weights = resolve(f"{MODEL}@{student}")
     tokenizer, model = load_tokenizer(weights.folder()), load_model(weights, "cpu")
@@ -110,17 +111,35 @@ def try_one(folder: Path, seed: int, together: int) -> None:
 
 
 def report(out: Path) -> None:
-    """Print what was measured."""
-    print("| seed | of a passage in a step | loss of test | exact match (95 %) | CPU seconds | peak memory, MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    """Print what was measured, and what a passage's questions in one step changed: seeds are what it is a sample of."""
+    print("| seed | of a passage in a step | loss of test | exact match (95 %) | CPU seconds |")
+    print("| --- | --- | --- | --- | --- |")
+    measured: dict[str, dict[str, tuple[float, float]]] = {}
     for path in sorted(out.glob("seed-*/together-*.json")):
         row = json.loads(path.read_text(encoding="utf-8"))
         right = list(row["exact_match"].values())
-        low, high = wilson(sum(right), len(right), 0.95)
+        low, high = wilson(int(sum(right)), len(right), 0.95)
+        seed, together = path.parent.name[5:], path.stem[9:]
+        measured.setdefault(together, {})[seed] = row["test_loss"], float(np.mean(right))
         print(
-            f"| {path.parent.name[5:]} | {path.stem[9:]} | {row['test_loss']:.4f} | {np.mean(right):.1%} ({low:.1%} to "
-            f"{high:.1%}, n = {len(right)}) | {row['cpu_seconds']:.0f} | {row['peak_rss_mb']:.0f} |"
+            f"| {seed} | {together} | {row['test_loss']:.4f} | {np.mean(right):.1%} ({low:.1%} to "
+            f"{high:.1%}, n = {len(right)}) | {row['cpu_seconds']:.0f} |"
         )
+    alone = measured.pop("0", {})
+    for together, rows in measured.items():
+        seeds = sorted(rows.keys() & alone.keys())
+        if len(seeds) > 1:
+            loss, match = np.array([np.subtract(rows[seed], alone[seed]) for seed in seeds]).T
+            print(
+                f"\n{together} of a passage against 0, {len(seeds)} seeds: loss {_mean(loss, 1, 4)}, exact match "
+                f"{_mean(match, 100, 1)} points"
+            )
+
+
+def _mean(differences: Any, times: float, digits: int) -> str:
+    """Return the mean of what seeds differ by, and its interval (Student's t)."""
+    low, high = ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    return f"{times * differences.mean():+.{digits}f} ({times * low:+.{digits}f} to {times * high:+.{digits}f})"
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import pytest
 from cluster.ray_runs import CONCURRENCY, Counting, config, cut, start, workers_of
 from fractionate.api import Run
 from fractionate.cli import main
+from fractionate.cluster import crew
 from fractionate.config import load_config
 from fractionate.engine.budget import BudgetReached
 from fractionate.engine.drive import Call
@@ -102,24 +103,30 @@ def test_a_budget_holds_over_all_workers_and_a_higher_one_goes_on(server: Counti
 
 
 @pytest.mark.usefixtures("_joined")
-def test_a_killed_worker_costs_only_what_was_in_flight(server: Counting, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("how", "most"), [(signal.SIGKILL, 1), (signal.SIGSTOP, 1), (signal.SIGSTOP, 2)])
+def test_a_killed_or_stopped_worker_costs_only_what_was_in_flight(
+    server: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals, most: int
+) -> None:
+    """Nobody but the run notices a process that is stopped: it says nothing any more."""
+    monkeypatch.setattr(crew, "SILENT_S", 2.0)
     path = config(tmp_path, server.base_url, 4 * QUESTIONS)
 
-    def kill_one() -> None:
+    def disturb() -> None:
         while sum(server.asked.values()) < QUESTIONS:
             time.sleep(0.01)
-        os.kill(workers_of(os.getpid())[0], signal.SIGKILL)
+        for worker in workers_of(os.getpid())[:most]:
+            os.kill(worker, how)
 
-    killing = threading.Thread(target=kill_one)
-    killing.start()
-    with run_of(path, "killed", "ray") as run:
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    with run_of(path, "disturbed", "ray") as run:
         run.run()
-    killing.join()
+    disturbing.join()
     assert len(server.asked) == 2 * 4 * QUESTIONS
     assert sum(count - 1 for count in server.asked.values()) <= CONCURRENCY
     with run_of(path, "plain") as plain:
         plain.run()
-    assert cut(tmp_path / "killed") == cut(tmp_path / "plain")
+    assert cut(tmp_path / "disturbed") == cut(tmp_path / "plain")
 
 
 @pytest.mark.usefixtures("_joined")

@@ -25,6 +25,7 @@ class ChatServer:
     """`asked` counts requests by question, `answered` those that were paid for; `bodies` keeps what was sent."""
 
     notices_who_leaves = False
+    host = "127.0.0.1"
 
     def __init__(
         self, *, delay_s: float = 0.0, concurrency: int | None = None, tls: Any = None, serves: str = "test"
@@ -56,7 +57,7 @@ class ChatServer:
             app, access_log=None, shutdown_timeout=0.1, handler_cancellation=self.notices_who_leaves
         )
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", self.port, ssl_context=self.tls)
+        site = web.TCPSite(self.runner, self.host, self.port, ssl_context=self.tls)
         await site.start()
         self.port = self.runner.addresses[0][1]
         return self
@@ -81,7 +82,7 @@ class ChatServer:
 
     @property
     def base_url(self) -> str:
-        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}/v1"
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.port}/v1"
 
     @property
     def name(self) -> str:

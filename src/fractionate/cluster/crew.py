@@ -26,8 +26,8 @@ REPORT_S = 0.5
 """Seconds after which a worker reports although nobody waits for news."""
 REPORTS_PER_S = 200.0
 """Such reports of all workers together: a large crew reports more rarely."""
-HELLO_S = 120.0
-"""Seconds that a worker may take to begin."""
+HELLO_S, SOON_S = 120.0, 10.0
+"""Seconds that a worker may take to begin, and one on a machine that may not be reached."""
 END_S = 20.0
 """Seconds that a worker may take to end."""
 AGAIN, AGAIN_S = 30, 1.0
@@ -110,7 +110,7 @@ class Crew:
         self._say(f"a worker {'is cut off' if member.cut_off else 'died'} ({member.name}); another takes its place")
         if member.cut_off:
             await self._dismiss(member)
-        successor = await self._begin_again(member.node)
+        successor = await self._begin_again(member.node, SOON_S if member.cut_off else HELLO_S)
         if member.cut_off and successor.node == member.node:
             with suppress(WorkerDied):  # it is replaced in turn
                 await self._outlive([successor], {member.name})
@@ -123,11 +123,11 @@ class Crew:
         until = member.asked + self._every_s + LEASE_S
         await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
 
-    async def _begin_again(self, node: str) -> Member:
+    async def _begin_again(self, node: str, patience_s: float) -> Member:
         """Start a worker on a machine, or on another: one that has died is known as alive for a while."""
         for turn in range(AGAIN):
             try:
-                return await self._start(self._hiring.again(node, turn))
+                return await self._start(self._hiring.again(node, turn), patience_s)
             except CannotBeginError:
                 if turn == AGAIN - 1:
                     raise
@@ -182,13 +182,15 @@ class Crew:
         if error is not None:
             raise error
 
-    async def _start(self, place: Place) -> Member:
+    async def _start(self, place: Place, patience_s: float = HELLO_S) -> Member:
         member = Member(self._hiring.begin(place, self._setup), place.node)
         try:
-            hello: Hello = await asyncio.wait_for(ask(member, member.actor.hello.remote()), HELLO_S)
+            hello: Hello = await asyncio.wait_for(ask(member, member.actor.hello.remote()), patience_s)
         except TimeoutError:
-            raise FractionateError(
-                f"a worker on {place.machine} did not begin within {HELLO_S:.0f} s: is the machine busy?"
+            self._hiring.dismiss(member.actor)
+            kind = FractionateError if patience_s == HELLO_S else CannotBeginError
+            raise kind(
+                f"a worker on {place.machine} did not begin within {patience_s:.0f} s: is the machine busy?"
             ) from None
         except WorkerDied as death:
             raise CannotBeginError(f"a worker on {place.machine} could not begin: {_why(death)}") from None
