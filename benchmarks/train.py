@@ -1,7 +1,7 @@
 """Training a student: tokens a second, seconds a step and peak memory, against plain TRL on the same examples.
 
     python benchmarks/train.py [--steps 4] [--students E-A D-R] [--threads 1] [--trl-at-once 8]
-        [--precision fp32] [--together 0.5] [--part-tokens 600]
+        [--precision fp32] [--together 0.5] [--part-tokens 600] [--tokens]
 
 The examples are the first of the demo's (steps of 8; E-A has 8 questions on a passage), the student is SmolLM2-135M
 with the demo's LoRA. Each way of training has a process of its own, one after another, and reads every example once:
@@ -133,6 +133,31 @@ def train_with_trl(
     trainer.train()
 
 
+def count_tokens(student: str, chosen: argparse.Namespace) -> None:
+    """Print how many tokens are read in a step, on average over all that the demo trains a student on."""
+    from fractionate.cli.demo import MODEL
+    from fractionate.config import TrainConfig
+    from fractionate.distill import order, reading
+    from fractionate.distill.packing import pack
+    from fractionate.distill.training_data import training_rows
+    from fractionate.models.local.model import load_tokenizer
+    from fractionate.models.local.weights import resolve
+
+    tokenizer = load_tokenizer(resolve(MODEL).folder())
+    rows = training_rows(tokenizer, examples_of(student, sys.maxsize), TrainConfig().max_length).rows
+    rows = rows[: len(rows) // BATCH * BATCH]
+    together = round(BATCH * (chosen.together or order.TOGETHER))
+    ordered = [rows[at] for at in order.PassageOrder(rows, 0, together)]
+    padded = packed = 0
+    for at in range(0, len(rows), BATCH):
+        padded += BATCH * max(len(row["input_ids"]) for row in rows[at : at + BATCH])
+        parts = pack(ordered[at : at + BATCH], chosen.part_tokens or reading.PART_TOKENS["cpu"])
+        packed += sum(len(part.tokens) for part in parts)
+    steps, alone = len(rows) // BATCH, sum(len(row["input_ids"]) for row in rows)
+    print(f"{student}, tokens a step: padded {padded / steps:,.0f}, alone {alone / steps:,.0f}, ", end="")
+    print(f"shared {packed / steps:,.0f}")
+
+
 def peak_mb() -> float:
     """Return this process' peak memory in MB."""
     import resource
@@ -158,10 +183,15 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="in which all ways make products")
     parser.add_argument("--together", type=float, help="the share of a step that is taken from one passage")
     parser.add_argument("--part-tokens", type=int, help="tokens that are read at once")
+    parser.add_argument("--tokens", action="store_true", help="only count the tokens that are read in a step")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "STUDENT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
         print(json.dumps(measure(*chosen.one, chosen)))
+        return
+    if chosen.tokens:
+        for student in chosen.students:
+            count_tokens(student, chosen)
         return
     print("| student | way | tokens/s | seconds a step (CPU) | peak memory, MB | against the first way |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
