@@ -123,6 +123,14 @@ def test_colours_follow_the_system_and_the_button(browser: Any, url: str) -> Non
     page.context.close()
 
 
+def test_figures_are_rounded_as_in_reports(browser: Any, url: str) -> None:
+    page = browser.new_page()
+    page.goto(url)
+    shares = [0.3625, 0.3675, 0.0025, 0.30625, 0.36249, 0.36251, 1 / 3, 0.0, 1.0]
+    said = page.evaluate("async shares => shares.map((await import(document.scripts[0].src)).percent)", shares)
+    assert said == [f"{100 * share:.1f} %" for share in shares]
+
+
 def test_what_a_question_holds_stays_text(browser: Any, url: str) -> None:
     page, errors, _ = opened(browser, url)
     page.locator("#pair option").first.wait_for(state="attached")

@@ -6,7 +6,9 @@ const models = new Map();
 let asking = null;
 let recorded = false;
 
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+// As reports print it: what is just between two tenths goes to the even one, where toFixed takes the larger.
+const tenths = (value) => (value % 1 === 0.25 ? Math.floor(value) + 0.2 : value).toFixed(1);
+export const percent = (share) => `${tenths(100 * share)} %`;
 const dollars = (usd) => (usd === null || usd === undefined ? "unknown" : usd === 0 ? "$0" : `$${usd.toPrecision(3)}`);
 
 function headers() {
@@ -80,7 +82,7 @@ function showMeasured(section, outcome, unlike) {
   const { value, ci_low, ci_high, n, metric, test_set, usd_per_1000 } = outcome;
   strong.textContent = unlike.length ? `unlike what was measured: ${unlike.join(", ")}` : `${percent(value)} measured`;
   const unit = metric === "f1" ? "F1" : "exact match";
-  const between = `${(100 * ci_low).toFixed(1)}–${(100 * ci_high).toFixed(1)}`;
+  const between = `${tenths(100 * ci_low)}–${tenths(100 * ci_high)}`;
   place.append(`${unit} (${between}), n = ${n}, ${test_set}; ${dollars(usd_per_1000)} per 1,000 questions`);
 }
 
