@@ -23,21 +23,48 @@ from servers.chat_server import ChatServer
 
 @given(
     st.floats(1, 10_000),
-    st.lists(st.tuples(st.floats(0, 20), st.floats(0.1, 200)), min_size=1, max_size=200),
+    st.lists(
+        st.tuples(st.floats(0, 20), st.floats(0.0, 1.0), st.floats(0, 1.0), st.floats(0, 90)), min_size=1, max_size=100
+    ),
 )
-def test_no_minute_sees_more_than_the_limit(per_minute: float, arrivals: list[tuple[float, float]]) -> None:
-    """Amounts no larger than the burst, leaving as early as the bucket lets them."""
+def test_no_minute_sees_more_than_the_limit(
+    per_minute: float, arrivals: list[tuple[float, float, float, float]]
+) -> None:
+    """Amounts up to a whole minute's leave as early as they may; of each, a part turns out unused some time later."""
     bucket, now = Bucket(per_minute, 0.0), 0.0
     left: list[tuple[float, float]] = []
-    for gap, wanted in arrivals:
-        amount = min(wanted, bucket.burst)
+    back: list[tuple[float, float, float]] = []
+
+    def give_back(until: float) -> None:
+        for at, unused, left_at in sorted(one for one in back if one[0] <= until):
+            bucket.give_back(unused, left_at, at)
+        back[:] = [one for one in back if one[0] > until]
+
+    for gap, part, unused, later in arrivals:
+        amount = max(0.1, part * max(1.0, per_minute))
         now += gap
-        now += bucket.wait_s(amount, now)
+        give_back(now)
+        while (wait := bucket.wait_s(amount, now)) > 0:
+            # Nothing may come back earlier than it was left by the one before.
+            now += wait
+            give_back(now)
         bucket.take(amount, now)
-        left.append((now, amount))
+        left.append((now, amount * (1 - unused)))
+        back.append((now + later, amount * unused, now))
     for start, _ in left:
         inside = sum(amount for at, amount in left if start <= at < start + 59.999)
-        assert inside <= max(per_minute, 2.0) * 1.001
+        assert inside <= max(per_minute, 1.0) * 1.001
+
+
+def test_two_calls_of_most_of_a_minute_are_a_minute_apart() -> None:
+    bucket = Bucket(600, 0.0)
+    assert bucket.wait_s(400, 0.0) == 0
+    bucket.take(400, 0.0)
+    assert bucket.wait_s(400, 50.0) == pytest.approx(10.0)
+    assert bucket.wait_s(150, 50.0) == 0
+    bucket.give_back(300, 0.0, 50.0)
+    assert bucket.wait_s(400, 50.0) == 0
+    assert bucket.wait_s(1000, 50.0) == pytest.approx(10.0), "more than a whole minute's waits until it is alone"
 
 
 def test_an_amount_over_the_burst_leaves_a_debt() -> None:

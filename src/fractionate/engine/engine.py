@@ -13,7 +13,7 @@ from fractionate.engine.budget import Budget, BudgetReached, Lender, Pricing, Re
 from fractionate.engine.call_locks import CallLocks
 from fractionate.engine.deadlines import Deadlines
 from fractionate.engine.lane import Lane
-from fractionate.engine.limits import BACKOFF_S, LONGEST_BACKOFF_S, backoff
+from fractionate.engine.limits import BACKOFF_S, LONGEST_BACKOFF_S, backoff, loop_time
 from fractionate.engine.road import Road, Roads, Route
 from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
@@ -217,7 +217,7 @@ class Engine:
                 return made
 
     def _leave_unsent(self, road: Road, lane: Lane, tokens: float) -> None:
-        road.give_back(tokens, requests=1)
+        road.give_back(tokens, loop_time(), requests=1)
         lane.answered()
         lane.leave()
 
@@ -234,7 +234,7 @@ class Engine:
         """Send a request once, from a place. Returns its completion and reservation, or a fault."""
         me: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # never None in a coroutine
         self._sending.add(me)
-        used = 0.0
+        used, left_at = 0.0, loop_time()
         try:
             reservation = await self._reserve(model, request)
             outcome = await self._exchange(request, lane, reservation, me)
@@ -244,7 +244,7 @@ class Engine:
             lane.answered()
         if isinstance(outcome, Completion):
             lane.succeeded()
-            road.give_back(tokens - used if tokens else 0)
+            road.give_back(tokens - used if tokens else 0, left_at)
             return outcome, reservation
         return outcome
 

@@ -2,8 +2,8 @@
 
 A call has a place from before it leaves until its reply is committed, so that no more than `limits.concurrency` calls
 are ever paid for and not stored, whatever the models and however long the store is locked. The requests- and
-tokens-per-minute limits are token buckets whose burst is part of the minute's allowance, so that no window of 60 s ever
-sees more than the limit; they are a model's, however many servers answer for it.
+tokens-per-minute limits are token buckets that also remember the last minute, so that no window of 60 s ever sees more
+than the limit; they are a model's, however many servers answer for it.
 
 Within that, `road` is the way to a model, and `lane` finds out how much each of its servers takes.
 """
@@ -23,16 +23,57 @@ _ROUNDING = 1e-9
 """What sums of floats may be short of a whole call: waiting for it would move no clock."""
 BURST_S = 2.0
 """Seconds' worth of a rate that may leave at once."""
+WINDOW_S, SLOT_S = 60.0, 1.0
+"""Seconds that a limit per minute is about; what leaves within a slot of so many seconds is remembered as one."""
+
+
+class Window:
+    """What left in the last 60 s. Times are a clock's seconds, never earlier than before."""
+
+    def __init__(self) -> None:
+        self._slots: deque[tuple[float, float, float]] = deque()  # of the first and the last that left in it, amount
+
+    def add(self, amount: float, now: float) -> None:
+        """Note what leaves."""
+        start, before = now, 0.0
+        if self._slots and now - self._slots[-1][0] < SLOT_S:
+            start, _, before = self._slots.pop()
+        self._slots.append((start, now, before + amount))
+
+    def give_back(self, amount: float, left_at: float) -> None:
+        """Note that so much of what left at a time was not used; beyond the window it makes no difference any more."""
+        for place in reversed(range(len(self._slots))):
+            start, end, left = self._slots[place]
+            if start <= left_at:
+                self._slots[place] = start, end, left - amount
+                return
+
+    def wait_s(self, amount: float, most: float, now: float) -> float:
+        """Return the seconds until an amount fits, together at most `most`, or nothing else is in the window."""
+        while self._slots and self._slots[0][1] <= now - WINDOW_S:
+            self._slots.popleft()
+        over, wait = sum(left for _, _, left in self._slots) + amount - most * (1 + _ROUNDING), 0.0
+        for _, end, left in self._slots:
+            if over <= 0:
+                break
+            over, wait = over - left, end + WINDOW_S - now
+        return wait
 
 
 class Bucket:
-    """A token bucket that never lets more than `per_minute` through in any 60 s."""
+    """A token bucket that never lets more than `per_minute` through in any 60 s.
+
+    For amounts within its burst the bucket alone would do. A larger one leaves a debt, and without a look at what left
+    before, two of them could leave within a minute. What is larger than a whole minute's leaves alone.
+    """
 
     def __init__(self, per_minute: float, now: float, *, full: bool = True) -> None:
         self.burst = max(1.0, per_minute * BURST_S / 60)
         self.per_second = max(per_minute - self.burst, per_minute / 2) / 60
         self._level = self.burst if full else 0.0
         self._at = now
+        self._most = max(1.0, per_minute)
+        self._window = Window()
 
     def change(self, per_minute: float, now: float) -> None:
         """Let another number through from now on, beginning with nothing saved up.
@@ -41,7 +82,7 @@ class Bucket:
         """
         self._fill(now)
         fresh = Bucket(per_minute, now)
-        self.burst, self.per_second = fresh.burst, fresh.per_second
+        self.burst, self.per_second, self._most = fresh.burst, fresh.per_second, fresh._most
         self._level = min(self._level, 0.0)
 
     def wait_s(self, amount: float, now: float) -> float:
@@ -51,12 +92,20 @@ class Bucket:
         """
         self._fill(now)
         short = min(amount, self.burst) - self._level
-        return 0.0 if short < _ROUNDING else short / self.per_second
+        filled = 0.0 if short < _ROUNDING else short / self.per_second
+        return max(filled, self._window.wait_s(amount, self._most, now))
 
     def take(self, amount: float, now: float) -> None:
-        """Take an amount out (a negative one gives back what was not used)."""
+        """Take an amount out."""
         self._fill(now)
-        self._level = min(self.burst, self._level - amount)
+        self._level -= amount
+        self._window.add(amount, now)
+
+    def give_back(self, amount: float, left_at: float, now: float) -> None:
+        """Give back what was not used of an amount that left at a time."""
+        self._fill(now)
+        self._level = min(self.burst, self._level + amount)
+        self._window.give_back(amount, left_at)
 
     def _fill(self, now: float) -> None:
         self._level = min(self.burst, self._level + (now - self._at) * self.per_second)
@@ -94,11 +143,17 @@ class Minute:
             delay = max(delay, self._tokens.wait_s(tokens, loop_time()))
         return delay
 
-    def take(self, tokens: float, requests: float = 1.0) -> None:
-        """Count a call that leaves (negative amounts give back what was not used)."""
-        for bucket, amount in ((self._requests, requests), (self._tokens, tokens)):
+    def take(self, tokens: float) -> None:
+        """Count a call that leaves."""
+        for bucket, amount in ((self._requests, 1.0), (self._tokens, tokens)):
             if bucket is not None and amount:
                 bucket.take(amount, loop_time())
+
+    def give_back(self, tokens: float, requests: float, left_at: float) -> None:
+        """Give back what a call that left at a time (loop time) did not use after all."""
+        for bucket, amount in ((self._requests, requests), (self._tokens, tokens)):
+            if bucket is not None and amount:
+                bucket.give_back(amount, left_at, loop_time())
 
 
 class Places:

@@ -127,9 +127,9 @@ class Road:
                 place.result().leave()
             raise
 
-    def give_back(self, tokens: float, requests: float = 0.0) -> None:
+    def give_back(self, tokens: float, left_at: float, requests: float = 0.0) -> None:
         """Give back a share of the minute that was not used after all."""
-        self._minute.take(-tokens, -requests)
+        self._minute.give_back(tokens, requests, left_at)
 
     def change(self, limits: LimitsConfig) -> None:
         """Keep to other limits from now on. Calls that have left already stay."""
