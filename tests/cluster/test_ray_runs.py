@@ -17,7 +17,7 @@ import pytest
 from cluster.ray_runs import CONCURRENCY, Counting, config, cut, start, workers_of
 from fractionate.api import Run
 from fractionate.cli import main
-from fractionate.cluster import crew
+from fractionate.cluster import crew, placed
 from fractionate.config import load_config
 from fractionate.engine.budget import BudgetReached
 from fractionate.engine.drive import Call
@@ -184,11 +184,39 @@ def test_local_weights_say_the_same_in_another_process(tmp_path: Path) -> None:
     )
     with run_of(path, "plain") as plain:
         plain.run()
-    with run_of(path, "placed", "ray") as placed:
-        placed.run()
-        assert placed.workers.runner() is not run_here
-        assert placed.engine.counters.sent > 0
+    with run_of(path, "placed", "ray") as spread:
+        spread.run()
+        assert spread.workers.runner() is not run_here
+        assert spread.engine.counters.sent > 0
     assert cut(tmp_path / "placed") == cut(tmp_path / "plain")
+
+
+class Slow:
+    """Stands where a process with weights does."""
+
+    def complete(self, seconds: float) -> list[Any]:
+        time.sleep(seconds)
+        return []
+
+    def ping(self) -> int:
+        return os.getpid()
+
+
+@pytest.mark.usefixtures("_joined")
+def test_a_process_with_weights_may_take_its_time_but_is_given_up_when_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+    from ray.exceptions import RayActorError
+
+    actor = ray.remote(Slow).options(num_cpus=0, max_concurrency=2).remote()
+    pid = ray.get(actor.ping.remote())
+    monkeypatch.setattr(placed, "PING_S", 0.2)
+    assert placed._awaited(actor, actor.complete.remote(1.0)) == []
+    os.kill(pid, signal.SIGSTOP)
+    monkeypatch.setattr(placed, "SILENT_S", 1.0)
+    with pytest.raises(RayActorError):
+        placed._awaited(actor, actor.complete.remote(0.0))
 
 
 def test_ctrl_c_keeps_what_came_back_and_a_run_without_ray_goes_on(server: Counting, tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ from fractionate.types import Completion, Problem, Request, Role, Usage
 
 TRIES = 3
 """Processes that may die over one batch."""
+PING_S, SILENT_S = 30.0, 120.0
+"""Seconds between two times that a process is asked whether it is there, and those it has for the answer: it may just
+have been begun on a busy machine."""
 _LOOK_S = 0.2
 Files = dict[str, bytes]
 
@@ -106,7 +109,6 @@ class Machines:
 
     def complete(self, model: BatchModel, requests: Sequence[Request], stopped: Callable[[], bool]) -> list[Completion]:
         """Have a batch worked through by the next free process. Raises FractionateError, as the model itself does."""
-        import ray
         from ray.exceptions import RayActorError, RayTaskError
 
         self._begin()
@@ -114,8 +116,7 @@ class Machines:
         for _ in range(TRIES):
             actor = self._next_free(stopped)
             try:
-                replies: list[Completion] = ray.get(actor.complete.remote(named(model), self._files(model), bare))
-                return replies
+                return _awaited(actor, actor.complete.remote(named(model), self._files(model), bare))
             except RayActorError:
                 actor = self._another(actor)
             except RayTaskError as error:
@@ -164,7 +165,7 @@ class Machines:
         options: dict[str, Any] = {
             "num_cpus": 0,
             "num_gpus": 1 if gpu else 0,
-            "max_concurrency": 2,  # a batch, and the word to stop it
+            "max_concurrency": 2,  # a batch, and the words that ask for it or stop it
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=not gpu),
         }
         actor = ray.remote(Machine).options(**options).remote(self._base, self._threads(node))
@@ -225,6 +226,9 @@ class Machine:
         finally:
             self._running = None
 
+    def ping(self) -> None:
+        """Say that the process is there, also while a batch runs."""
+
     def interrupt(self) -> None:
         """Stop the running batch at its next token."""
         if self._running is not None:
@@ -244,6 +248,26 @@ class Machine:
             raise UsageError(f"{wanted.name} has other weights on {platform.node()}: copy the same files there")
         assert isinstance(model, BatchModel)
         return model
+
+
+def _awaited(actor: Any, replies: Any) -> list[Completion]:
+    """Return a batch's replies. Raises RayActorError for a process that died, or that has been silent for too long.
+
+    Nobody else notices one that is stopped, or whose machine is suspended.
+    """
+    import ray
+    from ray.exceptions import GetTimeoutError, RayActorError
+
+    while True:
+        there = actor.ping.remote()
+        if ray.wait([replies], timeout=PING_S)[0]:
+            done: list[Completion] = ray.get(replies)
+            return done
+        try:
+            ray.get(there, timeout=SILENT_S)
+        except GetTimeoutError:
+            ray.kill(actor)
+            raise RayActorError from None
 
 
 def _places() -> list[dict[str, Any]]:
