@@ -49,11 +49,14 @@ class OnRay:
         return _place(others[turn // 2 % len(others)] if others and (turn % 2 or not same) else same[0])
 
     def begin(self, place: Place, setup: Setup) -> Any:
-        """Begin an actor there. It takes no core from Ray: what it does is wait for servers."""
+        """Begin an actor there. It takes no core from Ray: what it does is wait for servers.
+
+        And there alone: what takes no core is put anywhere by a soft affinity.
+        """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        there = NodeAffinitySchedulingStrategy(place.node, soft=True)
+        there = NodeAffinitySchedulingStrategy(place.node, soft=False)
         actor = ray.remote(Worker).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=there)
         return actor.remote(setup)
 

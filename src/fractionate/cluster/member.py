@@ -49,6 +49,7 @@ async def ask(member: Member, reference: Awaitable[Any]) -> Any:
     """Await a worker's answer. Raises WorkerDied where there is no worker any more."""
     from ray.exceptions import (
         ActorUnavailableError,
+        ActorUnschedulableError,
         RayActorError,
         RaySystemError,
         RayTaskError,
@@ -57,7 +58,7 @@ async def ask(member: Member, reference: Awaitable[Any]) -> Any:
 
     try:
         return await reference
-    except (RayActorError, RaySystemError, WorkerCrashedError) as error:
+    except (RayActorError, ActorUnschedulableError, RaySystemError, WorkerCrashedError) as error:
         member.dead = True
         member.cut_off |= isinstance(error, ActorUnavailableError)
         raise WorkerDied from error

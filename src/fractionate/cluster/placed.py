@@ -109,7 +109,7 @@ class Machines:
 
     def complete(self, model: BatchModel, requests: Sequence[Request], stopped: Callable[[], bool]) -> list[Completion]:
         """Have a batch worked through by the next free process. Raises FractionateError, as the model itself does."""
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import ActorUnschedulableError, RayActorError, RayTaskError
 
         self._begin()
         bare = [replace(request, origin=None) for request in requests]
@@ -117,14 +117,15 @@ class Machines:
             actor = self._next_free(stopped)
             try:
                 return _awaited(actor, actor.complete.remote(named(model), self._files(model), bare))
-            except RayActorError:
+            except (RayActorError, ActorUnschedulableError):
                 actor = self._another(actor)
             except RayTaskError as error:
                 if isinstance(error.cause, FractionateError):
                     raise error.cause from None
                 raise
             finally:
-                self._free.put(actor)
+                if actor is not None:
+                    self._free.put(actor)
         raise FractionateError(
             f"{TRIES} processes died over one batch of {len(requests)} of {model.name}: is their memory enough? Lower "
             f'models.options."{model.name}".batch_size'
@@ -166,7 +167,7 @@ class Machines:
             "num_cpus": 0,
             "num_gpus": 1 if gpu else 0,
             "max_concurrency": 2,  # a batch, and the words that ask for it or stop it
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=not gpu),
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         }
         actor = ray.remote(Machine).options(**options).remote(self._base, self._threads(node))
         self._nodes[actor] = node
@@ -181,9 +182,17 @@ class Machines:
         return max(1, int(node["Resources"].get("CPU", 1)))
 
     def _another(self, dead: Any) -> Any:
-        """Return a process in the place of a dead one."""
+        """Return a process in the place of a dead one; None where its GPU is gone with its machine."""
         with self._begun:
-            fresh = self._start(self._nodes.pop(dead))
+            node, alive = self._nodes.pop(dead), _places()
+            if node["NodeID"] not in {one["NodeID"] for one in alive}:
+                if not alive or node["Resources"].get("GPU", 0) > 0:
+                    self._actors.remove(dead)
+                    if not self._actors:
+                        raise FractionateError("no machine is left for local weights: run the same command to resume")
+                    return None
+                node = alive[0]
+            fresh = self._start(node)
             self._actors = [fresh if one is dead else one for one in self._actors]
             return fresh
 
