@@ -116,12 +116,15 @@ def test_a_killed_or_stopped_worker_costs_only_what_was_in_flight(
             time.sleep(0.01)
         for worker in workers_of(os.getpid())[:most]:
             os.kill(worker, how)
+            disturbed.append(worker)
 
+    disturbed: list[int] = []
     disturbing = threading.Thread(target=disturb)
     disturbing.start()
     with run_of(path, "disturbed", "ray") as run:
         run.run()
     disturbing.join()
+    assert len(disturbed) == most
     assert len(server.asked) == 2 * 4 * QUESTIONS
     assert sum(count - 1 for count in server.asked.values()) <= CONCURRENCY
     with run_of(path, "plain") as plain:

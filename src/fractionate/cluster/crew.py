@@ -124,10 +124,13 @@ class Crew:
         await asyncio.sleep(max(0.0, until - asyncio.get_running_loop().time()))
 
     async def _begin_again(self, node: str, patience_s: float) -> Member:
-        """Start a worker on a machine, or on another: one that has died is known as alive for a while."""
+        """Start a worker on a machine, or on another: one that has died is known as alive for a while.
+
+        With more patience each time: a machine may be busy, and not gone.
+        """
         for turn in range(AGAIN):
             try:
-                return await self._start(self._hiring.again(node, turn), patience_s)
+                return await self._start(self._hiring.again(node, turn), min(HELLO_S, patience_s * 2.0**turn))
             except CannotBeginError:
                 if turn == AGAIN - 1:
                     raise
@@ -246,13 +249,13 @@ class Crew:
                 member.asked, every_s = asyncio.get_running_loop().time(), self._every_s
                 news = ask(member, member.actor.report.remote(member.seen, every_s))
                 self._take_in(member, await asyncio.wait_for(news, every_s + SILENT_S))
-        except WorkerDied:
+        except (WorkerDied, TimeoutError) as error:
+            member.dead = True
+            member.cut_off |= isinstance(error, TimeoutError)
+            if member.cut_off:
+                # What it was asked to do may never end by itself: it does once Ray is told that the worker is dead.
+                self._hiring.dismiss(member.actor)
             member.reported.set()
-        except TimeoutError:
-            # What it was asked to do never ends by itself: it does once Ray is told that the worker is dead.
-            member.dead = member.cut_off = True
-            member.reported.set()
-            self._hiring.dismiss(member.actor)
         except Exception as error:
             self._error = self._error or error
             member.dead = True
