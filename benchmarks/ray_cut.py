@@ -91,14 +91,18 @@ def two_networks() -> Iterator[None]:
 
 def begin_ray() -> None:
     """Start the head on `a` and a machine on `b`."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+
+    def begin(name: str, *command: str) -> None:
+        inside = ["ip", "netns", "exec", name, *command]
+        quiet = subprocess.DEVNULL
+        subprocess.Popen(inside, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
+
     head = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=1"]
     head += [f"--port={PORT}", f"--node-ip-address={HEAD}.1", "--include-dashboard=false"]
-    subprocess.Popen(["ip", "netns", "exec", "fractionate-a", *head], env=environment, **quiet)  # type: ignore[call-overload]
+    begin("fractionate-a", *head)
     time.sleep(8.0)
-    second = ["ip", "netns", "exec", "fractionate-b", "unshare", "-m", "bash", "-c", ON_B]
-    subprocess.Popen(second, env=environment, **quiet)  # type: ignore[call-overload]
+    begin("fractionate-b", "unshare", "-m", "bash", "-c", ON_B)
     status = ["ip", "netns", "exec", "fractionate-a", head[0], "status", f"--address={HEAD}.1:{PORT}"]
     for _ in range(30):
         said = subprocess.run(status, env=environment, capture_output=True, text=True, check=False).stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,8 @@ def _two() -> Iterator[None]:
         disconnect()
 
 
-def node_of(actor: object) -> str:
-    there = actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())  # type: ignore[attr-defined]
+def node_of(actor: Any) -> str:
+    there = actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())
     return str(ray.get(there))
 
 
