@@ -59,10 +59,10 @@ async def measure(run: Callable[[int, int], Awaitable[Any]], count: int) -> dict
 
 
 async def child_fractionate(url: str, count: int) -> dict[str, float]:
+    from fractionate.calls.drive import Call, run_all
+    from fractionate.calls.engine import Engine
+    from fractionate.calls.store import Store
     from fractionate.config import LimitsConfig
-    from fractionate.engine.drive import Call, run_all
-    from fractionate.engine.engine import Engine
-    from fractionate.engine.store import Store
     from fractionate.models.openai.api import OpenAIModel
     from fractionate.types import Message, Request
 

@@ -37,7 +37,7 @@ def examples_of(count: int) -> list[Any]:
     """Return examples as an S-A student has them: passage and question, then a worked solution."""
     from fractionate import datasets
     from fractionate.datasets.atlas.teacher import solution
-    from fractionate.reasoning.prompting import final_line, single_messages
+    from fractionate.strategies.prompting import final_line, single_messages
     from fractionate.types import Example
 
     found = []
@@ -51,9 +51,9 @@ def examples_of(count: int) -> list[Any]:
 def train(trainer: str, arguments: argparse.Namespace) -> dict[str, float]:
     """Train on all examples, and return tokens per second (from the end of the first step on) and peak memory."""
     from fractionate.config import TrainConfig
-    from fractionate.distill.training_data import IGNORED, training_rows
     from fractionate.models.local.model import load_config, load_tokenizer
     from fractionate.models.local.weights import resolve
+    from fractionate.students.training_data import IGNORED, training_rows
 
     settings = TrainConfig(
         method=arguments.method, batch_size=arguments.batch, epochs=arguments.epochs, learning_rate=1e-4
@@ -70,7 +70,7 @@ def train(trainer: str, arguments: argparse.Namespace) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         if trainer == "ours":
-            from fractionate.distill.train import train_student
+            from fractionate.students.train import train_student
 
             report = train_student(arguments.model, examples, Path(folder) / "student", settings, on_step=note)
             gpu_mb = report.peak_gpu_mb
@@ -144,7 +144,7 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from fractionate.models.local.rows import Prompt
     from fractionate.models.local.sharing import share_groups
     from fractionate.models.local.weights import resolve
-    from fractionate.reasoning.prompting import single_messages
+    from fractionate.strategies.prompting import single_messages
 
     weights = resolve(arguments.model)
     model, tokenizer = load_model(weights, arguments.device), load_tokenizer(weights.folder())

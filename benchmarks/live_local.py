@@ -26,8 +26,8 @@ from fractionate.datasets import load
 from fractionate.models.local.live import LiveModel
 from fractionate.models.local.model import LocalModel
 from fractionate.models.local.weights import SMOLLM2
-from fractionate.reasoning.parse import parse_decomposition
-from fractionate.reasoning.prompting import decompose_messages
+from fractionate.strategies.parse import parse_decomposition
+from fractionate.strategies.prompting import decompose_messages
 from fractionate.types import Problem, Request
 
 MAX_TOKENS = 64

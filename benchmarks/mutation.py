@@ -46,13 +46,13 @@ MODULES = {
 }
 """The modules whose changes are tried, and the room each lies in."""
 TESTS = (
-    "answers/test_final.py",
-    "answers/test_numbers.py",
-    "answers/reply_cases.py",
-    "answers/test_number_forms.py",
-    "answers/test_reply_forms.py",
-    "answers/test_split_final.py",
-    "answers/test_lenient.py",
+    "scoring/test_final.py",
+    "scoring/test_numbers.py",
+    "scoring/reply_cases.py",
+    "scoring/test_number_forms.py",
+    "scoring/test_reply_forms.py",
+    "scoring/test_split_final.py",
+    "scoring/test_lenient.py",
     "datasets/test_metrics.py",
 )
 POLL_S = 15.0

@@ -35,6 +35,9 @@ from cluster import near
 from cluster.near import PaidServer, asking, run_near
 from cluster.ray_runs import Counting, config
 from fractionate.api import Run
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store, StoredCall
+from fractionate.calls.stored_call import row_of
 from fractionate.cluster.connect import connect, disconnect
 from fractionate.cluster.hiring import OnRay
 from fractionate.cluster.programs import pack
@@ -42,10 +45,7 @@ from fractionate.cluster.ranges import drive_by_hand, look_into
 from fractionate.cluster.taking_in import take_in
 from fractionate.cluster.worker import Setup
 from fractionate.config import BudgetConfig, LimitsConfig, load_config
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store, StoredCall
-from fractionate.engine.stored_call import row_of
-from fractionate.pipeline.event_loop import in_loop
+from fractionate.run.event_loop import in_loop
 from fractionate.types import Completion, Message, Request, Usage
 from servers.threaded import in_thread
 

@@ -2,7 +2,7 @@
 
     python benchmarks/readers.py [--characters 1000000] [--seconds 1.0] [--reader numbers] [--slowest 20]
 
-The readers and the pieces that the texts repeat are those of tests/answers/adversarial.py, whose test compares the work
+The readers and the pieces that the texts repeat are those of tests/scoring/adversarial.py, whose test compares the work
 for n characters with that for 4n. Figures are seconds of processor. Exit 1 where a reader took longer than --seconds on
 any text, or failed on one.
 """

@@ -25,11 +25,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from fractionate.calls import road
+from fractionate.calls.drive import Call, run_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
-from fractionate.engine import road
-from fractionate.engine.drive import Call, run_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
 from fractionate.models import open_model
 from fractionate.types import Message, Request
 

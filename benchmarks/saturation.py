@@ -29,10 +29,10 @@ from typing import Any
 
 import aiohttp
 
+from fractionate.calls.drive import Call, run_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig
-from fractionate.engine.drive import Call, run_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.types import Message, Request
 

@@ -19,14 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from fractionate.calls.drive import stream_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
 from fractionate.datasets import iter_problems
-from fractionate.engine.drive import stream_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
 from fractionate.models.openai.api import OpenAIModel
-from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Sampler, Settings
+from fractionate.strategies.decompose import decompose
+from fractionate.strategies.program import Sampler, Settings
 
 
 def write_questions(path: Path, count: int) -> None:

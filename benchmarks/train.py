@@ -35,7 +35,7 @@ def examples_of(student: str, count: int) -> list[Any]:
     """Return the first examples that the demo trains a student on."""
     from fractionate import Run
     from fractionate.cli.demo import FULL, write_demo
-    from fractionate.pipeline.training import examples_for
+    from fractionate.run.training import examples_for
 
     with tempfile.TemporaryDirectory() as folder, Run(write_demo(Path(folder), FULL), folder) as run:
         demonstrations, screening = run.demonstrate(), run.screen()
@@ -51,10 +51,10 @@ def measure(way: str, student: str, chosen: argparse.Namespace) -> dict[str, flo
 
     from fractionate.cli.demo import MODEL
     from fractionate.config import TrainConfig
-    from fractionate.distill import order, reading
-    from fractionate.distill.training_data import training_rows
     from fractionate.models.local.model import load_tokenizer
     from fractionate.models.local.weights import resolve
+    from fractionate.students import order, reading
+    from fractionate.students.training_data import training_rows
 
     times: list[tuple[float, float]] = []
 
@@ -79,7 +79,7 @@ def measure(way: str, student: str, chosen: argparse.Namespace) -> dict[str, flo
         if way == "trl":
             train_with_trl(weights.folder(), tokenizer, rows.rows, Path(folder), chosen)
         else:
-            from fractionate.distill.train import train_student
+            from fractionate.students.train import train_student
 
             train_student(MODEL, examples, Path(folder) / "student", settings)
     return {
@@ -101,7 +101,7 @@ def train_with_trl(
     from trl import SFTConfig, SFTTrainer
 
     from datasets import Dataset
-    from fractionate.distill.training_data import IGNORED
+    from fractionate.students.training_data import IGNORED
 
     def texts(row: dict[str, list[int]]) -> dict[str, str]:
         cut = sum(label == IGNORED for label in row["labels"])
@@ -137,11 +137,11 @@ def count_tokens(student: str, chosen: argparse.Namespace) -> None:
     """Print how many tokens are read in a step, on average over all that the demo trains a student on."""
     from fractionate.cli.demo import MODEL
     from fractionate.config import TrainConfig
-    from fractionate.distill import order, reading
-    from fractionate.distill.packing import pack
-    from fractionate.distill.training_data import training_rows
     from fractionate.models.local.model import load_tokenizer
     from fractionate.models.local.weights import resolve
+    from fractionate.students import order, reading
+    from fractionate.students.packing import pack
+    from fractionate.students.training_data import training_rows
 
     tokenizer = load_tokenizer(resolve(MODEL).folder())
     rows = training_rows(tokenizer, examples_of(student, sys.maxsize), TrainConfig().max_length).rows

@@ -38,7 +38,7 @@ def measure(model: str, count: int, changed: dict[str, Any]) -> dict[str, float]
     import torch
 
     from fractionate.config import TrainConfig
-    from fractionate.distill.train import dry_run, estimate
+    from fractionate.students.train import dry_run, estimate
 
     examples, settings = examples_of(count), TrainConfig(**changed)
     told = estimate(model, examples, settings)["memory_bytes"] / 2**20

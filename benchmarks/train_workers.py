@@ -29,7 +29,7 @@ def train(workers: int, chosen: argparse.Namespace) -> tuple[list[float], float]
 
     from fractionate.cluster.training import train_over_workers
     from fractionate.config import TrainConfig
-    from fractionate.distill.train import train_student
+    from fractionate.students.train import train_student
 
     settings = TrainConfig(
         batch_size=chosen.batch, learning_rate=2e-3, workers=workers, share_passages=chosen.share, epochs=chosen.epochs

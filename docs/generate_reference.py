@@ -40,7 +40,7 @@ def config_page() -> str:
     from pydantic import BaseModel
 
     from fractionate import config
-    from fractionate.reasoning.strategies import built_in
+    from fractionate.strategies import built_in
 
     sections: list[tuple[str, type[BaseModel]]] = [
         ("data", config.DataConfig),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fractionate.engine.store import Store
+from fractionate.calls.store import Store
 from tests_tiny import build_tiny_model
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from fractionate.config import load_config
-from fractionate.pipeline.progress import Progress
-from fractionate.pipeline.run import Run
-from fractionate.pipeline.stages import run_everything
+from fractionate.run.progress import Progress
+from fractionate.run.run import Run
+from fractionate.run.stages import run_everything
 
 PAIR = "fractionate/static:teacher+echo:"
 """The name of its two-stage pair."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fractionate.config import Config, load_config
-from fractionate.pipeline.run import Run
+from fractionate.run.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

@@ -119,9 +119,9 @@ EVERY_LINE = """
 import signal, sys
 from pathlib import Path
 from fractionate.config import load_config
-from fractionate.engine.drive import Call, run_all
-from fractionate.pipeline.event_loop import in_loop
-from fractionate.pipeline.run import Run
+from fractionate.calls.drive import Call, run_all
+from fractionate.run.event_loop import in_loop
+from fractionate.run.run import Run
 from fractionate.types import Message, Request
 
 def program(sample):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fractionate.config import STUDENTS, Config
-from fractionate.reasoning.strategies import built_in
+from fractionate.strategies import built_in
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "fractionate"

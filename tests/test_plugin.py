@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from fractionate import strategies
+from fractionate._plugins import GROUPS, all_plugins, find_plugin
 from fractionate.errors import UsageError
-from fractionate.plugins import GROUPS, all_plugins, find_plugin
-from fractionate.reasoning import strategies
 
 PLUGIN = Path(__file__).parents[1] / "examples/plugin"
 CONFIG = """

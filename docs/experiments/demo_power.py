@@ -25,11 +25,11 @@ from fractionate.cli import demo
 from fractionate.config import load_config
 from fractionate.datasets.atlas.teacher import write_recording
 from fractionate.files import write_text
-from fractionate.pipeline.folder import RunFolder
-from fractionate.pipeline.progress import Progress
-from fractionate.pipeline.run import Run
-from fractionate.pipeline.speed import read_speed
-from fractionate.pipeline.stages import run_everything
+from fractionate.run.folder import RunFolder
+from fractionate.run.progress import Progress
+from fractionate.run.run import Run
+from fractionate.run.speed import read_speed
+from fractionate.run.stages import run_everything
 from fractionate.types import Cell
 
 TRAIN, TEST, SEED = "atlas#train@1000-1191", "atlas#test@519-1279/8", 1

@@ -25,15 +25,15 @@ from fractionate.analysis.statistics import wilson
 from fractionate.cli.demo import MODEL, TEACHER_FLAWS
 from fractionate.config import ModelOptions, TrainConfig
 from fractionate.datasets.atlas.teacher import write_recording
-from fractionate.distill import order
-from fractionate.distill.dev import dev_loss
-from fractionate.distill.reading import reading_of
-from fractionate.distill.train import train_student
-from fractionate.distill.training_data import training_rows
 from fractionate.files import write_text
 from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
 from fractionate.models.local.weights import resolve
-from fractionate.pipeline.training import examples_for
+from fractionate.run.training import examples_for
+from fractionate.students import order
+from fractionate.students.dev import dev_loss
+from fractionate.students.reading import reading_of
+from fractionate.students.train import train_student
+from fractionate.students.training_data import training_rows
 from fractionate.types import Example, Problem, Request
 
 TRAIN, ASKED, PER_PASSAGE, JUDGED = 192, 64, 8, 128

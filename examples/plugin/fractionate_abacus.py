@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import fractionate as fr
-from fractionate.answers.numbers import extract_number, number_of
 from fractionate.datasets.base import Reference
 from fractionate.datasets.metrics import score_number
 from fractionate.report.section import Column, Section, table_section
+from fractionate.scoring.numbers import extract_number, number_of
 from fractionate.types import Answer, Score
 
 

@@ -14,21 +14,21 @@ from fractionate.analysis.standing import Standing, compare_systems
 from fractionate.analysis.systems import System
 from fractionate.config import Config, load_config
 from fractionate.datasets.scoring import Fields, ScoredRow, Summary, file_rows, score_rows, summarize
-from fractionate.distill.demonstrate import Demonstration
-from fractionate.distill.screen import Screening
 from fractionate.errors import UsageError, missing_extra
 from fractionate.logs.choices import Choices
 from fractionate.logs.read import read_systems
-from fractionate.pipeline import run as pipeline_run
-from fractionate.pipeline import stages
-from fractionate.pipeline.attempts import attempt_rows
-from fractionate.pipeline.folder import RunFolder
-from fractionate.pipeline.keeping import is_measured, read_measured
-from fractionate.pipeline.progress import Progress
-from fractionate.pipeline.reporting import load_stored_config
 from fractionate.report.examples import pick_examples
 from fractionate.report.html import html
 from fractionate.rows import Row
+from fractionate.run import run as pipeline_run
+from fractionate.run import stages
+from fractionate.run.attempts import attempt_rows
+from fractionate.run.folder import RunFolder
+from fractionate.run.keeping import is_measured, read_measured
+from fractionate.run.progress import Progress
+from fractionate.run.reporting import load_stored_config
+from fractionate.students.demonstrate import Demonstration
+from fractionate.students.screen import Screening
 from fractionate.types import Cell
 
 

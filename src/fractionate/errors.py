@@ -1,6 +1,6 @@
-"""The two ways a command fails: the user can mend the input (exit 2), or the work itself failed (exit 1).
+"""The two ways a command fails: the user can fix the input (exit 2), or the work itself failed (exit 1).
 
-Both print as one line that names the thing and the mend.
+Both print as one line that names the thing and the fix.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class UsageError(FractionateError):
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> UsageError:
-    """Return the error for an optional install that is not there, naming the command that mends it."""
+    """Return the error for an optional install that is not there, naming the command that fixes it."""
     return UsageError(f"{purpose} needs the package {package!r}: pip install 'fractionate[{extra}]'")
 
 

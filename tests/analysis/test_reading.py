@@ -1,4 +1,4 @@
-"""A gain is split into form and substance that add up to it, and cells that were hardly read are named with a mend."""
+"""A gain is split into form and substance that add up to it, and cells that were hardly read are named with a fix."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def with_unread(count: int, of: int, **change: object) -> Cell:
 
 
 @pytest.mark.parametrize(
-    ("change", "mend"),
+    ("change", "fix"),
     [
         ({}, 'models.options."openai:m".structured = true'),
         ({"model": "local:m"}, "few-shot"),
@@ -121,15 +121,15 @@ def with_unread(count: int, of: int, **change: object) -> Cell:
     ],
 )
 def test_more_than_a_tenth_unread_is_named_with_its_mend_and_a_tenth_is_not(
-    change: dict[str, object], mend: str
+    change: dict[str, object], fix: str
 ) -> None:
     assert MOST == 0.1
     assert unread_cells(Matrix("atlas", (with_unread(2, 20, **change),))) == []
     (found,) = unread_cells(Matrix("atlas", (with_unread(3, 20, **change),)))
     assert found.unread_share == pytest.approx(0.15)
     assert found.cut_off_share == pytest.approx(0.15 if "cut_off" in change else 0)
-    (said,) = found.mends
-    assert mend in said
+    (said,) = found.fixes
+    assert fix in said
 
 
 def test_cut_off_answers_that_were_read_all_the_same_are_named_too() -> None:

@@ -17,12 +17,12 @@ from aiohttp import web
 from helpers import ask, asking
 
 from fractionate.analysis.pricing import Pricing
+from fractionate.calls.budget import BudgetReached
+from fractionate.calls.drive import run_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store, StoredCall
 from fractionate.cli import main
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions, PriceConfig
-from fractionate.engine.budget import BudgetReached
-from fractionate.engine.drive import run_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store, StoredCall
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import SingleModel
 from fractionate.models.openai.api import OpenAIModel
@@ -354,7 +354,7 @@ def test_locks_that_are_deleted_midway_do_not_let_a_second_spender_in(tmp_path: 
 
 def test_what_was_spent_survives_a_move_to_the_newest_schema(tmp_path: Path) -> None:
     """Rows of before know nothing of who paid: what is local or recorded cost nothing, all else did."""
-    from fractionate.engine import migrations
+    from fractionate.calls import migrations
 
     path = tmp_path / "old.sqlite"
     connection = sqlite3.connect(path)

@@ -26,10 +26,10 @@ import pytest
 from attack_size import TIMES
 from helpers import ask
 
+from fractionate.calls.drive import Call, run_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.config import BudgetConfig, LimitsConfig
-from fractionate.engine.drive import Call, run_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models.openai.api import OpenAIModel
 
@@ -118,7 +118,7 @@ def stored(path: Path) -> int:
 
 
 def start(target: Callable[..., None], *arguments: Any) -> Any:
-    CONTEXT.set_forkserver_preload(["fractionate.engine.drive", "fractionate.models.openai.api", "aiohttp"])
+    CONTEXT.set_forkserver_preload(["fractionate.calls.drive", "fractionate.models.openai.api", "aiohttp"])
     child = CONTEXT.Process(target=target, args=arguments)
     child.start()
     return child

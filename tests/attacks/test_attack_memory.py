@@ -17,8 +17,8 @@ from servers.endless_server import KINDS
 MEASURE = """
 import asyncio, json, resource, sys, time
 from fractionate.config import LimitsConfig, ModelOptions
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.types import Message, Request

@@ -12,9 +12,9 @@ from attack_size import TIMES
 from helpers import ask
 from hostile import ECHOES, KEY, STREAMED_ECHOES, Behaviour, Hostile, behaviour, behaviours
 
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.types import Completion

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from attack_size import TIMES
 
+from fractionate.calls.store import Store, StoredCall
 from fractionate.cli import main
-from fractionate.engine.store import Store, StoredCall
 from fractionate.errors import FractionateError
-from fractionate.pipeline.folder import RunFolder
+from fractionate.run.folder import RunFolder
 from fractionate.types import Completion, Message, Request, Usage
 
 CALLS = 40

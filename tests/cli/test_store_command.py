@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fractionate.calls.store import Store, StoredCall
 from fractionate.cli import main
-from fractionate.engine.store import Store, StoredCall
-from fractionate.pipeline.folder import RunFolder
+from fractionate.run.folder import RunFolder
 from fractionate.types import Completion, Message, Request, Usage
 
 

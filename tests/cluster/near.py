@@ -14,16 +14,16 @@ from typing import Any, ClassVar
 from virtual import VirtualServer
 
 from fractionate.analysis.pricing import Pricing
+from fractionate.calls.drive import Call
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.cluster.cluster import Cluster
 from fractionate.cluster.hiring import Place
 from fractionate.cluster.programs import NamedModel
 from fractionate.cluster.worker import Setup, Worker
 from fractionate.config import BudgetConfig, LimitsConfig, PriceConfig
-from fractionate.engine.drive import Call
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
 from fractionate.models.base import Model
-from fractionate.reasoning.program import Program
+from fractionate.strategies.program import Program
 from fractionate.types import Completion, Message, Request, Usage
 
 AWAY_S = 0.002

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from virtual import run_virtually
 
 from cluster.near import NearHiring, PaidServer, run_near
+from fractionate.calls.budget import BudgetReached
+from fractionate.calls.limits import Bucket
 from fractionate.cluster.crew import SILENT_S
 from fractionate.cluster.shares import most_workers, shares, smaller
 from fractionate.cluster.worker import LEASE_S
 from fractionate.config import BudgetConfig, LimitsConfig
-from fractionate.engine.budget import BudgetReached
-from fractionate.engine.limits import Bucket
 
 faults = pytest.importorskip("ray.exceptions", reason="programs travel by Ray's pickle")
 CALL_USD = 0.02

@@ -16,13 +16,13 @@ import pytest
 
 from cluster.ray_runs import CONCURRENCY, Counting, config, cut, start, workers_of
 from fractionate.api import Run
+from fractionate.calls.budget import BudgetReached
+from fractionate.calls.drive import Call
+from fractionate.calls.stages import run_here
 from fractionate.cli import main
 from fractionate.cluster import crew, placed
 from fractionate.config import load_config
-from fractionate.engine.budget import BudgetReached
-from fractionate.engine.drive import Call
-from fractionate.engine.stages import run_here
-from fractionate.pipeline.event_loop import in_loop
+from fractionate.run.event_loop import in_loop
 from fractionate.types import Message, Request
 from servers.threaded import in_thread
 from tests_tiny import build_tiny_model

@@ -21,21 +21,21 @@ from fractionate.cluster.disk import Proof
 from fractionate.cluster.students import Order, Outcome, _Board, _train_one, train_side_by_side
 from fractionate.cluster.training import train_over_workers
 from fractionate.config import TrainConfig, parse_config
-from fractionate.distill.dev import TrainingDivergedError
-from fractionate.distill.train import train_student
 from fractionate.errors import FractionateError, UsageError
 from fractionate.files import unpack
-from fractionate.pipeline.forecast import training_lines
-from fractionate.pipeline.progress import Progress
-from fractionate.pipeline.run import Run
-from fractionate.pipeline.stages import (
+from fractionate.run.forecast import training_lines
+from fractionate.run.progress import Progress
+from fractionate.run.run import Run
+from fractionate.run.stages import (
     demonstrate_stage,
     read_demonstrations,
     read_screened,
     screen_stage,
     train_stage,
 )
-from fractionate.pipeline.training import train_students
+from fractionate.run.training import train_students
+from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.train import train_student
 from fractionate.types import Example, Message
 from tests_tiny import build_tiny_model
 

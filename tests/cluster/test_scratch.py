@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from fractionate.analysis.pricing import Pricing
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Hold, Store, StoredCall
 from fractionate.cluster.scratch import Scratch
 from fractionate.cluster.taking_in import take_in_left
 from fractionate.config import BudgetConfig, PriceConfig
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Hold, Store, StoredCall
 from fractionate.errors import FractionateError
 from fractionate.types import Completion, Message, Request, Usage
 

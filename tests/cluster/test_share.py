@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fractionate.engine.store import Store, StoredCall
-from fractionate.engine.stored_call import row_of
+from fractionate.calls.store import Store, StoredCall
+from fractionate.calls.stored_call import row_of
 from fractionate.errors import FractionateError, UsageError
 from fractionate.types import Completion, Message, Request, Usage
 

@@ -176,7 +176,7 @@ def test_an_id_that_comes_twice_is_refused(load):
 
 
 def test_a_mapped_column_that_is_missing_is_refused_even_where_it_is_optional(load):
-    with pytest.raises(UsageError, match=r"mine\.jsonl:1: no column txt .*mend data\.columns"):
+    with pytest.raises(UsageError, match=r"mine\.jsonl:1: no column txt .*fix data\.columns"):
         load(GOOD, columns={"context": "txt"})
 
 

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.answers.choices import extract_choice, extract_yes_no
-from fractionate.answers.spans import extract_spans
 from fractionate.datasets.metrics import (
     drop_score,
     drop_score_one,
@@ -19,6 +17,8 @@ from fractionate.datasets.metrics import (
     score_yes_no,
     text_score,
 )
+from fractionate.scoring.choices import extract_choice, extract_yes_no
+from fractionate.scoring.spans import extract_spans
 from fractionate.types import Score
 
 VECTORS = Path(__file__).parents[2] / "../shared/data/drop/metric_vectors.json"

@@ -54,9 +54,9 @@ def measured_run(folder: Path, model: Path, changes: list[str] | None = None) ->
     """Write data and a config, run it, and return the run's folder."""
     pytest.importorskip("trl", reason="the 'train' extra is not installed")
     from fractionate.config import load_config
-    from fractionate.pipeline.progress import Progress
-    from fractionate.pipeline.run import Run
-    from fractionate.pipeline.stages import run_everything
+    from fractionate.run.progress import Progress
+    from fractionate.run.run import Run
+    from fractionate.run.stages import run_everything
 
     for name, first, count in (("train", 0, 12), ("test", 100, 6)):
         rows = [

@@ -10,13 +10,13 @@ import pytest
 pytest.importorskip("trl", reason="the 'train' extra is not installed")
 
 from fractionate.config import TrainConfig, parse_config
-from fractionate.distill.train import train_student
 from fractionate.errors import UsageError
 from fractionate.export import llamacpp
 from fractionate.export.student import open_student
 from fractionate.export.write import Wanted, export_student
 from fractionate.models.local.weights import SMOLLM2, resolve
-from fractionate.pipeline.lesson import EXAMPLES
+from fractionate.run.lesson import EXAMPLES
+from fractionate.students.train import train_student
 from fractionate.types import Example, Message
 
 CAPITALS = {"Peru": "Lima", "Chad": "N'Djamena", "Fiji": "Suva", "Laos": "Vientiane"}

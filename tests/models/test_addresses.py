@@ -15,7 +15,7 @@ from fractionate.errors import UsageError
 from fractionate.models import check_name, open_model
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.openai.replicas import Replicas
-from fractionate.names import Names
+from fractionate.run.names import Names
 from fractionate.types import Message, Request, Usage
 
 A, B, C = "http://a:8000/v1", "https://b:8443/v1", "http://c/v1"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from helpers import ask, asking
 
+from fractionate.calls.budget import BudgetReached
+from fractionate.calls.drive import run_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store
 from fractionate.config import BudgetConfig
-from fractionate.engine.budget import BudgetReached
-from fractionate.engine.drive import run_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Store
 from fractionate.errors import FractionateError
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.openai.batch import OpenAIBatchModel

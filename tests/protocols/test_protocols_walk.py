@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from protocol_world import ATLAS, PROTOCOLS, World, read_protocol
 
+from fractionate import strategies
 from fractionate.config import DECOMPOSER_VARIANTS, STUDENTS, load_config
 from fractionate.datasets import load, parse_reference
-from fractionate.names import Names
-from fractionate.reasoning import strategies
+from fractionate.run.names import Names
 
 NAMES = [path.stem for path in PROTOCOLS]
 every = pytest.mark.parametrize("name", NAMES)

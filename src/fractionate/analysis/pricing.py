@@ -1,6 +1,6 @@
 """Dollars from raw usage, at prices that are named: the user's, a dated table's, or a machine's by the hour.
 
-Usage is stored raw and priced when it is reported, so a price can be mended without another call. A price that is not
+Usage is stored raw and priced when it is reported, so a price can be fixed without another call. A price that is not
 known is None throughout, never 0: an unknown cost must not look like a free one.
 
 A local model is priced by its tokens: the machine's price by the hour, at the throughput measured for its base model

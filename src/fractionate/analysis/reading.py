@@ -27,17 +27,17 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A cell with more than `MOST` of its outputs unread or cut off: both shares of 1, and what would mend it."""
+    """A cell with more than `MOST` of its outputs unread or cut off: both shares of 1, and what would fix it."""
 
     cell: str
     outputs: int
     unread_share: float
     cut_off_share: float
-    mends: tuple[str, ...]
+    fixes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as results.json holds them."""
-        return {**asdict(self), "mends": list(self.mends)}
+        return {**asdict(self), "fixes": list(self.fixes)}
 
 
 def is_read_leniently(cell: Cell) -> bool:
@@ -63,7 +63,7 @@ def unread_cells(matrix: Matrix) -> list[Unread]:
         outputs = cell.columns.outputs
         unread, cut_off = share(outputs.column("unread")), share(outputs.cut_off)
         if max(unread, cut_off) > MOST:
-            found.append(Unread(matrix.name(cell), len(outputs), unread, cut_off, _mends(cell)))
+            found.append(Unread(matrix.name(cell), len(outputs), unread, cut_off, _fixes(cell)))
     return found
 
 
@@ -72,26 +72,26 @@ def share(holds: NDArray[np.bool_]) -> float:
     return int(holds.sum()) / len(holds) if len(holds) else 0.0
 
 
-def _mends(cell: Cell) -> tuple[str, ...]:
-    """Return what would mend a cell, in words. Half of `MOST` by one cause is enough to name its mend."""
+def _fixes(cell: Cell) -> tuple[str, ...]:
+    """Return what would fix a cell, in words. Half of `MOST` by one cause is enough to name its fix."""
     outputs = cell.columns.outputs
     cut_off = [
         _option_key(component)
         for component in (cell.decomposer, cell.solver)
         if share(outputs.column(f"cut_off_{component.role}")) > MOST / 2
     ]
-    mends = [
+    fixes = [
         f'raise models.options."{key}".max_tokens: replies reach it before they end' for key in dict.fromkeys(cut_off)
     ]
     unread = outputs.column("unread")
     if share(unread & outputs.column("failed")) > MOST / 2:
-        mends.append("see why calls failed (failures in attempts.jsonl), and run again")
+        fixes.append("see why calls failed (failures in attempts.jsonl), and run again")
     if share(unread & (outputs.column("failures") == 0)) > MOST / 2:
-        mends.append(_mend_of_form(cell.solver))
-    return tuple(mends)
+        fixes.append(_fix_of_form(cell.solver))
+    return tuple(fixes)
 
 
-def _mend_of_form(solver: Component) -> str:
+def _fix_of_form(solver: Component) -> str:
     example = "show worked examples in the question or its passage (few-shot)"
     if solver.model.startswith(("openai:", "http:", "https:")):
         return f'set models.options."{_option_key(solver)}".structured = true, or {example}'

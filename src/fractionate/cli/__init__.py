@@ -37,7 +37,7 @@ _INTERRUPTED = 1
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line that names the command and the mend."""
+    """A parser whose errors are one line that names the command and the fix."""
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with 2."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fractionate.pipeline.run import Run
+    from fractionate.run.run import Run
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +80,8 @@ def columns_of(arguments: argparse.Namespace) -> dict[str, str]:
 def open_run(arguments: argparse.Namespace) -> Run:
     """Open the run that the arguments name."""
     from fractionate.config import load_config
-    from fractionate.pipeline.progress import Progress
-    from fractionate.pipeline.run import Run
+    from fractionate.run.progress import Progress
+    from fractionate.run.run import Run
 
     config = load_config(arguments.config, settings(arguments))
     base, progress = arguments.config.resolve().parent, Progress(quiet=arguments.quiet)

@@ -86,9 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run it."""
     from fractionate.config import load_config
-    from fractionate.pipeline.progress import Progress
-    from fractionate.pipeline.run import Run
-    from fractionate.pipeline.stages import run_everything
+    from fractionate.run.progress import Progress
+    from fractionate.run.run import Run
+    from fractionate.run.stages import run_everything
 
     size = SMOKE if arguments.smoke else FULL
     config = write_demo(arguments.out, size)
@@ -104,7 +104,7 @@ def write_demo(folder: Path, size: Size) -> Path:
     from fractionate import datasets
     from fractionate.datasets.atlas.teacher import write_recording
     from fractionate.files import write_text
-    from fractionate.pipeline.folder import RunFolder
+    from fractionate.run.folder import RunFolder
 
     RunFolder(folder).create()
     train = f"atlas#train@0-{size.train - 1}"

@@ -1,4 +1,4 @@
-"""`fractionate doctor`: what is installed, what works, what is missing and what mends it."""
+"""`fractionate doctor`: what is installed, what works, what is missing and what fixes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTRAS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Say what is installed, which models can be used and what is missing, with the command that mends it.\n"
+        "Say what is installed, which models can be used and what is missing, with the command that fixes it.\n"
         "Calls no model, and no network but the servers of the models that are named: each address is asked which\n"
         "models it has. Exits with 1 when something that is installed, or a server, does not work."
     )
@@ -71,8 +71,8 @@ def _extra(name: str) -> dict[str, Any]:
 
     missing = [package for package in EXTRAS[name] if importlib.util.find_spec(package) is None]
     if missing:
-        mend = f"pip install 'fractionate[{name}]'"
-        return _finding(f"extra {name}", "missing", f"{', '.join(missing)} not installed: {mend}")
+        fix = f"pip install 'fractionate[{name}]'"
+        return _finding(f"extra {name}", "missing", f"{', '.join(missing)} not installed: {fix}")
     found = []
     for package in EXTRAS[name]:
         try:

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fractionate.export.student import open_student
     from fractionate.export.write import export_student
     from fractionate.models.local.weights import require_local
-    from fractionate.pipeline.progress import Progress
+    from fractionate.run.progress import Progress
 
     wanted = _wanted(arguments)
     require_local()

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
     from fractionate.errors import UsageError
     from fractionate.files import write_text
-    from fractionate.pipeline.folder import RunFolder
+    from fractionate.run.folder import RunFolder
 
     path = arguments.directory / "fractionate.toml"
     if path.exists():

@@ -14,7 +14,6 @@ from typing import Any
 from fractionate.cli.plan import SCENARIOS as SCENARIO_NAMES
 from fractionate.cli.plan_runs import break_even, curve
 from fractionate.errors import UsageError
-from fractionate.pipeline.progress import Progress
 from fractionate.planning import answers, plots, saved, tables
 from fractionate.planning.checks import positive
 from fractionate.planning.choice import best_size
@@ -25,6 +24,7 @@ from fractionate.planning.power import Design, discordance
 from fractionate.planning.protocol import Options
 from fractionate.planning.recipes import Setting, Teacher
 from fractionate.planning.runs import SUPERVISED, DistillationRuns, SupervisedRuns, read_runs
+from fractionate.run.progress import Progress
 
 
 def power(args: argparse.Namespace) -> None:

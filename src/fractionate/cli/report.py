@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the reports."""
     from fractionate.config import load_config
-    from fractionate.pipeline.folder import RunFolder
-    from fractionate.pipeline.reporting import load_stored_config, write_pooled_report, write_report
+    from fractionate.run.folder import RunFolder
+    from fractionate.run.reporting import load_stored_config, write_pooled_report, write_report
 
     given: Path = arguments.config
     if arguments.more:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fractionate.cli.common import add_config_arguments, add_place_argument, exit_code, open_run, print_results
 
 if TYPE_CHECKING:
-    from fractionate.pipeline.run import Run
+    from fractionate.run.run import Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it."""
-    from fractionate.pipeline.stages import run_everything
+    from fractionate.run.stages import run_everything
 
     if arguments.curve:
         arguments.set = ["curve={}", *arguments.set]
@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _dry_run(opened: Run, *, as_json: bool) -> int:
-    from fractionate.pipeline.forecast import forecast_run, training_lines
-    from fractionate.pipeline.stages import check_before_spending
+    from fractionate.run.forecast import forecast_run, training_lines
+    from fractionate.run.stages import check_before_spending
 
     check_before_spending(opened)
     plan = forecast_run(opened)

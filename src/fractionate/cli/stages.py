@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the stage."""
-    from fractionate.pipeline import stages
+    from fractionate.run import stages
 
     with open_run(arguments) as opened:
         if arguments.command in ("demonstrate", "evaluate"):

@@ -15,7 +15,7 @@ from fractionate.errors import FractionateError, UsageError, printable
 from fractionate.files import refuse_input, write_text
 
 if TYPE_CHECKING:
-    from fractionate.engine.store import Store, StoredCall
+    from fractionate.calls.store import Store, StoredCall
 
 HELP = "list, show, export or purge stored calls"
 _NAME = "calls.sqlite"
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Open the store and do what was asked."""
-    from fractionate.engine.store import Store
+    from fractionate.calls.store import Store
 
     if args.action == "export" and args.attempts:
         return _export_attempts(args)
@@ -89,7 +89,7 @@ def _store_in(folder: Path) -> Path:
     beside = folder / _NAME
     if beside.is_file():
         return beside
-    from fractionate.pipeline.folder import RunFolder
+    from fractionate.run.folder import RunFolder
 
     return RunFolder(folder).store() or beside
 
@@ -174,9 +174,9 @@ def _export(store: Store, args: argparse.Namespace) -> int:
 
 def _export_attempts(args: argparse.Namespace) -> int:
     """Write the attempts of a run's folder as JSON lines, however the run keeps them."""
-    from fractionate.pipeline.attempts import attempt_rows
-    from fractionate.pipeline.folder import RunFolder
-    from fractionate.pipeline.keeping import read_measured
+    from fractionate.run.attempts import attempt_rows
+    from fractionate.run.folder import RunFolder
+    from fractionate.run.keeping import read_measured
 
     if any((args.key, args.model, args.run, args.role)):
         raise UsageError("--key, --model, --run and --role choose calls: leave them out with --attempts")

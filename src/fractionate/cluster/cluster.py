@@ -8,6 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+from fractionate.calls.budget import BudgetReached
+from fractionate.calls.drive import stream_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.stages import Start, run_here
 from fractionate.cluster.crew import Crew
 from fractionate.cluster.hiring import Hiring
 from fractionate.cluster.member import Member, WorkerDied
@@ -15,10 +19,6 @@ from fractionate.cluster.programs import pack
 from fractionate.cluster.ranges import Ended, Range, drive_by_hand, look_into
 from fractionate.cluster.share import Share
 from fractionate.cluster.worker import Done, Setup
-from fractionate.engine.budget import BudgetReached
-from fractionate.engine.drive import stream_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.stages import Start, run_here
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model, SingleModel
 from fractionate.types import Completion, Usage

@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from fractionate import __version__
+from fractionate.calls.counters import Counters
+from fractionate.calls.engine import Engine
 from fractionate.cluster.hiring import Hiring, OnRay, Place
 from fractionate.cluster.member import Member, WorkerDied, ask
 from fractionate.cluster.scratch import ORPHAN_S
@@ -17,8 +19,6 @@ from fractionate.cluster.taking_in import take_in, take_in_left
 from fractionate.cluster.treasurer import Treasurer
 from fractionate.cluster.worker import LEASE_S, Done, Hello, Report, Setup
 from fractionate.config import LimitsConfig
-from fractionate.engine.counters import Counters
-from fractionate.engine.engine import Engine
 from fractionate.errors import FractionateError
 from fractionate.types import Usage
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+from fractionate.calls.counters import Counters
 from fractionate.config import LimitsConfig
-from fractionate.engine.counters import Counters
 from fractionate.errors import FractionateError
 
 

@@ -11,8 +11,8 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fractionate.calls.stages import Start
 from fractionate.config import ModelOptions
-from fractionate.engine.stages import Start
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model
 from fractionate.types import Completion

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.engine.drive import Call
-from fractionate.engine.stages import Start
+from fractionate.calls.drive import Call
+from fractionate.calls.stages import Start
 from fractionate.types import Completion
 
 Find = Callable[[str], Completion | None]

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows, where Ray's workers are not run
     fcntl = None  # type: ignore[assignment]
 
-from fractionate.engine.store import Hold, Store
+from fractionate.calls.store import Hold, Store
 from fractionate.errors import FractionateError
 from fractionate.types import Role
 

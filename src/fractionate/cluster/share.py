@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from fractionate.engine.store import Store
-from fractionate.engine.stored_call import COLUMNS
+from fractionate.calls.store import Store
+from fractionate.calls.stored_call import COLUMNS
 from fractionate.errors import FractionateError, UsageError, missing_extra
 
 PART = 5_000
@@ -79,7 +79,7 @@ class Share:
                 parquet.write_table(arrow.table(columns), file)
         except Exception as error:
             raise FractionateError(
-                f"{name} cannot be written ({_line(error)}): mend it, or run without cluster.share; "
+                f"{name} cannot be written ({_line(error)}): fix it, or run without cluster.share; "
                 "the run's own store has everything"
             ) from None
 

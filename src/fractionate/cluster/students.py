@@ -22,10 +22,10 @@ from fractionate.cluster.training import (
     why,
 )
 from fractionate.config import TrainConfig
-from fractionate.distill.train import estimate_each, train_student
-from fractionate.distill.trainer import TrainingReport
 from fractionate.errors import FractionateError
 from fractionate.files import unpack
+from fractionate.students.train import estimate_each, train_student
+from fractionate.students.trainer import TrainingReport
 from fractionate.types import Example
 
 _LOOK_S = 0.2
@@ -173,8 +173,8 @@ def _outcome(one: Any, order: Order) -> Outcome | None:
     except FractionateError as error:
         return error
     except ray.exceptions.RayError as error:
-        mend = "run the same command again to go on"
-        return FractionateError(f"training into {order.out} was given up ({why(error)}): {mend}")
+        fix = "run the same command again to go on"
+        return FractionateError(f"training into {order.out} was given up ({why(error)}): {fix}")
 
 
 # ---------------------------------------------------------------- on the cluster

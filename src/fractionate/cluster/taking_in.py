@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Hold
+from fractionate.calls.stored_call import billed
 from fractionate.cluster.scratch import Left
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Hold
-from fractionate.engine.stored_call import billed
 
 
 def take_in(engine: Engine, run: str, worker: str, rows: Sequence[tuple[Any, ...]]) -> None:

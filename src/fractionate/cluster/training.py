@@ -21,11 +21,11 @@ from fractionate.cluster.connect import connect, disconnect
 from fractionate.cluster.disk import Proof, brought_from, proof, settle
 from fractionate.cluster.room import machines, room_of_one
 from fractionate.config import TrainConfig
-from fractionate.distill.dev import TrainingDivergedError
-from fractionate.distill.train import prepare, train_student
-from fractionate.distill.trainer import OnStep, TrainingReport
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.files import unpack
+from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.train import prepare, train_student
+from fractionate.students.trainer import OnStep, TrainingReport
 from fractionate.types import Example
 
 RESTARTS = 8
@@ -304,12 +304,12 @@ def _train_here(given: dict[str, Any]) -> None:
     import ray
     import torch
 
-    from fractionate.distill.group import Group
+    from fractionate.students.group import Group
 
     task: _Task = ray.get(given["task"])
     desk, group = given["desk"], Group.here()
     if not group.told(asked(desk.begin) if group.first else None):
-        return  # they were started again after what no second try would mend
+        return  # they were started again after what no second try would fix
     torch.set_num_threads(task.threads)
 
     def on_step(*step: Any) -> None:

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from fractionate.calls.engine import Engine
 from fractionate.cluster.member import Member, WorkerDied, ask
 from fractionate.cluster.worker import Want
-from fractionate.engine.engine import Engine
 from fractionate.errors import FractionateError
 
 SLICE = 0.25

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fractionate import __version__
+from fractionate.calls.budget import BudgetReached, Pricing, Reservation
+from fractionate.calls.counters import Counters
+from fractionate.calls.drive import Program, stream_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Hold, Store, StoredCall
 from fractionate.cluster.programs import NamedModel, unpack
 from fractionate.cluster.scratch import Left, Scratch
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions
-from fractionate.engine.budget import BudgetReached, Pricing, Reservation
-from fractionate.engine.counters import Counters
-from fractionate.engine.drive import Program, stream_all
-from fractionate.engine.engine import Engine
-from fractionate.engine.store import Hold, Store, StoredCall
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models import open_model
 from fractionate.models.base import Model

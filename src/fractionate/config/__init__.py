@@ -138,7 +138,7 @@ def _merge(table: dict[str, Any], update: dict[str, Any]) -> None:
 
 
 def _first_problem(error: ValidationError) -> str:
-    # A misspelt key also leaves the right one missing: the spelling is what to mend.
+    # A misspelt key also leaves the right one missing: the spelling is what to fix.
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     path = [str(part) for part in problem["loc"] if part != "[key]"]  # pydantic's mark of a key that is itself wrong
     name = ".".join(path)

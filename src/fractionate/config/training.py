@@ -75,8 +75,8 @@ class TrainConfig(Section):
     def _of_equal_shares(cls, workers: int, info: ValidationInfo) -> int:
         batch = info.data.get("batch_size", 0)
         if batch % workers:
-            mend = f"take train.batch_size = {workers * max(1, round(batch / workers))}"
-            raise ValueError(f"{workers} workers cannot share out a batch of {batch} evenly: {mend}")
+            fix = f"take train.batch_size = {workers * max(1, round(batch / workers))}"
+            raise ValueError(f"{workers} workers cannot share out a batch of {batch} evenly: {fix}")
         return workers
 
     @property

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
-from fractionate.answers.choices import extract_choice
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import score_choice
 from fractionate.rows import Row
+from fractionate.scoring.choices import extract_choice
 from fractionate.types import Problem
 
 HOME = hub.Home("aqua", "deepmind/aqua_rat", "raw", {"train": "train", "dev": "validation", "test": "test"})

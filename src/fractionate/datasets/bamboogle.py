@@ -6,11 +6,11 @@ whoever trains on it must not evaluate on it.
 
 from __future__ import annotations
 
-from fractionate.answers.final import extract_final
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import text_score
 from fractionate.rows import Row
+from fractionate.scoring.final import extract_final
 from fractionate.types import Problem
 
 HOME = hub.Home("bamboogle", "chiayewken/bamboogle", splits={"test": "test"})

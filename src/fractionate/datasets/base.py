@@ -54,8 +54,8 @@ class Dataset:
     @cached_property
     def lenient(self) -> Callable[[str], Answer | None] | None:
         """Reads what an output may have meant; None where `extract` is the data set's own and no form's reader."""
-        from fractionate.answers.forms import READERS
-        from fractionate.answers.lenient import lenient_reader
+        from fractionate.scoring.forms import READERS
+        from fractionate.scoring.lenient import lenient_reader
 
         form = next((form for form, reader in READERS.items() if reader.extract is self.extract), None)
         return None if form is None else lenient_reader(form)

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fractionate.answers.spans import extract_spans
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.metrics import drop_score
 from fractionate.rows import Row
+from fractionate.scoring.spans import extract_spans
 from fractionate.types import Answer, Problem
 
 HOME = hub.Home("drop", "ucinlp/drop", splits={"train": "train", "dev": "validation"})

@@ -7,11 +7,11 @@ read.
 
 from __future__ import annotations
 
-from fractionate.answers.numbers import extract_number, format_number, number_of
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import score_number
 from fractionate.rows import Row
+from fractionate.scoring.numbers import extract_number, format_number, number_of
 from fractionate.types import Problem
 
 HOME = hub.Home("gsm8k", "openai/gsm8k", "main")

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fractionate.answers.final import extract_final
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.metrics import text_score
 from fractionate.errors import UsageError
 from fractionate.rows import TEXT_TABLES, Row, kind_of, list_in, read_rows
+from fractionate.scoring.final import extract_final
 from fractionate.types import Answer, Problem
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
@@ -172,8 +172,8 @@ class _Reading:
             found = next((name for name in wanted if name in row.values), None)
         if found is None and (ours in REQUIRED or ours in self.mapped):
             has = ", ".join(map(str, list(row.values)[:8])) or "nothing"
-            mend = f"map yours under [data.columns]: {ours} = …" if ours not in self.mapped else "mend data.columns"
-            raise row.error(f"no column {' or '.join(wanted)} (the row has {has}): {mend}")
+            fix = f"map yours under [data.columns]: {ours} = …" if ours not in self.mapped else "fix data.columns"
+            raise row.error(f"no column {' or '.join(wanted)} (the row has {has}): {fix}")
         return found
 
     def _id(self, row: Row, index: int) -> str:

@@ -20,9 +20,9 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from fractionate.answers.choices import choice, yes_no
-from fractionate.answers.numbers import number_of
-from fractionate.answers.sentences import clean_span
+from fractionate.scoring.choices import choice, yes_no
+from fractionate.scoring.numbers import number_of
+from fractionate.scoring.sentences import clean_span
 from fractionate.types import Answer, Score
 
 ZERO = Score(0.0, 0.0)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from fractionate._plugins import find_plugin
 from fractionate.datasets.base import Reference
 from fractionate.errors import UsageError
-from fractionate.plugins import find_plugin
 from fractionate.rows import SUFFIXES
 
 MODULES: Mapping[str, str] = {
@@ -64,9 +64,9 @@ def unknown_name(name: str, text: str = "") -> UsageError:
 
     known = list(MODULES)
     near = get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    mend = f"did you mean {near[0]!r}?" if near else "name one or a file such as train.jsonl."
+    fix = f"did you mean {near[0]!r}?" if near else "name one or a file such as train.jsonl."
     where = f" in {text!r}" if text and text != name else ""
-    return UsageError(f"unknown data set {name!r}{where}: {mend} Known data sets: {', '.join(known)}")
+    return UsageError(f"unknown data set {name!r}{where}: {fix} Known data sets: {', '.join(known)}")
 
 
 def _cut_slice(rest: str, text: str) -> tuple[str, int | None, int | None, int]:

@@ -5,11 +5,11 @@ Reads the official JSON (`Body`, `Question`, `Answer`, `ID`) and rows of the sam
 
 from __future__ import annotations
 
-from fractionate.answers.numbers import extract_number
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.metrics import score_number
 from fractionate.rows import Row
+from fractionate.scoring.numbers import extract_number
 from fractionate.types import Problem
 
 HOME = hub.Home("svamp", "ChilleD/SVAMP")

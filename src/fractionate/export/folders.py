@@ -12,7 +12,7 @@ from fractionate.export.chat_form import ChatForm, asks_alike
 from fractionate.export.student import Student
 from fractionate.models.local.model import ends_of
 from fractionate.models.local.weights import quiet_transformers
-from fractionate.pipeline.lesson import RECORD
+from fractionate.run.lesson import RECORD
 
 
 def write_merged(student: Student, model: Any, tokenizer: Any, form: ChatForm, out: Path) -> None:

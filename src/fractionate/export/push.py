@@ -41,8 +41,8 @@ def push(folder: Path, repository: str, *, private: bool) -> str:
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in (401, 403):
-            mend = "give HF_TOKEN one that may write there"
-            raise FractionateError(f"the hub refused the token for {repository} ({status}): {mend}; {kept}") from None
+            fix = "give HF_TOKEN one that may write there"
+            raise FractionateError(f"the hub refused the token for {repository} ({status}): {fix}; {kept}") from None
         reason = " ".join(str(error).split())[:200]
         raise FractionateError(f"the hub refused {repository}: {reason}; {kept}") from None
     except Exception as error:  # the client raises what its transport does, under whatever name

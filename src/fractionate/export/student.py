@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.config import Config
-from fractionate.distill.examples import VARIANTS
 from fractionate.errors import UsageError
 from fractionate.models.local.weights import Weights, resolve
-from fractionate.names import Names
-from fractionate.pipeline.attempts import read_cells
-from fractionate.pipeline.folder import RunFolder
-from fractionate.pipeline.lesson import EXAMPLES, RECORD
-from fractionate.pipeline.models import student_options
-from fractionate.pipeline.reporting import load_stored_config
-from fractionate.reasoning.program import DECOMPOSE_TOKENS, WORKED_TOKENS
-from fractionate.reasoning.prompting import decompose_messages, single_messages, static_messages
 from fractionate.rows import read_rows
+from fractionate.run.attempts import read_cells
+from fractionate.run.folder import RunFolder
+from fractionate.run.lesson import EXAMPLES, RECORD
+from fractionate.run.models import student_options
+from fractionate.run.names import Names
+from fractionate.run.reporting import load_stored_config
+from fractionate.strategies.program import DECOMPOSE_TOKENS, WORKED_TOKENS
+from fractionate.strategies.prompting import decompose_messages, single_messages, static_messages
+from fractionate.students.examples import VARIANTS
 from fractionate.types import Cell, Component, Message
 
 

@@ -12,11 +12,11 @@ from fractionate.analysis.systems import Answered, System
 from fractionate.config import PriceConfig
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, named
-from fractionate.pipeline.attempts import read_cells
-from fractionate.pipeline.folder import RunFolder
-from fractionate.pipeline.keeping import read_measured
-from fractionate.pipeline.reporting import load_stored_config
-from fractionate.pipeline.speed import read_speed
+from fractionate.run.attempts import read_cells
+from fractionate.run.folder import RunFolder
+from fractionate.run.keeping import read_measured
+from fractionate.run.reporting import load_stored_config
+from fractionate.run.speed import read_speed
 from fractionate.types import Attempt, Cell, Usage
 
 
@@ -29,7 +29,7 @@ def read_cell(path: Path, cell_name: str, name: str, choices: Choices, prices: M
     cell = _chosen(read_measured(folder) if path.is_dir() else read_cells(path), cell_name, path)
     metric = choices.metric or cell.metric
     if metric not in ("exact_match", "f1"):
-        raise UsageError(f"{path} has the metrics exact_match and f1, not {metric!r}: mend --metric")
+        raise UsageError(f"{path} has the metrics exact_match and f1, not {metric!r}: fix --metric")
     answers = [_answered(cell, attempt, metric, choices, str(path)) for attempt in cell.attempts]
     return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), str(folder.path.resolve()))
 

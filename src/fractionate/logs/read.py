@@ -20,8 +20,8 @@ from fractionate.logs.lm_eval import is_sample, read_samples, sample_files
 from fractionate.logs.own import read_cell
 from fractionate.logs.tables import read_table
 from fractionate.logs.traffic import is_traffic, read_record
-from fractionate.pipeline.folder import RunFolder
-from fractionate.pipeline.keeping import is_measured
+from fractionate.run.folder import RunFolder
+from fractionate.run.keeping import is_measured
 
 
 def read_systems(
@@ -29,7 +29,7 @@ def read_systems(
 ) -> list[System]:
     """Read logs, each `[NAME=]PATH[:CELL]`; without a name a system is called by the end of its path, told apart.
 
-    Raises UsageError for a path that is no log, with the mend.
+    Raises UsageError for a path that is no log, with the fix.
     """
     parts = [_parts(text) for text in texts]
     tails = _tails([path for _, path, _ in parts])

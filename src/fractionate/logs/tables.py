@@ -71,7 +71,7 @@ def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> list[float |
     dataset = choices.dataset or (parse_reference(choices.gold).name if choices.gold else "jsonl")
     metric = choices.metric or "exact_match"
     if metric not in METRICS:
-        raise UsageError(f"outputs are scored by {' or '.join(METRICS)}, not {metric!r}: mend --metric")
+        raise UsageError(f"outputs are scored by {' or '.join(METRICS)}, not {metric!r}: fix --metric")
     found = score_rows(rows, dataset, gold=choices.gold, fields=choices.fields, columns=choices.columns)
     return [float(getattr(one.score, metric)) for one in found]
 

@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fractionate._plugins import find_plugin
 from fractionate.config.addresses import check_list
 from fractionate.errors import UsageError, without_secrets
-from fractionate.plugins import find_plugin
 
 if TYPE_CHECKING:
     from fractionate.config import ModelOptions
@@ -55,7 +55,7 @@ def open_model(name: str, options: ModelOptions, base: Path | None = None) -> Mo
     """Return the model of a name. Checks what can be checked without a call: key, extra, files.
 
     A relative path in the name is looked for in `base` (the config's folder) first, then in the working directory.
-    Raises UsageError naming the model and the mend.
+    Raises UsageError naming the model and the fix.
     """
     check_name(name)
     opened = _maker(name.partition(":")[0])(_located(name, base), options)

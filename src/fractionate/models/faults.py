@@ -68,7 +68,7 @@ class PermanentFault(Fault):
 
 
 class FatalFault(Fault):
-    """No call can succeed until the user mends something (a refused key, an unknown model, no credit left)."""
+    """No call can succeed until the user fixes something (a refused key, an unknown model, no credit left)."""
 
 
 @dataclass(frozen=True, slots=True)

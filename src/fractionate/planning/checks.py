@@ -1,4 +1,4 @@
-"""Checks of what a caller gives: one line that names the value and the mend."""
+"""Checks of what a caller gives: one line that names the value and the fix."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a run took to make and to prove its students, as usage and hours: what break-even and learning curves rest on.
 
-Raw, like the usage of cells, so that a mended price changes the bill without a call.
+Raw, like the usage of cells, so that a fixed price changes the bill without a call.
 """
 
 from __future__ import annotations

@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fractionate.engine.drive import Call, Program
+from fractionate import strategies
+from fractionate.calls.drive import Call, Program
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault
-from fractionate.reasoning import strategies
-from fractionate.reasoning.decompose import decompose
-from fractionate.reasoning.program import Solution, Task
-from fractionate.reasoning.prompting import numbered_lines
-from fractionate.reasoning.strategies.stepwise import short_answer
-from fractionate.reasoning.structured import as_text
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan
 from fractionate.serve.refusals import of_fault
 from fractionate.serve.upstream import Upstream
+from fractionate.strategies.decompose import decompose
+from fractionate.strategies.program import Solution, Task
+from fractionate.strategies.prompting import numbered_lines
+from fractionate.strategies.stepwise import short_answer
+from fractionate.strategies.structured import as_text
 from fractionate.types import Answer, Completion, Component, Decomposition, Role, Usage
 
 DECOMPOSER_SHARE = 0.5

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fractionate import strategies
 from fractionate.config import Config
 from fractionate.errors import UsageError
-from fractionate.names import Names
-from fractionate.pipeline.folder import RunFolder
-from fractionate.pipeline.reporting import load_stored_config
-from fractionate.reasoning import strategies
-from fractionate.reasoning.program import Strategy
+from fractionate.run.folder import RunFolder
+from fractionate.run.names import Names
+from fractionate.run.reporting import load_stored_config
 from fractionate.serve.refusals import Refusal
+from fractionate.strategies.program import Strategy
 from fractionate.types import Component
 
 OWNER = "fractionate"

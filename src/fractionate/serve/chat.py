@@ -20,7 +20,7 @@ MOST_STOPS = 4
 LEAST_DEADLINE_S = 1.0
 """Seconds that a client may give a request at least."""
 _CONTEXT, _QUESTION = "Context: ", "Question: "
-"""How the instructions of this project set out a passage and a question (`reasoning/prompting.py`)."""
+"""How the instructions of this project set out a passage and a question (`strategies/prompting.py`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,10 @@ from fractionate.datasets.base import Dataset
 from fractionate.errors import FractionateError
 from fractionate.models.base import BatchModel, Model, SingleModel
 from fractionate.models.faults import Fault
-from fractionate.pipeline.data import RunData
-from fractionate.pipeline.folder import RunFolder
-from fractionate.pipeline.models import ModelPool
-from fractionate.pipeline.speed import read_speed
-from fractionate.reasoning.program import Sampler
+from fractionate.run.data import RunData
+from fractionate.run.folder import RunFolder
+from fractionate.run.models import ModelPool
+from fractionate.run.speed import read_speed
 from fractionate.serve.admission import Admission
 from fractionate.serve.answer import Answered, Answerer, OnEvent
 from fractionate.serve.catalog import Catalog, folder_of_config
@@ -28,6 +27,7 @@ from fractionate.serve.refusals import Refusal
 from fractionate.serve.spending import Spending
 from fractionate.serve.traffic import Traffic
 from fractionate.serve.upstream import Upstream
+from fractionate.strategies.program import Sampler
 from fractionate.types import Component, Message, Request
 
 BOOK = "serving.sqlite"
@@ -189,4 +189,4 @@ class Gateway:
 
 def _not_there(model: Model, why: str) -> FractionateError:
     shown = why.removeprefix(f"{model.name}: ")
-    return FractionateError(f"{model.name} cannot be asked: {shown}; start it or mend that, or serve with --no-check")
+    return FractionateError(f"{model.name} cannot be asked: {shown}; start it or fix that, or serve with --no-check")

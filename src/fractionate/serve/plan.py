@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fractionate.calls.drive import Call
 from fractionate.datasets.base import Dataset
-from fractionate.engine.drive import Call
-from fractionate.reasoning.program import Sampler, Settings
 from fractionate.serve.catalog import Record, Served
 from fractionate.serve.chat import Asked
 from fractionate.serve.refusals import bad
+from fractionate.strategies.program import Sampler, Settings
 from fractionate.types import Message, Problem, Request
 
 _OWN_WORDS = ("stop", "response_format")

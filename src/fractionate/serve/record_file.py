@@ -65,7 +65,7 @@ class RecordFile:
         self._closed = False
         self._file = _opened(path)
         try:
-            self._end = self._mended()
+            self._end = self._fixed()
             self._remember()
         except BaseException:
             os.close(self._file)
@@ -166,7 +166,7 @@ class RecordFile:
         if len(self._places) > KNOWN:
             del self._places[next(iter(self._places))]
 
-    def _mended(self) -> int:
+    def _fixed(self) -> int:
         """Take back half a line at the end. Returns where the next line begins. Raises UsageError for another file."""
         size = os.fstat(self._file).st_size
         begun = os.pread(self._file, len(_FEEDBACK), 0)

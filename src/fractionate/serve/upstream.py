@@ -7,10 +7,10 @@ from collections.abc import Callable
 from time import perf_counter
 
 from fractionate.analysis.pricing import Pricing
+from fractionate.calls.lane import LONGEST_PAUSE_S
+from fractionate.calls.limits import BACKOFF_S, backoff
+from fractionate.calls.road import OnNews, Road, Roads, Route
 from fractionate.config import LimitsConfig
-from fractionate.engine.lane import LONGEST_PAUSE_S
-from fractionate.engine.limits import BACKOFF_S, backoff
-from fractionate.engine.road import OnNews, Road, Roads, Route
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault, PermanentFault, TransientFault

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from fractionate.answers.final import extract_final
 from fractionate.datasets.atlas.facts import SPLITS, City, Country, Split, countries_of
 from fractionate.datasets.atlas.kinds import KINDS, Draft, Scene
 from fractionate.datasets.atlas.passage import MEASURES, STYLES, TRAITS, read_passage, write_city, write_country
@@ -18,6 +17,7 @@ from fractionate.datasets.atlas.program import execute
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.metrics import text_score
 from fractionate.errors import UsageError
+from fractionate.scoring.final import extract_final
 from fractionate.types import Answer, Problem
 
 PASSAGES: dict[Split, int] = {"train": 320, "test": 160}

@@ -67,7 +67,7 @@ def _clear_errors(tokenizer: Any) -> Iterator[None]:
         yield
     except Exception as error:  # a template is a program: it may raise anything
         words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UsageError(f"the chat template in {tokenizer.name_or_path} fails: {words}: mend its files") from None
+        raise UsageError(f"the chat template in {tokenizer.name_or_path} fails: {words}: fix its files") from None
 
 
 def _template(tokenizer: Any, turns: list[dict[str, str]], generation_prompt: bool = True) -> str:

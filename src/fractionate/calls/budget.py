@@ -1,0 +1,372 @@
+"""A budget that is never passed: every call's dearest outcome is reserved before it leaves and settled afterwards.
+
+The reservation is an upper bound, which the model states: the prompt's bytes bound its tokens, `max_tokens` bounds the
+reply. A call that does not fit waits while others are in flight (they usually settle for less) and stops the run once
+none is. Calls whose cost is unknown (a timeout, a killed process, a reply without usage) stay counted at their
+reservation, since the provider may bill them.
+
+Calls in flight are one hold of their process, which outlives it: what a killed process had sent may be billed beside
+what its successor sends. A call in a provider's batch is a hold of its own, which the successor takes over: it fetches
+the same batch and nothing is billed twice. What is lent to another process (a worker of a cluster) is a hold of its
+own too; the worker's budget has that loan for its cap, and asks for more where this one would turn a call away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from fractionate.calls.store import Hold, Holds, Store
+from fractionate.config import BudgetConfig
+from fractionate.errors import FractionateError, UsageError
+from fractionate.models.base import Model
+from fractionate.types import ROLES, Request, Role, Usage
+
+
+class Pricing(Protocol):
+    """What the engine asks of prices."""
+
+    def usd(self, model_name: str, usage: Usage) -> float | None:
+        """Return the dollars of one call's usage, None for a model without a price."""
+
+
+class Lender(Protocol):
+    """Whoever has lent a budget all that it has."""
+
+    def want(self, wanted: Reservation) -> None:
+        """Take note that a call waits; `Budget.raise_cap` or `Budget.refuse` is called for it, sooner or later."""
+
+
+class BudgetReached(FractionateError):  # noqa: N818 - a state, not an error
+    """The next call might pass a cap. Everything completed is stored; a higher cap resumes."""
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What one call in flight may cost at most. `holder` is its own where it is in a provider's batch, else ""."""
+
+    role: Role
+    usd: float
+    tokens: int
+    holder: str = ""
+
+
+_EPSILON = 1e-9
+"""Dollars: sums of floats may pass a cap by rounding alone."""
+_BATCH = "batch:"
+"""How the holder of a call in a provider's batch begins; its store key follows."""
+_LOAN = "worker:"
+"""How the holder of a loan begins; the worker's name follows."""
+_PURSE: Role = "solver"
+"""Where a loan's tokens stand, whatever they are spent on: their cap knows no roles."""
+
+
+class Budget:
+    """What a run has spent and holds, in dollars and tokens, by role.
+
+    `spent`, `held` and `lost` map a role to dollars and tokens: settled calls, calls in flight, and what may have been
+    billed beyond what is known (it stays in the store's `holds` table across restarts).
+    """
+
+    def __init__(
+        self, caps: BudgetConfig, pricing: Pricing | None, store: Store, run: str, lender: Lender | None = None
+    ) -> None:
+        self.caps = caps
+        self._lender = lender
+        self.pricing = pricing
+        self.run = run
+        self.needs_dollars = any(cap is not None for cap in (caps.usd, caps.decomposer_usd, caps.solver_usd))
+        self.active = self.needs_dollars or caps.tokens is not None
+        self.spent: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self.held: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self.lost: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self._before: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self._batched: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._in_batches: dict[str, dict[Role, Hold]] = {}
+        self._lent: dict[str, dict[Role, Hold]] = {}
+        self._left_behind: dict[str, dict[Role, Hold]] = {}
+        self._unwritten: dict[str, dict[Role, Hold]] = {}
+        self._in_flight = 0
+        self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
+        if self.active:
+            for holder, by_role in store.holders(run).items():
+                if holder.startswith(_BATCH):
+                    self._in_batches[holder] = by_role
+                elif holder.startswith(_LOAN):
+                    self._left_behind[holder] = by_role
+                for role, hold in by_role.items():
+                    self._add(self._before, role, hold.usd, hold.tokens)
+            for spent in store.spent(run):
+                usd = self._price(spent.model, spent.usage) if self.needs_dollars else 0.0
+                self._add(self.spent, spent.role, spent.rows * usd, spent.rows * _tokens(spent.usage))
+
+    async def reserve(self, model: Model, request: Request) -> Reservation:
+        """Reserve the dearest outcome of a call; while calls are in flight it waits for what they leave.
+
+        Raises BudgetReached if it cannot fit, UsageError where the call has no price or no bound.
+        """
+        reservation = self._dearest(model, request)
+        if self._waiting or self._over(reservation):
+            if not self._in_flight and self._lender is None:
+                raise self._reached(reservation)
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append((reservation, place))
+            if len(self._waiting) == 1 and self._lender is not None:
+                self._lender.want(reservation)
+            try:
+                await place
+            except asyncio.CancelledError:
+                if place.done() and not place.cancelled() and place.exception() is None:
+                    self.release(reservation)
+                raise
+        else:
+            self._hold(reservation)
+        return reservation
+
+    def reserve_in_batch(self, model: Model, request: Request, key: str) -> Reservation:
+        """Reserve a call that a provider's batch is to hold, under its store key; never waits.
+
+        What an earlier process reserved for the same call is taken over, whatever the cap is now: it may be billed
+        already. Raises BudgetReached if the call is new and does not fit.
+        """
+        holder = _BATCH + key
+        left = self._in_batches.pop(holder, None)
+        if left is not None:
+            for role, hold in left.items():
+                self._add(self._before, role, -hold.usd, -hold.tokens)
+            kept = left.get(request.role, Hold(0.0, 0))
+            reservation = Reservation(request.role, kept.usd, kept.tokens, holder)
+        else:
+            reservation = replace(self._dearest(model, request), holder=holder)
+            if self._over(reservation):
+                raise self._reached(reservation)
+        self._hold(reservation)
+        return reservation
+
+    def settle(self, reservation: Reservation, model: str, usage: Usage) -> bool:
+        """Replace a reservation by what the call used. Returns whether that is more than was reserved.
+
+        A reply without usage may have cost all of it, whatever its words would make.
+        """
+        usd = self._price(model, usage) if self.needs_dollars else 0.0
+        tokens = _tokens(usage)
+        self._add(self.spent, reservation.role, usd, tokens)
+        if usage.counted:
+            unknown = max(0.0, reservation.usd - usd), max(0, reservation.tokens - tokens)
+            self._add(self.lost, reservation.role, *unknown)
+        self.release(reservation)
+        return usd > reservation.usd + _EPSILON or tokens > reservation.tokens
+
+    def lose(self, reservation: Reservation) -> None:
+        """Keep a reservation as spent: the provider may bill a call that gave nothing."""
+        self._add(self.lost, reservation.role, reservation.usd, reservation.tokens)
+        self.release(reservation)
+
+    def release(self, reservation: Reservation) -> None:
+        """Give a reservation back: the call was not billed."""
+        self._add(self.held, reservation.role, -reservation.usd, -reservation.tokens)
+        self._in_flight -= 1
+        if reservation.holder:
+            self._unwritten[reservation.holder] = {reservation.role: Hold(0.0, 0)}
+            self._add(self._batched, reservation.role, -reservation.usd, -reservation.tokens)
+        self._admit()
+
+    def lend(self, worker: str, role: Role, usd: float, tokens: int) -> bool:
+        """Set an amount aside for a worker to spend. Returns False, and lends nothing, where a cap has no room."""
+        if self._over(Reservation(role, usd, tokens)):
+            return False
+        self._change_loan(worker, role, usd, tokens)
+        return True
+
+    def take_back(self, worker: str, role: Role, usd: float, tokens: int) -> None:
+        """Take back of a loan what the worker will not spend."""
+        self._change_loan(worker, role, -usd, -tokens)
+
+    def spent_by(self, worker: str, role: Role, model: str, usage: Usage) -> None:
+        """Count a worker's call, which its loan was for."""
+        usd, tokens = self._price(model, usage) if self.needs_dollars else 0.0, _tokens(usage)
+        self._add(self.spent, role, usd, tokens)
+        loan = self.loan(worker)
+        self._change_loan(worker, role, -min(usd, loan[role].usd), -min(tokens, loan[_PURSE].tokens))
+
+    def loan(self, worker: str) -> dict[Role, Hold]:
+        """Return what a worker still holds, by role; one that an earlier process has lent to is this one's now."""
+        holder = _LOAN + worker
+        for role, hold in self._left_behind.pop(holder, {}).items():
+            self._add(self._before, role, -hold.usd, -hold.tokens)
+            self._change_loan(worker, role, *hold)
+        return dict(self._lent.get(holder, {role: Hold(0.0, 0) for role in ROLES}))
+
+    def most_to_lend(self, role: Role) -> Hold:
+        """Return what could be lent to a role now: infinite where nothing bounds it."""
+        usd, tokens = float("inf"), 1 << 62
+        held = {each: self.held[each] for each in ROLES}
+        if self.caps.usd is not None:
+            usd = self.caps.usd - self.total_usd() - sum(hold.usd for hold in held.values())
+        cap = self.caps.decomposer_usd if role == "decomposer" else self.caps.solver_usd
+        if cap is not None:
+            usd = min(usd, cap - self.total_usd(role) - held[role].usd)
+        if self.caps.tokens is not None:
+            tokens = self.caps.tokens - self.total_tokens() - sum(hold.tokens for hold in held.values())
+        return Hold(max(0.0, usd), max(0, tokens))
+
+    def raise_cap(self, role: Role, usd: float, tokens: int) -> None:
+        """Raise a borrowed budget's caps by what was lent (negative: by what is given back)."""
+        changed: dict[str, float | int] = {}
+        cap = getattr(self.caps, f"{role}_usd")
+        if cap is not None:
+            changed[f"{role}_usd"] = max(0.0, cap + usd)
+        if self.caps.tokens is not None:
+            changed["tokens"] = self.caps.tokens + tokens
+        self.caps = self.caps.model_copy(update=changed)
+        if usd >= 0 and tokens >= 0:
+            self._admit()
+
+    def refuse(self, error: FractionateError) -> None:
+        """Turn away the calls that wait: the lender has no more."""
+        while self._waiting:
+            _, place = self._waiting.popleft()
+            if not place.done():
+                place.set_exception(error)
+
+    def unused(self, role: Role) -> Hold:
+        """Return what of a borrowed cap neither was spent nor is held by calls in flight."""
+        cap = getattr(self.caps, f"{role}_usd")
+        usd = 0.0 if cap is None else cap - self.total_usd(role) - self.held[role].usd
+        held_tokens = sum(self.held[each].tokens for each in ROLES)
+        tokens = 0 if self.caps.tokens is None else self.caps.tokens - self.total_tokens() - held_tokens
+        return Hold(max(0.0, usd), max(0, tokens))
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that hold a reservation."""
+        return self._in_flight
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a call waits for room."""
+        return any(not place.done() for _, place in self._waiting)
+
+    def reached(self, role: Role, usd: float, tokens: int) -> BudgetReached:
+        """Return the error for a call that no cap has room for."""
+        return self._reached(Reservation(role, usd, tokens))
+
+    def holds_to_write(self) -> Holds:
+        """Return what the store must know of: this process's calls in flight and lost ones, and changes to batches."""
+        mine = {}
+        for role in ROLES:
+            usd = self.held[role].usd - self._batched[role].usd
+            tokens = self.held[role].tokens - self._batched[role].tokens
+            mine[role] = Hold(self.lost[role].usd + (usd if tokens > 0 else 0.0), self.lost[role].tokens + tokens)
+        return {**self._unwritten, self._holder: mine}
+
+    def written(self, holds: Holds) -> None:
+        """Note that the store knows of these holds now."""
+        for holder in holds:
+            if self._unwritten.get(holder) == holds[holder]:
+                del self._unwritten[holder]
+
+    def total_usd(self, role: Role | None = None) -> float:
+        """Return dollars spent, lost ones included (of one role, if given)."""
+        roles = ROLES if role is None else (role,)
+        return sum(self.spent[r].usd + self.lost[r].usd + self._before[r].usd for r in roles)
+
+    def total_tokens(self) -> int:
+        """Return tokens spent, lost ones included."""
+        return sum(self.spent[r].tokens + self.lost[r].tokens + self._before[r].tokens for r in ROLES)
+
+    def _dearest(self, model: Model, request: Request) -> Reservation:
+        """Return the reservation of a call at its dearest: cached input may cost more than fresh, or less."""
+        usage = model.most_usage(request)
+        usd = 0.0
+        if self.needs_dollars:
+            cached = replace(usage, cached_input_tokens=usage.input_tokens)
+            usd = max(self._price(model.name, usage), self._price(model.name, cached))
+        return Reservation(request.role, usd, _tokens(usage))
+
+    def _price(self, model: str, usage: Usage) -> float:
+        usd = None if self.pricing is None else self.pricing.usd(model, usage)
+        if usd is None:
+            raise UsageError(
+                f'no price is known for {model}, so the dollar cap cannot be kept: give [prices."{model}"] '
+                "input_per_million and output_per_million (0 if it is free)"
+            )
+        return usd
+
+    def _hold(self, reservation: Reservation) -> None:
+        self._add(self.held, reservation.role, reservation.usd, reservation.tokens)
+        self._in_flight += 1
+        if reservation.holder:
+            hold = Hold(reservation.usd, reservation.tokens)
+            self._unwritten[reservation.holder] = {reservation.role: hold}
+            self._add(self._batched, reservation.role, *hold)
+
+    def _change_loan(self, worker: str, role: Role, usd: float, tokens: int) -> None:
+        holder = _LOAN + worker
+        lent = self._lent.setdefault(holder, {each: Hold(0.0, 0) for each in ROLES})
+        for table in (lent, self.held, self._batched):
+            self._add(table, role, usd, 0)
+            self._add(table, _PURSE, 0.0, tokens)
+        self._unwritten[holder] = dict(lent)
+
+    def _admit(self) -> None:
+        """Let those who wait in, in order, as far as they fit; once nothing is in flight, turn the rest away."""
+        while self._waiting:
+            reservation, place = self._waiting[0]
+            if place.done():
+                self._waiting.popleft()
+            elif not self._over(reservation):
+                self._waiting.popleft()
+                self._hold(reservation)
+                place.set_result(None)
+            elif self._lender is not None:
+                self._lender.want(reservation)
+                return
+            elif self._in_flight:
+                return
+            else:
+                self._waiting.popleft()
+                place.set_exception(self._reached(reservation))
+
+    def _over(self, wanted: Reservation) -> str:
+        """Return the name of the first cap that a call might pass, "" if it passes none."""
+        held_usd = {role: self.held[role].usd for role in ROLES}
+        by_role = {"decomposer": self.caps.decomposer_usd, "solver": self.caps.solver_usd}
+        if self.caps.usd is not None and (
+            self.total_usd() + sum(held_usd.values()) + wanted.usd > self.caps.usd + _EPSILON
+        ):
+            return "usd"
+        cap = by_role[wanted.role]
+        if cap is not None and self.total_usd(wanted.role) + held_usd[wanted.role] + wanted.usd > cap + _EPSILON:
+            return f"{wanted.role}_usd"
+        held_tokens = sum(self.held[role].tokens for role in ROLES)
+        if self.caps.tokens is not None and self.total_tokens() + held_tokens + wanted.tokens > self.caps.tokens:
+            return "tokens"
+        return ""
+
+    def _reached(self, wanted: Reservation) -> BudgetReached:
+        name = self._over(wanted) or "tokens"
+        cap = getattr(self.caps, name)
+        if name == "tokens":
+            state = f"{self.total_tokens():,} of {cap:,} tokens are used and the next call may take {wanted.tokens:,}"
+        else:
+            spent = self.total_usd(None if name == "usd" else wanted.role)
+            state = f"${spent:.4f} of ${cap:.4f} are spent and the next call may cost ${wanted.usd:.4f}"
+        return BudgetReached(
+            f"budget.{name} is reached: {state}; all completed calls are stored, run the same command with "
+            f"--set budget.{name}=<more> to resume"
+        )
+
+    @staticmethod
+    def _add(table: dict[Role, Hold], role: Role, usd: float, tokens: int) -> None:
+        old = table[role]
+        table[role] = Hold(old.usd + usd, old.tokens + tokens)
+
+
+def _tokens(usage: Usage) -> int:
+    return usage.input_tokens + usage.output_tokens

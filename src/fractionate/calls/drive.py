@@ -1,0 +1,252 @@
+"""Runs many programs at once. A program is a generator: it yields calls, is sent completions and returns a value.
+
+Programs do no I/O, so a strategy reads like the paper and is tested without a loop:
+
+    def program():
+        completion = yield Call(model, request)
+        first, second = yield [Call(model, a), Call(model, b)]
+        return completion.text
+
+Calls to servers leave at once, one by one. Calls to models in this process are gathered until every live program
+waits for one (nothing else can happen), and are then planned as a whole: what a batch is made of depends on the
+programs alone, never on timing or on what was stored before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from fractionate.calls.engine import Engine
+from fractionate.errors import FractionateError
+from fractionate.models.base import BatchModel, Model, ProviderBatchModel
+from fractionate.types import Completion, Request
+
+T = TypeVar("T")
+
+WINDOW = 4096
+"""Programs alive at once."""
+GRACE_S = 3.0
+"""Seconds that calls in flight have to come back after Ctrl-C; what comes back is stored."""
+_STEPS_A_TURN = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a program asks for: one completion from one model.
+
+    `final`: the reply is to be the answer, or one of the votes for it. `subquestion` is what the reply is to answer
+    on the way there. Who runs a program to its end needs neither; who shows it while it runs does.
+    """
+
+    model: Model
+    request: Request
+    final: bool = False
+    subquestion: str = ""
+
+
+Program: TypeAlias = Generator["Call | list[Call]", Any, T]
+"""Yields a Call and is sent a Completion, or yields a list of Calls and is sent a list of Completions in its order."""
+
+
+async def run_all(programs: Iterable[Program[T]], engine: Engine, window: int = WINDOW) -> list[T]:
+    """Run programs to their ends and return their values, in order."""
+    return [value async for value in stream_all(programs, engine, window)]
+
+
+async def stream_all(programs: Iterable[Program[T]], engine: Engine, window: int = WINDOW) -> AsyncGenerator[T, None]:
+    """Run programs, at most `window` alive or waiting to be yielded, and yield their values in order.
+
+    Memory depends on the window alone. When a program, a model or the budget stops the run, calls in flight come back
+    and are stored first, then the error is raised; when cancelled (Ctrl-C), they have `GRACE_S` seconds.
+    """
+    driver = _Driver(iter(programs), engine, window)
+    try:
+        while True:
+            await driver.advance()
+            while driver.has_next():
+                yield driver.take_next()
+            if driver.finished():
+                return
+    except asyncio.CancelledError:
+        await driver.shut_down(GRACE_S)
+        raise
+    except FractionateError as error:
+        engine.stop(error)
+        await driver.shut_down(engine.limits.timeout_s)
+        raise
+    except Exception:
+        await driver.shut_down(GRACE_S)  # a bug in a program: what is paid for is still kept
+        raise
+    finally:
+        await driver.shut_down(0.0)
+
+
+@dataclass(slots=True, eq=False)
+class _Live(Generic[T]):
+    """A program that has started: the replies it waits for, and how many are still to come."""
+
+    number: int
+    program: Program[T]
+    replies: list[Completion | None]
+    single: bool = True
+    missing: int = 0
+
+
+class _Driver(Generic[T]):
+    """Steps programs, sends their calls and gathers those of models in this process."""
+
+    def __init__(self, programs: Iterator[Program[T]], engine: Engine, window: int) -> None:
+        self._programs = programs
+        self._engine = engine
+        self._window = max(1, window)
+        self._started = 0
+        self._next = 0
+        self._more = True
+        self._values: dict[int, T] = {}
+        self._live: dict[int, _Live[T]] = {}
+        self._ready: deque[tuple[_Live[T], Any]] = deque()
+        self._gathered: list[tuple[_Live[T], int, Call]] = []
+        self._tasks: set[asyncio.Task[Completion]] = set()
+        self._batches: asyncio.Task[None] | None = None
+        self._woken = asyncio.Event()
+        self._error: BaseException | None = None
+
+    def has_next(self) -> bool:
+        return self._next in self._values
+
+    def take_next(self) -> T:
+        value = self._values.pop(self._next)
+        self._next += 1
+        return value
+
+    def finished(self) -> bool:
+        return not self._more and self._next == self._started
+
+    async def advance(self) -> None:
+        """Step whatever can be stepped; return once a value is there or a step was taken."""
+        self._check()
+        self._start_programs()
+        steps = 0
+        while self._ready and steps < _STEPS_A_TURN:
+            self._step(*self._ready.popleft())
+            steps += 1
+        if steps:
+            await asyncio.sleep(0)
+            return
+        if self.has_next() or self.finished():
+            return
+        if not self._tasks and self._batches is None and self._gathered:
+            self._batches = asyncio.get_running_loop().create_task(self._run_batches())
+            self._batches.add_done_callback(self._batched)
+        self._woken.clear()
+        if self._tasks or self._batches is not None:
+            await self._woken.wait()
+        self._check()
+
+    async def shut_down(self, grace_s: float) -> None:
+        """Let calls in flight come back for a while, then abandon them. Close what was not finished."""
+        tasks: set[asyncio.Task[Any]] = set(self._tasks)
+        for task in self._tasks:
+            if not self._engine.is_sent(task):
+                task.cancel()
+        if self._batches is not None:
+            self._batches.cancel()
+            tasks.add(self._batches)
+        if tasks:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(tasks, timeout=grace_s)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for live in self._live.values():
+            live.program.close()
+        self._live.clear()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _start_programs(self) -> None:
+        while self._more and self._started - self._next < self._window and len(self._ready) < _STEPS_A_TURN:
+            program = next(self._programs, None)
+            if program is None:
+                self._more = False
+                return
+            live = _Live(self._started, program, [])
+            self._live[self._started] = live
+            self._started += 1
+            self._ready.append((live, None))
+
+    def _step(self, live: _Live[T], value: Any) -> None:
+        try:
+            wanted = live.program.send(value)
+        except StopIteration as stop:
+            self._values[live.number] = stop.value
+            del self._live[live.number]
+            return
+        live.single = isinstance(wanted, Call)
+        calls = [wanted] if isinstance(wanted, Call) else wanted
+        live.replies = [None] * len(calls)
+        live.missing = len(calls)
+        if not calls:
+            self._ready.append((live, []))
+        for position, call in enumerate(calls):
+            self._dispatch(live, position, call)
+
+    def _dispatch(self, live: _Live[T], position: int, call: Call) -> None:
+        if isinstance(call.model, BatchModel | ProviderBatchModel):
+            self._gathered.append((live, position, call))
+            return
+        started = self._engine.start(call.model, call.request)
+        if isinstance(started, Completion):
+            self._reply(live, position, started)
+            return
+        self._tasks.add(started)
+        started.add_done_callback(partial(self._sent, live, position))
+
+    def _sent(self, live: _Live[T], position: int, task: asyncio.Task[Completion]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is not None:
+            self._note_error(task)
+        else:
+            self._reply(live, position, task.result())
+        self._woken.set()
+
+    def _reply(self, live: _Live[T], position: int, completion: Completion) -> None:
+        live.replies[position] = completion
+        live.missing -= 1
+        if live.missing == 0:
+            self._ready.append((live, live.replies[0] if live.single else live.replies))
+            live.replies = []
+            self._woken.set()
+
+    async def _run_batches(self) -> None:
+        """Answer all that was gathered, model by model; programs go on as their batches are done."""
+        gathered, self._gathered = self._gathered, []
+        # The order of arrival depends on timing, the programs' order does not.
+        gathered.sort(key=lambda entry: (entry[0].number, entry[1]))
+        by_model: dict[str, list[tuple[_Live[T], int, Call]]] = {}
+        for entry in gathered:
+            by_model.setdefault(entry[2].model.identity, []).append(entry)
+        for entries in by_model.values():
+            model = entries[0][2].model
+            assert isinstance(model, BatchModel | ProviderBatchModel)
+            requests = [call.request for _, _, call in entries]
+            async for row, completion in self._engine.complete_batches(model, requests):
+                live, position, _ = entries[row]
+                self._reply(live, position, completion)
+
+    def _batched(self, task: asyncio.Task[None]) -> None:
+        self._batches = None
+        self._note_error(task)
+
+    def _note_error(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._error = self._error or error
+        self._woken.set()

@@ -1,0 +1,417 @@
+"""Every completed call, in one SQLite file: nothing is paid for twice.
+
+The file is in WAL mode with `synchronous=NORMAL`: a committed row survives the death of the process at any moment
+(kill -9 included). Losing power may undo the last commits since a checkpoint (those calls would be sent again) but
+never damages the file (https://sqlite.org/pragma.html#pragma_synchronous). Several processes may share one file, and
+several runs: each call names the run that paid for it.
+
+Keys of providers and headers never come here: a row holds the request's messages and parameters and the reply.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fractionate.calls.migrations import has_column, migrate, refuse_newer
+from fractionate.calls.store_file import BUSY_S, StoreFile, fix, has_no_room, is_busy
+from fractionate.calls.stored_call import (
+    COLUMNS,
+    REPLY,
+    USAGE,
+    WIDTH,
+    DamagedRow,
+    Hold,
+    Spent,
+    StoredCall,
+    call_of,
+    completion_of,
+    row_of,
+    spent_of,
+)
+from fractionate.errors import FractionateError
+from fractionate.types import ROLES, Completion, Role
+
+_BUSY_ONCE_S = 0.02
+_CHUNK = 500
+_INSERT = f"INSERT INTO calls ({COLUMNS}) VALUES ({', '.join('?' * WIDTH)}) ON CONFLICT (key) DO NOTHING"
+_GET = f"SELECT {REPLY} FROM calls WHERE key = ?"
+_PUT_HOLD = (
+    "INSERT INTO holds VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET usd = excluded.usd, tokens = excluded.tokens"
+)
+_DROP_HOLD = "DELETE FROM holds WHERE run = ? AND holder = ? AND role = ?"
+_KEEP_SPENT = (
+    f"INSERT INTO purged SELECT run, model, role, {USAGE}, count(*) FROM calls{{where}}"
+    + "".join(
+        f" AND typeof({column.strip()}) = 'integer'" for column in USAGE.split(",")
+    )  # a damaged row tells nothing
+    + f" GROUP BY run, model, role, {USAGE}"
+)
+
+Holds = Mapping[str, Mapping[Role, Hold]]
+"""What holders (a process, or one call of a provider's batch) hold of a run's budget."""
+
+
+class StoreBusy(Exception):  # noqa: N818 - a state, not an error
+    """Another process is writing just now; try again in a moment."""
+
+
+class Store:
+    """Completed calls by key. Opening creates the file, or brings an older one up to date.
+
+    Raises FractionateError with one line if the file is no store, has a newer schema, or cannot be read or written.
+    """
+
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        with self._clear_errors():
+            self._file = StoreFile(self.path, read_only=read_only)
+            self._connection = self._file.connection
+            try:
+                if not read_only:
+                    self._connection.execute("PRAGMA journal_mode = WAL")
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
+                (refuse_newer if read_only else migrate)(self._connection, str(self.path))
+                self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
+                self._connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_ONCE_S * 1000)}")
+                self._columns = COLUMNS if has_column(self._connection, "paid") else COLUMNS.replace("paid", "1")
+                if not read_only:
+                    self._file.remember()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file. What was committed stays."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        return self.count()
+
+    @property
+    def locks(self) -> Path:
+        """The file of locks that processes which share the store see, whatever link they named it by."""
+        return self._file.path.with_name(f"{self._file.path.name}-locks")
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that the store is made of: none of them is anybody else's to write."""
+        return [self._file.path.with_name(self._file.path.name + end) for end in ("", "-wal", "-shm", "-locks")]
+
+    def check_there(self) -> None:
+        """Raise FractionateError if the file was deleted, moved or replaced since it was opened."""
+        self._file.check_there()
+
+    def has_room(self, size: int) -> bool:
+        """Return whether the disk has room for so many bytes, as far as the file system says."""
+        return self._file.has_room(size)
+
+    def try_room(self, size: int) -> None:
+        """Write so many bytes, to SQLite's log and to the file, and take them back.
+
+        Raises FractionateError if there is no room for them: quotas and limits on the size of files show only so. What
+        was set aside is used by the next rows.
+        """
+        try:
+            self._transaction(lambda: self._connection.execute("INSERT INTO room VALUES (zeroblob(?))", (size,)))
+            with self._clear_errors(), self._lock:
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            with suppress(FractionateError):
+                self._transaction(lambda: self._connection.execute("DELETE FROM room"))
+
+    def get(self, key: str) -> Completion | None:
+        """Return the completion stored under a key, or None."""
+        with self._lock:
+            try:
+                row = self._connection.execute(_GET, (key,)).fetchone()
+            except sqlite3.Error:
+                row = self._get_again(key)
+        if row is None:
+            return None
+        try:
+            return completion_of(row)
+        except DamagedRow as damage:
+            raise self._damaged(key, damage) from None
+
+    def find(self, keys: Iterable[str]) -> Completion | None:
+        """Return the completion under the first of these keys that has one, None if none has."""
+        return next((found for key in keys if (found := self.get(key)) is not None), None)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, Completion]:
+        """Return the completions stored under any of the keys."""
+        found: dict[str, Completion] = {}
+        for start in range(0, len(keys), _CHUNK):
+            part = keys[start : start + _CHUNK]
+            query = f"SELECT key, {REPLY} FROM calls WHERE key IN ({', '.join('?' * len(part))})"
+            try:
+                with self._lock:
+                    rows = self._connection.execute(query, part).fetchall()
+                found.update((row[0], completion_of(row[1:])) for row in rows)
+            except (sqlite3.Error, DamagedRow):  # one by one: the one that is at fault says so
+                found.update((key, stored) for key in part if (stored := self.get(key)) is not None)
+        return found
+
+    def put_many(
+        self, calls: Sequence[StoredCall], *, holds: tuple[str, Holds] | None = None, patience_s: float = BUSY_S
+    ) -> dict[str, Completion]:
+        """Commit rows, and what holders now hold of a run's budget (run, holds), in one transaction.
+
+        Returns the stored completions of those keys that another process had stored first: they are to be used
+        instead, so that every run over this store sees the same replies. Waits so long for another process's
+        transaction; with 0 raises StoreBusy at once.
+        """
+        rows = [row_of(call) for call in calls]
+
+        def write() -> int:
+            inserted = self._connection.executemany(_INSERT, rows).rowcount if rows else 0
+            self._write_holds(holds)
+            return inserted
+
+        inserted = self._transaction(write, patience_s=patience_s)
+        if inserted == len(rows):
+            return {}
+        mine = {call.key: call.completion for call in calls}
+        return {key: stored for key, stored in self.get_many(list(mine)).items() if stored != mine[key]}
+
+    def rows_after(self, place: int, run: str, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """Return a run's rows beyond a place of the file, oldest first, and the place of the last one of them.
+
+        A row is the values of `COLUMNS`, as `adopt` takes them.
+        """
+        query = f"SELECT rowid, {self._columns} FROM calls WHERE rowid > ? AND run = ? ORDER BY rowid LIMIT ?"
+        with self._clear_errors(), self._lock:
+            rows = self._connection.execute(query, (place, run, limit)).fetchall()
+        return (rows[-1][0] if rows else place), [row[1:] for row in rows]
+
+    def last_place(self) -> int:
+        """Return the place of the row that was committed last, 0 where there is none."""
+        with self._clear_errors(), self._lock:
+            return int(self._connection.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+
+    def adopt(self, rows: Sequence[tuple[Any, ...]], holds: tuple[str, Holds] | None = None) -> None:
+        """Commit rows of another store, and what holders now hold, in one transaction; calls stored here stay."""
+
+        def write() -> None:
+            self._connection.executemany(_INSERT, rows)
+            self._write_holds(holds)
+
+        self._transaction(write)
+
+    def forget(self, place: int) -> None:
+        """Delete the rows before a place: another store has them. The last one stays, so that no place comes twice."""
+        self._transaction(lambda: self._connection.execute("DELETE FROM calls WHERE rowid < ?", (place,)))
+
+    def spent(self, run: str) -> list[Spent]:
+        """Return what a run's paid calls used, purged ones too, equal ones counted together."""
+        query = (
+            f"SELECT model, role, {USAGE}, count(*) FROM calls WHERE run = ?1 AND paid GROUP BY model, role, {USAGE} "
+            f"UNION ALL SELECT model, role, {USAGE}, rows FROM purged WHERE run = ?1"
+        )
+        with self._clear_errors(), self._lock:
+            return [spent_of(row) for row in self._connection.execute(query, (run,))]
+
+    def held(self, run: str) -> dict[Role, Hold]:
+        """Return what is held of a run's budget, by whomever."""
+        total = {role: Hold(0.0, 0) for role in ROLES}
+        for by_role in self.holders(run).values():
+            for role, hold in by_role.items():
+                total[role] = Hold(total[role].usd + hold.usd, total[role].tokens + hold.tokens)
+        return total
+
+    def holders(self, run: str) -> dict[str, dict[Role, Hold]]:
+        """Return what each holder holds of a run's budget, processes that died with calls in flight included."""
+        found: dict[str, dict[Role, Hold]] = {}
+        with self._clear_errors(), self._lock:
+            rows = self._connection.execute("SELECT holder, role, usd, tokens FROM holds WHERE run = ?", (run,))
+            for holder, role, usd, tokens in rows:
+                if role not in ROLES or not isinstance(usd, float) or not isinstance(tokens, int):
+                    raise DamagedRow(f"a hold on the budget of {run!r} cannot be read")
+                found.setdefault(holder, {})[role] = Hold(usd, tokens)
+        return found
+
+    def count(self, *, key: str = "", model: str = "", run: str = "", role: str = "") -> int:
+        """Return how many calls `calls` and `purge` would find."""
+        where, values = _filter(key, model, run, role)
+        with self._clear_errors(), self._lock:
+            return int(self._connection.execute(f"SELECT count(*) FROM calls{where}", values).fetchone()[0])
+
+    def calls(
+        self,
+        *,
+        key: str = "",
+        model: str = "",
+        run: str = "",
+        role: str = "",
+        limit: int | None = None,
+        on_damaged: Callable[[str], None] | None = None,
+    ) -> Iterator[StoredCall]:
+        """Return stored calls, newest first: all whose key starts with `key` and that match what else is given.
+
+        A row that cannot be read is left out and `on_damaged` is told why; without it the row raises FractionateError.
+        """
+        where, values = _filter(key, model, run, role)
+        query = f"SELECT rowid, CAST(key AS BLOB) FROM calls{where} ORDER BY created DESC, key"
+        query_row = f"SELECT {self._columns} FROM calls WHERE rowid = ?"
+        if limit is not None:
+            query += f" LIMIT {int(limit)}"
+        with self._clear_errors():
+            # Row by row, so that one whose bytes are damaged does not take the others along.
+            for place, name in self._connection.execute(query, values):
+                try:
+                    row = self._connection.execute(query_row, (place,)).fetchone()
+                    if row is None:
+                        continue  # purged meanwhile
+                    yield call_of(row)
+                except (DamagedRow, sqlite3.DataError, sqlite3.OperationalError) as error:
+                    damage = self._damaged((name or b"").decode("utf-8", "replace"), error)
+                    if on_damaged is None:
+                        raise damage from None
+                    on_damaged(str(damage))
+
+    def purge(self, *, key: str = "", model: str = "", run: str = "", role: str = "") -> int:
+        """Delete matching calls, give their room back to the disk, and return how many there were.
+
+        What their runs have spent on them stays on record: a budget is not refilled by forgetting replies.
+        """
+        where, values = _filter(key, model, run, role)
+
+        def write() -> int:
+            paid = f"{where} AND paid" if where else " WHERE paid"
+            self._connection.execute(_KEEP_SPENT.format(where=paid), values)
+            return self._connection.execute(f"DELETE FROM calls{where}", values).rowcount
+
+        deleted = self._transaction(write)
+        with self._clear_errors(), self._lock:
+            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
+            self._connection.execute("VACUUM")
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_ONCE_S * 1000)}")
+        return deleted
+
+    def open_batches(self, identity: str) -> list[tuple[str, list[str]]]:
+        """Return the batches of a model that a provider has not finished: (batch id, store keys), oldest first."""
+        query = "SELECT id, keys FROM batches WHERE identity = ? AND state = 'open' ORDER BY created, id"
+        with self._clear_errors(), self._lock:
+            rows = self._connection.execute(query, (identity,)).fetchall()
+        try:
+            return [(str(batch), [str(key) for key in json.loads(keys)]) for batch, keys in rows]
+        except (ValueError, TypeError, RecursionError):
+            raise FractionateError(f"store {self.path}: its table of batches is damaged: restore a copy") from None
+
+    def put_batch(self, batch: str, identity: str, run: str, keys: Sequence[str]) -> None:
+        """Remember a batch that was handed to a provider."""
+        row = (batch, identity, run, json.dumps(list(keys)), time.time())
+        query = "INSERT INTO batches VALUES (?, ?, ?, ?, 'open', ?) ON CONFLICT (id) DO NOTHING"
+        self._transaction(lambda: self._connection.execute(query, row))
+
+    def close_batch(self, batch: str) -> None:
+        """Mark a batch as done: all that it will ever give is stored."""
+        self._transaction(lambda: self._connection.execute("UPDATE batches SET state = 'done' WHERE id = ?", (batch,)))
+
+    def _write_holds(self, holds: tuple[str, Holds] | None) -> None:
+        if holds is None:
+            return
+        run, by_holder = holds
+        entries = [(who, role, hold) for who, held in by_holder.items() for role, hold in held.items()]
+        kept = [(run, who, role, *hold) for who, role, hold in entries if not hold.nothing]
+        gone = [(run, who, role) for who, role, hold in entries if hold.nothing]
+        self._connection.executemany(_PUT_HOLD, kept)
+        self._connection.executemany(_DROP_HOLD, gone)
+
+    def _transaction(self, write: Callable[[], object], *, patience_s: float = BUSY_S) -> int:
+        """Run `write` in one transaction; wait for other processes' unless told not to.
+
+        Where there is no room for it, SQLite's log is emptied into the file first, which may have some.
+        """
+        deadline = time.monotonic() + patience_s
+        emptied = False
+        while True:
+            with self._clear_errors(), self._lock:
+                try:
+                    self._connection.execute("BEGIN IMMEDIATE")
+                    try:
+                        result = write()
+                        self._connection.execute("COMMIT")
+                    except BaseException:
+                        if self._connection.in_transaction:
+                            self._connection.execute("ROLLBACK")
+                        raise
+                    return result if isinstance(result, int) else 0
+                except sqlite3.OperationalError as error:
+                    if has_no_room(error) and not emptied:
+                        emptied = True
+                        with suppress(sqlite3.Error):
+                            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                        continue
+                    if not is_busy(error):
+                        raise
+                    if not patience_s:
+                        raise StoreBusy from None
+                    if time.monotonic() > deadline:
+                        raise
+            time.sleep(0.005)
+
+    def _get_again(self, key: str) -> tuple[Any, ...] | None:
+        """Read with patience: a reader can meet a lock for a moment while a log is being recovered."""
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            with self._clear_errors():
+                try:
+                    row: tuple[Any, ...] | None = self._connection.execute(_GET, (key,)).fetchone()
+                    return row
+                except sqlite3.OperationalError as error:
+                    if "decode" in str(error):
+                        raise self._damaged(key, error) from None
+                    if not is_busy(error) or time.monotonic() > deadline:
+                        raise
+            time.sleep(0.005)
+
+    def _damaged(self, key: str, why: Exception) -> FractionateError:
+        return FractionateError(
+            f"store {self.path}: the row of call {key!r} is damaged ({why}): delete it with 'fractionate store purge "
+            f"{self.path} --key {key} --yes', then it is made again"
+        )
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        """Turn what SQLite and the file system say into one line with the fix."""
+        try:
+            yield
+        except DamagedRow as damage:
+            raise FractionateError(f"store {self.path} is damaged: {damage}: restore a copy") from None
+        except (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError) as error:
+            raise FractionateError(f"store {self.path}: {fix(error)}") from None
+
+
+def locked_out(path: Path) -> FractionateError:
+    """Return the error for a store that another process would not let go of."""
+    return FractionateError(f"store {path}: {fix(sqlite3.OperationalError('locked'))}")
+
+
+def _filter(key: str, model: str, run: str, role: str) -> tuple[str, list[str]]:
+    clauses, values = [], []
+    if key:
+        clauses.append("key >= ? AND key < ?")
+        values += [key, key + "g"]  # "g" sorts after every hexadecimal digit
+    for column, value in (("model", model), ("run", run), ("role", role)):
+        if value:
+            clauses.append(f"{column} = ?")
+            values.append(value)
+    return (" WHERE " + " AND ".join(clauses) if clauses else ""), values
+
+
+__all__ = ["Hold", "Spent", "Store", "StoreBusy", "StoredCall", "locked_out"]

@@ -1,0 +1,137 @@
+"""The file that a store is in: opening it, seeing that it is still there and has room, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import weakref
+from pathlib import Path
+
+from fractionate.errors import FractionateError
+
+BUSY_S = 60.0
+"""Seconds a write waits for other processes' writes before it gives up."""
+
+
+class StoreFile:
+    """One SQLite file and a connection to it.
+
+    `path` is the file itself, whatever link it was named by: what lies beside it (SQLite's log, the locks of calls) is
+    then the same for every process. Raises sqlite3.Error or OSError; `fix` turns those into a line.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool) -> None:
+        self.path = Path(os.path.realpath(path))
+        if read_only:
+            if not self.path.is_file():
+                raise FractionateError(f"no store at {path}: give the SQLite file, or the folder that holds it")
+            self.connection, copy = _open_to_read(self.path)
+            if copy:
+                weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.connection = _connect(self.path, "mode=rwc")
+        self._seen: tuple[int, int] | None = None
+
+    def remember(self) -> None:
+        """Take note of which file this is, once it exists; a file of two names is refused."""
+        found = os.stat(self.path)
+        if found.st_nlink > 1:
+            # SQLite's log lies beside the name it was opened by: two names would be two logs of one file.
+            raise FractionateError(
+                f"store {self.path}: the file has {found.st_nlink} hard links, and SQLite needs it to have one: copy "
+                "it, or name another with run.store"
+            )
+        self._seen = found.st_dev, found.st_ino
+
+    def check_there(self) -> None:
+        """Raise FractionateError if the file was deleted, moved or replaced since it was opened."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._seen:
+            raise FractionateError(
+                f"store {self.path} was deleted, moved or replaced while this run was using it, so nothing more is "
+                "sent: put it back, or run the same command again to begin a new one"
+            )
+
+    def has_room(self, size: int) -> bool:
+        """Return whether the disk has room for so many bytes, as far as the file system says."""
+        try:
+            room = os.statvfs(self.path)
+        except (OSError, AttributeError):  # gone, or Windows: whoever writes will say
+            return True
+        return room.f_bavail * room.f_frsize >= size
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.as_uri()}?{how}", uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+    )
+
+
+def _open_to_read(path: Path) -> tuple[sqlite3.Connection, str]:
+    """Open a file to read, also where SQLite cannot write the two files that it wants beside it.
+
+    Returns the folder of a copy too, if it took one.
+    """
+    connection = _connect(path, "mode=ro")
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+        return connection, ""
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "unable to open" not in str(error) and "readonly" not in str(error):
+            raise
+    log = path.with_name(f"{path.name}-wal")
+    if log.is_file() and log.stat().st_size:
+        # What was committed last is in the log alone, which can be read only where it may be written.
+        folder = tempfile.mkdtemp(prefix="fractionate-store-")
+        for file in (path, log):
+            shutil.copy(file, folder)
+        return _connect(Path(folder) / path.name, "mode=rw"), folder
+    return _connect(path, "mode=ro&immutable=1"), ""
+
+
+def fix(error: Exception) -> str:
+    """Return what an error of SQLite or of the file system means and what fixes it, in one line."""
+    text = " ".join(str(error).split())
+    if "not a database" in text:
+        return f"this file is no fractionate store ({text}): choose another with run.store, or move it away"
+    if "malformed" in text or "corrupt" in text:
+        return (
+            f"the file is damaged ({text}): restore a copy, or move it away and rescue what can be read with "
+            "'sqlite3 FILE .recover'"
+        )
+    if "no such table" in text or "no such column" in text or "already exists" in text or "duplicate column" in text:
+        return f"this SQLite file is not a fractionate store ({text}): choose another with run.store"
+    if "readonly" in text or "read-only" in text or isinstance(error, PermissionError):
+        return "it cannot be written (read-only): give write permission, or choose another file with run.store"
+    if "is full" in text or "No space left" in text:
+        return "the disk is full: free some room and run the same command again; what was committed is kept"
+    if "disk I/O error" in text:
+        return (
+            "the disk gave an error, or a limit on the size of files was reached: check both and run the same command "
+            "again; what was committed is kept"
+        )
+    if "locked" in text or "busy" in text:
+        return f"another process has kept it locked for {BUSY_S:.0f} s: wait for it or stop it, then run again"
+    if "unable to open" in text:
+        return "it cannot be opened: check that it is a file, and that its folder exists and may be written"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: check the path"
+    return f"SQLite says {text!r}: check the disk, or choose another file with run.store"
+
+
+def has_no_room(error: sqlite3.Error) -> bool:
+    """Return whether a write failed for want of room; past a limit on files it is a plain I/O error."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Return whether an error says that another process is in the middle of a transaction."""
+    code = getattr(error, "sqlite_errorcode", 0)  # what the module raises by itself, before SQLite is asked, has none
+    return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

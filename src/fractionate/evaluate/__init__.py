@@ -1,1 +1,0 @@
-"""Which decomposer × solver pairs there are, and working through them."""

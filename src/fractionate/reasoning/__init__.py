@@ -1,1 +1,0 @@
-"""Strategies: single, static, stepwise, dynamic."""

@@ -1,0 +1,265 @@
+"""Which cells there are, decomposer × solver × strategy on every test set, and how one is worked through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from operator import attrgetter
+from typing import Any, Protocol, TypeVar
+
+from fractionate.calls.stages import Gathering, Stage, Work
+from fractionate.datasets.base import Dataset, Metric
+from fractionate.errors import UsageError
+from fractionate.spool import Spool, gathered
+from fractionate.strategies.decompose import decompose
+from fractionate.strategies.program import Sampler, Settings, Solution, Strategy, Task
+from fractionate.strategies.prompting import numbered_lines
+from fractionate.types import Attempt, Cell, Completion, Component, Decomposition, Problem, Usage
+
+Decomposed = tuple[Decomposition, Completion | None]
+"""A decomposition and the call that made it (None for reference decompositions, which cost nothing)."""
+_DECOMPOSITION, _COMPLETION, _USAGE = (
+    attrgetter(*(each.name for each in fields(kind))) for kind in (Decomposition, Completion, Usage)
+)
+SamplerOf = Callable[[Component], Sampler]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One cell to be measured."""
+
+    strategy: Strategy
+    decomposer: Component
+    solver: Component
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """A test set as the user named it: its problems, how they are scored, the settings of its calls.
+
+    `own_settings` are those of decomposers that are asked in a way of their own, by name.
+    """
+
+    __test__ = False  # the name is the field's, not pytest's
+
+    reference: str
+    name: str
+    split: str
+    problems: Sequence[Problem]
+    dataset: Dataset
+    metric: Metric
+    settings: Settings
+    own_settings: Mapping[str, Settings] = field(default_factory=dict)
+    repeats: int = 1
+    """How often each question is answered."""
+
+    def asked(self) -> Iterator[tuple[Problem, int]]:
+        """Yield every question as often as it is answered, with the number of the repeat from 0."""
+        yield from ((problem, repeat) for problem in self.problems for repeat in range(self.repeats))
+
+    def settings_of(self, decomposer: Component) -> Settings:
+        """Return how a decomposer is asked."""
+        return self.own_settings.get(decomposer.name, self.settings)
+
+
+G = TypeVar("G", bound=Gathering)
+Gather = Callable[[TestSet, Pair, Sequence["Decomposed | None"]], G]
+"""Makes what gathers a cell's solutions, given the decomposition of each question and repeat (None: none was made)."""
+
+
+class Keeper(Protocol):
+    """Keeps the attempts of one cell: each question's repeats one after another."""
+
+    def append(self, attempt: Attempt, /) -> object:
+        """Take the next attempt."""
+
+    def attempts(self) -> Sequence[Attempt]:
+        """Return one attempt a question, the mean of its repeats."""
+
+
+class Scoring:
+    """Reads and scores a cell's outputs as they come, and hands the attempts to what keeps them."""
+
+    def __init__(self, test: TestSet, pair: Pair, given: Sequence[Decomposed | None], keeper: Keeper) -> None:
+        self._test = test
+        self._pair = pair
+        self._asked = zip(test.asked(), given, strict=True)
+        self._keeper = keeper
+
+    def append(self, solution: Solution) -> None:
+        """Score the solution of the next question or repeat."""
+        (problem, _), given = next(self._asked)
+        self._keeper.append(_attempt(problem, solution, given[1] if given else None, self._test.dataset))
+
+    def cell(self) -> Cell:
+        """Return the cell, once all its questions were worked through."""
+        test, pair = self._test, self._pair
+        return Cell(
+            dataset=test.name,
+            split=test.split,
+            strategy=pair.strategy.name,
+            stages=pair.strategy.stages,
+            decomposer=pair.decomposer,
+            solver=pair.solver,
+            metric=test.metric,
+            attempts=self._keeper.attempts(),
+            reference=test.reference,
+            label=pair.strategy.label,
+        )
+
+
+def plan_pairs(
+    strategies: Sequence[Strategy],
+    direct: Strategy,
+    decomposers: Sequence[Component],
+    solvers: Sequence[Component],
+) -> list[Pair]:
+    """Return the cells of a matrix: single-stage strategies with "none", the others with every other decomposer.
+
+    "none" asks for a single-stage baseline even where no such strategy is named: `direct`.
+    """
+    none = next((one for one in decomposers if one.kind == "none"), Component("none", "none", "decomposer"))
+    single = [strategy for strategy in strategies if strategy.stages == "single"]
+    if none in decomposers and not single:
+        single = [direct]
+    pairs = [Pair(strategy, none, solver) for strategy in single for solver in solvers]
+    pairs += [
+        Pair(strategy, decomposer, solver)
+        for strategy in strategies
+        if strategy.stages != "single"
+        for decomposer in decomposers
+        if decomposer != none
+        for solver in solvers
+    ]
+    return list(dict.fromkeys(pairs))
+
+
+def measure(
+    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, gather: Gather[G]
+) -> Iterator[Stage[G]]:
+    """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
+
+    Each stage is to be carried out (or walked) before the next is asked for. It returns what gathered its solutions.
+    """
+    for test in tests:
+        decomposed: dict[Component, Sequence[Decomposed]] = {}
+        for pair in pairs:
+            yield _work_through(test, pair, sampler_of, decomposed, gather)
+
+
+def _work_through(
+    test: TestSet,
+    pair: Pair,
+    sampler_of: SamplerOf,
+    decomposed: dict[Component, Sequence[Decomposed]],
+    gather: Gather[G],
+) -> Stage[G]:
+    given: Sequence[Decomposed | None] = [None] * (len(test.problems) * test.repeats)
+    # A dynamic cell asks its follow-ups itself: another strategy's decompositions are neither used nor charged.
+    if pair.strategy.stages == "two-stage":
+        if pair.decomposer not in decomposed:
+            decomposed[pair.decomposer] = yield from _decompose_all(test, pair.decomposer, sampler_of)
+        given = decomposed[pair.decomposer]
+    solver = sampler_of(pair.solver)
+    decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
+    settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
+    starts = (
+        partial(
+            pair.strategy.program,
+            Task(
+                problem,
+                form,
+                solver,
+                decomposer,
+                one[0] if one else None,
+                replace(settings, sample=repeat),
+                test.dataset,
+            ),
+        )
+        for (problem, repeat), one in zip(test.asked(), given, strict=True)
+    )
+    label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
+    solutions: G = yield Work(label, starts, partial(gather, test, pair, given))
+    return solutions
+
+
+def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
+    if decomposer.kind == "gold":
+        return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
+    sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
+    starts = (
+        partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
+        for problem, repeat in test.asked()
+    )
+    said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
+    made: Sequence[Decomposed] = yield Work(said, starts, _spool)
+    return made
+
+
+def _spool() -> Spool[Decomposed]:
+    return Spool(_plain, _decomposed)
+
+
+def _plain(one: Decomposed) -> tuple[object, ...]:
+    decomposition, completion = one
+    if completion is None:
+        return _DECOMPOSITION(decomposition), None
+    text, finish_reason, usage, *rest = _COMPLETION(completion)
+    return _DECOMPOSITION(decomposition), (text, finish_reason, _USAGE(usage), *rest)
+
+
+def _decomposed(plain: tuple[Any, Any]) -> Decomposed:
+    decomposition, completion = plain
+    if completion is None:
+        return Decomposition(*decomposition), None
+    text, finish_reason, usage, *rest = completion
+    return Decomposition(*decomposition), Completion(text, finish_reason, Usage(*usage), *rest)
+
+
+def _sample(sampler: Sampler, problem: Problem, repeat: int) -> int:
+    """Return which sample of a decomposition a repeat takes.
+
+    A recorded decomposer's samples take turns. A live one at temperature 0 would say the same: it is asked once.
+    """
+    held = sampler.model.samples(problem)
+    if held:
+        return repeat % held
+    return repeat if sampler.temperature or sampler.model.replays else 0
+
+
+def _gold(problem: Problem, cap: int | None) -> Decomposition:
+    if not problem.subquestions:
+        raise UsageError(f"{problem.id} has no reference decomposition: leave 'gold' out of models.decomposers")
+    kept = problem.subquestions[:cap]
+    return Decomposition(kept, "ok", numbered_lines(problem.subquestions), len(problem.subquestions) - len(kept))
+
+
+def _attempt(problem: Problem, solution: Solution, decomposing: Completion | None, dataset: Dataset) -> Attempt:
+    prediction = dataset.extract(solution.output)
+    calls = list(solution.calls)
+    if decomposing is not None:
+        calls.insert(0, ("decomposer", decomposing))
+    usage = {"decomposer": Usage(), "solver": Usage()}
+    for role, completion in calls:
+        usage[role] += completion.usage
+    latencies = [completion.latency_s for _, completion in calls]
+    cut_off = dict.fromkeys(role for role, completion in calls if completion.finish_reason == "length")
+    return Attempt(
+        problem=problem,
+        prediction=prediction,
+        score=dataset.score(prediction, problem.answers),
+        output=solution.output,
+        decomposition=solution.decomposition,
+        fell_back=solution.fell_back,
+        decomposer_usage=usage["decomposer"],
+        solver_usage=usage["solver"],
+        latency_s=max(latencies) if solution.side_by_side else sum(latencies),
+        failures=tuple(
+            completion.error or completion.finish_reason
+            for _, completion in calls
+            if completion.finish_reason != "stop"
+        ),
+        cut_off=tuple(cut_off),
+        lenient=dataset.score(dataset.lenient(solution.output), problem.answers) if dataset.lenient else None,
+    )

@@ -1,0 +1,226 @@
+"""The questions of a run: what its students learn from, what its pairs are measured on, and that the two are apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from fractionate import datasets
+from fractionate.config import Config, DecomposerConfig
+from fractionate.datasets.base import Dataset, Reference
+from fractionate.datasets.near import Leak, find_leak
+from fractionate.datasets.overlap import find_overlap
+from fractionate.datasets.reference import resolve
+from fractionate.datasets.traffic import NAME as TRAFFIC
+from fractionate.datasets.traffic import Exchange, read_exchanges
+from fractionate.errors import UsageError
+from fractionate.run.cells import TestSet
+from fractionate.run.dev_split import dev_overlaps, hold_out
+from fractionate.run.names import Student
+from fractionate.strategies.program import Settings
+from fractionate.students.demonstrate import Demonstration
+from fractionate.students.recorded import demonstration_of
+from fractionate.types import Problem
+
+_EXAMPLES = 3
+"""Ids named in a note on what test and training share."""
+
+
+class RunData:
+    """The problems that a config names, read when they are first asked for, each reference once.
+
+    `base` is the config's folder, in which relative paths are looked for before the working directory.
+    """
+
+    def __init__(self, config: Config, base: Path) -> None:
+        self._config = config
+        self._base = base
+        self._loaded: dict[str, Sequence[Problem]] = {}
+
+    @cached_property
+    def train(self) -> dict[str, Problem]:
+        """The training problems by id: all that may be learnt from but for those that the dev split holds out."""
+        held_out = self.dev if self._config.data.dev_share else {}
+        return {key: problem for key, problem in self._learnable.items() if key not in held_out}
+
+    @cached_property
+    def dev(self) -> dict[str, Problem]:
+        """The problems of the dev split by id: data.dev, or a share of the training ones; none where neither is named.
+
+        Raises UsageError where data.dev and the training problems share an id.
+        """
+        data = self._config.data
+        if data.dev_share:
+            return hold_out(self._learnable, data.dev_share, self._config.run.seed)
+        problems = {problem.id: problem for problem in self._problems(data.dev)}
+        for key in problems.keys() & self._learnable.keys() if problems else ():
+            if problems[key] != self._learnable[key]:
+                raise UsageError(f"data.dev and data.train both have a question {key}: ids must be unique")
+        return problems
+
+    @cached_property
+    def demonstrated(self) -> dict[str, Problem]:
+        """The problems that the teacher demonstrates, by id: the training ones and the dev split."""
+        return {**self._learnable, **self.dev}
+
+    @cached_property
+    def _learnable(self) -> dict[str, Problem]:
+        """What may be learnt from, over all references: data.train and what single students learn from."""
+        problems: dict[str, Problem] = {}
+        for reference in self._config.data.train:
+            for problem in self._load(reference):
+                if problem.id in problems:
+                    raise UsageError(f"data.train: {problem.id} occurs twice (in {reference}): ids must be unique")
+                problems[problem.id] = problem
+        for student in self._config.students.values():
+            for problem in self._problems(student.train):
+                if problems.setdefault(problem.id, problem) != problem:
+                    raise UsageError(f"two training problems have the id {problem.id}: ids must be unique")
+        if not problems:
+            raise UsageError(
+                "data.train is empty: students are trained on its questions; name data or set run.variants=[]"
+            )
+        return problems
+
+    @cached_property
+    def traffic(self) -> dict[str, list[Exchange]]:
+        """The records of traffic that are learnt from, by their references."""
+        data = self._config.data
+        students = (reference for student in self._config.students.values() for reference in student.train)
+        named = dict.fromkeys([*data.train, *data.dev, *students])
+        found = {reference: self._found(reference) for reference in named}
+        return {text: read_exchanges(Path(one.path)) for text, one in found.items() if one.name == TRAFFIC}
+
+    @cached_property
+    def recorded(self) -> dict[str, Demonstration]:
+        """The demonstrations that traffic brings, by problem: the teacher is not asked for these."""
+        exchanges = {one.id: one for several in self.traffic.values() for one in several}
+        found = {
+            key: demonstration_of(replace(exchanges[key], given=problem.answers), self.dataset(problem.dataset))
+            for key, problem in self.demonstrated.items()
+            if key in exchanges
+        }
+        return {key: demonstration for key, demonstration in found.items() if demonstration}
+
+    def train_of(self, student: Student) -> Mapping[str, Problem]:
+        """Return the problems that a student learns from, by id: its own, else all of data.train."""
+        return {key: problem for key, problem in self._named_for(student).items() if key in self.train}
+
+    def dev_of(self, student: Student) -> Mapping[str, Problem]:
+        """Return the dev problems that a student is judged by, by id: data.dev, or what is held out of its own."""
+        if not self._config.data.dev_share:
+            return self.dev
+        return {key: problem for key, problem in self._named_for(student).items() if key in self.dev}
+
+    def _named_for(self, student: Student) -> dict[str, Problem]:
+        return {problem.id: problem for problem in self._problems(student.train or self._config.data.train)}
+
+    @cached_property
+    def tests(self) -> list[TestSet]:
+        """The test sets."""
+        if not self._config.data.test:
+            raise UsageError("data.test is empty: name the data that the pairs are to be measured on")
+        return _told_apart([self._test(reference) for reference in self._config.data.test])
+
+    def overlaps(self) -> Iterator[str]:
+        """Yield sentences on what every test set shares with training and dev: questions, near repetitions, passages.
+
+        Raises UsageError for a test set that holds their questions, where the config does not allow it by name, and
+        for a dev split that is learnt from.
+        """
+        if not self._config.data.train and not any(student.train for student in self._config.students.values()):
+            return
+        train = list(self.train.values())
+        yield from dev_overlaps(self.train, self.dev)
+        for test in self.tests:
+            trained_on = find_overlap(train, test.problems)
+            yield from _shared_besides(test, find_leak(train, test.problems, known=trained_on))
+            shared = trained_on or find_overlap(self.dev.values(), test.problems)
+            if not shared:
+                continue
+            whose = "training questions" if trained_on else "questions of the dev split"
+            said = f"{len(shared)} of {len(test.problems)} test questions of {test.reference} are {whose}"
+            if test.reference not in self._config.data.allow_overlap:
+                raise UsageError(
+                    f"{said} (first: {shared[0]}): take them out, or add {test.reference!r} to data.allow_overlap"
+                )
+            seen = "students may have learnt these answers" if trained_on else "students were chosen by these answers"
+            yield f"Overlap allowed by name: {said}, so {seen}."
+
+    def dataset(self, name: str) -> Dataset:
+        """Return how the rows of a data set are read and scored; the user's `data.scorer` stands in for jsonl rows."""
+        data = self._config.data
+        chosen = datasets.scored_as(name, data.scorer) if name == "jsonl" and data.scorer else datasets.get(name)
+        return replace(chosen, metric=data.metric) if data.metric else chosen
+
+    def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:
+        """Return how calls on a data set are sampled, for a decomposer with a way of its own or for all others."""
+        run, own = self._config.run, self._config.decomposers.get(decomposer, DecomposerConfig())
+        cap = run.cap if own.cap is None else own.cap
+        return Settings(
+            cap=dataset.default_cap if cap == "default" else None if cap == "none" else cap,
+            shots=run.shots if own.shots is None else own.shots,
+            decomposer_context=run.decomposer_context if own.context is None else own.context,
+            sample_temperature=run.sample_temperature,
+            votes=run.votes,
+        )
+
+    def _problems(self, references: Sequence[str]) -> Iterator[Problem]:
+        return (problem for reference in references for problem in self._load(reference))
+
+    def _load(self, reference: str) -> Sequence[Problem]:
+        if reference not in self._loaded:
+            self._loaded[reference] = datasets.load(self._found(reference))
+        return self._loaded[reference]
+
+    def _found(self, reference: str) -> Reference:
+        """Return a reference with its file where it is: beside the config, or else from the working directory."""
+        parsed = self._parse(reference)
+        beside = bool(parsed.path) and (self._base / parsed.path).exists()
+        return resolve(parsed, self._base if beside else None)
+
+    def _test(self, reference: str) -> TestSet:
+        parsed = self._parse(reference)
+        if parsed.name == TRAFFIC:
+            raise UsageError(
+                f"data.test: {reference} knows the right answers mostly where the pair that answered was right, so it "
+                "would flatter that pair: test on other questions, or compare shadows with fractionate compare"
+            )
+        problems = self._load(reference)
+        dataset = self.dataset(parsed.name)
+        split = problems[0].split or Path(parsed.path).stem
+        own = {name: self.settings(dataset, name) for name in self._config.decomposers}
+        settings, repeats = self.settings(dataset), self._config.run.repeats
+        return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, settings, own, repeats)
+
+    def _parse(self, reference: str) -> Reference:
+        return datasets.parse_reference(reference, self._config.data.columns)
+
+
+def _shared_besides(test: TestSet, leak: Leak) -> Iterator[str]:
+    """Yield a sentence for each way in which a test set meets training without repeating its questions."""
+    total = len(test.problems)
+    for found, what, so in (
+        (leak.near, "nearly repeat a training question", "students may have learnt them"),
+        (leak.passages, "are on a passage of training questions", "students have met what they ask about"),
+        (leak.near_passages, "are on nearly the same passage as training questions", "students may have met it"),
+    ):
+        if found:
+            examples = ", ".join(f"{mine} like {theirs}" for mine, theirs in list(found.items())[:_EXAMPLES])
+            yield f"{len(found)} of {total} test questions of {test.reference} {what}, so {so}: {examples}" + (
+                "." if len(found) <= _EXAMPLES else ", …"
+            )
+
+
+def _told_apart(tests: list[TestSet]) -> list[TestSet]:
+    """Give test sets of one data set and split (two slices, two files of one name) splits of their own."""
+    seen = Counter((test.name, test.split) for test in tests)
+    return [
+        test
+        if seen[test.name, test.split] == 1
+        else replace(test, split=test.reference.removeprefix(test.name).lstrip(":#") or test.reference)
+        for test in tests
+    ]

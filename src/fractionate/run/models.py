@@ -1,0 +1,105 @@
+"""The models behind a run's names: opened when they are first asked for, and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fractionate.calls.store import Store
+from fractionate.config import Config, ModelOptions
+from fractionate.errors import UsageError
+from fractionate.models import open_model
+from fractionate.models.base import Model
+from fractionate.run.folder import RunFolder
+from fractionate.strategies.program import Sampler
+from fractionate.types import Component
+
+
+class ModelPool:
+    """The open models of a run, one per name in the grammar."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        store: Store | None,
+        base: Path,
+        *,
+        run: str,
+        say: Callable[[str], None],
+        place: Callable[[Model], Model] = lambda model: model,
+    ) -> None:
+        """`base` is the config's folder, `run` what the store knows the run by, `say` is told how batches stand.
+        `place` returns what stands for a model where its work is done elsewhere.
+
+        Without a store, no calls are handed to a provider in batches: each is sent when it is made.
+        """
+        self._config = config
+        self._folder = folder
+        self._store = store
+        self._base = base
+        self._run = run
+        self._say = say
+        self._place = place
+        self._open: dict[str, Model] = {}
+
+    @property
+    def opened(self) -> list[Model]:
+        """The models that are open."""
+        return list(self._open.values())
+
+    async def close(self) -> None:
+        """Close the models' connections, in the event loop that they were used in."""
+        models, self._open = list(self._open.values()), {}
+        for model in models:
+            await model.close()
+
+    def sampler(self, component: Component) -> Sampler:
+        """Return the model behind a component, and how it is sampled. Raises UsageError for an untrained student."""
+        if not component.is_student:
+            return self._sampler(component.model, self._config.options(component.model))
+        folder = self._folder.student(component.name)
+        if not self._folder.is_trained(component.name):
+            raise UsageError(
+                f"student {component.name} is not trained yet: run the train stage first (fractionate train CONFIG)"
+            )
+        # An adapter rides on its base; a student of full training is a model of its own.
+        is_adapter = (folder / "adapter_config.json").is_file()
+        name = f"{component.model}@{folder}" if is_adapter else f"local:{folder}"
+        return self._sampler(name, student_options(self._config, component))
+
+    def stand_in(self, component: Component) -> Sampler:
+        """Return what will answer as far as it is known: for a student to be trained its base, asked in its form."""
+        if not component.is_student or self._folder.is_trained(component.name):
+            return self.sampler(component)
+        options = student_options(self._config, component)
+        model = open_model(component.model, options, self._base)
+        model.name = f"{model.name}@{component.name}"  # what two students are asked is two calls
+        return Sampler(model, options.temperature, options.max_tokens)
+
+    def _sampler(self, name: str, options: ModelOptions) -> Sampler:
+        if name not in self._open:
+            self._open[name] = self._opened(name, options)
+        return Sampler(self._open[name], options.temperature, options.max_tokens, options.structured)
+
+    def _opened(self, name: str, options: ModelOptions) -> Model:
+        model = self._place(open_model(name, options, self._base))
+        if not options.batch or self._store is None:
+            return model
+        from fractionate.models.openai.api import OpenAIModel
+        from fractionate.models.openai.batch import OpenAIBatchModel
+        from fractionate.models.openai.replicas import Replicas
+
+        if isinstance(model, Replicas):
+            raise UsageError(f'models.options."{name}".batch: a batch lies at one server: name one address')
+        if not isinstance(model, OpenAIModel):
+            raise UsageError(f'models.options."{name}".batch: only openai: and http: models have a batch endpoint')
+        return OpenAIBatchModel(model, self._store, run=self._run, say=self._say)
+
+
+def student_options(config: Config, component: Component) -> ModelOptions:
+    """Return how a student is asked: as its own options say, else those of its base, in the form it was trained in."""
+    given = config.models.options
+    whole = component.name.partition("@")[0]  # a student of a learning curve is asked as the whole one is
+    options = given.get(component.name) or given.get(whole) or config.options(component.model)
+    return options.model_copy(update={"style": options.style or "student"})

@@ -1,0 +1,311 @@
+"""Where a reply names an answer: in words, by a label, or by a mark such as `\\boxed{…}`; and which namings count less.
+
+Every pattern here is bounded or possessive, so that reading takes time linear in the length of the reply.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from fractionate.scoring.reply import WRAPPERS
+from fractionate.scoring.sentences import BOXED, braced, clean_span
+
+FINAL, LAST_STEP, PLAIN, LABEL, SUB_ANSWER, CUE = range(6)
+"""The ranks of a naming, best first; `final` says what each is."""
+
+LONGEST_VALUE = 400
+"""Characters after a naming in which its value is looked for."""
+
+MOST_CLAIMS = 100
+"""Namings of each kind that are looked at, the first ones; a reply with more repeats itself."""
+
+MOST_ITEMS = 500
+"""Numbered lines that are looked at, the first ones."""
+
+LONGEST_LINE = 2000
+"""Characters of a numbered line that belong to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One place where a reply names an answer.
+
+    `value` is the rest of the line and `following` what comes after it; `alone` says that the value must be nothing but
+    the answer, `label` that it must begin with it (reasoning may follow a label as well).
+    """
+
+    rank: int
+    start: int
+    end: int
+    value: str
+    alone: bool = False
+    label: bool = False
+    following: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A numbered, lettered or bulleted line: where it begins and ends, and its number (0 for a bullet)."""
+
+    start: int
+    end: int
+    number: int
+
+
+_BRACKET = r"(?:\((?P<bracket>(?:[^()\n]++|\([^()\n]*+\))*+)\)|\[[^\[\]\n]*+\])"
+_NAMING = re.compile(
+    r"(?:(?P<final>\bfinal(?:ly)?,?[ ]{1,2}(?:[a-z]{1,12}[ ]{1,2})?)?\b"
+    r"|(?P<partial>\b(?:(?:intermediate|partial|interim|preliminary|provisional|second|third|fourth|fifth|next|sub)"
+    r"[- ]{1,2}|sub)))answers?\b[*_]{0,3}"
+    r"(?:(?(partial)[ ]{1,2}\#?\d{1,3}\b|(?!))"
+    r"|[ ]{1,2}(?:to|for|of)[ ]{1,2}(?P<asked>\#\d{1,3}\b|(?:[\w'’-]{1,20}[ ]{1,2}){0,4}"
+    r"(?:question|problem|q|subquestion|part|step)s?"
+    r"(?:[ ]{0,2}\#?\d{1,3})?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus|hence),?"
+    rf"|[ ]{{1,2}}{_BRACKET}[*_]{{0,3}}|[ ]{{1,2}}in[ ]{{1,2}}[a-z]{{1,20}})?"
+    r"[ ]{0,2}(?:(?P<link>\bis\b|\bare\b|\bwas\b|\bequals\b|\bcomes to\b|[:=→])"
+    r"|(?P<modal>\b(?:(?:would|will|should|must)[ ]be|(?:seems|appears|has|turns[ ]out)[ ]to[ ]be)\b))",
+    re.IGNORECASE,
+)
+_HEADED = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]{1,3}(?:final[ ])?answer[*_ ]{0,4}$", re.IGNORECASE | re.MULTILINE)
+_LABELLED = re.compile(
+    r"^[ \t*]{0,3}(?:A(?:ns\.?)?[ ]?[*]{0,2}:|(?:[Ff]inal[ ])?[Aa]nswer[*]{0,2}[ ]{1,2}[-–—][ ])", re.MULTILINE
+)
+_HASHES = re.compile(r"^[ \t]{0,3}####[ \t]{0,3}(?=\S)", re.MULTILINE)
+_TAGGED = re.compile(r"[<\[](?:final[ _-]?)?answer[>\]]", re.IGNORECASE)
+_CLOSING_TAG = re.compile(r"[<\[]/")
+_KEYED = re.compile(r"[\"'](?P<final>final[ _]?)?answers?[\"'][ ]{0,3}:[ ]{0,3}", re.IGNORECASE)
+_JSON = json.JSONDecoder(parse_float=str, parse_int=str)
+_NOT_ASSERTED = re.compile(
+    r"(?:\b(?:if|whether|unless|suppose|assuming|until)\s{1,2}(?:that\s{1,2})?"
+    r"|\bto\s(?:find|get|reach|compute|calculate|determine|give|check)\s)(?:the|an?|our|your|my)?\s?(?:\w{1,12}\s)?$"
+    r"|\b(?:first|previous|earlier|initial|original|old)\s$",
+    re.IGNORECASE,
+)
+_LONGEST_LEAD_IN = 40
+"""Characters before a naming in which "if the …" is looked for; none that is known is longer."""
+_ORDINAL = r"(?:first|second|third|fourth|fifth|next|previous)"
+_ONE_OF_SEVERAL = re.compile(rf"\d|\b(?:sub-?questions?|{_ORDINAL}|part|step)\b", re.IGNORECASE)
+_FOR_ONE = re.compile(
+    rf"\b(?:for|in|to|of|on)[ ](?:the[ ])?(?:(?:sub-?question|question|part|step)[ ]{{0,2}}\#?\d{{1,3}}"
+    rf"|{_ORDINAL}[ ](?:sub-?)?(?:question|part|step))"
+    rf"[^.?!\n]{{0,40}}$|(?:^|[.!?\n][ ]{{0,2}}){_ORDINAL}(?:ly)?,[ ](?:the[ ])?$",
+    re.IGNORECASE,
+)
+_LONGEST_FOR_ONE = 80
+"""Characters before a naming in which "for subquestion 2, the …" is looked for."""
+_PROMISE = re.compile(
+    r"(?:that[ ])?(?:(?:found|obtained|given|stated|calculated|computed|determined|derived|reached|hidden|based|"
+    r"located|mentioned|provided|twice|double|triple|half|clear|obvious|simple|straightforward|easy|as follows|"
+    r"(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger) than|between)\b"
+    r"|the[ ](?:number|sum|total|difference|product|quotient|amount|ratio|average|result|one|same|name|value)[ ]"
+    r"(?:of|that|who|which|as|in|we|you)\b"
+    r"|an?[ ](?:[a-z]{1,12}[ ])?(?:number|integer|fraction|multiple)\b"
+    r"|in[ ]the[ ](?:passage|text|context|paragraph|article|question|problem|first|second|last|next)\b)",
+    re.IGNORECASE,
+)
+"""Words after "the answer is" that speak of the answer without giving it."""
+_SUPPOSED = re.compile(r"[^.!?\n]{1,80}?\b(?:if|unless|had)\b", re.IGNORECASE)
+_ITEM = re.compile(
+    r"^(?=[^\n])(?![ \t]{0,3}####[ \t]{0,3}[-$(]?\d)[ \t>*_#-]{0,8}?(?:"
+    r"(?:[aq]|ans|answer|question|sub-?question|sub-?answer|follow-?up|step|part)[ ]{0,2}\#?(?P<labelled>\d{1,3})\b"
+    r"|\#(?P<hashed>\d{1,3})\b|\(?(?P<numbered>\d{1,3})(?=[.):]{1,2}[*_]{0,2}(?:\s|$))"
+    r"|\(?(?P<lettered>[a-h]|[ivx]{1,4})(?=[.)]{1,2}[*_]{0,2}(?:\s|$))|[-*•](?=[ \t]))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_ROMAN = ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"]
+_ASKS = re.compile(r"\?[\"'”’*_` ]{0,4}$")
+_QUESTION_BEFORE = re.compile(
+    r"\?[\"'”’)*_]{0,4}\s{1,3}[*_]{0,2}(?:(?:so|therefore|thus)\b,?[ ])?(?:the[ ])?[*_]{0,2}$", re.IGNORECASE
+)
+_BULLET = re.compile(r"[ \t]{0,3}(?:[-*•]|\d{1,2}[.)])[ \t]{1,3}")
+_LIST_BELOW = re.compile(
+    r"[*_: \t]{0,8}\n\s{0,4}?((?:[ \t]{0,3}[-*•][ \t]{1,3}\S[^\n]*(?:\n|$)){1,20}"
+    r"|[ \t]{0,3}1[.)][ \t]{1,3}\S[^\n]*(?:\n[ \t]{0,3}\d{1,2}[.)][ \t]{1,3}\S[^\n]*){0,20})"
+)
+_VALUE_ENDS = re.compile(r"\s*(?:[}\]]|,(?!\d)|$)")
+
+
+def claims(part: str) -> list[Claim]:
+    """Return the places where the text names an answer, in order of position."""
+    found = [*islice(_spoken_claims(part), MOST_CLAIMS), *islice(_marked_claims(part), MOST_CLAIMS)]
+    found.sort(key=lambda claim: claim.start)
+    return _ranked(_without_asked(part, found), list(islice(_items(part), MOST_ITEMS)))
+
+
+def _spoken_claims(part: str) -> Iterator[Claim]:
+    for match in _NAMING.finditer(part):
+        if _NOT_ASSERTED.search(part, max(0, match.start() - _LONGEST_LEAD_IN), match.start()):
+            continue
+        value, following = _value(part, match.end())
+        label = False
+        if _PROMISE.match(value) or (match["modal"] and _SUPPOSED.match(value)):
+            rank = CUE
+        elif _is_partial(match) or _FOR_ONE.search(part, max(0, match.start() - _LONGEST_FOR_ONE), match.start()):
+            rank = SUB_ANSWER
+        elif match["final"]:
+            rank = FINAL
+        else:
+            rank = PLAIN if match["link"] and match["link"].isalpha() else LABEL
+            label = match["modal"] is None and rank == LABEL
+        yield Claim(rank, match.start(), match.end(), value, label=label, following=following)
+    for match in _LABELLED.finditer(part):
+        value, following = _value(part, match.end())
+        yield Claim(LABEL, match.start(), match.end(), value, label=True, following=following)
+
+
+def _is_partial(match: re.Match[str]) -> bool:
+    """Tell whether a naming says itself that it is a sub-answer's: "Intermediate answer", "answer to #2"."""
+    if match["partial"] or (match["bracket"] or "").strip().isdecimal():
+        return True
+    return bool(match["asked"] and _ONE_OF_SEVERAL.search(match["asked"]))
+
+
+def _marked_claims(part: str) -> Iterator[Claim]:
+    for match in _HEADED.finditer(part):
+        value, following = _value(part, match.end())
+        yield Claim(FINAL, match.start(), match.end(), value, following=following)
+    for match in _HASHES.finditer(part):
+        if not _ITEM.match(part, match.start()):
+            yield Claim(FINAL, match.start(), match.end(), _line(part, match.end()), alone=True)
+    for match in BOXED.finditer(part):
+        yield Claim(FINAL, match.start(), match.end(), braced(part, match.end()), alone=True)
+    for match in _TAGGED.finditer(part):
+        yield Claim(FINAL, match.start(), match.end(), _tagged_value(part, match.end()))
+    for match in _KEYED.finditer(part):
+        rank = FINAL if match["final"] else PLAIN
+        yield Claim(rank, match.start(), match.end(), _keyed_value(part, match.end()))
+
+
+def _items(part: str) -> Iterator[_Item]:
+    for match in _ITEM.finditer(part):
+        end = _end_of_line(part, match.end())
+        if _ASKS.search(part, max(match.end(), end - 5), end) and part.startswith("\n", end):
+            end = _end_of_line(part, end + 1)
+        yield _Item(match.start(), end, _number(match))
+
+
+def _number(item: re.Match[str]) -> int:
+    """Return the number of an item; a letter or Roman numeral counts by its place, a bullet as 0."""
+    letter = (item["lettered"] or "").lower()
+    if letter in _ROMAN:
+        return _ROMAN.index(letter) + 1
+    return int(item["labelled"] or item["hashed"] or item["numbered"] or ord(letter or "`") - ord("`"))
+
+
+def _end_of_line(part: str, start: int) -> int:
+    limit = min(len(part), start + LONGEST_LINE)
+    end = part.find("\n", start, limit)
+    return end if end >= 0 else limit
+
+
+def _without_asked(part: str, found: list[Claim]) -> list[Claim]:
+    """Rank the namings that follow a question each as sub-answers, where several do and one that follows none ends."""
+    asked = [
+        bool(_QUESTION_BEFORE.search(part, max(0, claim.start - _LONGEST_LEAD_IN), claim.start)) for claim in found
+    ]
+    if sum(asked) < 2 or asked[-1]:
+        return found
+    return [
+        replace(claim, rank=SUB_ANSWER) if is_asked and claim.rank != CUE else claim
+        for claim, is_asked in zip(found, asked, strict=True)
+    ]
+
+
+def _ranked(found: list[Claim], items: list[_Item]) -> list[Claim]:
+    """Rank the namings inside numbered lines as sub-answers.
+
+    A final naming stays one above plain ones where the last numbered line is the only one that has such ("Step 3: The
+    final answer is 26.").
+    """
+    if not found or not items:
+        return found
+    holders = _holders(found, items)
+    with_final = {held for claim, held in zip(found, holders, strict=True) if claim.rank == FINAL and held is not None}
+    ranked = []
+    for claim, held in zip(found, holders, strict=True):
+        if held is None or claim.rank == CUE:
+            ranked.append(claim)
+        elif claim.rank == FINAL and with_final == {len(items) - 1}:
+            ranked.append(replace(claim, rank=LAST_STEP))
+        else:
+            ranked.append(replace(claim, rank=SUB_ANSWER))
+    return ranked
+
+
+def _holders(found: list[Claim], items: list[_Item]) -> list[int | None]:
+    """Return for each naming the item that it belongs to, None for one outside.
+
+    An item is its line, and the next one where it asks. One whose line names no answer reaches to the next item; the
+    last one, where those before it have namings, to its first naming that another follows.
+    """
+    starts = [item.start for item in items]
+    before = [bisect_right(starts, claim.start) - 1 for claim in found]
+    inside = {
+        place for claim, place in zip(found, before, strict=True) if place >= 0 and claim.start < items[place].end
+    }
+    holders: list[int | None] = []
+    for position, (claim, place) in enumerate(zip(found, before, strict=True)):
+        if place < 0:
+            holders.append(None)
+        elif claim.start < items[place].end:
+            holders.append(place)
+        elif place in inside:
+            holders.append(None)
+        elif place + 1 < len(items):
+            holders.append(place if _leads_to(items[place], items[place + 1]) else None)
+        else:
+            parallel = place > 0 and _leads_to(items[place - 1], items[place]) and place - 1 in holders
+            first, another = place not in holders, position + 1 < len(found)
+            holders.append(place if parallel and first and another and claim.rank != FINAL else None)
+    return holders
+
+
+def _leads_to(item: _Item, later: _Item) -> bool:
+    return item.number > 0 and later.number - item.number in (0, 1)
+
+
+def _value(part: str, start: int) -> tuple[str, str]:
+    """Return the value named at `start` and what follows it.
+
+    The value is the rest of the line, or the next line or list where the rest is blank.
+    """
+    window = part[start : start + LONGEST_VALUE]
+    listed = _LIST_BELOW.match(window)
+    if listed:
+        return "; ".join(clean_span(_BULLET.sub("", line)) for line in listed[1].splitlines()), ""
+    value, _, following = window.lstrip(WRAPPERS + ":").partition("\n")
+    return value, following
+
+
+def _tagged_value(part: str, start: int) -> str:
+    """Return the last line inside a tag, which reasoning may precede; an unclosed tag names what follows it."""
+    window = part[start : start + LONGEST_VALUE]
+    closing = _CLOSING_TAG.search(window)
+    return window[: closing.start()].strip().rpartition("\n")[2] if closing else _value(part, start)[0]
+
+
+def _keyed_value(part: str, start: int) -> str:
+    """Return the JSON value at `start` as text; a list is joined as spans are. What is no JSON is read as a line.
+
+    Quotes may be single, as Python writes a dict.
+    """
+    window = part[start : start + LONGEST_VALUE]
+    for written in (window, window.replace("'", '"')):
+        try:
+            value, end = _JSON.raw_decode(written)
+        except (ValueError, RecursionError):
+            continue
+        if _VALUE_ENDS.match(written, end):
+            spans = value if isinstance(value, list) else [value]
+            return "; ".join(span if isinstance(span, str) else json.dumps(span) for span in spans if span is not None)
+    return _value(part, start)[0]
+
+
+def _line(part: str, start: int) -> str:
+    """Return the text from `start` to the end of its line, `LONGEST_VALUE` characters at most."""
+    return part[start : start + LONGEST_VALUE].partition("\n")[0]

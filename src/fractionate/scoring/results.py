@@ -1,0 +1,198 @@
+"""The result that a sentence states, among the other figures that stand in it."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from fractionate.scoring.figures import LED_NUMBER, NUMBER, in_words, is_term, value
+from fractionate.scoring.number_text import plain_text
+from fractionate.scoring.number_words import SPELT, value_of
+from fractionate.scoring.sentences import sentences
+
+LEAST_IN_WORDS = 10
+"""The least number in words that is taken for a result in a sentence: "two ways to see it" is none."""
+
+_FACTOR = r"\([ ]?[-$€£]{0,2}\d[\d.,]*[ ]?\)"
+PARENTHESES = re.compile(
+    rf"(?!(?<=[\d+*/×÷^·-]){_FACTOR}|(?<=[-+*/×÷^·][ ]){_FACTOR})(?:\([^()]{{0,200}}\)|\[[^\[\]]{{0,200}}\])"
+    r"(?![ ]?[-+*/×÷^·])"
+)
+"""An aside in parentheses, which is no factor or term of a sum."""
+_OPENING_CLAUSE = re.compile(
+    r"^[\s(\[]*(?:(?:so|therefore|thus|hence|then|now|and|but|finally|lastly),?[ ])?"
+    r"(?:since|because|although|though|after|before|if|when|as|with|without|"
+    r"at|in|for|by|during|over|on|given|from|to|out of|of|assuming|rounded|"
+    r"adding|converting|dividing|multiplying)\b[^\n]*?,[ ]",
+    re.IGNORECASE,
+)
+_CONSEQUENCE = re.compile(
+    r",[ ](?:so|therefore|thus|hence|which (?:is|means|equals|gives|makes)|or|i\.e\.)\b,?", re.IGNORECASE
+)
+_CONTRAST = re.compile(r"[,;][ ](?:but|yet|however),?[ ]", re.IGNORECASE)
+_UNABLE = r"(?:can ?not|can['’]t|could not|couldn['’]t|unable to|(?:impossible|not possible|not able|no way) to)"
+_NOT_KNOWN = r"(?:unknown|unclear|undetermined|uncertain|unsure|indeterminate|unspecified)"
+_NOT = r"(?:\bnot|n['’]t)"
+_NO_RESULT = re.compile(
+    rf"(?<!who )(?<!that )(?<!which )\b{_UNABLE}\b"
+    rf"|(?:^[\s*_]*|\b(?:is|are|was|were|be|am|'m|’m|remains?|stays?|still) (?:still |also |simply )?){_NOT_KNOWN}\b"
+    r"(?! (?:is|are|was|were)\b)"
+    rf"|{_NOT} (?:known|clear|sure|certain|given|stated|specified|possible|enough|sufficient|provided)\b"
+    r"|\b(?:is|are|seems?) impossible\b|\b(?:insufficient|not enough|no|more) (?:information|data|detail)"
+    rf"|{_NOT} have (?:enough|any|sufficient) (?:information|data|detail)"
+    r"|\b(?:i|we|you|one) (?:do not|don['’]t|did not|didn['’]t) know\b"
+    r"|\b(?:do|does|did)(?:n['’]t| not) make sense\b"
+    r"|\bdepend(?:s|ing)? (?:up)?on\b|\bwithout (?:knowing|more)\b|\bneed(?:s|ed)? to know\b"
+    rf"|\b(?:an?|some) (?:error|mistake|typo) in\b|\berror:|{_NOT}(?: be| equal)? [$€£]?\d|\bnull\b"
+    r"|\b(?:am|is|are|was|'m|’m) (?:\w{1,10} )?(?:confus\w{2,4}|stuck)\b|\bgot (?:lost|stuck|confused)\b",
+    re.IGNORECASE,
+)
+"""Words that deny the result. The same words about something else ("the unknown number is 7") do not."""
+_MODAL = r"(?:will|would|can|could|should|must|shall|may|might)"
+_STATES = re.compile(
+    rf"(?:\b{_MODAL}(?:[ ](?:each|all|both|now|then|only|also|still|have|be|need[ ]to|get[ ]to))*[ ][a-z]{{2,15}}"
+    r"|\b(?:is|are|was|were|equals?|costs?|weighs?|weighed|totals?|totall?ed|amount(?:s|ed)?[ ]to|c[ao]mes?[ ]to|"
+    r"adds?[ ]up[ ]to|sums?[ ]to|measures?|lasts?|takes?|took)"
+    r"|\ba(?:n|[ ][a-z]{1,12})?[ ](?:total|profit|sum|difference|remainder|loss|average|cost|price|amount|income|"
+    r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain)[ ]of)"
+    r"(?:[ ](?:her|him|them|you|us|me|it|each|a|an|about|approximately|around|roughly|exactly|only|just|still|now|"
+    r"a[ ]total[ ]of|equal[ ]to))*[ ]$",
+    re.IGNORECASE,
+)
+"""Words before a figure that make it what the clause states."""
+_PAYS = re.compile(
+    r"\b(?:earn(?:s|ed)?|pays?|paid|saves?d?|spends?|spent|ow(?:es?|ed)|ma(?:kes?|de)|receive[sd]?|charge[sd]?|"
+    r"gain(?:s|ed)?|los(?:es?|t)|g(?:ets?|ot))(?:[ ](?:her|him|them|you|us|me|it|each|about|exactly|only|back))*[ ]$",
+    re.IGNORECASE,
+)
+"""Words before an amount of money that make it what the clause states."""
+_PURPOSE = re.compile(
+    r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )(?<!have )(?<!had )(?<!need )"
+    r"(?<!needs )(?<!going )(?<!able )\bto[ ][a-z]{2,12}(?:[ ][a-z]{1,12}){0,4}[ ]$",
+    re.IGNORECASE,
+)
+"""What a figure is only wanted for: "to save $80", "to get an average of 93"."""
+_LONGEST_LEAD_IN = 80
+_DETERMINED = re.compile(
+    r"\b(?:the|these|those|all|both|other|his|her|its|their|our|my|your|half|several|few)[ ]$", re.IGNORECASE
+)
+_SYMBOLIC = re.compile(r"\\[dt]?frac|\\?\bsqrt\b|\\sqrt|[√π]")
+_THAT = re.compile(r"[\s*_\"']*(?:is[ ])?that\b", re.IGNORECASE)
+_CLAUSE_BREAK = r"(?:since|because|as|for|when|if|where|which|so|and|or|but|that|is|are)"
+_SUBJECT_OF_CLAUSE = re.compile(
+    rf"(?:[ ](?!{_CLAUSE_BREAK}\b)[^\s,;:().=]{{1,20}}){{1,8}}?[ ](?:will|would|can|could)[ ]", re.IGNORECASE
+)
+_BREAKS_EQUATION = re.compile(rf"[,;:]\s|\b{_CLAUSE_BREAK}\b", re.IGNORECASE)
+_EQUALS = re.compile(r"[=≈]")
+
+
+def stated_result(sentence: str) -> Fraction | None:
+    """Read the one result a sentence states: behind its last equals sign, its only figure, or the one that is stated.
+
+    Figures in parentheses and in an opening clause ("After 3 weeks, …") do not count. Of several others the last is the
+    result where a verb or noun says so ("7 tickets would cost $210", "a profit of $60") and says it of no other; else
+    it is open which one is meant, and none is read. None too where the clause denies that there is a result.
+    """
+    plain = plain_text(sentence)
+    outside = PARENTHESES.sub(" ", plain)
+    clause = _clause(outside if re.search(r"\d", outside) else plain)
+    if _NO_RESULT.search(clause):
+        return None
+    if _EQUALS.search(clause):
+        return equated(clause)
+    numbers = list(NUMBER.finditer(clause))
+    if not numbers:
+        return _stated_in_words(clause)
+    if _SYMBOLIC.search(clause):
+        return None
+    if not any(is_term(clause, number) for number in numbers):
+        values = {value(number) for number in numbers}
+        if len(values) == 1:
+            return values.pop()
+    return _asserted(clause, numbers)
+
+
+def _clause(plain: str) -> str:
+    """Return the clause of a sentence that states its result: after its last consequence, without an opening clause."""
+    for consequence in reversed(list(_CONSEQUENCE.finditer(plain))):
+        if NUMBER.search(plain, consequence.end()):
+            plain = plain[consequence.end() :]
+            break
+    contrast = _CONTRAST.search(plain)
+    if contrast and not re.search(r"\d", plain[: contrast.start()]):
+        plain = plain[contrast.end() :]
+    opening = _OPENING_CLAUSE.match(plain)
+    return plain[opening.end() :] if opening and NUMBER.search(plain, opening.end()) else plain
+
+
+def _asserted(clause: str, numbers: list[re.Match[str]]) -> Fraction | None:
+    """Return the last of several figures where it alone is what a verb or noun states."""
+    stated = [number for number in numbers if _is_stated(clause, number)]
+    if stated != numbers[-1:] or is_term(clause, numbers[-1]):
+        return None
+    return value(numbers[-1])
+
+
+def _is_stated(clause: str, number: re.Match[str]) -> bool:
+    start = number.start()
+    floor = max(0, start - _LONGEST_LEAD_IN)
+    if _PURPOSE.search(clause, floor, start):
+        return False
+    return bool(_STATES.search(clause, floor, start) or (number["currency"] and _PAYS.search(clause, floor, start)))
+
+
+def _stated_in_words(clause: str) -> Fraction | None:
+    spelt = list(SPELT.finditer(clause))
+    if len(spelt) != 1 or _DETERMINED.search(clause, max(0, spelt[0].start() - 10), spelt[0].start()):
+        return None
+    number = value_of(spelt[0])
+    return number if number is not None and number >= LEAST_IN_WORDS else None
+
+
+def equated(plain: str) -> Fraction | None:
+    """Read the last side of an equation that is a number worked out: "9 * 2 = $18 a day" is 18, "18 = 9 * 2" too."""
+    for side in reversed(_EQUALS.split(plain)):
+        number = LED_NUMBER.match(side)
+        if number and not is_term(side, number):
+            return value(number)
+    return None
+
+
+def stated_first(text: str, following: str = "", *, alone: bool = False) -> Fraction | None:
+    """Read the number that a named value begins with: "$22. She has 9 eggs left (16-3-4=9)" is 22.
+
+    A chain of equations counts by its last side, over several sentences and lines if they are nothing but equations; if
+    it must stand `alone`, nothing else may follow. A clause that begins with a figure ("7 tickets would cost $210")
+    counts by what it states.
+    """
+    plain = plain_text(text)
+    number = LED_NUMBER.match(plain)
+    if number is None:
+        return in_words(PARENTHESES.sub("", plain.partition(". ")[0]))
+    if _THAT.match(plain) or _SUBJECT_OF_CLAUSE.match(plain, number.end()):
+        result = stated_result(sentences(text)[0])
+        if result is not None:
+            return result
+    if _is_equation(plain):
+        return _last_side(text, following, alone)
+    return None if is_term(plain, number) else value(number)
+
+
+def _is_equation(plain: str) -> bool:
+    """Tell whether a text begins with an equation: a number, then only terms and units up to the first equals sign."""
+    number, equals = LED_NUMBER.match(plain), _EQUALS.search(plain)
+    if number is None or equals is None or equals.start() < number.end():
+        return False
+    term = plain[number.end() : equals.start()]
+    return not _BREAKS_EQUATION.search(term) and ". " not in term and term.count("(") <= term.count(")")
+
+
+def _last_side(text: str, following: str, alone: bool) -> Fraction | None:
+    """Return the last side of the equations that two texts begin with, where there is nothing else if `alone`."""
+    result = None
+    for sentence in sentences(f"{text}\n{following}"):
+        plain = plain_text(sentence)
+        if not _is_equation(plain):
+            return None if alone else result
+        result = equated(PARENTHESES.sub(" ", plain))
+    return result

@@ -1,0 +1,130 @@
+"""What strategies share: they are generators that yield model calls and return a `Solution`.
+
+Written without any input or output of their own, the same program runs against a server, local weights or recorded
+rows; the engine's driver decides what is sent when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from fractionate.calls.drive import Call, Program
+from fractionate.datasets.base import AnswerForm, Dataset
+from fractionate.models.base import Model
+from fractionate.strategies.structured import response_format
+from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role, Stages
+
+__all__ = ["Call", "Program", "Sampler", "Settings", "Solution", "Strategy", "Task", "ask"]
+
+DECOMPOSE_TOKENS = 256
+DIRECT_TOKENS = 64
+STEP_TOKENS = 96
+WORKED_TOKENS = 512
+"""Output tokens per call at most, by what is asked for; a model's own `max_tokens` option stands in for them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How calls are sampled. `cap` bounds subquestions (None: no bound).
+
+    `sample` tells independent answers to the same question apart: a further chance, a repeat. `sample_temperature` is
+    that of further chances, and of votes where the model's own is 0.
+    """
+
+    cap: int | None = 3
+    shots: int = 0
+    decomposer_context: bool = True
+    sample: int = 0
+    sample_temperature: float = 0.7
+    votes: int = 5
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A model and how it is sampled."""
+
+    model: Model
+    temperature: float = 0.0
+    max_tokens: int = 0
+    structured: bool = False
+
+
+@dataclass
+class Solution:
+    """What a strategy made of a problem: the final output, the calls it took by role, and the steps between."""
+
+    output: str
+    calls: list[tuple[Role, Completion]]
+    decomposition: Decomposition | None = None
+    sub_answers: list[str] = field(default_factory=list)
+    fell_back: bool = False
+    side_by_side: bool = False
+    """Whether the calls waited for none of each other."""
+
+
+def ask(
+    sampler: Sampler,
+    role: Role,
+    messages: tuple[Message, ...],
+    origin: Origin,
+    settings: Settings,
+    max_tokens: int,
+    *,
+    final: bool = False,
+    subquestion: str = "",
+) -> Call:
+    """Build one call, at the sampler's temperature; its own `max_tokens` stands in for the given one.
+
+    `final` and `subquestion` are the call's.
+    """
+    request = Request(
+        messages=messages,
+        role=role,
+        max_tokens=sampler.max_tokens or max_tokens,
+        temperature=sampler.temperature,
+        sample=settings.sample,
+        response_format=response_format(role) if sampler.structured else None,
+        origin=origin,
+    )
+    return Call(sampler.model, request, final, subquestion)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem for a strategy: who solves (and, for dynamic, who asks), with which decomposition."""
+
+    problem: Problem
+    form: AnswerForm
+    solver: Sampler
+    decomposer: Sampler | None = None
+    decomposition: Decomposition | None = None
+    settings: Settings = field(default_factory=Settings)
+    dataset: Dataset | None = None
+    """How answers are read and compared, for strategies that have to."""
+
+    def origin(self) -> Origin:
+        """Return what the solver's calls are for."""
+        decomposition = self.decomposition
+        return Origin(
+            self.problem,
+            subquestions=decomposition.subquestions if decomposition else (),
+            decomposer=self.decomposer.model.name if self.decomposer else "",
+            decomposition=decomposition.raw if decomposition else "",
+        )
+
+    def without_decomposition(self) -> Task:
+        """Return the same task in one stage."""
+        return replace(self, decomposition=None, decomposer=None)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How a problem is worked through: the program, how it cuts the work into stages, and its name in words."""
+
+    name: str
+    program: Callable[[Task], Program[Solution]]
+    stages: Stages
+    label: str
+    votes: bool = False
+    """Whether each answer takes `run.votes` samples."""

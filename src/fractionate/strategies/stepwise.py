@@ -1,0 +1,46 @@
+"""Stepwise two-stage: one solver call a subquestion, earlier answers filled in for `#k`, then the final answer."""
+
+from __future__ import annotations
+
+from fractionate.scoring.final import extract_final
+from fractionate.strategies.parse import fill_references
+from fractionate.strategies.program import DIRECT_TOKENS, STEP_TOKENS, Program, Solution, Strategy, Task, ask
+from fractionate.strategies.prompting import final_messages, step_messages
+from fractionate.strategies.single import single
+from fractionate.strategies.structured import as_text
+from fractionate.types import Completion, Role
+
+
+def stepwise(task: Task) -> Program[Solution]:
+    """Answer the subquestions one by one, each seeing the answers before it, then the question."""
+    decomposition = task.decomposition
+    if decomposition is None or not decomposition.subquestions:
+        solution = yield from single(task.without_decomposition())
+        solution.decomposition, solution.fell_back = decomposition, True
+        return solution
+    style = task.solver.model.style
+    answered: list[tuple[str, str]] = []
+    calls: list[tuple[Role, Completion]] = []
+    for subquestion in decomposition.subquestions:
+        filled = fill_references(subquestion, [answer for _, answer in answered])
+        messages = step_messages(task.problem, answered, filled, style)
+        completion = yield ask(
+            task.solver, "solver", messages, task.origin(), task.settings, STEP_TOKENS, subquestion=filled
+        )
+        calls.append(("solver", completion))
+        answered.append((filled, short_answer(as_text(completion.text))))
+    messages = final_messages(task.problem, answered, style, task.form)
+    completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, DIRECT_TOKENS, final=True)
+    calls.append(("solver", completion))
+    return Solution(as_text(completion.text), calls, decomposition, [answer for _, answer in answered])
+
+
+def short_answer(output: str) -> str:
+    """Return the sub-answer that later steps are given: the stated answer, else the first line that says anything."""
+    final = extract_final(output)
+    if final:
+        return "; ".join(final)
+    return next((line.strip() for line in output.splitlines() if line.strip()), "")
+
+
+STRATEGIES = (Strategy("stepwise", stepwise, "two-stage", "stepwise two stage"),)

@@ -1,0 +1,159 @@
+"""What an interrupted training leaves beside its student: checkpoints known to be whole, and the losses so far.
+
+A checkpoint is sealed when all of it is written: its seal names each file's digest. One that was cut off, or that a
+disk has damaged since, is set aside and an earlier one, or none, is gone on from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from fractionate.errors import FractionateError
+from fractionate.files import packed, unpack
+from fractionate.students.dev import DevLoss, best_of
+from fractionate.students.group import Group
+
+SEAL = "seal.json"
+ASIDE = "damaged-"
+
+
+class Checkpoints:
+    """The checkpoints of one training, in the folder `partial`. `plan` is the digest of all that decides its result.
+
+    What another training left there is cleared away. Raises FractionateError where the folder cannot be written.
+    """
+
+    def __init__(self, partial: Path, plan: str) -> None:
+        self.folder = partial
+        note = partial / "plan.txt"
+        with suppress(OSError):
+            if note.is_file() and note.read_bytes() == plan.encode():
+                return
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            note.write_text(plan, encoding="utf-8")
+        except OSError as error:
+            raise FractionateError(f"cannot write to {partial}: {error.strerror}") from None
+
+    def last(self) -> Path | None:
+        """Return the last checkpoint that is whole, None if there is none; set aside those that are not."""
+        found = [path for path in self.folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+        for checkpoint in sorted(found, key=lambda path: -int(path.name.rpartition("-")[2])):
+            if self._is_whole(checkpoint):
+                return checkpoint
+            self.set_aside(checkpoint)
+        return None
+
+    def of_step(self, step: int) -> Path:
+        """Return where the checkpoint of a step lies."""
+        return self.folder / f"checkpoint-{step}"
+
+    def losses(self, checkpoint: Path) -> list[float]:
+        """Return the loss of every step up to a checkpoint."""
+        return [float(loss) for loss in json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["losses"]]
+
+    def seconds(self, checkpoint: Path) -> float:
+        """Return the seconds of training up to a checkpoint, in all processes that worked on it."""
+        return float(json.loads((checkpoint / SEAL).read_text(encoding="utf-8")).get("seconds", 0.0))
+
+    def dev_losses(self, checkpoint: Path) -> list[DevLoss]:
+        """Return the losses on the dev split that were measured up to a checkpoint."""
+        seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+        return [DevLoss(int(step), float(loss)) for step, loss in seal.get("dev_losses", [])]
+
+    def seal(
+        self, checkpoint: Path, losses: Sequence[float], dev_losses: Sequence[DevLoss] = (), seconds: float = 0.0
+    ) -> None:
+        """Note that all of a checkpoint is written, and what it took until then."""
+        seal = {
+            "losses": list(losses),
+            "dev_losses": list(dev_losses),
+            "seconds": seconds,
+            "files": _digests(checkpoint),
+        }
+        (checkpoint / f"{SEAL}.part").write_text(json.dumps(seal), encoding="utf-8")
+        (checkpoint / f"{SEAL}.part").replace(checkpoint / SEAL)
+
+    def set_aside(self, checkpoint: Path) -> None:
+        """Keep a checkpoint from being gone on from; it goes with the folder when the training is complete."""
+        aside = checkpoint.with_name(ASIDE + checkpoint.name)
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            checkpoint.rename(aside)
+        except OSError as error:
+            raise FractionateError(f"{checkpoint} is damaged and cannot be moved away: {error.strerror}") from None
+
+    def clear(self) -> None:
+        """Delete the folder: the student is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _is_whole(self, checkpoint: Path) -> bool:
+        """Return whether a checkpoint is there, all of it, and the best one before it, which it cannot do without."""
+        try:
+            seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
+            whole = bool(seal["files"] == _digests(checkpoint) and self.losses(checkpoint))
+            best = self.of_step(best_of(self.dev_losses(checkpoint) or [DevLoss(0, 0.0)]).step)
+            return whole and (best in (self.of_step(0), checkpoint) or self._is_whole(best))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return False
+
+
+class CheckpointsOfAll(Checkpoints):
+    """Checkpoints of a group: its first process writes, seals and chooses; the others are handed what they lack."""
+
+    def __init__(self, partial: Path, plan: str, group: Group) -> None:
+        self._group = group
+        if group.first:
+            super().__init__(partial, plan)
+        group.wait()
+        if not group.first:
+            super().__init__(partial, plan)
+
+    def last(self) -> Path | None:
+        """Return the last checkpoint that is whole, the same in all processes."""
+        found = super().last() if self._group.first else None
+        name = self._group.told(found.name if found else "")
+        if not name:
+            return None
+        checkpoint = self.of_step(int(name.rpartition("-")[2]))
+        [without] = self._group.sum(float(not (checkpoint / SEAL).is_file()))
+        if without:  # not all share the first one's disk
+            content = self._group.told(packed(checkpoint) if self._group.first else b"")
+            if not self._group.first:
+                unpack(content, checkpoint)
+        return checkpoint
+
+    def seal(
+        self, checkpoint: Path, losses: Sequence[float], dev_losses: Sequence[DevLoss] = (), seconds: float = 0.0
+    ) -> None:
+        """Note that all of a checkpoint is written, by all: each writes the state of its random numbers."""
+        self._group.wait()
+        if self._group.first:
+            super().seal(checkpoint, losses, dev_losses, seconds)
+
+    def set_aside(self, checkpoint: Path) -> None:
+        """Keep all processes from going on from a checkpoint, whichever of them come to do it."""
+        with suppress(FractionateError):
+            super().set_aside(checkpoint)
+        if checkpoint.exists():
+            raise FractionateError(f"{checkpoint} is damaged and cannot be moved away")
+
+    def clear(self) -> None:
+        """Delete the folder once all processes are done with it."""
+        self._group.wait()
+        super().clear()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in (SEAL, f"{SEAL}.part"):
+            with path.open("rb") as file:
+                digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests

@@ -1,0 +1,149 @@
+"""The teacher at work: decompositions of the training questions and, to screen them, its solutions.
+
+A question has up to n independent chances: sample k+1 is only asked for where sample k did not reach the gold answer
+(the paper's second chance, §3, carried on to n).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from fractionate.datasets.base import Dataset
+from fractionate.rows import Row
+from fractionate.strategies.decompose import decompose
+from fractionate.strategies.program import Program, Sampler, Settings, Solution, Task
+from fractionate.strategies.static import static
+from fractionate.types import Answer, Decomposition, Problem, Score, Usage
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One chance of the teacher at one question; `output`, `prediction` and `score` are its solution's."""
+
+    problem_id: str
+    sample: int
+    decomposition: Decomposition
+    output: str = ""
+    prediction: Answer | None = None
+    score: Score = field(default=Score(0.0, 0.0))
+    solved: bool = False
+    """Whether a solution was asked for at all: without one there is nothing to screen by."""
+    decomposer_usage: Usage | None = None
+    solver_usage: Usage | None = None
+    """What the chance took; None where an earlier version wrote it down without."""
+    cut_off: tuple[str, ...] = ()
+    """The roles whose reply ended at its limit: half a reply is no target to learn."""
+    answered_by: str = ""
+    """The served pair whose recorded answer it is; "" for the teacher's."""
+    by_students: tuple[str, ...] = ()
+    """The roles in it that a student played: learning from them is training on one's own words."""
+
+    @property
+    def correct(self) -> bool:
+        """Whether the teacher's solution reached the gold answer."""
+        return self.solved and self.score.exact_match == 1.0
+
+    def as_row(self, problem: Problem) -> dict[str, Any]:
+        """Return the row of demonstrations.jsonl, readable by itself."""
+        return {
+            "id": self.problem_id,
+            "question": problem.question,
+            "sample": self.sample,
+            "status": self.decomposition.status,
+            "subquestions": list(self.decomposition.subquestions),
+            "decomposition": self.decomposition.raw,
+            "dropped": self.decomposition.dropped,
+            "solved": self.solved,
+            "output": self.output,
+            "prediction": list(self.prediction) if self.prediction is not None else None,
+            "exact_match": self.score.exact_match,
+            "f1": self.score.f1,
+            "correct": self.correct,
+            "cut_off": list(self.cut_off),
+            "answered_by": self.answered_by,
+            "by_students": list(self.by_students),
+            "decomposer_usage": asdict(self.decomposer_usage) if self.decomposer_usage else None,
+            "solver_usage": asdict(self.solver_usage) if self.solver_usage else None,
+        }
+
+    @classmethod
+    def from_row(cls, row: Row) -> Demonstration:
+        """Read a row back. Raises UsageError naming the place of a row that lacks a field."""
+        values = row.values
+        try:
+            return cls(
+                problem_id=values["id"],
+                sample=values["sample"],
+                decomposition=Decomposition(
+                    tuple(values["subquestions"]), values["status"], values["decomposition"], values["dropped"]
+                ),
+                output=values["output"],
+                prediction=tuple(values["prediction"]) if values["prediction"] is not None else None,
+                score=Score(values["exact_match"], values["f1"]),
+                solved=values["solved"],
+                decomposer_usage=_usage(values.get("decomposer_usage")),
+                solver_usage=_usage(values.get("solver_usage")),
+                cut_off=tuple(values.get("cut_off", ())),
+                answered_by=values.get("answered_by", ""),
+                by_students=tuple(values.get("by_students", ())),
+            )
+        except (KeyError, TypeError) as error:
+            raise row.error(f"not a demonstration ({error}): run the demonstrate stage again") from None
+
+
+def demonstrate(
+    problem: Problem, dataset: Dataset, teacher: Sampler, solver: Sampler | None, settings: Settings, samples: int
+) -> Program[list[Demonstration]]:
+    """Give one problem its chances. Without a solver there is one chance and nothing is solved (all that D-T needs)."""
+    chances: list[Demonstration] = []
+    for sample in range(samples if solver else 1):
+        chance = replace(settings, sample=sample)
+        asker = _warmed(teacher, chance)
+        decomposition, call = yield from decompose(problem, asker, chance)
+        demonstration = Demonstration(
+            problem.id,
+            sample,
+            decomposition,
+            decomposer_usage=call.usage,
+            solver_usage=Usage(),
+            cut_off=("decomposer",) if call.finish_reason == "length" else (),
+        )
+        if solver:
+            task = Task(problem, dataset.answer_form, _warmed(solver, chance), asker, decomposition, chance)
+            solution = yield from static(task)
+            prediction = dataset.extract(solution.output)
+            demonstration = replace(
+                demonstration,
+                output=solution.output,
+                prediction=prediction,
+                score=dataset.score(prediction, problem.answers),
+                solved=True,
+                solver_usage=sum((completion.usage for _, completion in solution.calls), Usage()),
+                cut_off=(*demonstration.cut_off, *(("solver",) if _is_cut_off(solution) else ())),
+            )
+        chances.append(demonstration)
+        if demonstration.correct:
+            break
+    return chances
+
+
+def _is_cut_off(solution: Solution) -> bool:
+    return any(completion.finish_reason == "length" for _, completion in solution.calls)
+
+
+def _usage(fields: dict[str, Any] | None) -> Usage | None:
+    return Usage(**fields) if fields is not None else None
+
+
+def _warmed(sampler: Sampler, chance: Settings) -> Sampler:
+    """Return how a chance is sampled: the first at the model's temperature, further ones at least at theirs."""
+    if chance.sample == 0:
+        return sampler
+    return replace(sampler, temperature=max(sampler.temperature, chance.sample_temperature))
+
+
+def flatten(chances: Iterable[list[Demonstration]]) -> list[Demonstration]:
+    """Return all demonstrations in the order of the problems, a problem's chances one after another."""
+    return [demonstration for several in chances for demonstration in several]

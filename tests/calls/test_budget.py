@@ -1,0 +1,221 @@
+"""The cap is never passed: whatever the prices, the concurrency, the faults and the restarts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import FlatPricing, ask, asking
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fractionate.calls.budget import Budget, BudgetReached
+from fractionate.calls.drive import run_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Store, StoredCall
+from fractionate.config import BudgetConfig, LimitsConfig
+from fractionate.errors import FractionateError, UsageError
+from fractionate.models.base import SingleModel
+from fractionate.models.faults import TransientFault
+from fractionate.models.openai.api import OpenAIModel
+from fractionate.models.tokens import input_bound
+from fractionate.types import Completion, Request, Usage
+from servers.chat_server import ChatServer
+
+PRICE = 0.001
+
+
+class Provider(SingleModel):
+    """A paid model that bills a share of each call's bound; `billed` is the provider's own book."""
+
+    paid = True
+    name = identity = "openai:paid"
+
+    def __init__(self, share: Callable[[str], float], fault: Callable[[str], str] = lambda _: "") -> None:
+        self.share = share
+        self.fault = fault
+        self.billed = 0
+        self.billed_by_role = {"decomposer": 0, "solver": 0}
+        self.sent = 0
+
+    async def complete(self, request: Request) -> Completion:
+        text = request.messages[0].content
+        self.sent += 1
+        fault = self.fault(f"{text}/{self.sent}")
+        usage = Usage(
+            1, round(input_bound(request) * self.share(text)), 0, round(request.max_tokens * self.share(text))
+        )
+        if fault != "refused":
+            self.billed += usage.input_tokens + usage.output_tokens
+            self.billed_by_role[request.role] += usage.input_tokens + usage.output_tokens
+        await asyncio.sleep(0)
+        if fault:
+            raise TransientFault(fault, fault, maybe_paid=fault == "lost")
+        return Completion(text, usage=usage)
+
+
+def drive(store: Store, provider: Provider, budget: BudgetConfig, calls: int, concurrency: int) -> BudgetReached | None:
+    """Ask `calls` questions, half by each role; return the budget's word if it stopped the run."""
+
+    async def main() -> None:
+        limits = LimitsConfig(concurrency=concurrency, attempts=3)
+        async with Engine(store, limits, budget, FlatPricing(PRICE), run="r", backoff_s=0.0001) as engine:
+
+            def program(number: int) -> Any:
+                from fractionate.calls.drive import Call
+
+                yield Call(provider, ask(f"question {number}", role=("decomposer", "solver")[number % 2]))
+
+            await run_all((program(number) for number in range(calls)), engine)
+
+    try:
+        asyncio.run(main())
+    except BudgetReached as reached:
+        return reached
+    except FractionateError:
+        return None  # every attempt of a call met a fault before any call had succeeded
+    return None
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    cap=st.integers(0, 3000),
+    role_cap=st.none() | st.integers(0, 2000),
+    in_tokens=st.booleans(),
+    shares=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=7),
+    faults=st.lists(st.sampled_from(["", "", "", "refused", "lost"]), min_size=1, max_size=7),
+    concurrency=st.integers(1, 30),
+    restarts=st.integers(1, 3),
+)
+def test_the_cap_is_never_passed(
+    tmp_path_factory: pytest.TempPathFactory,
+    cap: int,
+    role_cap: int | None,
+    in_tokens: bool,
+    shares: list[float],
+    faults: list[str],
+    concurrency: int,
+    restarts: int,
+) -> None:
+    provider = Provider(lambda text: shares[hash(text) % len(shares)], lambda text: faults[hash(text) % len(faults)])
+    caps: dict[str, Any] = {"tokens": cap} if in_tokens else {"usd": cap * PRICE}
+    if role_cap is not None:
+        caps["solver_usd"] = role_cap * PRICE
+    path = tmp_path_factory.mktemp("budget") / "calls.sqlite"
+    for _ in range(restarts):
+        with Store(path) as store:
+            stopped = drive(store, provider, BudgetConfig(**caps), 20, concurrency)
+        assert provider.billed <= cap
+        assert role_cap is None or provider.billed_by_role["solver"] <= role_cap
+        if stopped is None:
+            break
+
+
+def test_a_budget_that_suffices_stops_nothing(store: Store) -> None:
+    provider = Provider(lambda _: 1.0)
+    each = input_bound(ask("question 10")) + 16
+    assert drive(store, provider, BudgetConfig(tokens=20 * each), 20, 8) is None
+    assert provider.sent == 20
+
+
+def test_calls_wait_for_others_to_settle_before_the_run_stops(store: Store) -> None:
+    """Cheap outcomes leave room: the budget is used up, not given up while calls are in flight."""
+    provider = Provider(lambda _: 0.1)
+    each = input_bound(ask("question 10")) + 16
+    assert drive(store, provider, BudgetConfig(tokens=4 * each), 20, 16) is None
+    assert provider.sent == 20
+
+
+def test_reaching_the_cap_says_how_to_resume_and_resuming_pays_only_the_rest(store: Store) -> None:
+    provider = Provider(lambda _: 1.0)
+    each = input_bound(ask("question 10")) + 16
+    reached = drive(store, provider, BudgetConfig(tokens=5 * each), 20, 8)
+    assert reached is not None
+    assert "--set budget.tokens=" in str(reached)
+    assert "\n" not in str(reached)
+    assert provider.sent == 5
+    assert len(store) == 5
+    assert drive(store, provider, BudgetConfig(tokens=20 * each), 20, 8) is None
+    assert provider.sent == 20
+
+
+def test_what_another_run_spent_does_not_count(store: Store) -> None:
+    completion = Completion("x", usage=Usage(1, 10**6, 0, 10**6))
+    store.put_many([StoredCall("ff", "openai:paid", "openai:paid", "another", ask("old"), completion)])
+    assert drive(store, Provider(lambda _: 1.0), BudgetConfig(tokens=1000), 5, 2) is None
+
+
+def test_calls_in_flight_when_a_process_dies_count_as_spent(tmp_path: Path) -> None:
+    """The store knows of a reservation before its call leaves: a killed process's calls are not forgotten."""
+    path = tmp_path / "calls.sqlite"
+    seen: list[int] = []
+
+    class Peeking(Provider):
+        async def complete(self, request: Request) -> Completion:
+            with Store(path, read_only=True) as peek:
+                seen.append(peek.held("r")[request.role].tokens)
+            return await super().complete(request)
+
+    with Store(path) as store:
+        drive(store, Peeking(lambda _: 0.5), BudgetConfig(tokens=10**6), 6, 3)
+        assert min(seen) >= input_bound(ask("question 1")) + 16
+        assert store.held("r")["solver"].tokens == 0  # all came back
+
+
+def test_a_model_without_a_price_is_refused_under_a_dollar_cap(store: Store) -> None:
+    async def main() -> int:
+        async with ChatServer() as server:
+            model = OpenAIModel(server.name)
+            engine = Engine(store, budget=BudgetConfig(usd=1.0), pricing=FlatPricing(1.0, server.name))
+            with pytest.raises(UsageError, match=r'\[prices\."http://127') as caught:
+                await run_all([asking(model, "q")], engine)
+            assert "\n" not in str(caught.value)
+            await model.close()
+            return server.asked.total()
+
+    assert asyncio.run(main()) == 0
+
+
+def test_free_models_do_not_count(store: Store) -> None:
+    provider = Provider(lambda _: 1.0)
+    provider.paid = False
+    assert drive(store, provider, BudgetConfig(usd=0.0, tokens=0), 5, 2) is None
+    assert provider.sent == 5
+
+
+def test_a_role_has_a_cap_of_its_own(store: Store) -> None:
+    provider = Provider(lambda _: 1.0)
+    reached = drive(store, provider, BudgetConfig(decomposer_usd=0.0), 6, 1)
+    assert reached is not None
+    assert "budget.decomposer_usd" in str(reached)
+    assert provider.billed_by_role["decomposer"] == 0
+
+
+def test_the_cap_holds_against_a_real_server_with_many_in_flight(store: Store) -> None:
+    async def main() -> int:
+        async with ChatServer(delay_s=0.01) as server:
+            model = OpenAIModel(server.name)
+            async with Engine(store, LimitsConfig(concurrency=32), BudgetConfig(tokens=2000), run="r") as engine:
+                with pytest.raises(BudgetReached):
+                    await run_all((asking(model, f"question {n}") for n in range(500)), engine)
+            await model.close()
+            return server.billed_tokens
+
+    assert 1500 < asyncio.run(main()) <= 2000
+
+
+def test_reservations_leave_nothing_behind(store: Store) -> None:
+    async def main() -> None:
+        budget, model = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r"), Provider(lambda _: 1.0)
+        held = [await budget.reserve(model, ask("q")) for _ in range(3)]
+        budget.settle(held[0], "m", Usage(1, 5, 0, 5))
+        budget.release(held[1])
+        budget.lose(held[2])
+        assert budget.total_tokens() == 10 + held[2].tokens
+        (holds,) = budget.holds_to_write().values()
+        assert holds["solver"].tokens == held[2].tokens
+
+    asyncio.run(main())

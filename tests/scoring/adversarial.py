@@ -1,0 +1,73 @@
+"""Texts that repeat one piece, chosen to make readers look again and again, and every reader of model text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from fractionate.datasets.metrics import drop_score, score_choice, score_number, score_yes_no, text_score
+from fractionate.models.openai.wire import split_thoughts
+from fractionate.scoring.choices import extract_choice, extract_yes_no
+from fractionate.scoring.final import extract_final, split_final
+from fractionate.scoring.forms import claim_reader
+from fractionate.scoring.lenient import lenient_reader
+from fractionate.scoring.numbers import extract_number, number_of
+from fractionate.scoring.sentences import clean_span
+from fractionate.scoring.spans import extract_spans
+from fractionate.strategies.dynamic import _read_proposal
+from fractionate.strategies.parse import fill_references, parse_decomposition
+from fractionate.strategies.stepwise import short_answer
+from fractionate.strategies.structured import as_text
+
+READERS: Mapping[str, Callable[[str], object]] = {
+    "text": extract_final,
+    "numbers": extract_number,
+    "spans": extract_spans,
+    "choices": extract_choice,
+    "yes or no": extract_yes_no,
+    "lenient numbers": lenient_reader("number"),
+    "lenient texts": lenient_reader("text"),
+    "lenient choices": lenient_reader("choice"),
+    "lenient yes or no": lenient_reader("yes-no"),
+    "cut before the answer": split_final,
+    "cut before the number": lambda text: split_final(text, claim_reader("number")),
+    "subquestions": parse_decomposition,
+    "references": lambda text: fill_references(text, ["one", text]),
+    "follow-ups": _read_proposal,
+    "sub-answers": short_answer,
+    "structured output": as_text,
+    "thoughts": split_thoughts,
+    "a span": clean_span,
+    "a number": number_of,
+    "score of spans": lambda text: drop_score((text, "Rome"), [("Paris", "5 men")]),
+    "score of a text": lambda text: text_score((text,), [("Paris",)]),
+    "score of a number": lambda text: score_number((text,), [("5",)]),
+    "score of a yes or no": lambda text: score_yes_no((text,), [("yes",)]),
+    "score of a choice": lambda text: score_choice((text,), [("A",)]),
+}
+
+PIECES = (
+    "\n", "\n\n \n", "\r\n", " ", "\t", "\u00a0", "a", "A ", "A. ", "a. ", ". ", ".", "?", "? ", "!", ",",
+    ", so ", "; ", "*", "**", "_", "#", "#### ", "#### 5\n", "-", "- ", "- a\n", "> ", "=", "1=", "= 1 ", "(",
+    "((a)", "()", "[", "[]", "{", "{}", "[[", '{"answer":', '"answer": "', '"', "'", "“a”.", "`", "```",
+    "```json\n", "<", "<<", "<<1+1=", "<think>", "</think>", "<think></think>", "<|im_end|>", "</s> ",
+    "<answer>", "\\", "\\boxed{", "\\boxed{5} ", "\\text{", "\\frac{1", "$", "$5 ", "%", "0", "9", "1,",
+    "1,234,", "1 ", "1 234 ", "1/", "1/2 ", "1.", "1. ", "1.\n", "1. a?\n", "1. a? 2. ", "-1 ", "--", "+1",
+    "1e9", "5x ", "2^", "½", "５", "two ", "hundred and ", "twenty-", "a hundred ", "and a half ",
+    "the answer is ", "the answer is 5. ", "the answer is a\n", "answer ", "answer (", "answer ((a) ",
+    "answer [", "answer to ", "answer to question 1 ", "if the answer is ", "final ", "final answer: a\n",
+    "Answer 1: 5\n", "A1: ", "Q1: ", "Q1: Q1: a?\n", "Q1:\n", "q ", "step ", "step #", "step 1", "Step 1: a?\n",
+    "intermediate answer ", "sub-answer: 5\n", "Problem: a\n", "Question: a\n", "question ",
+    "wait the answer is b ", "Wait, ", "not ", "not known ", "note that ", "Note: a\n", "So ", "so it is ",
+    "most likely ", "probably ", "yes ", "yes, no. ", "is (a) ", "option A ", "option ", "(a) ", "B) ",
+    "would cost $5 ", "will each ", "a total of ", "since 1, ", "cm^2 ", "5:00 ", "10:30 ", "Rs. ", "Mr. ",
+    "Inc. ", "J. ", "Follow-up: ", "follow-up ", "follow-up:\n", "No decomposition ", "no ", "#1 ", "the ",
+    "a-", "é", "東京", "\U0001f600", "\x00", "\u2028", "x" * 50 + " ", "word " * 30 + "\n",
+    "1. " + "x" * 3000 + "?\n",
+)  # fmt: skip
+"""More than a hundred pieces; a text is one of them over and over, alone or after words that name an answer."""
+
+
+def texts(length: int) -> dict[str, str]:
+    """Return the adversarial texts of about so many characters, by their piece and what stands before it."""
+    repeated = {repr(piece): piece * (length // len(piece) + 1) for piece in PIECES}
+    return {**repeated, **{f"{name} after a naming": f"The answer is {text} b" for name, text in repeated.items()}}
