@@ -8,7 +8,7 @@ from typing import Any
 
 from fractionate.calls.accounts import Accounts, OnEvent
 from fractionate.calls.batches import Batches
-from fractionate.calls.budget import Budget, BudgetReached, Lender, Pricing, Reservation
+from fractionate.calls.budget import Budget, BudgetReached, Pricing, Reservation
 from fractionate.calls.call_locks import CallLocks
 from fractionate.calls.deadlines import Deadlines
 from fractionate.calls.lane import Lane
@@ -43,7 +43,6 @@ class Engine:
         *,
         run: str = "",
         backoff_s: float = BACKOFF_S,
-        lender: Lender | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or LimitsConfig()
@@ -52,7 +51,7 @@ class Engine:
         try:
             if budget not in (None, BudgetConfig()):
                 self._locks.hold_budget(run)
-            self.budget = Budget(budget or BudgetConfig(), pricing, store, run, lender)
+            self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
         except BaseException:
             self._locks.close()
             raise

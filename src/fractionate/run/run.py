@@ -20,7 +20,7 @@ from fractionate.run.models import ModelPool
 from fractionate.run.names import Names
 from fractionate.run.notes import Notes
 from fractionate.run.progress import Progress
-from fractionate.run.workers import Workers, open_share
+from fractionate.run.workers import Workers, open_remote_copy
 from fractionate.types import Component
 
 STORE = "calls.sqlite"
@@ -47,11 +47,11 @@ class Run:
         self.notes = Notes(self.folder.notes)
         self.store = Store(store_path(config, base))
         identity = self.folder.identify(base, self.store.path)
-        share = open_share(config, identity, self.store, self.progress) if on else None
+        remote_copy = open_remote_copy(config, identity, self.store, self.progress) if on else None
         self.engine = Engine(
             self.store, config.limits, config.budget, self.pricing, run=identity, on_event=self.progress.stage
         )
-        self.workers = Workers(self.engine, config, self.folder, base, self.progress, on, share)
+        self.workers = Workers(self.engine, config, self.folder, base, self.progress, on, remote_copy)
         self.models = ModelPool(
             config, self.folder, self.store, base, run=identity, say=self.progress.stage, place=self.workers.place
         )

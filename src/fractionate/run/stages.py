@@ -142,7 +142,7 @@ def train_stage(run: Run) -> None:
     check_trainer(run)
     run.notes.begin("train")
     screened = read_screened(run) if any(screens(student) for student in run.names.students) else []
-    run.workers.make_room()
+    run.workers.free_weights()
     train_students(run, read_demonstrations(run), screened, run.workers.on)
     run.notes.save()
 
