@@ -27,7 +27,7 @@ from fractionate.serve.refusals import Refusal
 from fractionate.serve.spending import Spending
 from fractionate.serve.traffic import Traffic
 from fractionate.serve.upstream import Upstream
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.types import Component, Message, Request
 
 BOOK = "serving.sqlite"
