@@ -33,7 +33,7 @@ from fractionate.run.attempts import attempt_rows
 from fractionate.run.cells import Pair, TestSet
 from fractionate.run.parts import PartsWriter, read_parts
 from fractionate.strategies import get as strategy
-from fractionate.strategies.program import Settings
+from fractionate.strategies.base import Settings
 from fractionate.types import Attempt, Cell, Score, Usage
 
 PAIRS = (("single", "none"), ("static", "teacher"), ("static", "D-R"))
