@@ -18,7 +18,7 @@ from fractionate.analysis.statistics import mean_interval
 from fractionate.averages import mean_attempt
 from fractionate.calls.store import Store
 from fractionate.cli import main
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
 from fractionate.types import Attempt, Problem, Score, Usage
 from servers.chat_server import ChatServer
 from servers.threaded import in_thread
@@ -98,7 +98,7 @@ def test_every_question_is_answered_k_times_and_counts_once(
     assert len(wavering.bodies) == forecast, "the same run asks nothing again"
     assert main(["report", "out", "--quiet"]) == 0
     assert results(folder)["cells"] == before["cells"]
-    (cell, _) = read_cells(folder / "out/attempts.jsonl")
+    (cell, _) = read_jsonl(folder / "out/attempts.jsonl")
     assert [len(attempt.outputs) for attempt in cell.attempts] == [5] * 6
 
 
