@@ -28,6 +28,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
 
+from fractionate.cluster.hiring import OnRay
+from fractionate.cluster.programs import pack
+from fractionate.cluster.ranges import drive_by_hand, look_into
+from fractionate.cluster.taking_in import take_in
+from fractionate.cluster.worker import Setup
 from ray import cloudpickle
 from virtual import run_virtually
 
@@ -39,11 +44,6 @@ from fractionate.calls.engine import Engine
 from fractionate.calls.store import Store, StoredCall
 from fractionate.calls.stored_call import row_of
 from fractionate.cluster.connect import connect, disconnect
-from fractionate.cluster.hiring import OnRay
-from fractionate.cluster.programs import pack
-from fractionate.cluster.ranges import drive_by_hand, look_into
-from fractionate.cluster.taking_in import take_in
-from fractionate.cluster.worker import Setup
 from fractionate.config import BudgetConfig, LimitsConfig, load_config
 from fractionate.run.event_loop import in_loop
 from fractionate.types import Completion, Message, Request, Usage

@@ -28,7 +28,7 @@ from fractionate.calls.budget import BudgetReached, Pricing, Reservation
 from fractionate.calls.counters import Counters
 from fractionate.calls.drive import stream_all
 from fractionate.calls.engine import Engine
-from fractionate.calls.stages import Start
+from fractionate.calls.stages import TaskFactory
 from fractionate.calls.store import Hold, Holds, Store, StoredCall
 from fractionate.calls.store_file import BUSY_S
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions
@@ -41,6 +41,8 @@ BATCH = 512
 """Calls that a shard commits at most before it ships them: a dead worker loses these and its calls in flight."""
 SHIP_S = 0.25
 """Seconds that a committed call waits at most until it is shipped, while the run takes shipments."""
+PACKED = 256
+"""Values that are packed together; fewer at the end of a shard."""
 HOLD_S = 2.0
 """Seconds that a committed call may wait for the run before the shard makes no more calls."""
 BEAT_S = 5.0
@@ -49,6 +51,8 @@ _WINDOW = 4
 """Coroutines alive per call in flight: more would only hold memory, and finish later."""
 _GIVEN = ""
 """The run that calls stand under in a scratch store which the run's own store has already."""
+Pack = Callable[[Sequence[Any]], bytes]
+"""Packs values where they were made, so that the run's process merges tables and unpacks nothing."""
 _NO_REQUEST = Request((Message("user", ""),), "solver")
 
 
@@ -73,9 +77,9 @@ class NamedModel(NamedTuple):
 
 
 class ShardOrder(NamedTuple):
-    """One shard: its coroutines (see `pack`), its quota of the limits and its allocation of the budget."""
+    """One shard: its work (see `pickled`), its quota of the limits and its allocation of the budget."""
 
-    coroutines: bytes
+    work: bytes
     limits: LimitsConfig
     allocation: BudgetConfig
 
@@ -97,12 +101,14 @@ class Shipment(NamedTuple):
     """What a shard has done since its last shipment.
 
     `calls` is an SQLite database with the table `calls` (b"" if there are none), `spent` what these were billed.
-    `values` are pairs of a coroutine's position in the shard and its value. `counters` count from the shard's start.
+    `values` are those of the shard's next `ended` coroutines, or what they were packed into. `counters` count from the
+    shard's start.
     """
 
     calls: bytes
     spent: Mapping[Role, Hold]
-    values: Sequence[tuple[int, Any]]
+    ended: int
+    values: Any
     counters: Counters
     in_flight: int
     said: Sequence[str]
@@ -119,7 +125,7 @@ def run_shard(setup: Setup, order: ShardOrder, stop: Any) -> Iterator[Shipment]:
         folder = tempfile.mkdtemp(prefix="fractionate-shard-", dir=scratch)
     except OSError as error:
         line = f"no scratch folder can be made on {platform.node()} ({error.strerror}): name one with cluster.scratch"
-        yield Shipment(b"", {}, (), Counters(), 0, (), End({}, error=("UsageError", line)))
+        yield Shipment(b"", {}, 0, (), Counters(), 0, (), End({}, error=("UsageError", line)))
         return
     try:
         yield from _ShardRun(setup, order, stop, Path(folder) / "calls.sqlite").shipments()
@@ -159,7 +165,8 @@ class _ShardRun:
         self._loop = asyncio.new_event_loop()
         self._shipped_up_to = 0
         self._unshipped = 0
-        self._values: list[tuple[int, Any]] = []
+        self._values: list[Any] = []
+        self._pack: Pack | None = None
         self._end: End | None = None
         self._news = threading.Event()
         self._gathered = asyncio.Event()
@@ -168,7 +175,7 @@ class _ShardRun:
     def shipments(self) -> Iterator[Shipment]:
         """Yield what has been done, from the hello of an empty shipment to the end."""
         thread = threading.Thread(target=self._loop.run_until_complete, args=(self._work(),), daemon=True)
-        yield Shipment(b"", {}, (), Counters(), 0, ())
+        yield Shipment(b"", {}, 0, (), Counters(), 0, ())
         thread.start()
         while True:
             self._news.wait(BEAT_S)
@@ -185,7 +192,8 @@ class _ShardRun:
         if end is not None:
             self._gathered.set()
         self._shipped_up_to, calls, spent = self._store.export(self._shipped_up_to, self._setup.run)
-        values, self._values = self._values, []
+        ready = len(self._values) if self._pack is None or end is not None else len(self._values) // PACKED * PACKED
+        values, self._values = self._values[:ready], self._values[ready:]
         said, self._said[:] = tuple(self._said), []
         self._unshipped = 0
         for timer in self._timers:
@@ -194,7 +202,9 @@ class _ShardRun:
         self._engine.hold(False)
         budget = self._engine.budget
         billed = {role: budget.price_all([one for one in spent if one.role == role]) for role in ROLES}
-        return Shipment(calls, billed, values, deepcopy(self._engine.counters), self._engine.in_flight, said, end)
+        packed = self._pack(values) if self._pack is not None and values else values
+        counters, in_flight = deepcopy(self._engine.counters), self._engine.in_flight
+        return Shipment(calls, billed, ready, packed, counters, in_flight, said, end)
 
     async def _work(self) -> None:
         """Run the shard to its end, or until it is told to stop."""
@@ -220,13 +230,11 @@ class _ShardRun:
         await self._gathered.wait()
 
     async def _run(self) -> None:
-        factories, known = unpack(self._order.coroutines, self._open)
+        factories, known, self._pack = unpickled(self._order.work, self._open)
         self._keep(known)
         window = max(16, _WINDOW * self._order.limits.concurrency)
-        position = 0
         async for value in stream_all((factory() for factory in factories), self._engine, window):
-            self._values.append((position, value))
-            position += 1
+            self._values.append(value)
             if not self._timers:
                 self._timers.append(asyncio.get_running_loop().call_later(SHIP_S, self._news.set))
 
@@ -291,12 +299,15 @@ class _StoppedError(FractionateError):
 # ---------------------------------------------------------------- coroutines and models on their way
 
 
-def pack(factories: Sequence[Start], known: Mapping[str, Completion]) -> bytes:
-    """Return coroutines' factories as bytes, models in them by name, with the completions that the run has for them."""
-    return _pickle((list(factories), dict(known)))[0]
+def pickled(factories: Sequence[TaskFactory], known: Mapping[str, Completion], pack: Pack | None) -> bytes:
+    """Return a shard's work as bytes, models in it by name.
+
+    It is the coroutines' factories, the completions that the run has for them, and what packs their values.
+    """
+    return _pickle((list(factories), dict(known), pack))[0]
 
 
-def models_of(factory: Start) -> list[Model]:
+def models_of(factory: TaskFactory) -> list[Model]:
     """Return the models that a coroutine may ask."""
     return _pickle(factory)[1]
 
@@ -322,20 +333,22 @@ def _pickle(value: Any) -> tuple[bytes, list[Model]]:
     return file.getvalue(), list(models.values())
 
 
-def unpack(data: bytes, open_model: Callable[[NamedModel], Model]) -> tuple[list[Start], dict[str, Completion]]:
-    """Return what `pack` was given. Raises FractionateError where the code that it needs is not installed here."""
+def unpickled(
+    data: bytes, open_model: Callable[[NamedModel], Model]
+) -> tuple[list[TaskFactory], dict[str, Completion], Pack | None]:
+    """Return what `pickled` was given. Raises FractionateError where the code that it needs is not installed here."""
 
     class Unpickler(pickle.Unpickler):
         def persistent_load(self, model: NamedModel) -> Model:
             return open_model(model)
 
     try:
-        factories, known = Unpickler(io.BytesIO(data)).load()
+        factories, known, pack = Unpickler(io.BytesIO(data)).load()
     except (ImportError, AttributeError) as error:
         raise FractionateError(
             f"a worker lacks code that the run has ({error}): install the same packages on every machine"
         ) from None
-    return factories, known
+    return factories, known, pack
 
 
 def named(model: Model) -> NamedModel:

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 from fractionate.calls.budget import BudgetReached, Reservation
 from fractionate.calls.counters import Counters
-from fractionate.calls.drive import GRACE_S, Call, stream_all
+from fractionate.calls.drive import GRACE_S, Call, Stepper, run_with, stream_all
 from fractionate.calls.engine import Engine
-from fractionate.calls.stages import Start, run_here
+from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.cluster.allocation import Allocator, most_shards, quotas
 from fractionate.cluster.connect import beside_driver
 from fractionate.cluster.remote_copy import RemoteCopy
-from fractionate.cluster.shard_task import End, Setup, ShardOrder, Shipment, models_of, pack, run_shard
+from fractionate.cluster.shard_task import End, Pack, Setup, ShardOrder, Shipment, models_of, pickled, run_shard
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model, SingleModel
@@ -46,6 +46,8 @@ END_S = 10.0
 _KINDS: dict[str, type[FractionateError]] = {
     kind.__name__: kind for kind in (FractionateError, UsageError, BudgetReached)
 }
+_PACKED = object()
+"""Stands for a value that has come packed."""
 Find = Callable[[str], Completion | None]
 
 
@@ -75,7 +77,7 @@ class _Shard:
     last allocation had no room for.
     """
 
-    factories: dict[int, Start]
+    factories: dict[int, TaskFactory]
     is_fresh: bool = True
     known: dict[str, Completion] = field(default_factory=dict)
     deaths: int = 0
@@ -100,14 +102,11 @@ class Shards:
         self._setup = setup
         self._workers = workers
 
-    async def stream(
-        self, factories: Iterable[Start], engine: Engine, is_new: Callable[[Start], bool] = lambda factory: False
-    ) -> AsyncGenerator[Any, None]:
+    async def stream(self, factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run coroutines in shards; yields their values in order.
 
         Coroutines that ask only local weights, batch endpoints or recordings run in this process. Raises what
-        `stream_all` does, once calls in flight have come back and are stored. `is_new` says of which coroutines the
-        store has no call, so that it is not looked into for them.
+        `stream_all` does, once calls in flight have come back and are stored.
         """
         waiting = iter(factories)
         first = list(islice(waiting, 1))
@@ -115,10 +114,21 @@ class Shards:
             async for value in run_here(chain(first, waiting), engine):
                 yield value
             return
-        work = _Work(self, self._setup, self._workers, engine, chain(first, waiting), is_new)
-        async with work:
+        async with _Work(self, self._setup, self._workers, engine, chain(first, waiting)) as work:
             async for value in work.values():
                 yield value
+
+    async def stream_packed(
+        self, factories: Iterable[TaskFactory], engine: Engine, pack: Pack, is_new: Callable[[TaskFactory], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        """Run coroutines in shards; yields their values packed, in any order.
+
+        All of them have calls that can be made elsewhere. `is_new` says of a coroutine that neither the store nor
+        another coroutine has a call of it, so that the store is not searched for it.
+        """
+        async with _Work(self, self._setup, self._workers, engine, factories, pack, is_new) as work:
+            async for packed in work.values():
+                yield packed
 
 
 class _Work:
@@ -130,14 +140,17 @@ class _Work:
         setup: Setup,
         workers: int,
         engine: Engine,
-        factories: Iterable[Start],
-        is_new: Callable[[Start], bool],
+        factories: Iterable[TaskFactory],
+        pack: Pack | None = None,
+        is_new: Callable[[TaskFactory], bool] = lambda factory: False,
     ) -> None:
         import ray
 
         self._shards = shards
         self._engine = engine
         self._more = enumerate(factories)
+        self._pack = pack
+        self._packed: deque[bytes] = deque()
         self._is_new = is_new
         cores = sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
         self._slots = max(1, min(workers or int(cores), most_shards(engine.limits)))
@@ -155,14 +168,14 @@ class _Work:
         self._actors = ExitStack()
         self._stop: Any = None
         self._draining = False
-        self._ahead: deque[tuple[int, Start]] = deque()
+        self._ahead: deque[tuple[int, TaskFactory]] = deque()
         self._ready: deque[_Shard] = deque()
         self._running: dict[asyncio.Task[None], _Shard] = {}
         self._values: dict[int, Any] = {}
         self._next = self._taken = 0
         self._exhausted = False
         self._asked: set[str] = set()
-        self._aside: dict[int, Start] = {}
+        self._aside: dict[int, TaskFactory] = {}
         self._news = asyncio.Event()
         self._error: BaseException | None = None
         self._deaths = 0
@@ -187,12 +200,18 @@ class _Work:
             self._actors.close()
 
     async def values(self) -> AsyncGenerator[Any, None]:
-        """Yield the coroutines' values in order."""
+        """Yield the coroutines' values in order; with `pack` packed, in any order."""
         while True:
             self._cut()
             self._submit()
+            while self._packed:
+                yield self._packed.popleft()
             while self._next in self._values or self._next in self._aside:
-                yield await self._take()
+                value = await self._take()
+                if self._pack is None:
+                    yield value
+                elif value is not _PACKED:  # it was made in this process
+                    yield self._pack([value])
             if self._error is not None:
                 raise self._error
             if self._exhausted and not self._ahead and self._next == self._taken:
@@ -242,7 +261,7 @@ class _Work:
     def _look_into(self, shard: _Shard) -> None:
         """Have a shard run that has only what the run's store cannot answer, with the completions that it has."""
         store = self._engine.store
-        left: dict[int, Start] = {}
+        left: dict[int, TaskFactory] = {}
         for place, factory in shard.factories.items():
             if shard.is_fresh and self._is_new(factory):
                 left[place] = factory
@@ -276,7 +295,7 @@ class _Work:
             self._ready.popleft()
             self._engine.store.merge(b"", self._holds())  # the store knows of it before anything is spent
             quota = self._quotas.pop()
-            order = ShardOrder(pack(list(shard.factories.values()), shard.known), quota, allocation.caps)
+            order = ShardOrder(pickled(list(shard.factories.values()), shard.known, self._pack), quota, allocation.caps)
             task = asyncio.get_running_loop().create_task(self._run(shard, order, allocation.holder))
             self._running[task] = shard
             task.add_done_callback(partial(self._ended, quota))
@@ -301,7 +320,7 @@ class _Work:
         from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
         stream = self._task.remote(self._setup, order, self._stop)
-        places = list(shard.factories)
+        places = iter(list(shard.factories))
         before, in_flight, end = Counters(), 0, None
         silent, limit_s = False, None  # until Ray has begun it
         try:
@@ -309,15 +328,10 @@ class _Work:
                 shipment = await self._receive(stream, limit_s)
                 self._begun, limit_s = True, SILENT_S
                 self._merge(shipment, holder)
-                for position, value in shipment.values:
-                    self._values[places[position]] = value
-                    del shard.factories[places[position]]
-                    self._deaths = 0
-                self._engine.counters.add(shipment.counters, before)
+                self._receive_values(shard, list(islice(places, shipment.ended)), shipment.values)
+                self._engine.counters.add(shipment.endeders, before)
                 self._engine.elsewhere += shipment.in_flight - in_flight
-                before, in_flight, end = shipment.counters, shipment.in_flight, shipment.end
-                if shipment.values:
-                    self._news.set()
+                before, in_flight, end = shipment.endeders, shipment.in_flight, shipment.end
         except TimeoutError:
             silent = True
             ray.cancel(stream, force=True)
@@ -332,9 +346,21 @@ class _Work:
         finally:
             self._engine.elsewhere -= in_flight
         if end is None:
-            self._died(shard, silent)
+            self._died(shard, silent=silent)
         else:
             self._finished(shard, end, holder)
+
+    def _receive_values(self, shard: _Shard, places: Sequence[int], values: Any) -> None:
+        if not places:
+            return
+        if self._pack is not None:
+            self._packed.append(values)
+            values = [_PACKED] * len(places)
+        self._values.update(zip(places, values, strict=True))
+        for place in places:
+            del shard.factories[place]
+        self._deaths = 0
+        self._news.set()
 
     async def _receive(self, stream: Any, limit_s: float | None) -> Shipment:
         async with asyncio.timeout(limit_s):
@@ -370,13 +396,18 @@ class _Work:
             raise _KINDS.get(kind, FractionateError)(line)
         if not shard.factories or self._draining:
             return
+        if end.stopped:  # the run's machine could not be asked
+            self._died(shard, silent=False)
+            return
         if end.wanted is not None:
             self._allocator.raise_estimate()
         shard.wanted = end.wanted
         self._again(shard)
 
-    def _died(self, shard: _Shard, silent: bool) -> None:
+    def _died(self, shard: _Shard, *, silent: bool) -> None:
         """Have what a dead worker left undone run again, in halves: one question may be what kills workers."""
+        if not shard.factories or self._draining:
+            return
         self._deaths += 1
         self._shards.say(
             f"a worker {'says nothing any more' if silent else 'died'}: the {len(shard.factories)} questions that it "
@@ -396,8 +427,10 @@ class _Work:
         shard.deaths += 1
         if shard.deaths < TRIES:
             self._again(shard)
-        for place, factory in shard.factories.items() if shard.deaths >= TRIES else ():
-            self._values[place] = fail(factory, f"{shard.deaths} workers died while they worked on this question")
+            return
+        error = f"{shard.deaths} workers died while they worked on this question"
+        failed = Completion("", "error", Usage(calls=1), error=error)
+        self._values[places[0]] = run_with(shard.factories[places[0]](), lambda call: failed)
         self._news.set()
 
     def _again(self, shard: _Shard) -> None:
@@ -438,48 +471,31 @@ class Halted(NamedTuple):
 
 
 def drive_by_hand(
-    factory: Start, find: Find, dearest: Callable[[Model, Any], Reservation] | None = None
+    factory: TaskFactory, find: Find, dearest: Callable[[Model, Any], Reservation] | None = None
 ) -> Ended | Halted:
     """Run a coroutine as far as its replies are there; `dearest` prices the calls that it halts at."""
-    coroutine = factory()
+    stepper = Stepper(factory())
     known: dict[str, Completion] = {}
-    sent: Any = None
+    completions: list[Completion] | None = None
     count = 0
-    while True:
-        try:
-            wanted = coroutine.send(sent)
-        except StopIteration as stop:
-            return Ended(stop.value, count)
-        calls: Sequence[Call] = [wanted] if isinstance(wanted, Call) else wanted
+    while (calls := stepper.send(completions)) is not None:
         keys = [call.model.key(call.request) for call in calls]
         replies = [find(key) or _elsewhere(call, find) for key, call in zip(keys, calls, strict=True)]
         known.update((key, reply) for key, reply in zip(keys, replies, strict=True) if reply is not None)
         missing = [key for key, reply in zip(keys, replies, strict=True) if reply is None]
         if missing:
-            coroutine.close()
+            stepper.close()
             paid = [dearest(call.model, call.request) for call in calls if call.model.paid] if dearest else []
             return Halted(known, missing, max(paid, key=lambda one: (one.usd, one.tokens), default=None))
         count += len(calls)
-        sent = replies[0] if isinstance(wanted, Call) else replies
+        completions = [reply for reply in replies if reply is not None]
+    return Ended(stepper.value, count)
 
 
 def _elsewhere(call: Call, find: Find) -> Completion | None:
     """Return the reply that is stored under another of the model's addresses."""
     found = (find(key) for key in call.model.other_keys(call.request))
     return next((reply for reply in found if reply is not None), None)
-
-
-def fail(factory: Start, error: str) -> Any:
-    """Return the value of a coroutine all of whose calls fail."""
-    coroutine = factory()
-    failed = Completion("", "error", Usage(calls=1), error=error)
-    sent: Any = None
-    while True:
-        try:
-            wanted = coroutine.send(sent)
-        except StopIteration as stop:
-            return stop.value
-        sent = failed if isinstance(wanted, Call) else [failed] * len(wanted)
 
 
 def can_leave(models: Iterable[Model]) -> bool:
