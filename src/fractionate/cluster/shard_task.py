@@ -174,7 +174,7 @@ class _ShardRun:
 
     def shipments(self) -> Iterator[Shipment]:
         """Yield what has been done, from the hello of an empty shipment to the end."""
-        thread = threading.Thread(target=self._loop.run_until_complete, args=(self._work(),), daemon=True)
+        thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._work()), daemon=True)
         yield Shipment(b"", {}, 0, (), Counters(), 0, ())
         thread.start()
         while True:

@@ -329,9 +329,9 @@ class _Work:
                 self._begun, limit_s = True, SILENT_S
                 self._merge(shipment, holder)
                 self._receive_values(shard, list(islice(places, shipment.ended)), shipment.values)
-                self._engine.counters.add(shipment.endeders, before)
+                self._engine.counters.add(shipment.counters, before)
                 self._engine.elsewhere += shipment.in_flight - in_flight
-                before, in_flight, end = shipment.endeders, shipment.in_flight, shipment.end
+                before, in_flight, end = shipment.counters, shipment.in_flight, shipment.end
         except TimeoutError:
             silent = True
             ray.cancel(stream, force=True)
