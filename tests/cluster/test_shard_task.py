@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import sqlite3
 import stat
 import tempfile
@@ -68,9 +69,9 @@ def shard(
     server: Counting, count: int, concurrency: int = 4, stop: Any = None, pack: Any = None, **caps: int
 ) -> Iterator[Shipment]:
     model = open_model(f"{server.base_url}#test", ModelOptions())
-    work = pickled([partial(asking, model, number) for number in range(count)], {}, pack)
-    order = ShardOrder(work, LimitsConfig(concurrency=concurrency), BudgetConfig(**caps))
-    return run_shard(Setup("r", None, Path()), order, stop or Waiting())
+    order = ShardOrder(pickle.dumps((range(count), {})), LimitsConfig(concurrency=concurrency), BudgetConfig(**caps))
+    common, _ = pickled((partial(asking, model), pack))
+    return run_shard(Setup("r", None, Path()), common, order, stop or Waiting())
 
 
 def rows_of(shipments: Sequence[Shipment], folder: Path) -> int:
@@ -164,17 +165,18 @@ def test_an_allocation_that_is_used_up_is_no_error(server: Counting, tmp_path: P
 
 
 def test_what_fails_for_good_is_the_end_with_its_line(server: Counting) -> None:
-    def broken(model: Model) -> Any:
+    def broken(model: Model, number: int) -> Any:
         yield [Call(model, Request((Message("user", "x 1"),), "solver"))]
         raise ValueError("no such thing")
 
     model = open_model(f"{server.base_url}#test", ModelOptions())
-    order = ShardOrder(pickled([partial(broken, model)], {}, None), LimitsConfig(), BudgetConfig())
-    *_, last = run_shard(Setup("r", None, Path()), order, Waiting())
+    order = ShardOrder(pickle.dumps(([0], {})), LimitsConfig(), BudgetConfig())
+    common, _ = pickled((partial(broken, model), None))
+    *_, last = run_shard(Setup("r", None, Path()), common, order, Waiting())
     assert last.end is not None
     assert last.end.error == ("Bug", "a coroutine failed on a worker: ValueError: no such thing")
     other = Setup("r", None, Path(), version="0.0.0")
-    *_, last = run_shard(other, order, Waiting())
+    *_, last = run_shard(other, common, order, Waiting())
     assert last.end is not None
     assert last.end.error is not None
     assert last.end.error[0] == "UsageError"

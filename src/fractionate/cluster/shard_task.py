@@ -26,9 +26,8 @@ from typing import Any, NamedTuple
 from fractionate import __version__
 from fractionate.calls.budget import BudgetReached, Pricing, Reservation
 from fractionate.calls.counters import Counters
-from fractionate.calls.drive import stream_all
+from fractionate.calls.drive import CallCoroutine, stream_all
 from fractionate.calls.engine import Engine
-from fractionate.calls.stages import TaskFactory
 from fractionate.calls.store import Hold, Holds, Store, StoredCall
 from fractionate.calls.store_file import BUSY_S
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions
@@ -37,8 +36,9 @@ from fractionate.models import open_model
 from fractionate.models.base import Model
 from fractionate.types import ROLES, Completion, Message, Request, Role
 
-BATCH = 512
-"""Calls that a shard commits at most before it ships them: a dead worker loses these and its calls in flight."""
+BATCH, BATCHES = 512, 8
+"""Calls that a shard commits at most before it ships them, and per call in flight (32 at least): a dead worker loses
+these, and its calls in flight."""
 SHIP_S = 0.25
 """Seconds that a committed call waits at most until it is shipped, while the run takes shipments."""
 PACKED = 256
@@ -51,6 +51,8 @@ _WINDOW = 4
 """Coroutines alive per call in flight: more would only hold memory, and finish later."""
 _GIVEN = ""
 """The run that calls stand under in a scratch store which the run's own store has already."""
+Make = Callable[[Any], CallCoroutine[Any]]
+"""Makes the coroutine of one item."""
 Pack = Callable[[Sequence[Any]], bytes]
 """Packs values where they were made, so that the run's process merges tables and unpacks nothing."""
 _NO_REQUEST = Request((Message("user", ""),), "solver")
@@ -77,9 +79,9 @@ class NamedModel(NamedTuple):
 
 
 class ShardOrder(NamedTuple):
-    """One shard: its work (see `pickled`), its quota of the limits and its allocation of the budget."""
+    """One shard: its items and the completions that the run has for them, its quota and its allocation."""
 
-    work: bytes
+    content: bytes
     limits: LimitsConfig
     allocation: BudgetConfig
 
@@ -115,8 +117,12 @@ class Shipment(NamedTuple):
     end: End | None = None
 
 
-def run_shard(setup: Setup, order: ShardOrder, stop: Any) -> Iterator[Shipment]:
-    """Work through a shard; the body of a Ray task. `stop` is the actor that tells shards to stop."""
+def run_shard(setup: Setup, common: bytes, order: ShardOrder, stop: Any) -> Iterator[Shipment]:
+    """Work through a shard; the body of a Ray task.
+
+    `common` is what all shards of the work share: what makes a coroutine of an item, and packs values (`Make`, `Pack`).
+    `stop` is the actor that tells shards to stop.
+    """
     os.environ.update(setup.environment)
     try:
         scratch = Path(setup.scratch).expanduser() if setup.scratch else None
@@ -128,7 +134,7 @@ def run_shard(setup: Setup, order: ShardOrder, stop: Any) -> Iterator[Shipment]:
         yield Shipment(b"", {}, 0, (), Counters(), 0, (), End({}, error=("UsageError", line)))
         return
     try:
-        yield from _ShardRun(setup, order, stop, Path(folder) / "calls.sqlite").shipments()
+        yield from _ShardRun(setup, common, order, stop, Path(folder) / "calls.sqlite").shipments()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -150,8 +156,9 @@ class _ScratchStore(Store):
 class _ShardRun:
     """A shard at work: its event loop runs in a thread, while the generator's own thread waits for the run."""
 
-    def __init__(self, setup: Setup, order: ShardOrder, stop: Any, path: Path) -> None:
+    def __init__(self, setup: Setup, common: bytes, order: ShardOrder, stop: Any, path: Path) -> None:
         self._setup = setup
+        self._common = common
         self._order = order
         self._stop = stop
         self._said: list[str] = []
@@ -230,10 +237,11 @@ class _ShardRun:
         await self._gathered.wait()
 
     async def _run(self) -> None:
-        factories, known, self._pack = unpickled(self._order.work, self._open)
+        make, self._pack = unpickled(self._common, self._open)
+        items, known = unpickled(self._order.content, self._open)
         self._keep(known)
         window = max(16, _WINDOW * self._order.limits.concurrency)
-        async for value in stream_all((factory() for factory in factories), self._engine, window):
+        async for value in stream_all((make(item) for item in items), self._engine, window):
             self._values.append(value)
             if not self._timers:
                 self._timers.append(asyncio.get_running_loop().call_later(SHIP_S, self._news.set))
@@ -267,7 +275,7 @@ class _ShardRun:
     def _committed(self, count: int) -> None:
         """Note committed calls: they are to be shipped soon, and hold the shard if nobody takes them."""
         self._unshipped += count
-        if self._unshipped >= BATCH:
+        if self._unshipped >= min(BATCH, max(32, BATCHES * self._order.limits.concurrency)):
             self._engine.hold(True)
             self._news.set()
         if len(self._timers) < 2:
@@ -299,20 +307,12 @@ class _StoppedError(FractionateError):
 # ---------------------------------------------------------------- coroutines and models on their way
 
 
-def pickled(factories: Sequence[TaskFactory], known: Mapping[str, Completion], pack: Pack | None) -> bytes:
-    """Return a shard's work as bytes, models in it by name.
-
-    It is the coroutines' factories, the completions that the run has for them, and what packs their values.
-    """
-    return _pickle((list(factories), dict(known), pack))[0]
+def call(factory: Callable[[], CallCoroutine[Any]]) -> CallCoroutine[Any]:
+    """Make the coroutine of an item that is its factory."""
+    return factory()
 
 
-def models_of(factory: TaskFactory) -> list[Model]:
-    """Return the models that a coroutine may ask."""
-    return _pickle(factory)[1]
-
-
-def _pickle(value: Any) -> tuple[bytes, list[Model]]:
+def pickled(value: Any) -> tuple[bytes, list[Model]]:
     """Return a value as bytes, and the models in it, which cannot be sent: they hold connections, weights, keys.
 
     The other process opens them by their names and options, and checks by their identities that they are the same.
@@ -333,9 +333,7 @@ def _pickle(value: Any) -> tuple[bytes, list[Model]]:
     return file.getvalue(), list(models.values())
 
 
-def unpickled(
-    data: bytes, open_model: Callable[[NamedModel], Model]
-) -> tuple[list[TaskFactory], dict[str, Completion], Pack | None]:
+def unpickled(data: bytes, open_model: Callable[[NamedModel], Model]) -> Any:
     """Return what `pickled` was given. Raises FractionateError where the code that it needs is not installed here."""
 
     class Unpickler(pickle.Unpickler):
@@ -343,12 +341,11 @@ def unpickled(
             return open_model(model)
 
     try:
-        factories, known, pack = Unpickler(io.BytesIO(data)).load()
+        return Unpickler(io.BytesIO(data)).load()
     except (ImportError, AttributeError) as error:
         raise FractionateError(
             f"a worker lacks code that the run has ({error}): install the same packages on every machine"
         ) from None
-    return factories, known, pack
 
 
 def named(model: Model) -> NamedModel:

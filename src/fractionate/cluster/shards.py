@@ -7,6 +7,7 @@ which questions are answered, what the run may still spend, and in which order v
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -17,13 +18,13 @@ from typing import Any, NamedTuple
 
 from fractionate.calls.budget import BudgetReached, Reservation
 from fractionate.calls.counters import Counters
-from fractionate.calls.drive import GRACE_S, Call, Stepper, run_with, stream_all
+from fractionate.calls.drive import GRACE_S, Call, CallCoroutine, Stepper, run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.cluster.allocation import Allocator, most_shards, quotas
 from fractionate.cluster.connect import beside_driver
 from fractionate.cluster.remote_copy import RemoteCopy
-from fractionate.cluster.shard_task import End, Pack, Setup, ShardOrder, Shipment, models_of, pickled, run_shard
+from fractionate.cluster.shard_task import End, Make, Pack, Setup, ShardOrder, Shipment, call, pickled, run_shard
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model, SingleModel
@@ -71,13 +72,13 @@ class StopSignal:
 
 @dataclass(eq=False)
 class _Shard:
-    """Coroutines, by the places of their values in the work, and the completions that the run has for them already.
+    """What coroutines are made of, by the places of their values in the work, and the completions there are for them.
 
     `is_fresh`: no worker has had it. `deaths` are those of workers over its only question. `wanted` is a call that its
     last allocation had no room for.
     """
 
-    factories: dict[int, TaskFactory]
+    items: dict[int, Any]
     is_fresh: bool = True
     known: dict[str, Completion] = field(default_factory=dict)
     deaths: int = 0
@@ -110,7 +111,7 @@ class Shards:
         """
         waiting = iter(factories)
         first = list(islice(waiting, 1))
-        if not first or not can_leave(models_of(first[0])):
+        if not first or not can_leave(pickled(first[0])[1]):
             async for value in run_here(chain(first, waiting), engine):
                 yield value
             return
@@ -119,14 +120,15 @@ class Shards:
                 yield value
 
     async def stream_packed(
-        self, factories: Iterable[TaskFactory], engine: Engine, pack: Pack, is_new: Callable[[TaskFactory], bool]
+        self, make: Make, items: Iterable[Any], engine: Engine, pack: Pack, is_new: Callable[[Any], bool]
     ) -> AsyncGenerator[bytes, None]:
-        """Run coroutines in shards; yields their values packed, in any order.
+        """Run the coroutines that `make` makes of items in shards; yields their values packed, in any order.
 
-        All of them have calls that can be made elsewhere. `is_new` says of a coroutine that neither the store nor
-        another coroutine has a call of it, so that the store is not searched for it.
+        Items are plain values (texts, numbers, tuples): only `make`, which travels once, holds models. All calls can be
+        made elsewhere. `is_new` says of an item that neither the store nor another item has a call of its coroutine, so
+        that the store is not searched for it.
         """
-        async with _Work(self, self._setup, self._workers, engine, factories, pack, is_new) as work:
+        async with _Work(self, self._setup, self._workers, engine, items, make, pack, is_new) as work:
             async for packed in work.values():
                 yield packed
 
@@ -140,15 +142,17 @@ class _Work:
         setup: Setup,
         workers: int,
         engine: Engine,
-        factories: Iterable[TaskFactory],
+        items: Iterable[Any],
+        make: Make = call,
         pack: Pack | None = None,
-        is_new: Callable[[TaskFactory], bool] = lambda factory: False,
+        is_new: Callable[[Any], bool] = lambda item: False,
     ) -> None:
         import ray
 
         self._shards = shards
         self._engine = engine
-        self._more = enumerate(factories)
+        self._more = enumerate(items)
+        self._make = make
         self._pack = pack
         self._packed: deque[bytes] = deque()
         self._is_new = is_new
@@ -156,7 +160,7 @@ class _Work:
         self._slots = max(1, min(workers or int(cores), most_shards(engine.limits)))
         self._quotas: list[LimitsConfig] = quotas(engine.limits, self._slots)
         self._allocator = Allocator(engine.budget, self._slots)
-        self._setup = ray.put(setup)
+        self._setup, self._common = ray.put(setup), ray.put(pickled((make, pack))[0])
         # A shard mostly waits for servers: more of them than cores take a part of one each.
         self._task = ray.remote(run_shard).options(
             num_returns="streaming",
@@ -168,14 +172,14 @@ class _Work:
         self._actors = ExitStack()
         self._stop: Any = None
         self._draining = False
-        self._ahead: deque[tuple[int, TaskFactory]] = deque()
+        self._ahead: deque[tuple[int, Any]] = deque()
         self._ready: deque[_Shard] = deque()
         self._running: dict[asyncio.Task[None], _Shard] = {}
         self._values: dict[int, Any] = {}
         self._next = self._taken = 0
         self._exhausted = False
         self._asked: set[str] = set()
-        self._aside: dict[int, TaskFactory] = {}
+        self._aside: dict[int, Any] = {}
         self._news = asyncio.Event()
         self._error: BaseException | None = None
         self._deaths = 0
@@ -231,8 +235,8 @@ class _Work:
         if place in self._values:
             return self._values.pop(place)
         # It waited for a call that another coroutine made: now that one is stored, or failed.
-        factory = self._aside.pop(place)
-        (value,) = [value async for value in stream_all([factory()], self._engine)]
+        coroutine = self._make(self._aside.pop(place))
+        (value,) = [value async for value in stream_all([coroutine], self._engine)]
         return value
 
     # ---------------------------------------------------------------- cutting and submitting
@@ -251,33 +255,32 @@ class _Work:
             if size <= 0 or not self._ahead:
                 return
             taken = {}
-            for place, factory in islice(self._ahead, size):
-                taken[place] = factory
-            for _ in taken:
-                self._ahead.popleft()
+            for _ in range(min(size, len(self._ahead))):
+                place, item = self._ahead.popleft()
+                taken[place] = item
             self._taken += len(taken)
             self._look_into(_Shard(taken))
 
     def _look_into(self, shard: _Shard) -> None:
         """Have a shard run that has only what the run's store cannot answer, with the completions that it has."""
         store = self._engine.store
-        left: dict[int, TaskFactory] = {}
-        for place, factory in shard.factories.items():
-            if shard.is_fresh and self._is_new(factory):
-                left[place] = factory
+        left: dict[int, Any] = {}
+        for place, item in shard.items.items():
+            if shard.is_fresh and self._is_new(item):
+                left[place] = item
                 continue
-            came = drive_by_hand(factory, store.get)
+            came = drive_by_hand(self._make(item), store.get)
             if isinstance(came, Ended):
                 self._values[place] = came.value
                 self._engine.counters.served += came.calls
                 self._news.set()
             elif shard.is_fresh and any(key in self._asked for key in came.missing):
-                self._aside[place] = factory
+                self._aside[place] = item
             else:
                 self._asked.update(came.missing)
                 shard.known.update(came.known)
-                left[place] = factory
-        shard.factories = left
+                left[place] = item
+        shard.items = left
         if left:
             self._ready.append(shard)
 
@@ -286,7 +289,7 @@ class _Work:
             shard = self._ready[0]
             if shard.wanted is None and self._engine.budget.active:
                 shard.wanted = self._first_call(shard)
-            allocation = self._allocator.allocate(len(shard.factories), shard.wanted)
+            allocation = self._allocator.allocate(len(shard.items), shard.wanted)
             if allocation is None:
                 if self._running:
                     return  # they may return some
@@ -295,10 +298,15 @@ class _Work:
             self._ready.popleft()
             self._engine.store.merge(b"", self._holds())  # the store knows of it before anything is spent
             quota = self._quotas.pop()
-            order = ShardOrder(pickled(list(shard.factories.values()), shard.known, self._pack), quota, allocation.caps)
+            order = ShardOrder(self._pickled(shard), quota, allocation.caps)
             task = asyncio.get_running_loop().create_task(self._run(shard, order, allocation.holder))
             self._running[task] = shard
             task.add_done_callback(partial(self._ended, quota))
+
+    def _pickled(self, shard: _Shard) -> bytes:
+        """Return a shard's items and known completions as bytes; without `pack`, items may hold models."""
+        content = list(shard.items.values()), shard.known
+        return pickled(content)[0] if self._pack is None else pickle.dumps(content, 5)
 
     def _ended(self, quota: LimitsConfig, task: asyncio.Task[None]) -> None:
         self._running.pop(task)
@@ -309,7 +317,9 @@ class _Work:
 
     def _first_call(self, shard: _Shard) -> Reservation | None:
         """Return the dearest outcome of the dearest call that a shard's first coroutine begins with."""
-        came = drive_by_hand(next(iter(shard.factories.values())), lambda key: None, self._engine.budget.dearest)
+        came = drive_by_hand(
+            self._make(next(iter(shard.items.values()))), lambda key: None, self._engine.budget.dearest
+        )
         return came.dearest if isinstance(came, Halted) else None
 
     # ---------------------------------------------------------------- merging
@@ -319,8 +329,8 @@ class _Work:
         import ray
         from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
-        stream = self._task.remote(self._setup, order, self._stop)
-        places = iter(list(shard.factories))
+        stream = self._task.remote(self._setup, self._common, order, self._stop)
+        places = iter(list(shard.items))
         before, in_flight, end = Counters(), 0, None
         silent, limit_s = False, None  # until Ray has begun it
         try:
@@ -358,7 +368,7 @@ class _Work:
             values = [_PACKED] * len(places)
         self._values.update(zip(places, values, strict=True))
         for place in places:
-            del shard.factories[place]
+            del shard.items[place]
         self._deaths = 0
         self._news.set()
 
@@ -394,7 +404,7 @@ class _Work:
         if end.error is not None:
             kind, line = end.error
             raise _KINDS.get(kind, FractionateError)(line)
-        if not shard.factories or self._draining:
+        if not shard.items or self._draining:
             return
         if end.stopped:  # the run's machine could not be asked
             self._died(shard, silent=False)
@@ -406,11 +416,11 @@ class _Work:
 
     def _died(self, shard: _Shard, *, silent: bool) -> None:
         """Have what a dead worker left undone run again, in halves: one question may be what kills workers."""
-        if not shard.factories or self._draining:
+        if not shard.items or self._draining:
             return
         self._deaths += 1
         self._shards.say(
-            f"a worker {'says nothing any more' if silent else 'died'}: the {len(shard.factories)} questions that it "
+            f"a worker {'says nothing any more' if silent else 'died'}: the {len(shard.items)} questions that it "
             "had left go to another"
         )
         if self._deaths > MOST_DEATHS:
@@ -418,11 +428,11 @@ class _Work:
                 f"{self._deaths} workers died one after another and no question was answered: see Ray's logs, or run "
                 "without --on; everything completed is stored"
             )
-        places = list(shard.factories)
+        places = list(shard.items)
         if len(places) > 1:
             middle = len(places) // 2
             for half in (places[:middle], places[middle:]):
-                self._again(_Shard({place: shard.factories[place] for place in half}))
+                self._again(_Shard({place: shard.items[place] for place in half}))
             return
         shard.deaths += 1
         if shard.deaths < TRIES:
@@ -430,7 +440,7 @@ class _Work:
             return
         error = f"{shard.deaths} workers died while they worked on this question"
         failed = Completion("", "error", Usage(calls=1), error=error)
-        self._values[places[0]] = run_with(shard.factories[places[0]](), lambda call: failed)
+        self._values[places[0]] = run_with(self._make(shard.items[places[0]]), lambda _: failed)
         self._news.set()
 
     def _again(self, shard: _Shard) -> None:
@@ -471,10 +481,10 @@ class Halted(NamedTuple):
 
 
 def drive_by_hand(
-    factory: TaskFactory, find: Find, dearest: Callable[[Model, Any], Reservation] | None = None
+    coroutine: CallCoroutine[Any], find: Find, dearest: Callable[[Model, Any], Reservation] | None = None
 ) -> Ended | Halted:
     """Run a coroutine as far as its replies are there; `dearest` prices the calls that it halts at."""
-    stepper = Stepper(factory())
+    stepper = Stepper(coroutine)
     known: dict[str, Completion] = {}
     completions: list[Completion] | None = None
     count = 0

@@ -6,29 +6,32 @@ run's process merges the packed attempts into its store.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import chain
+from operator import attrgetter
 from typing import Any
 
-from fractionate.calls.drive import Call, CallCoroutine, Stepper
-from fractionate.calls.stages import TaskFactory
+from fractionate.calls.drive import CallCoroutine, Stepper
 from fractionate.cluster.shards import can_leave
 from fractionate.run.attempts import AttemptWriter, CellKey, pack_attempts
 from fractionate.run.cells import Decomposed, Pair, TestSet, attempt, decompose_once, samplers
 from fractionate.run.run import Run
 from fractionate.run.work import on_test
 from fractionate.strategies.base import Sampler
-from fractionate.types import Attempt, Completion, Component, Problem
+from fractionate.types import Attempt, Component, Problem
 
+_PROBLEM = attrgetter(*(each.name for each in fields(Problem)))
+Item = tuple[int, list[tuple[int, tuple[Any, ...]]]]
+"""Questions that are worded alike: a digest of their words, and their numbers with the fields of their problems."""
 Answered = list[tuple[int, list[list[Attempt]]]]
 """Questions by their numbers, each with its attempts by pair and repeat."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A pair to be measured, and who is asked."""
+    """A pair to be measured, and the models that it asks."""
 
     pair: Pair
     solver: Sampler
@@ -58,41 +61,36 @@ class ShardedCells:
         if not asked:
             return ()
         pairs = [one.pair for one in asked]
-        groups: dict[tuple[str, str], list[int]] = {}
+        alike: dict[int, list[int]] = {}
         for number, problem in enumerate(test.problems):
-            groups.setdefault((problem.question, problem.context), []).append(number)
-        new = set[int]()
+            alike.setdefault(_digest(problem), []).append(number)
+        new = set[int]() if self._seen is None else alike.keys() - self._seen
         if self._seen is not None:
-            new = {_digest(test.problems[number]) for number, *_ in groups.values()} - self._seen
             self._seen |= new
-        bare = replace(test, problems=())  # a question travels with its own coroutine
-        factories = (
-            partial(answer, bare, asked, [(number, test.problems[number]) for number in numbers])
-            for numbers in groups.values()
+        items = (
+            (digest, [(number, _PROBLEM(test.problems[number])) for number in numbers])
+            for digest, numbers in alike.items()
         )
-
-        def is_new(factory: TaskFactory) -> bool:
-            (_, problem), *_ = factory.args[2]  # type: ignore[attr-defined]  # it is one of the partials above
-            return _digest(problem) in new
-
         run.progress.stage(
             f"{test.reference}: {len(pairs)} cells of {len(test.problems)} questions on {run.workers.on}"
         )
-        pack = partial(pack_answers, [keys[pair] for pair in pairs])
-        async for packed in run.workers.shards().stream_packed(factories, run.engine, pack, is_new):
+        stream = run.workers.shards().stream_packed(
+            partial(answer, replace(test, problems=()), asked),
+            items,
+            run.engine,
+            partial(pack_answers, [keys[pair] for pair in pairs]),
+            lambda item: item[0] in new,
+        )
+        async for packed in stream:
             self._attempts.merge(packed)
         return pairs
 
 
-def _digest(problem: Problem) -> int:
-    return hash((problem.question, problem.context))
-
-
-def answer(test: TestSet, asked: Sequence[_Asked], questions: Sequence[tuple[int, Problem]]) -> CallCoroutine[Answered]:
+def answer(test: TestSet, asked: Sequence[_Asked], item: Item) -> CallCoroutine[Answered]:
     """Answer questions that are worded alike, one after another: what the first asks for the others share."""
     answered: Answered = []
-    for number, problem in questions:
-        answered.append((number, (yield from _answer_one(test, asked, problem))))
+    for number, plain in item[1]:
+        answered.append((number, (yield from _answer_one(test, asked, Problem(*plain)))))
     return answered
 
 
@@ -129,9 +127,7 @@ def pack_answers(keys: Sequence[CellKey], values: Sequence[Answered]) -> bytes:
     return pack_attempts(parts)
 
 
-def side_by_side(
-    coroutines: Sequence[CallCoroutine[Any]],
-) -> Generator[Sequence[Call], Sequence[Completion], list[Any]]:
+def side_by_side(coroutines: Sequence[CallCoroutine[Any]]) -> CallCoroutine[list[Any]]:
     """Run coroutines as one that yields the calls of all together, step by step; returns their values in order."""
     steppers = [Stepper(coroutine) for coroutine in coroutines]
     wanted = [stepper.send(None) for stepper in steppers]
@@ -142,3 +138,7 @@ def side_by_side(
             for stepper, calls in zip(steppers, wanted, strict=True)
         ]
     return [stepper.value for stepper in steppers]
+
+
+def _digest(problem: Problem) -> int:
+    return hash((problem.question, problem.context))
