@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fractionate.serve.chat import PARAMETERS, read_chat
+from fractionate.serve.errors import Refusal
+from fractionate.serve.parameters import ChatParameters
 from fractionate.serve.plan import in_conversation
-from fractionate.serve.refusals import Refusal
+from fractionate.serve.requests import read_chat
 from fractionate.types import Message
 
 USER = {"role": "user", "content": "How far?"}
@@ -47,9 +48,9 @@ def read(**fields: Any) -> Any:
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stop": ""}, "stop"),
         ({"stream": "yes"}, "stream"),
-        ({"stream_options": {"usage": True}}, "stream_options"),
+        ({"stream_options": {"usage": True}}, "stream_options.usage"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
-        ({"fractionate": {"passage": "x"}}, "fractionate"),
+        ({"fractionate": {"passage": "x"}}, "fractionate.passage"),
         ({"fractionate": {"context": 1}}, "fractionate.context"),
         ({"model": None}, "model"),
         ({"messages": None}, "messages"),
@@ -59,7 +60,7 @@ def read(**fields: Any) -> Any:
         ({"messages": [{**USER, "name": "Ann"}]}, "messages[0].name"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}, USER]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "user", "content": "half \ud83d"}]}, "messages[0].content"),
     ],
@@ -77,7 +78,7 @@ def test_what_cannot_be_heeded_is_refused_by_name(fields: dict[str, Any], param:
         {"user": "someone", "metadata": {"a": "b"}, "store": False, "service_tier": "auto"},
         {"stream_options": {"include_usage": True}, "stream": True, "parallel_tool_calls": True},
         {"tools": [], "tool_choice": "none", "logprobs": False, "logit_bias": {}, "modalities": ["text"]},
-        {name: None for name in PARAMETERS if name not in ("model", "messages")},
+        {name: None for name in ChatParameters.model_fields if name not in ("model", "messages")},
     ],
 )
 def test_what_changes_nothing_is_taken(fields: dict[str, Any]) -> None:

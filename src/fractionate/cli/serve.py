@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from fractionate.serve.gateway import Bounds, Gateway
-    from fractionate.serve.keys import VARIABLE, Keys, check_host
+    from fractionate.serve.admission import VARIABLE, Keys, check_host
     from fractionate.serve.server import serve
 
     keys = Keys(os.environ.get(VARIABLE, ""))

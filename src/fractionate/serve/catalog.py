@@ -15,7 +15,7 @@ from fractionate.errors import UsageError
 from fractionate.run.folder import RunFolder
 from fractionate.run.names import Names
 from fractionate.run.reporting import load_stored_config
-from fractionate.serve.refusals import Refusal
+from fractionate.serve.errors import Refusal
 from fractionate.strategies.program import Strategy
 from fractionate.types import Component
 
@@ -88,6 +88,33 @@ class Catalog:
             why = f"no model {shown}"
         hint = f": did you mean {nearest[0]}?" if nearest else ": GET /v1/models lists them"
         raise Refusal(404, why + hint, code="model_not_found", param="model")
+
+    def listing(self) -> dict[str, Any]:
+        """Return the list of models: the verdict's pair first, then aliases, then every measured pair."""
+        names = [*self.aliases, *self.pairs]
+        return {"object": "list", "data": [self.entry(name) for name in names]}
+
+    def entry(self, name: str) -> dict[str, Any]:
+        """Return one model as `GET /v1/models/NAME` shows it. Raises Refusal (404) for an unknown one."""
+        pair, alias, verdict = self.find(name), self.aliases.get(name), self.results["verdict"]
+        return {
+            "id": name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": OWNER,
+            "fractionate": {
+                **({"stands_for": pair.id, "because": alias.because} if alias else {}),
+                "strategy": pair.strategy.name,
+                "strategy_label": pair.strategy.label,
+                "decomposer": pair.decomposer.name,
+                "decomposer_model": pair.decomposer.model,
+                "solver": pair.solver.name,
+                "solver_model": pair.solver.model,
+                "answers_new_questions": pair.answers_anew,
+                "outcomes": list(pair.facts),
+                "verdict": {"distill": verdict["distill"], "because": verdict["because"]},
+            },
+        }
 
     def _unmeasured(self, model: str) -> Served | bool:
         """Return a pair of this run's names that was not measured; True where such a pair is not served."""

@@ -15,8 +15,8 @@ from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault, PermanentFault, TransientFault
 from fractionate.models.tokens import estimate_messages
+from fractionate.serve.ledger import Ledger, Reservation
 from fractionate.serve.metrics import Metrics
-from fractionate.serve.spending import Held, Spending
 from fractionate.types import Completion, Request, Usage
 
 OnText = Callable[[str], None]
@@ -29,7 +29,7 @@ class Upstream:
         self,
         limits: LimitsConfig,
         pricing: Pricing,
-        spending: Spending,
+        ledger: Ledger,
         metrics: Metrics,
         on_news: OnNews = lambda count, line: None,
     ) -> None:
@@ -37,7 +37,7 @@ class Upstream:
         self._limits = limits
         self._roads = Roads(limits, on_news=on_news)
         self._pricing = pricing
-        self._spending = spending
+        self._ledger = ledger
         self._metrics = metrics
 
     async def call(
@@ -99,10 +99,12 @@ class Upstream:
             estimate_messages(request.messages) + request.max_tokens if self._limits.tokens_per_minute else 0
         )
         sent_at = loop.time()
-        held: Held | None = None
+        reservation: Reservation | None = None
         cost: float | None = None
         try:
-            held = self._spending.hold(account, model, request)
+            reservation = self._ledger.reserve(account, model, request)
+            if reservation is not None and words is not None:
+                words.guarded(reservation)
             try:
                 completion = await _replied(lane.server, request, words)
             except Fault as fault:
@@ -122,7 +124,7 @@ class Upstream:
         finally:
             lane.answered()
             lane.leave()
-            self._spending.settle(held, cost)
+            self._ledger.settle(reservation, cost)
 
     def _count(self, request: Request, priced_as: str, usage: Usage) -> float | None:
         metrics, role = self._metrics, request.role
@@ -136,7 +138,7 @@ class Upstream:
 
     def check_priced(self, model: Model) -> None:
         """Raise UsageError where a budget is to be kept and a model has no price."""
-        self._spending.check_priced(model)
+        self._ledger.check_priced(model)
 
 
 class _Handed:
@@ -145,6 +147,10 @@ class _Handed:
     def __init__(self, on_text: OnText) -> None:
         self.any = False
         self._on_text = on_text
+
+    def guarded(self, reservation: Reservation) -> None:
+        """Stop at a text that passes what was reserved for it."""
+        self._on_text = reservation.guard(self._on_text)
 
     def __call__(self, words: str) -> None:
         self.any = True
