@@ -147,3 +147,40 @@ def test_a_conversation_stands_around_the_strategys_own_words() -> None:
     assert in_conversation(own, "Be brief.", turns) == (Message("system", "Solve.\n\nBe brief."), *turns, own[1])
     assert in_conversation(own[1:], "Be brief.", ()) == (Message("system", "Be brief."), own[1])
     assert in_conversation(own[1:], "", turns) == (*turns, own[1])
+
+
+LONG = "long " * 2_000
+"""About 2,500 tokens."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "system", "content": LONG}, USER]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": LONG}, {"type": "text", "text": "Who?"}]}]},
+        {"messages": [USER, {"role": "assistant", "content": "x", "reasoning": LONG}, USER]},
+        {"fractionate": {"context": LONG}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"description": LONG}}}},
+        {"metadata": {"a": LONG}},
+        {"metadata": {LONG: "a"}},
+        {"metadata": {"numbers": [1] * 5_000}},
+        {"stop": [LONG]},
+    ],
+)
+def test_every_field_counts_against_the_context(fields: dict[str, Any]) -> None:
+    table = {"model": "m", "messages": [USER], **fields}
+    body = json.dumps(table).encode()
+    with pytest.raises(Refusal, match="--max-context") as caught:
+        read_chat(body, 2_000)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+    assert read_chat(body, 10_000).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"metadata": {"a": ["half \ud83d"]}}, "metadata.a[0]"), ({"\ud83d": 1}, None), ({"user": "\udc00"}, "user")],
+)
+def test_half_a_character_is_refused_wherever_it_stands(fields: dict[str, Any], param: str | None) -> None:
+    with pytest.raises(Refusal, match="half of a surrogate pair") as caught:
+        read(**fields)
+    assert caught.value.param == param

@@ -72,7 +72,11 @@ def test_an_answer_is_kept_with_how_it_came_about(run: Measured, tmp_path: Path)
         assert usage.items() <= first["usage"][role].items()
     assert 0 < first["latency_s"] < 60
     assert (first["measured"], first["deviations"], first["degraded"]) == (True, [], False)
-    assert (second["id"], second["asked"], second["deviations"]) == (chunks[0].id, {"temperature": 0.5}, ["temperature"])
+    assert (second["id"], second["asked"], second["deviations"]) == (
+        chunks[0].id,
+        {"temperature": 0.5},
+        ["temperature"],
+    )
     assert second["ownership_token"] != first["ownership_token"], "two answers to one key have nothing in common"
 
     text = record.read_text()
@@ -81,8 +85,21 @@ def test_an_answer_is_kept_with_how_it_came_about(run: Measured, tmp_path: Path)
     assert "key-" not in text, "no name of an account"
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     exchange = read_exchanges(record)[0]
-    assert (exchange.id, exchange.dataset, exchange.right, exchange.unusable) == (whole.id, "jsonl", None, "without feedback")
+    assert (exchange.id, exchange.dataset, exchange.right, exchange.unusable) == (
+        whole.id,
+        "jsonl",
+        None,
+        "without feedback",
+    )
     assert exchange.answering.replies[0].decomposition
+
+
+def test_a_record_that_was_readable_by_all_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.jsonl"
+    path.touch()
+    path.chmod(0o644)
+    RecordFile(path, lambda count, why: None).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_conversations_choices_and_degraded_answers_are_kept_as_what_they_are(run: Measured, tmp_path: Path) -> None:
