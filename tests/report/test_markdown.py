@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from measured import cell_of, config_of, matrix
 
-from fractionate.report.markdown import markdown, plain
+from fractionate.report.render import markdown, plain
 from fractionate.report.results import build_results
 
 PUBLISHED = [{"decomposer": "teacher", "solver": "teacher", "value": 65.13, "source": "table 1"}]

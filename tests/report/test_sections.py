@@ -13,10 +13,8 @@ from measured import cell_of, config_of, matrix
 
 from fractionate.cli.common import print_results
 from fractionate.report import sections
-from fractionate.report.added import with_sections
 from fractionate.report.facts import Facts
-from fractionate.report.html import html
-from fractionate.report.markdown import markdown
+from fractionate.report.render import html, markdown, terminal, with_sections
 from fractionate.report.results import build_results
 from fractionate.report.section import (
     HTML,
@@ -32,7 +30,6 @@ from fractionate.report.section import (
     Table,
     Tried,
 )
-from fractionate.report.terminal import terminal
 
 FOLDER = Path(sections.__file__).parent
 

@@ -12,8 +12,8 @@ import pytest
 
 from analysis.measured import TEACHER, cell_of, config_of, correlated
 from fractionate.cli import main
-from fractionate.report.break_even_chart import break_even_chart
 from fractionate.report.facts import Facts
+from fractionate.report.line_charts import break_even_chart
 from fractionate.report.section import Table
 from fractionate.report.sections import break_even
 from fractionate.run.attempts import attempt_rows

@@ -11,7 +11,7 @@ import pytest
 
 from fractionate.cli import main
 from fractionate.datasets import get, names
-from fractionate.report.markdown import markdown
+from fractionate.report.render import markdown
 from fractionate.run.attempts import read_cells
 from fractionate.scoring.lenient import lenient_reader
 
