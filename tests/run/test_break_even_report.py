@@ -240,7 +240,7 @@ def test_runs_that_are_pooled_have_one_bill_together(tmp_path: Path, capsys: Any
         ("old", [], "is of an earlier version"),
         ("undistilled", [], "nothing was distilled"),
         ("run", ["--questions", "-5"], "questions must be a number above 0, not -5"),
-        ("run", ["--plot", "b.pdf"], ".svg or .png"),
+        ("run", ["--plot", "b.pdf"], "written as .svg"),
     ],
 )
 def test_bad_input_is_one_line(

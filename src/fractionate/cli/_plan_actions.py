@@ -158,8 +158,6 @@ def _break_even_charts(found: Mapping[str, Any], facts: Facts) -> list[tuple[str
 
 
 def _save_charts(charts: Sequence[tuple[str, Markup]], path: Path) -> None:
-    if path.suffix.lower() != ".svg":
-        raise UsageError(f"this drawing is written as .svg, not as {path.suffix or path.name}: change --plot")
     write_text(standalone(charts), path)
 
 

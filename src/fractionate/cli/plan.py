@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fractionate.errors import UsageError
 from fractionate.planning.scenarios import SCENARIOS
 
 HELP = "plan before paying: sample sizes, learning curves, break-even, the distillation scaling law"
@@ -178,13 +179,21 @@ def run(args: argparse.Namespace) -> int:
     """Answer what was asked, on standard output."""
     from fractionate.cli import _plan_actions
 
-    if getattr(args, "plot", None) is not None and args.action not in _OF_RUNS:
-        from fractionate.planning import plots
-
-        plots.check_path(args.plot)
+    if getattr(args, "plot", None) is not None:
+        _check_plot(args.plot, args.action)
     _refuse_inputs(args)
     _plan_actions.ACTIONS[args.action](args)
     return 0
+
+
+def _check_plot(path: Path, action: str) -> None:
+    """Raise UsageError where a drawing cannot be written to that file: before the work, not after it."""
+    if action not in _OF_RUNS:
+        from fractionate.planning import plots
+
+        plots.check_path(path)
+    elif path.suffix.lower() != ".svg":
+        raise UsageError(f"this drawing is written as .svg, not as {path.suffix or path.name}: change --plot")
 
 
 def _refuse_inputs(args: argparse.Namespace) -> None:
