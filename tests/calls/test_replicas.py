@@ -97,7 +97,7 @@ def test_shares_follow_what_each_server_takes(store: Store) -> None:
     small, large = ChatServer(delay_s=0.02, concurrency=4), ChatServer(delay_s=0.02, concurrency=16)
     serve(store, [small, large], numbered(600), concurrency=64, attempts=60)
     assert (small.peak, large.peak) == (4, 16)
-    assert 0.1 < small.answered.total() / 600 < 0.35  # 4 of 20 places
+    assert 0.1 < small.answered.total() / 600 < 0.35  # 4 of 20 slots
     assert set(answered(small, large).values()) == {1}
 
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from fractionate import __version__
 from fractionate.calls.budget import BudgetReached, Pricing, Reservation
-from fractionate.calls.counters import Counters
 from fractionate.calls.drive import CallCoroutine, Stepper, stream_all
 from fractionate.calls.engine import Engine
+from fractionate.calls.status import Counters
 from fractionate.calls.store import Hold, Store, StoredCall
 from fractionate.cluster.programs import NamedModel, unpack
 from fractionate.cluster.scratch import Left, Scratch
@@ -182,7 +182,7 @@ class Worker:
     async def allow(self, limits: LimitsConfig) -> None:
         """Keep to other limits; returns once no more calls are under way than they allow."""
         self._engine.change_limits(limits)
-        while self._engine.places_taken > limits.concurrency:
+        while self._engine.slots_taken > limits.concurrency:
             await asyncio.sleep(0.02)
 
     async def lend(self, role: Role, usd: float, tokens: int) -> None:
