@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers import KEY, ask, asking
 
-from fractionate.calls import circuit
+from fractionate.calls import endpoint
 from fractionate.calls.drive import run_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.forecast import plan_stage
@@ -164,8 +164,8 @@ def test_a_killed_process_is_failed_over(store: Store) -> None:
 
 
 def test_a_server_that_comes_back_is_used_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuit, "FIRST_OUT_S", 0.05)
-    monkeypatch.setattr(circuit, "LONGEST_OUT_S", 0.2)
+    monkeypatch.setattr(endpoint, "FIRST_OUT_S", 0.05)
+    monkeypatch.setattr(endpoint, "LONGEST_OUT_S", 0.2)
     goes, stays = ChatServer(delay_s=0.01), ChatServer(delay_s=0.01)
     heard: list[str] = []
 
