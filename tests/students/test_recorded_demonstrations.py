@@ -210,7 +210,8 @@ def test_screen_takes_them_and_says_what_they_are(tmp_path: Path, capsys: pytest
         ("b", "", []),
     ]
     notes = json.dumps(json.loads((tmp_path / "run" / "notes.json").read_text()))
-    assert "of 3 answered requests 2 are learnt from (1 right, 1 with the right answer given); 1 without feedback" in notes
+    learnt = "of 3 answered requests 2 are learnt from (1 right, 1 with the right answer given)"
+    assert f"{learnt}; 1 without feedback" in notes
     assert "1 answers are demonstrations as they were recorded; the teacher demonstrates the other 1" in notes
     assert "Self-training: 1 of these 1 demonstrations were decomposed by a student." in notes
 

@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fractionate import strategies
 from fractionate.config import Config
 from fractionate.errors import UsageError
+from fractionate.run.attempts import is_measured
 from fractionate.run.folder import RunFolder
 from fractionate.run.names import Names
 from fractionate.run.reporting import load_stored_config
 from fractionate.serve.errors import Refusal
-from fractionate.strategies.program import Strategy
+from fractionate.strategies.base import Strategy
 from fractionate.types import Component
 
 OWNER = "fractionate"
@@ -257,7 +258,7 @@ def _results(folder: RunFolder) -> _Results:
     try:
         return _Results.model_validate(json.loads(folder.results.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        made = "fractionate report" if folder.attempts.is_file() else "fractionate run CONFIG, or its evaluate stage,"
+        made = "fractionate report" if is_measured(folder) else "fractionate run CONFIG, or its evaluate stage,"
         raise UsageError(f"{folder.results} is not there, so no pair is measured: {made} makes it") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

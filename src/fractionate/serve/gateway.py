@@ -27,7 +27,7 @@ from fractionate.serve.plan import Plan, make_plan
 from fractionate.serve.record import Finished
 from fractionate.serve.requests import ClientRequest, Feedback
 from fractionate.serve.upstream import Upstream
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.types import Component, Message, Request
 
 LEDGER = "serving.sqlite"
@@ -135,8 +135,7 @@ class Gateway:
 
         Of a model on several servers, one has to be reachable; the others are reported.
         """
-        from fractionate.models.openai.api import OpenAIModel
-        from fractionate.models.openai.look import lacks, look_at
+        from fractionate.models.openai.api import OpenAIModel, health_check, unlisted
 
         looked_at: dict[tuple[str, ...], tuple[Model, list[OpenAIModel]]] = {}
         for sampler in self._samplers.values():
@@ -147,7 +146,7 @@ class Gateway:
             faults = []
             for server in servers:
                 try:
-                    wrong = lacks(server, await look_at(server))
+                    wrong = unlisted(server, await health_check(server))
                 except Fault as fault:
                     wrong = fault.message
                     faults.append(fault.message)

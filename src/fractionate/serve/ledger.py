@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from fractionate.analysis.pricing import Pricing
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
 from fractionate.models.faults import PermanentFault
-from fractionate.models.tokens import BYTES_PER_TOKEN, count_tokens
+from fractionate.models.tokens import BYTES_PER_TOKEN
 from fractionate.serve.errors import Refusal
 from fractionate.types import Request, Usage
 
@@ -44,36 +43,26 @@ _TABLES = (
 class Reservation:
     """What one call in flight has reserved: dollars, for the server and for one account.
 
-    `excess` is the usage of a reply whose reading was stopped, estimated from its text.
+    `read` are the bytes of text that a stream has brought, `excess` the estimated usage of text beyond the reservation.
     """
 
     account: str
     model: str
     usd: float
-    request: Request
+    max_tokens: int
+    read: int = 0
     excess: Usage | None = None
 
-    def guard(self, on_text: Callable[[str], None]) -> Callable[[str], None]:
-        """Return `on_text`, made to stop the reading of a stream whose text has passed what was reserved for it.
+    def take(self, text: str) -> None:
+        """Count the next text of a stream. Raises PermanentFault where its text has passed what was reserved.
 
-        Raises PermanentFault then: the connection closes, and the server has no reason to go on.
+        The connection closes then, so that the server has no reason to go on.
         """
-        most = self.request.max_tokens * _LONGEST_TOKEN + _LEAST_EXCESS
-        texts: list[str] = []
-        seen = 0
-
-        def take(text: str) -> None:
-            nonlocal seen
-            texts.append(text)
-            seen += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-            on_text(text)
-            if seen > most:
-                bound = self.request.max_tokens
-                self.excess = Usage(1, 0, 0, count_tokens("".join(texts)))
-                said = f"{self.model} writes more than the {bound:,} tokens that it was allowed: reading is stopped"
-                raise PermanentFault("max_tokens ignored", said, maybe_paid=True)
-
-        return take
+        self.read += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        if self.read > self.max_tokens * _LONGEST_TOKEN + _LEAST_EXCESS:
+            self.excess = Usage(1, 0, 0, int(self.read / BYTES_PER_TOKEN))
+            said = f"{self.model} writes more than the {self.max_tokens:,} tokens that it was allowed: reading stops"
+            raise PermanentFault("max_tokens ignored", said, maybe_paid=True)
 
 
 class Ledger:
@@ -139,13 +128,16 @@ class Ledger:
                 ).rowcount
                 if not fits:
                     raise self._refusal(what, name, cap or 0.0)
-        return Reservation(account, model.name, usd, request)
+        return Reservation(account, model.name, usd, request.max_tokens)
 
-    def settle(self, reservation: Reservation | None, usd: float | None) -> None:
-        """Replace a reservation by the cost of its call; None where the cost is unknown: then by all of it."""
+    def settle(self, reservation: Reservation | None, usd: float | None, *, estimated: bool = False) -> None:
+        """Replace a reservation by the cost of its call; where the cost is unknown (None), by all of it.
+
+        An `estimated` cost, of a reply without usage, counts where it is above the reservation.
+        """
         if reservation is None:
             return
-        cost = reservation.usd if usd is None else usd
+        cost = reservation.usd if usd is None else max(usd, reservation.usd) if estimated else usd
         if reservation.excess is not None:
             cost = reservation.usd + (self._pricing.usd(reservation.model, reservation.excess) or 0.0)
         with self._transaction() as connection:
