@@ -13,7 +13,8 @@ from fractionate.analysis.rule import Rule
 from fractionate.analysis.standing import Standing, compare_systems
 from fractionate.analysis.systems import System
 from fractionate.config import Config, load_config
-from fractionate.datasets.scoring import Fields, ScoredRow, Summary, file_rows, score_rows, summarize
+from fractionate.datasets.own_scorers import Scale
+from fractionate.datasets.scoring import Fields, ScoredRow, Scoring, Summary, file_rows, score_rows, summarize
 from fractionate.errors import UsageError, missing_extra
 from fractionate.logs.choices import Choices
 from fractionate.logs.read import read_systems
@@ -171,15 +172,17 @@ class Scores:
 
 def score(
     outputs: str | Path | Iterable[Mapping[str, Any]],
-    dataset: str,
+    dataset: str = "",
     *,
     gold: str = "",
     output_field: str = "",
     answers_field: str = "",
     index_field: str = "",
     columns: Mapping[str, str] | None = None,
+    scorer: str = "",
+    scale: str = "",
 ) -> Scores:
-    """Score outputs (a data file, or rows as mappings) as a data set does; see `fractionate score --help`.
+    """Score outputs (a data file, or rows as mappings) as a data set or a scorer does; see `fractionate score --help`.
 
     Raises UsageError with the row and the reason for one that cannot be scored, and where there is none.
     """
@@ -188,7 +191,8 @@ def score(
     else:
         rows = (Row(values, f"row {number}") for number, values in enumerate(outputs, 1))
     fields = Fields(output_field, answers_field, index_field)
-    scored = score_rows(rows, dataset, gold=gold, fields=fields, columns=columns)
+    ratings = Scale.parse(scale) if scale else None
+    scored = score_rows(rows, Scoring(dataset, scorer, ratings, gold, fields, columns or {})).rows
     if not scored:
         raise UsageError("there are no rows to score")
     return Scores(tuple(scored))

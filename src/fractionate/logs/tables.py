@@ -8,7 +8,7 @@ from typing import Any
 
 from fractionate.analysis.systems import Answered, System
 from fractionate.datasets import iter_problems, parse_reference
-from fractionate.datasets.scoring import score_rows
+from fractionate.datasets.scoring import Scoring, score_rows
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, outcome_of
 from fractionate.rows import Row, kind_of
@@ -72,8 +72,11 @@ def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> list[float |
     metric = choices.metric or "exact_match"
     if metric not in METRICS:
         raise UsageError(f"outputs are scored by {' or '.join(METRICS)}, not {metric!r}: fix --metric")
-    found = score_rows(rows, dataset, gold=choices.gold, fields=choices.fields, columns=choices.columns)
-    return [float(getattr(one.score, metric)) for one in found]
+    scoring = Scoring(dataset, "", None, choices.gold, choices.fields, choices.columns)
+    found: list[float | None] = [None] * len(rows)
+    for one in score_rows(rows, scoring, repeats=True).rows:
+        found[one.position] = float(getattr(one.score, metric))
+    return found
 
 
 def _outcome(row: Row, field: str) -> float | None:
