@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.analysis.compare import PairedComparison, compare_outcomes
+from fractionate.analysis.comparison import Standing, compare_systems
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.standing import Standing, compare_systems
 from fractionate.analysis.systems import System
 from fractionate.config import Config, load_config
 from fractionate.datasets.own_scorers import Scale

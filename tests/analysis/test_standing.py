@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.analysis.standing import compare_systems, tied
+from fractionate.analysis.comparison import compare_systems, tied
 from fractionate.analysis.statistics import holm, paired_difference, score_interval
 from fractionate.analysis.systems import Answered, System
 from fractionate.types import Usage

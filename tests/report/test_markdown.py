@@ -124,7 +124,7 @@ def test_a_report_full_of_it_has_no_link_no_image_and_no_html(text: str):
         for place, token in enumerate(tokens)
         if token.type == "heading_open" and token.tag == "h2"
     ]
-    assert titles == ["Unread or cut off", "Evidence", "Controls", "Cells", "Beside published figures",
+    assert titles == ["Unparsed or cut off", "Evidence", "Controls", "Cells", "Beside published figures",
                       "Agreement of decompositions", "Comparisons", "Prices", "Notes", "How to read this",
                       "Run"]  # fmt: skip
     columns = [token.type for token in tokens if token.type in ("th_open", "td_open", "tr_open")]

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     """Read the logs, compare them and print how they stand."""
     import json
 
-    from fractionate.analysis.standing import compare_systems
+    from fractionate.analysis.comparison import compare_systems
     from fractionate.errors import UsageError
     from fractionate.logs.read import read_systems
 

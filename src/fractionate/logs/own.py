@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fractionate.analysis.matrix import matrices
+from fractionate.analysis.matrix import matrices, short_pair_names
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.short_names import short_pair_names
 from fractionate.analysis.systems import Answered, System
 from fractionate.config import PriceConfig
 from fractionate.errors import UsageError

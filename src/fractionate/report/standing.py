@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fractionate.analysis.standing import Pair, Placed, Standing
+from fractionate.analysis.comparison import Pair, Placed, Standing
 from fractionate.analysis.statistics import Needed
 from fractionate.report.amounts import (
     PER,

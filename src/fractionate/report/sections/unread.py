@@ -1,4 +1,4 @@
-"""Unread: cells of whose outputs too many were not read, or cut off, and what would fix that."""
+"""Unparsed: cells of whose outputs too many were not read, or cut off, and what would fix that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def section(facts: Facts) -> Section | None:
         "Of these cells more than a tenth of the outputs was unread or cut off, so their values may be of the form of "
         "the answers and not of the reasoning: see what the lenient reading finds there."
     )
-    return Section("unread", "Unread or cut off", (Lines(lines),), lead, PAGES | TERMINAL) if lines else None
+    return Section("unread", "Unparsed or cut off", (Lines(lines),), lead, PAGES | TERMINAL) if lines else None
 
 
 def _line(facts: Facts, fixes: Sequence[str], cells: Sequence[Record]) -> str:
