@@ -42,3 +42,10 @@ class Rule:
         """Return the confidence of the verdict at this look, so that all looks together err no more than one."""
         sizes = sorted({size for size in self.looks.get(test_set, ()) if size < questions} | {max(questions, 1)})
         return interim_confidence(self.confidence, sizes)
+
+
+def question_margin(margin: float) -> str:
+    """Return why a margin, in percentage points, looks like a share; "" where it does not."""
+    if not 0 < margin < 0.1:
+        return ""
+    return f"a margin is in percentage points, so this is {margin:g} %; if a share is meant, write {margin * 100:g}"

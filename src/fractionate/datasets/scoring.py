@@ -224,11 +224,13 @@ def summarize(scored: Sequence[ScoredRow]) -> Summary:
 def misfit(scored: Sequence[ScoredRow], scorer: str) -> str:
     """Return that a scorer parses less than half of the outputs, and which one parses more; "" where it fits."""
     unparsed = sum(not row.extracted for row in scored)
-    if 2 * unparsed <= len(scored):
-        return ""
-    return f"the scorer {scorer} does not fit: {unparsed} of {len(scored)} unparsed" + _better(
-        [row.output for row in scored if row.output], len(scored) - unparsed
-    )
+    outputs = [row.output for row in scored if row.output]
+    return misfit_of(outputs, unparsed, len(scored), scorer) if 2 * unparsed > len(scored) else ""
+
+
+def misfit_of(outputs: Sequence[str], unparsed: int, n: int, scorer: str) -> str:
+    """Return in words that a scorer leaves `unparsed` of `n` outputs unparsed, and which one parses more of them."""
+    return f"the scorer {scorer} does not fit: {unparsed} of {n} unparsed" + _better(outputs, n - unparsed)
 
 
 def _better(outputs: Sequence[str], parsed: int) -> str:

@@ -9,6 +9,7 @@ from fractionate.analysis.matrix import matrices, short_pair_names
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.systems import Answered, System
 from fractionate.config import PriceConfig
+from fractionate.datasets.scoring import misfit_of
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, named
 from fractionate.run.attempts import read_cells
@@ -30,7 +31,17 @@ def read_cell(path: Path, cell_name: str, name: str, choices: Choices, prices: M
     if metric not in ("exact_match", "f1"):
         raise UsageError(f"{path} has the metrics exact_match and f1, not {metric!r}: fix --metric")
     answers = [_answered(cell, attempt, metric, choices, str(path)) for attempt in cell.attempts]
-    return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), str(folder.path.resolve()))
+    calibration = str(folder.path.resolve())
+    return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), calibration, _misfit(cell))
+
+
+def _misfit(cell: Cell) -> str:
+    """Return that the reader of a cell's answers does not fit, where more than half of its outputs are unparsed."""
+    outputs = cell.columns.outputs
+    unparsed = int(outputs.column("unread").sum())
+    if 2 * unparsed <= len(outputs):
+        return ""
+    return misfit_of([attempt.output for attempt in cell.attempts], unparsed, len(outputs), f"of {cell.dataset}")
 
 
 def _chosen(cells: list[Cell], wanted: str, path: Path) -> Cell:
@@ -63,6 +74,8 @@ def _answered(cell: Cell, attempt: Attempt, metric: str, choices: Choices, where
         group=choices.group_of(grouped, where),
         question=problem.question,
         usage=usage,
+        unparsed=any(one.prediction is None for one in attempt.outputs),
+        lenient=None if attempt.lenient is None else float(getattr(attempt.lenient, metric)),
     )
 
 
