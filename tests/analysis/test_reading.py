@@ -17,7 +17,7 @@ from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import tango
 from fractionate.report.facts import Facts
 from fractionate.report.results import build_results
-from fractionate.report.sections import controls
+from fractionate.report.sections.verdict import controls
 from fractionate.types import Attempt, Cell, Component, Score
 
 MISSED, RIGHT, WRONG = (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)
@@ -93,7 +93,7 @@ def test_the_controls_show_the_split_of_a_trained_part() -> None:
     assert control.as_dict()["substance"]["difference"] == pytest.approx(0.5)
     teacher = read_both_ways([RIGHT] * 28 + [WRONG] * 12)
     results = build_results([teacher, student, base], config_of(), [], {})
-    section = controls.section(Facts(results))
+    section = controls(Facts(results))
     assert section is not None
     (table,) = section.body
     shown = [row for row in table.rows if "substance" in row]  # type: ignore[union-attr]

@@ -90,7 +90,7 @@ def compare_paired(a: Sequence[Values], b: Sequence[Values], confidence: float, 
     import numpy as np
 
     seeds = len(a)
-    ours, others = (rows[0] if seeds == 1 else sum(map(np.asarray, rows)) / seeds for rows in (a, b))
+    ours, others = (rows[0] if seeds == 1 else np.mean(np.asarray(rows, dtype=np.float64), axis=0) for rows in (a, b))
     value, reference_value = mean(ours), mean(others)
     if seeds > 1:
         pooled = pooled_difference(a, b, confidence, groups)
@@ -220,7 +220,7 @@ def unparsed_cells(matrix: Matrix) -> list[Unparsed]:
     found = []
     for cell in matrix.cells:
         outputs = cell.columns.outputs
-        unread, cut_off = share(outputs.column("unread")), share(outputs.cut_off)
+        unread, cut_off = share(outputs.column("unextracted")), share(outputs.cut_off)
         if max(unread, cut_off) > MOST:
             found.append(Unparsed(matrix.name(cell), len(outputs), unread, cut_off, _fixes(cell)))
     return found
@@ -242,7 +242,7 @@ def _fixes(cell: Cell) -> tuple[str, ...]:
     fixes = [
         f'raise models.options."{key}".max_tokens: replies reach it before they end' for key in dict.fromkeys(cut_off)
     ]
-    unread = outputs.column("unread")
+    unread = outputs.column("unextracted")
     if share(unread & outputs.column("failed")) > MOST / 2:
         fixes.append("see why calls failed (failures in attempts.jsonl), and run again")
     if share(unread & (outputs.column("failures") == 0)) > MOST / 2:

@@ -26,8 +26,8 @@ from fractionate.logs.harnesses import (
 from fractionate.logs.own import read_cell
 from fractionate.logs.tables import read_table
 from fractionate.logs.traffic import is_traffic, read_record
+from fractionate.run.attempts import is_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.keeping import is_measured
 
 
 def read_systems(
