@@ -175,6 +175,7 @@ def _work_through(
                 one[0] if one else None,
                 replace(settings, sample=repeat),
                 test.dataset,
+                pair.strategy.name,
             ),
         )
         for (problem, repeat), one in zip(test.asked(), given, strict=True)

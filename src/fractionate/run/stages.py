@@ -17,6 +17,7 @@ from fractionate.run.cells import Decomposed, Pair, Scoring, TestSet
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
 from fractionate.run.keeping import Keeping, check_large, keeping
+from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
 from fractionate.run.speed import measure_speed
@@ -60,6 +61,7 @@ def check_before_spending(run: Run) -> None:
     for component in models_asked(run):
         run.models.sampler(component)
     check_repeats(run)
+    check_recordings(run)
     check_large(run)
 
 
@@ -155,7 +157,7 @@ def evaluate_stage(run: Run) -> list[Cell]:
         run.notes.add(f"{component.name} is named in the matrix but was not trained: its cells are left out.")
     if not pairs:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
-    for note in repeated_decompositions(run):
+    for note in (*repeated_decompositions(run), *missing_decompositions(run)):
         run.notes.add(note)
     kept = keeping(run)
     done = Counter[str]()

@@ -18,6 +18,6 @@ def decompose(problem: Problem, decomposer: Sampler, settings: Settings) -> Prog
         shots=settings.shots,
         with_context=settings.decomposer_context,
     )
-    origin = Origin(problem, decomposer=decomposer.model.name)
+    origin = Origin(problem, decomposer=decomposer.model.name, prompt="decompose")
     completion = yield ask(decomposer, "decomposer", messages, origin, settings, DECOMPOSE_TOKENS)
     return parse_decomposition(as_text(completion.text), settings.cap), completion

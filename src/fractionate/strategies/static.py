@@ -16,7 +16,9 @@ def static(task: Task) -> Program[Solution]:
         solution.decomposition, solution.fell_back = decomposition, True
         return solution
     messages = static_messages(task.problem, decomposition.subquestions, task.solver.model.style, task.form)
-    completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, WORKED_TOKENS, final=True)
+    completion = yield ask(
+        task.solver, "solver", messages, task.origin("static"), task.settings, WORKED_TOKENS, final=True
+    )
     return Solution(as_text(completion.text), [("solver", completion)], decomposition)
 
 
