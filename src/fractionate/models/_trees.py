@@ -25,9 +25,9 @@ LONGEST_LIST = 1 << 20
 """Characters of a list inside a string that are parsed: `ast.literal_eval` takes memory many times that of its text."""
 
 _LINE = re.compile(
-    r"\s*+(?:(?:sub-?question|step|q)\s*+)?(\d{1,3}(?:\.\d{1,3})*+)\s*+[.:)\]]*+\s++(\S.*)", re.IGNORECASE
+    r"\s*+(?:(?:sub-?question|step|q)\s*+)?(\d{1,3}(?:\.\d{1,3}){0,9})[.:)\]]*+\s++(\S.*)", re.IGNORECASE
 )
-_REFERENCE = re.compile(r"#(\d{1,3}(?:\.\d{1,3})*+)")
+_REFERENCE = re.compile(r"#(\d{1,3}(?:\.\d{1,3}){0,9})")
 
 
 @dataclass
