@@ -115,6 +115,7 @@ def read_recording(raw: Row, file: str, names: Mapping[str, Sequence[str]]) -> R
         raise raw.error("the row names no question: give it an id, an index or the question's text")
     role, strategy = _role(fields), (fields.scalar("strategy") or "").strip()
     output = _reply(fields, fields.value("output"), fields.value) if fields.has("output") else None
+    decomposing: Reply | None
     if role == "decomposer" and strategy != "dynamic":
         # Its output is a decomposition, which may be a list or a tree like any other.
         given = _decomposed(fields, "output" if output and output.text else "decomposition")
@@ -341,11 +342,13 @@ def _passages(raw: Row, value: Any) -> str:
     value = listed(value)
     if value is None:
         return ""
-    found = value if isinstance(value, list) else [value]
-    texts = [next((one[n] for n in ("text", "content", "passage") if n in one), None) if isinstance(one, dict) else one
-             for one in found]  # fmt: skip
-    if not all(isinstance(text, str) for text in texts):
-        raise raw.error(f"'passages' must be texts, or objects with 'text', not {shown(value)}")
+    texts: list[str] = []
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict):
+            one = next((one[name] for name in ("text", "content", "passage") if name in one), None)
+        if not isinstance(one, str):
+            raise raw.error(f"'passages' must be texts, or objects with 'text', not {shown(value)}")
+        texts.append(one)
     return sound("\n".join(texts))
 
 
@@ -356,9 +359,11 @@ def _logprobs(raw: Row, value: Any) -> int | None:
         value = value.get("content", value.get("token_logprobs"))
     if value in (None, "", []):
         return None
-    each = [one.get("logprob") if isinstance(one, dict) else one for one in value] if isinstance(value, list) else [""]
+    each: list[Any] = (
+        [one.get("logprob") if isinstance(one, dict) else one for one in value] if isinstance(value, list) else [""]
+    )
     for one in each:
         is_number = isinstance(one, int | float) and not isinstance(one, bool)
         if one is not None and not (is_number and one <= 0):
-            raise raw.error(f"'logprobs' must be a list of log-probabilities (at most 0), not {shown(one or value)}")
-    return len(each)
+            raise raw.error(f"'logprobs' must be a list of log-probabilities (at most 0), not {shown(one)}")
+    return len(value)

@@ -132,7 +132,7 @@ def _node(item: Any, label: Label) -> _Node:
     text = next((item[name] for name in QUESTION_FIELDS if isinstance(item.get(name), str)), None)
     if text is None:
         raise ValueError(f"subquestion {shown_label(label)} is an object without {QUESTION_FIELDS[0]!r}")
-    below = next((item[name] for name in CHILD_FIELDS if item.get(name)), [])
+    below: Any = next((item[name] for name in CHILD_FIELDS if item.get(name)), [])
     if not isinstance(below, list):
         raise ValueError(f"the subquestions of {shown_label(label)} must be a list")
     children = [_node(child, (*label, number)) for number, child in enumerate(below, 1)]
