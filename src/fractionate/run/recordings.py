@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from fractionate.calls.drive import Call
-from fractionate.calls.stages import Gathering, Stage, walk_program
+from fractionate.calls.drive import Call, run_with
+from fractionate.calls.stages import Gathering, Stage
 from fractionate.models.recorded import RecordedModel
 from fractionate.run.cells import Pair, measure
 from fractionate.run.run import Run
@@ -76,8 +76,8 @@ def _walk(stage: Stage[Any]) -> None:
         except StopIteration:
             return
         values = work.gather()
-        for start in work.starts:
-            values.append(walk_program(start(), _reply, []))
+        for factory in work.factories:
+            values.append(run_with(factory(), _reply))
 
 
 def _reply(call: Call) -> Completion:
