@@ -19,6 +19,7 @@ from fractionate.analysis.pricing import Pricing
 from fractionate.calls.drive import run_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.store import Store
+from fractionate.cli import main
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions, PriceConfig
 from fractionate.errors import FractionateError
 from fractionate.models.faults import Fault
@@ -29,6 +30,8 @@ from fractionate.serve.spending import Spending
 from fractionate.serve.upstream import Upstream
 from fractionate.types import Completion, Usage
 from servers.chat_server import ChatServer
+from servers.solver_server import SolverServer
+from servers.threaded import in_thread
 
 PRICES = PriceConfig(input_per_million=10.0, output_per_million=100.0)
 ENDINGS = ("error event", "usage, then error", "half an event", "cut", "error in a 200", "500", "502")
@@ -248,3 +251,17 @@ def test_usage_of_blanks_and_dashes_is_believed() -> None:
     (outcome,), _ = asyncio.run(asked_of(Dashes(), "Draw ten lines."))
     assert isinstance(outcome, Completion)
     assert outcome.usage == Usage(1, 30, 0, 11)
+
+
+def test_a_run_without_a_field_that_its_server_rejects_says_so(tmp_path: Path) -> None:
+    server = SolverServer()
+    server.refused_fields = ("temperature",)
+    with in_thread(server):
+        (tmp_path / "test.jsonl").write_text('{"question": "How far is it to 7?", "answer": "7"}\n')
+        (tmp_path / "run.toml").write_text(
+            f'[data]\ntest = ["jsonl:test.jsonl"]\n[models]\nteacher = "{server.name}"\nsolvers = ["teacher"]\n'
+            'decomposers = ["none"]\n[run]\nstrategies = ["single"]\nvariants = []\n'
+        )
+        assert main(["run", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    notes = json.loads((tmp_path / "run" / "results.json").read_text())["notes"]
+    assert f"{server.name} does not support temperature: its requests were sent without that field." in notes
