@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 
 from fractionate import __version__
 from fractionate.calls.budget import BudgetReached, Pricing, Reservation
-from fractionate.calls.counters import Counters
 from fractionate.calls.drive import CallCoroutine, stream_all
 from fractionate.calls.engine import Engine
+from fractionate.calls.status import Counters
 from fractionate.calls.store import Hold, Holds, Store, StoredCall
 from fractionate.calls.store_file import BUSY_S
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions

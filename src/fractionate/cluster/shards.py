@@ -17,10 +17,10 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from fractionate.calls.budget import BudgetReached, Reservation
-from fractionate.calls.counters import Counters
 from fractionate.calls.drive import GRACE_S, Call, CallCoroutine, Stepper, run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
+from fractionate.calls.status import Counters
 from fractionate.cluster.allocation import Allocator, most_shards, quotas
 from fractionate.cluster.connect import beside_driver
 from fractionate.cluster.remote_copy import RemoteCopy

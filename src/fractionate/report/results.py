@@ -9,29 +9,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fractionate.analysis.agreement import measure_agreement
-from fractionate.analysis.comparisons import compare
-from fractionate.analysis.contrasts import mean, outcomes, value_interval
-from fractionate.analysis.generalisation import measure_generalisation
+from fractionate.analysis.comparisons import compare, published_rows
+from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
 from fractionate.analysis.matrix import (
+    Key,
     Matrix,
     is_candidate_decomposer,
     is_candidate_solver,
+    key_of,
     matrices,
     of_whole_students,
 )
-from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.published import published_rows
-from fractionate.analysis.reading import is_read_leniently, share, unread_cells
 from fractionate.analysis.rule import Rule
+from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
 from fractionate.columns import Columns
 from fractionate.config import Config
 from fractionate.files import write_text
 from fractionate.report.curves import learning_curves
-from fractionate.report.payback import break_even
-from fractionate.report.spent import Spent
+from fractionate.report.run_cost import RunCost, break_even
 from fractionate.types import ROLES, Cell, Component, Role, Throughput, Usage
 
 if TYPE_CHECKING:
@@ -50,7 +47,7 @@ def build_results(
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
     looks: Mapping[str, tuple[int, ...]] | None = None,
-    spent: Spent | None = None,
+    spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
@@ -74,7 +71,7 @@ def build_results(
         "schema": SCHEMA,
         "run": dict(run),
         "warnings": list(warnings),
-        "unread": [unread.as_dict() for matrix in tests for unread in unread_cells(matrix)],
+        "unread": [unread.as_dict() for matrix in tests for unread in unparsed_cells(matrix)],
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": verdict,

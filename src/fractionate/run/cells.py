@@ -147,7 +147,7 @@ def attempt(
     decomposition, decomposing = given or (None, None)
     settings = replace(test.settings_of(pair.decomposer), sample=repeat)
     form, dataset = test.dataset.answer_form, test.dataset
-    task = Task(problem, form, solver, decomposer, decomposition, settings, dataset)
+    task = Task(problem, form, solver, decomposer, decomposition, settings, dataset, pair.strategy.name)
     solution = yield from pair.strategy.coroutine(task)
     return _scored(problem, solution, decomposing, dataset)
 
