@@ -132,6 +132,10 @@ class Engine:
         """Let no call leave until it is called with False; calls in flight stay."""
         self._clients.hold(held)
 
+    async def settle_rates(self) -> None:
+        """Return once an engine whose rate limiters begin empty may go on in place of this one."""
+        await asyncio.sleep(self._clients.debt_s())
+
     @property
     def slots_taken(self) -> int:
         """Calls that have left and are not committed yet."""

@@ -230,6 +230,7 @@ class _ShardRun:
         for model in self._models.values():
             with suppress(Exception):
                 await model.close()
+        await self._engine.settle_rates()  # the quota goes to another shard
         with suppress(FractionateError):
             self._engine.close()
         self._end = self._ended_with(error)
