@@ -212,12 +212,22 @@ class CurveConfig(Section):
 
 
 class BudgetConfig(Section):
-    """Caps that a run never passes."""
+    """Caps that are never passed."""
 
-    usd: float | None = Field(default=None, ge=0, description="dollars of all paid calls of the run")
-    tokens: int | None = Field(default=None, ge=0, description="tokens, input and output, of all paid calls of the run")
+    usd: float | None = Field(default=None, ge=0, description="dollars of all paid calls")
+    tokens: int | None = Field(default=None, ge=0, description="tokens, input and output, of all paid calls")
     decomposer_usd: float | None = Field(default=None, ge=0, description="dollars of decomposer calls")
     solver_usd: float | None = Field(default=None, ge=0, description="dollars of solver calls")
+    scope: Literal["store", "run"] = Field(
+        default="store",
+        description='what counts against the caps: all that was ever spent through this "store", by whichever run, '
+        'or what this "run" (this folder) has spent',
+    )
+
+    @property
+    def has_caps(self) -> bool:
+        """Whether anything is capped."""
+        return any(cap is not None for cap in (self.usd, self.tokens, self.decomposer_usd, self.solver_usd))
 
 
 class LimitsConfig(Section):

@@ -9,6 +9,9 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 
 from fractionate.errors import UsageError
@@ -19,6 +22,17 @@ SHORTEST = 8
 """Characters under which a key is no secret but a word ("none", "EMPTY"), which replies may well hold."""
 _ESCAPES = re.compile(r"[\\%&\0]")
 _PLAIN_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+_needed: ContextVar[bool] = ContextVar("needed", default=True)
+
+
+@contextmanager
+def keys_not_needed() -> Iterator[None]:
+    """Let models be opened without their keys: to be counted and priced, not called."""
+    token = _needed.set(False)
+    try:
+        yield
+    finally:
+        _needed.reset(token)
 
 
 def read_key(model: str, variable: str) -> str:
@@ -30,6 +44,8 @@ def read_key(model: str, variable: str) -> str:
         return ""
     shown = variable if _PLAIN_NAME.fullmatch(variable) else "the variable that api_key_env names"
     key = os.environ.get(variable, "").strip() if "\0" not in variable and "=" not in variable else ""
+    if not key and not _needed.get():
+        return ""
     if not key:
         hint = "" if shown == variable else "; api_key_env takes a variable's name, such as OPENAI_API_KEY, not the key"
         raise UsageError(
