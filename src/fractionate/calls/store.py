@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.calls.migrations import has_column, migrate, refuse_newer
-from fractionate.calls.store_file import BUSY_S, StoreFile, fix, has_no_room, is_busy
+from fractionate.calls.store_file import BESIDE, BUSY_S, StoreFile, fix, has_no_room, is_busy
 from fractionate.calls.stored_call import (
     COLUMNS,
     REPLY,
@@ -111,7 +111,7 @@ class Store:
     @property
     def files(self) -> list[Path]:
         """All files that the store is made of: none of them is anybody else's to write."""
-        return [self._file.path.with_name(self._file.path.name + end) for end in ("", "-wal", "-shm", "-locks")]
+        return [self._file.path.with_name(self._file.path.name + end) for end in ("", *BESIDE)]
 
     def check_there(self) -> None:
         """Raise FractionateError if the file was deleted, moved or replaced since it was opened."""

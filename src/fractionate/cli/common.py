@@ -106,11 +106,11 @@ def exit_code(results: Mapping[str, Any]) -> int:
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
     """Print the terminal's sections, where the reports are, and the verdict as the last line; or results.json."""
     from fractionate.report.added import with_sections
-    from fractionate.report.terminal import printable, terminal
+    from fractionate.report.terminal import one_line, terminal
 
     if as_json:
         print(json.dumps(with_sections(results), ensure_ascii=False))
         return
     print(terminal(results))
     print(f"\nreports: {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'results.json'}")
-    print(f"\nWhich part should you distill? {printable(results['verdict']['because'])}")
+    print(f"\nWhich part should you distill? {one_line(results['verdict']['because'])}")

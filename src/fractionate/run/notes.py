@@ -46,7 +46,7 @@ class Notes:
     def save(self) -> None:
         """Write the file, whole."""
         table = {"notes": self._notes, "warnings": self._warnings}
-        write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", self._path)
+        write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", self._path, private=True)
 
     def all(self) -> list[str]:
         """Return all notes in the order of the stages."""
