@@ -18,7 +18,7 @@ from fractionate.errors import UsageError, missing_extra
 from fractionate.logs.choices import Choices
 from fractionate.logs.read import read_systems
 from fractionate.report.examples import pick_examples
-from fractionate.report.html import html
+from fractionate.report.render import html
 from fractionate.rows import Row
 from fractionate.run import run as pipeline_run
 from fractionate.run import stages

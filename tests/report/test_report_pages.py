@@ -15,8 +15,7 @@ from measured import cell_of, config_of, matrix
 from fractionate.analysis.rule import Rule
 from fractionate.report.charts import Forest, Point, scatter, ticks
 from fractionate.report.examples import pick_examples
-from fractionate.report.html import html, write_html
-from fractionate.report.markdown import markdown, write_markdown
+from fractionate.report.render import html, markdown, write_html, write_markdown
 from fractionate.report.results import build_results
 from fractionate.run.attempts import attempt_rows, read_cells
 from fractionate.run.folder import write_rows

@@ -12,8 +12,8 @@ import pytest
 
 from analysis.measured import TEACHER, cell_of, config_of, correlated
 from fractionate.cli import main
-from fractionate.report.break_even_chart import break_even_chart
 from fractionate.report.facts import Facts
+from fractionate.report.line_charts import break_even_chart
 from fractionate.report.section import Table
 from fractionate.report.sections import break_even
 from fractionate.run.attempts import attempt_rows
@@ -240,7 +240,7 @@ def test_runs_that_are_pooled_have_one_bill_together(tmp_path: Path, capsys: Any
         ("old", [], "is of an earlier version"),
         ("undistilled", [], "nothing was distilled"),
         ("run", ["--questions", "-5"], "questions must be a number above 0, not -5"),
-        ("run", ["--plot", "b.pdf"], ".svg or .png"),
+        ("run", ["--plot", "b.pdf"], "written as .svg"),
     ],
 )
 def test_bad_input_is_one_line(

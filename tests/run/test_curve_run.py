@@ -17,9 +17,9 @@ from fractionate.planning import learning_curve
 from fractionate.report.curves import learning_curves
 from fractionate.report.facts import Facts
 from fractionate.report.results import build_results
+from fractionate.report.run_cost import RunCost, Trained
 from fractionate.report.section import Lines
 from fractionate.report.sections import curve as curve_section
-from fractionate.report.spent import Spent, Trained
 from fractionate.run.attempts import read_cells
 from fractionate.run.progress import Progress
 from fractionate.run.run import Run
@@ -210,13 +210,13 @@ def on_curve(n: int = 200) -> list[Cell]:
     ]
 
 
-def spent(hours: float | None = 2.0) -> Spent:
+def spent(hours: float | None = 2.0) -> RunCost:
     trained = {
         student(share).name: [Trained(BASE, round(400 * share), None if hours is None else hours * share, 10**9, share)]
         for share in (0.25, 0.5, 1.0)
     }
     demonstrating = {"demonstrations": {"t": Usage(1, 10**6, 0, 0)}, "screening": {"t": Usage(1, 2 * 10**6, 0, 0)}}
-    return Spent(demonstrating, trained)
+    return RunCost(demonstrating, trained)
 
 
 def prices(**of: Any) -> Pricing:
@@ -288,7 +288,7 @@ def test_students_of_several_sizes_make_a_curve_over_parameters() -> None:
     trained = {name: [Trained(f"local:{name}", 400, 1.0, parameters)] for name, parameters in sizes.items()}
     few = cell_of([0.0] * 150, decomposer=student(name="few", base="local:few"))
     trained["few"] = [Trained("local:few", 40, 1.0, 3 * 10**8)]
-    (curve,) = learning_curves([*cells, few], Spent({}, trained), prices(**{"local:large": {"per_hour": 2.0}}))
+    (curve,) = learning_curves([*cells, few], RunCost({}, trained), prices(**{"local:large": {"per_hour": 2.0}}))
     assert curve["over"] == "parameters"
     assert [one["amount"] for one in curve["points"]] == [10**8, 2 * 10**8, 6 * 10**8]
     (following,) = curve["beyond"]

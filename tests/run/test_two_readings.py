@@ -11,7 +11,7 @@ import pytest
 
 from fractionate.cli import main
 from fractionate.datasets import get, names
-from fractionate.report.markdown import markdown
+from fractionate.report.render import markdown
 from fractionate.run.attempts import read_cells
 from fractionate.scoring.lenient import lenient_reader
 
@@ -51,12 +51,12 @@ def test_a_run_shows_both_readings_and_opens_with_what_was_not_read(
     rows = [json.loads(line) for line in (run / "out/attempts.jsonl").read_text().splitlines()]
     assert [row["lenient"]["exact_match"] for row in rows[:4]] == [1, 1, 0, 0]
     report = (run / "out/report.md").read_text()
-    assert report.index("## Unread or cut off") < report.index("## Cells")
-    assert "75.0 % unread, 0.0 % cut off" in report
+    assert report.index("## Unparsed or cut off") < report.index("## Cells")
+    assert "75.0 % unparsed, 0.0 % cut off" in report
     assert "recorded as it is" in report
     assert "50.0 % (35.2 to 64.8)" in report
     said = capsys.readouterr().out
-    assert said.startswith("Unread or cut off")
+    assert said.startswith("Unparsed or cut off")
     assert "30 (75.0 %)" in said
 
 

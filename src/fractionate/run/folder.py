@@ -130,7 +130,7 @@ class RunFolder:
     def _about(self) -> dict[str, str]:
         try:
             table = json.loads(self.about.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{self.about} cannot be read ({error}): delete it and run again") from None
