@@ -2,8 +2,8 @@
 
 A part is a data set, a scorer, a strategy, a model or a report section. The package names it in its pyproject.toml,
 `[project.entry-points."fractionate.strategies"]` and so on, one group for each of `GROUPS`; then a config may name it
-as if it were built in. `examples/plugin` is a worked package with one part of each kind. The names below are imported when
-they are first used. They are public: a release that changes one says so, and what is not among them is private.
+as if it were built in. `examples/plugin` is a worked package with one part of each kind. The names below are imported
+when they are first used. They are public: a release that changes one says so; what is not among them is private.
 """
 
 from __future__ import annotations
