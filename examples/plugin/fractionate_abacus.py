@@ -28,9 +28,9 @@ ROUNDED = fr.Scorer("rounded", "exact_match", "number", fr.extract_number, score
 
 
 def answer_twice(task: fr.Task) -> Any:
-    """fr.Answer in one stage, then again beside the first answer."""
-    first = yield fr.ask(task.solver, "solver", said(task), task.origin(), task.settings, 64)
-    second = yield fr.ask(task.solver, "solver", said(task, first.text), task.origin(), task.settings, 64)
+    """Answer in one stage, then again beside the first answer."""
+    (first,) = yield [fr.ask(task.solver, "solver", said(task), task.origin(), task.settings, 64)]
+    (second,) = yield [fr.ask(task.solver, "solver", said(task, first.text), task.origin(), task.settings, 64)]
     return fr.Solution(second.text, [("solver", first), ("solver", second)])
 
 

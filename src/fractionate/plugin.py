@@ -52,17 +52,17 @@ if TYPE_CHECKING:
     from fractionate.scoring.numbers import extract_number as extract_number
     from fractionate.scoring.numbers import number_of as number_of
     from fractionate.scoring.spans import extract_spans as extract_spans
+    from fractionate.strategies.base import Call as Call
+    from fractionate.strategies.base import CallCoroutine as CallCoroutine
+    from fractionate.strategies.base import Sampler as Sampler
+    from fractionate.strategies.base import Settings as Settings
+    from fractionate.strategies.base import Solution as Solution
+    from fractionate.strategies.base import Strategy as Strategy
+    from fractionate.strategies.base import Task as Task
+    from fractionate.strategies.base import ask as ask
     from fractionate.strategies.decompose import decompose as decompose
     from fractionate.strategies.parse import fill_references as fill_references
     from fractionate.strategies.parse import parse_decomposition as parse_decomposition
-    from fractionate.strategies.program import Call as Call
-    from fractionate.strategies.program import Program as Program
-    from fractionate.strategies.program import Sampler as Sampler
-    from fractionate.strategies.program import Settings as Settings
-    from fractionate.strategies.program import Solution as Solution
-    from fractionate.strategies.program import Strategy as Strategy
-    from fractionate.strategies.program import Task as Task
-    from fractionate.strategies.program import ask as ask
     from fractionate.strategies.prompting import final_messages as final_messages
     from fractionate.strategies.prompting import numbered_lines as numbered_lines
     from fractionate.strategies.prompting import single_messages as single_messages
@@ -96,7 +96,7 @@ _HOMES = {
     "models.faults": "FatalFault Fault PermanentFault TransientFault",
     "strategies.decompose": "decompose",
     "strategies.parse": "fill_references parse_decomposition",
-    "strategies.program": "Call Program Sampler Settings Solution Strategy Task ask",
+    "strategies.base": "Call CallCoroutine Sampler Settings Solution Strategy Task ask",
     "strategies.prompting": "final_messages numbered_lines single_messages static_messages step_messages",
     "report.facts": "Facts",
     "report.section": "Column Entry Example Figure Lines Section Table table_section",

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from fractionate.calls.budget import Budget
-from fractionate.calls.drive import Call
+from fractionate.calls.drive import Call, run_with
 from fractionate.calls.forecast import (
     EXPECTED_SHARE,
     FILLER,
@@ -26,7 +26,7 @@ from fractionate.calls.forecast import (
     forecast,
     plan_stage,
 )
-from fractionate.calls.stages import walk, walk_program
+from fractionate.calls.stages import walk
 from fractionate.files import utf8
 from fractionate.models.base import Model, SingleModel
 from fractionate.run.lesson import settings_for
@@ -34,8 +34,8 @@ from fractionate.run.names import Student
 from fractionate.run.run import Run
 from fractionate.run.training import examples_for
 from fractionate.run.work import demonstrating, evaluating
+from fractionate.strategies.base import Sampler
 from fractionate.strategies.parse import MOST_REFERENCES, parse_decomposition
-from fractionate.strategies.program import Sampler
 from fractionate.strategies.prompting import final_line, numbered_lines
 from fractionate.strategies.structured import as_text
 from fractionate.students.demonstrate import Demonstration, demonstrate
@@ -86,10 +86,9 @@ def _stand_in_demonstrations(run: Run, problems: Iterable[Problem]) -> list[Demo
         demonstration
         for problem in problems
         for dataset in (run.data.dataset(problem.dataset),)
-        for demonstration in walk_program(
+        for demonstration in run_with(
             demonstrate(problem, dataset, nobody, nobody, run.data.settings(dataset), 1),
             partial(_stand_in, right=True),
-            [],
         )
     ]
 

@@ -13,7 +13,7 @@ from fractionate.models import open_model
 from fractionate.models.base import Model
 from fractionate.models.openai.keys import keys_not_needed
 from fractionate.run.folder import RunFolder
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.types import Component
 
 
