@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from fractionate.models.base import BatchModel as BatchModel
     from fractionate.models.base import Model as Model
     from fractionate.models.base import SingleModel as SingleModel
-    from fractionate.strategies.program import Solution as Solution
-    from fractionate.strategies.program import Strategy as Strategy
-    from fractionate.strategies.program import Task as Task
-    from fractionate.strategies.program import ask as ask
+    from fractionate.strategies.base import Solution as Solution
+    from fractionate.strategies.base import Strategy as Strategy
+    from fractionate.strategies.base import Task as Task
+    from fractionate.strategies.base import ask as ask
     from fractionate.types import Attempt as Attempt
     from fractionate.types import Cell as Cell
     from fractionate.types import Completion as Completion
@@ -57,7 +57,7 @@ _HOMES = {
     "datasets.base": "Dataset Scorer",
     "errors": "FractionateError UsageError",
     "models.base": "BatchModel Model SingleModel",
-    "strategies.program": "Solution Strategy Task ask",
+    "strategies.base": "Solution Strategy Task ask",
     "types": "Attempt Cell Completion Component Decomposition Message Problem Request Usage",
 }
 _HOME_OF = {name: f"fractionate.{home}" for home, names in _HOMES.items() for name in names.split()}

@@ -16,7 +16,7 @@ from fractionate.models.base import request_key
 from fractionate.models.faults import PermanentFault, TransientFault
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.openai.keys import KeyHider
-from fractionate.models.openai.words import Words
+from fractionate.models.openai.streams import TextStream
 from fractionate.types import Completion, Message, Request
 from servers.chat_server import ChatServer
 
@@ -167,7 +167,7 @@ def test_cancelling_closes_the_connection() -> None:
 
 def test_an_answer_that_only_looks_like_a_thought_is_handed_over() -> None:
     said: list[str] = []
-    words = Words(said.append, KeyHider(""))
+    words = TextStream(said.append, KeyHider(""))
     for piece in ("<thi", "nker> 7", " </think> 8"):
         words.take(piece)
     words.end()
@@ -176,7 +176,7 @@ def test_an_answer_that_only_looks_like_a_thought_is_handed_over() -> None:
 
 def test_a_thought_that_never_ends_is_no_answer() -> None:
     said: list[str] = []
-    words = Words(said.append, KeyHider(""))
+    words = TextStream(said.append, KeyHider(""))
     words.take("<think>and so on </thi")
     words.end()
     assert (said, words.thoughts) == ([], "and so on </thi")

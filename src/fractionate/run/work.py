@@ -11,7 +11,7 @@ from fractionate.errors import UsageError
 from fractionate.models.base import Model
 from fractionate.run.cells import G, Gather, SamplerOf, measure
 from fractionate.run.run import Run
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.students.demonstrate import Demonstration, demonstrate, flatten
 from fractionate.students.examples import needs_screening, needs_solutions
 from fractionate.types import Component, Role
@@ -24,7 +24,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     solver = run.models.sampler(run.names.screen_solver) if needs_solutions(variants) else None
     samples = chances(run)
     recorded, problems = run.data.recorded, run.data.demonstrated
-    starts = (
+    factories = (
         partial(demonstrate, problem, dataset, teacher, solver, run.data.settings(dataset), samples)
         for problem in problems.values()
         if problem.id not in recorded
@@ -33,7 +33,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     each = f", up to {samples} chances each" if samples > 1 else ""
     shown = f"; {len(recorded)} more from traffic" if recorded else ""
     said = f"demonstrate: {run.names.teacher.model} on {len(problems) - len(recorded)} questions{each}{shown}"
-    by_teacher = iter((yield Work(said, starts)))
+    by_teacher = iter((yield Work(said, factories)))
     return flatten([recorded[key]] if key in recorded else next(by_teacher) for key in problems)
 
 

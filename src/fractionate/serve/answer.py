@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fractionate import strategies
-from fractionate.calls.drive import Call, Program
+from fractionate.calls.drive import Call, CallCoroutine, Stepper
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault
@@ -16,8 +16,8 @@ from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan
 from fractionate.serve.refusals import of_fault
 from fractionate.serve.upstream import Upstream
+from fractionate.strategies.base import Solution, Task
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Solution, Task
 from fractionate.strategies.prompting import numbered_lines
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text
@@ -144,7 +144,7 @@ class _Working:
             solution = await self._solve()
         except DecomposerFailedError:
             choice.degraded = True
-            single = strategies.get("single").program(self._task(None).without_decomposition())
+            single = strategies.get("single").coroutine(self._task(None).without_decomposition())
             solution = await self._drive(single)
         completion = self._final or _said_by(solution)
         choice.decomposition, choice.sub_answers = solution.decomposition, solution.sub_answers
@@ -172,7 +172,7 @@ class _Working:
             if decomposition.subquestions:
                 told = numbered_lines(decomposition.subquestions)
                 self._tell(told + "\n", {"subquestions": list(decomposition.subquestions)})
-        solution: Solution = await self._drive(plan.pair.strategy.program(self._task(decomposition)))
+        solution: Solution = await self._drive(plan.pair.strategy.coroutine(self._task(decomposition)))
         return solution
 
     def _task(self, decomposition: Decomposition | None) -> Task:
@@ -194,19 +194,19 @@ class _Working:
         sample = 0 if same else self._choice.index
         return self._plan.settings if sample == 0 else replace(self._plan.settings, sample=sample)
 
-    async def _drive(self, program: Program[Any]) -> Any:
-        """Run a program to its end and return its value."""
+    async def _drive(self, coroutine: CallCoroutine[Any]) -> Any:
+        """Run a coroutine to its end and return its value."""
+        stepper = Stepper(coroutine)
+        completions: list[Completion] | None = None
         try:
-            step = next(program)
-            while True:
-                if isinstance(step, list):
-                    step = program.send(await together([self._reply(call, alone=False) for call in step]))
+            while (calls := stepper.send(completions)) is not None:
+                if len(calls) == 1:
+                    completions = [await self._reply(calls[0])]
                 else:
-                    step = program.send(await self._reply(step))
-        except StopIteration as end:
-            return end.value
+                    completions = await together([self._reply(call, alone=False) for call in calls])
+            return stepper.value
         finally:
-            program.close()
+            stepper.close()
 
     async def _reply(self, call: Call, *, alone: bool = True) -> Completion:
         final = call.final and alone

@@ -17,7 +17,7 @@ from fractionate.run.folder import RunFolder
 from fractionate.run.names import Names
 from fractionate.run.reporting import load_stored_config
 from fractionate.serve.refusals import Refusal
-from fractionate.strategies.program import Strategy
+from fractionate.strategies.base import Strategy
 from fractionate.types import Component
 
 OWNER = "fractionate"
