@@ -132,8 +132,9 @@ def cell_of(row: Mapping[str, Any]) -> Cell:
 def problem_of(row: Mapping[str, Any], cell: Cell) -> Problem:
     """Return the question of a row. Raises one of `INVALID` for a field of another kind."""
     _check_number("index", row["index"])
+    texts: dict[str, Any] = {name: _text(name, row[name]) for name in _QUESTION_TEXTS}
     return Problem(
-        **{name: _text(name, row[name]) for name in _QUESTION_TEXTS},
+        **texts,
         answers=tuple(_texts("answers", answer) for answer in row["answers"]),
         dataset=cell.dataset,
         split=cell.split,
