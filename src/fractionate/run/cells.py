@@ -135,6 +135,7 @@ def _work_through(
                 one[0] if one else None,
                 replace(settings, sample=repeat),
                 test.dataset,
+                pair.strategy.name,
             ),
             one[1] if one else None,
         )

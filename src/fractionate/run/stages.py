@@ -15,6 +15,7 @@ from fractionate.errors import UsageError
 from fractionate.run.attempts import AttemptWriter
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
+from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
 from fractionate.run.speed import measure_speed
@@ -58,6 +59,7 @@ def check_before_spending(run: Run) -> None:
     for component in models_asked(run):
         run.models.sampler(component)
     check_repeats(run)
+    check_recordings(run)
 
 
 def models_asked(run: Run) -> list[Component]:
@@ -152,7 +154,7 @@ def evaluate_stage(run: Run) -> list[Cell]:
         run.notes.add(f"{component.name} is named in the matrix but was not trained: its cells are left out.")
     if not pairs:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
-    for note in repeated_decompositions(run):
+    for note in (*repeated_decompositions(run), *missing_decompositions(run)):
         run.notes.add(note)
     attempts, rows_at_most = AttemptWriter(run.folder), run.config.run.rows_at_most
     done = Counter[str]()

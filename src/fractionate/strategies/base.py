@@ -13,7 +13,7 @@ from fractionate.calls.drive import Call, CallCoroutine
 from fractionate.datasets.base import AnswerForm, Dataset
 from fractionate.models.base import Model
 from fractionate.strategies.structured import response_format
-from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role, Stages
+from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Prompt, Request, Role, Stages
 
 __all__ = ["Call", "CallCoroutine", "Sampler", "Settings", "Solution", "Strategy", "Task", "ask"]
 
@@ -102,15 +102,21 @@ class Task:
     settings: Settings = field(default_factory=Settings)
     dataset: Dataset | None = None
     """How answers are read and compared, for strategies that have to."""
+    strategy: str = ""
+    """The name of the strategy, which recorded models look rows up by."""
 
-    def origin(self) -> Origin:
-        """Return what the solver's calls are for."""
+    def origin(self, prompt: Prompt = "", step: int = 0, subquestion: str = "") -> Origin:
+        """Return what a call of the solver is for: see `Origin`."""
         decomposition = self.decomposition
         return Origin(
             self.problem,
             subquestions=decomposition.subquestions if decomposition else (),
             decomposer=self.decomposer.model.name if self.decomposer else "",
             decomposition=decomposition.raw if decomposition else "",
+            strategy=self.strategy,
+            prompt=prompt,
+            step=step,
+            subquestion=subquestion,
         )
 
     def without_decomposition(self) -> Task:

@@ -20,6 +20,6 @@ def decompose(
         shots=settings.shots,
         with_context=settings.decomposer_context,
     )
-    origin = Origin(problem, decomposer=decomposer.model.name)
+    origin = Origin(problem, decomposer=decomposer.model.name, prompt="decompose")
     (completion,) = yield [ask(decomposer, "decomposer", messages, origin, settings, DECOMPOSE_TOKENS)]
     return parse_decomposition(as_text(completion.text), settings.cap), completion

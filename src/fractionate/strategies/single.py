@@ -21,9 +21,8 @@ def single_call(task: Task, *, chain_of_thought: bool) -> Call:
     """Return the one call of a single-stage answer."""
     messages = single_messages(task.problem, task.solver.model.style, task.form, chain_of_thought=chain_of_thought)
     tokens = WORKED_TOKENS if chain_of_thought else DIRECT_TOKENS
-    return ask(
-        task.solver, "solver", messages, task.without_decomposition().origin(), task.settings, tokens, final=True
-    )
+    origin = task.without_decomposition().origin("single-cot" if chain_of_thought else "single")
+    return ask(task.solver, "solver", messages, origin, task.settings, tokens, final=True)
 
 
 def _answer(task: Task, *, chain_of_thought: bool) -> CallCoroutine[Solution]:

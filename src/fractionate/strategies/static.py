@@ -17,7 +17,7 @@ def static(task: Task) -> CallCoroutine[Solution]:
         return solution
     messages = static_messages(task.problem, decomposition.subquestions, task.solver.model.style, task.form)
     (completion,) = yield [
-        ask(task.solver, "solver", messages, task.origin(), task.settings, WORKED_TOKENS, final=True)
+        ask(task.solver, "solver", messages, task.origin("static"), task.settings, WORKED_TOKENS, final=True)
     ]
     return Solution(as_text(completion.text), [("solver", completion)], decomposition)
 

@@ -21,18 +21,18 @@ def stepwise(task: Task) -> CallCoroutine[Solution]:
     style = task.solver.model.style
     answered: list[tuple[str, str]] = []
     calls: list[tuple[Role, Completion]] = []
-    for subquestion in decomposition.subquestions:
+    for step, subquestion in enumerate(decomposition.subquestions, 1):
         filled = fill_references(subquestion, [answer for _, answer in answered])
         messages = step_messages(task.problem, answered, filled, style)
+        origin = task.origin("step", step, filled)
         (completion,) = yield [
-            ask(task.solver, "solver", messages, task.origin(), task.settings, STEP_TOKENS, subquestion=filled)
+            ask(task.solver, "solver", messages, origin, task.settings, STEP_TOKENS, subquestion=filled)
         ]
         calls.append(("solver", completion))
         answered.append((filled, short_answer(as_text(completion.text))))
     messages = final_messages(task.problem, answered, style, task.form)
-    (completion,) = yield [
-        ask(task.solver, "solver", messages, task.origin(), task.settings, DIRECT_TOKENS, final=True)
-    ]
+    origin = task.origin("final")
+    (completion,) = yield [ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS, final=True)]
     calls.append(("solver", completion))
     return Solution(as_text(completion.text), calls, decomposition, [answer for _, answer in answered])
 

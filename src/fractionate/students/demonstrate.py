@@ -111,7 +111,8 @@ def demonstrate(
             cut_off=("decomposer",) if call.finish_reason == "length" else (),
         )
         if solver:
-            task = Task(problem, dataset.answer_form, _warmed(solver, chance), asker, decomposition, chance)
+            warmed = _warmed(solver, chance)
+            task = Task(problem, dataset.answer_form, warmed, asker, decomposition, chance, strategy="static")
             solution = yield from static(task)
             prediction = dataset.extract(solution.output)
             demonstration = replace(
