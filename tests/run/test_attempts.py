@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from measured import cell_of, config_of, correlated
 
 from fractionate import datasets, spool
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.rule import Rule
 from fractionate.averages import MeanAttempts
 from fractionate.calls.store import Store

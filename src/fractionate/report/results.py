@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
 
-from fractionate.analysis.agreement import measure_agreement
-from fractionate.analysis.comparisons import compare
-from fractionate.analysis.contrasts import mean, outcomes, value_interval
+from fractionate.analysis.comparisons import compare, published_rows
+from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
 from fractionate.analysis.findings import Distill
-from fractionate.analysis.generalisation import measure_generalisation
 from fractionate.analysis.matrix import (
+    Key,
     Matrix,
     is_candidate_decomposer,
     is_candidate_solver,
+    key_of,
     matrices,
     of_whole_students,
 )
-from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.published import published_rows
-from fractionate.analysis.reading import is_read_leniently, share, unread_cells
 from fractionate.analysis.rule import Rule
+from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
 from fractionate.columns import Columns
 from fractionate.config import Config
@@ -77,7 +75,7 @@ def build_results(
         "schema": SCHEMA,
         "run": dict(run),
         "warnings": list(warnings),
-        "unread": [unread.as_dict() for matrix in tests for unread in unread_cells(matrix)],
+        "unread": [unread.as_dict() for matrix in tests for unread in unparsed_cells(matrix)],
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": verdict,
