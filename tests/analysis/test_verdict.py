@@ -318,7 +318,7 @@ def test_where_the_scorer_does_not_fit_the_sentence_is_no_verdict():
         for cell in (cell_of([0] * 30), cell_of([0] * 30, decomposer="D-R"))
     ]
     verdict = verdict_of(cells)
-    assert verdict.because.startswith("No verdict, since the scorer of atlas does not fit: 30 of 30 unparsed; --")
+    assert verdict.because.startswith(
         "No verdict, since the scorer of atlas does not fit: 30 of 30 unparsed; --dataset"
     )
     assert "No verdict" not in verdict_of([cell_of([1] * 30), cell_of([1] * 30, decomposer="D-R")]).because
