@@ -86,17 +86,36 @@ class Budget:
         self._in_batches: dict[str, dict[Role, Hold]] = {}
         self._allocated: dict[str, dict[Role, Hold]] = {}
         self._unwritten: dict[str, dict[Role, Hold]] = {}
+        self._shared = False
         self._in_flight = 0
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
         if self.active:
-            for holder, by_role in store.holders(run).items():
-                if holder.startswith(_BATCH):
-                    self._in_batches[holder] = by_role
-                for role, hold in by_role.items():
-                    self._add(self._before, role, hold.usd, hold.tokens)
-            for spent in store.spent(run):
-                usd = self._price(spent.model, spent.usage) if self.needs_dollars else 0.0
-                self._add(self.spent, spent.role, spent.rows * usd, spent.rows * _tokens(spent.usage))
+            self._read(store)
+
+    def _read(self, store: Store) -> None:
+        """Read what was spent and reserved before: by this run, and where the cap is the store's by all others."""
+        for holder, by_role in store.holders(self.run).items():
+            if holder.startswith(_BATCH):
+                self._in_batches[holder] = by_role
+            for role, hold in by_role.items():
+                self._add(self._before, role, hold.usd, hold.tokens)
+        self._count(store.spent(self.run))
+        if self.caps.scope == "store":
+            for role, hold in store.held(self.run, others=True).items():
+                self._add(self._before, role, hold.usd, hold.tokens)
+            others = store.spent(self.run, others=True)
+            self._shared = bool(others)
+            try:
+                self._count(others)
+            except UsageError as error:
+                raise UsageError(
+                    f'{error}; another run over this store has called it: budget.scope = "run" counts this run alone'
+                ) from None
+
+    def _count(self, several: Iterable[Spent]) -> None:
+        for spent in several:
+            usd = self._price(spent.model, spent.usage) if self.needs_dollars else 0.0
+            self._add(self.spent, spent.role, spent.rows * usd, spent.rows * _tokens(spent.usage))
 
     async def reserve(self, model: Model, request: Request) -> Reservation:
         """Reserve the dearest outcome of a call; while calls are in flight it waits for what they leave.
@@ -226,7 +245,8 @@ class Budget:
         for role in ROLES:
             usd = self.held[role].usd - self._batched[role].usd
             tokens = self.held[role].tokens - self._batched[role].tokens
-            mine[role] = Hold(self.lost[role].usd + (usd if tokens > 0 else 0.0), self.lost[role].tokens + tokens)
+            held = max(0.0, usd) if tokens > 0 else 0.0  # what remains of a sum of floats is no reservation
+            mine[role] = Hold(self.lost[role].usd + held, self.lost[role].tokens + tokens)
         return {**self._unwritten, self._holder: mine}
 
     def written(self, holds: Holds) -> None:
@@ -256,10 +276,7 @@ class Budget:
     def _price(self, model: str, usage: Usage) -> float:
         usd = None if self.pricing is None else self.pricing.usd(model, usage)
         if usd is None:
-            raise UsageError(
-                f'no price is known for {model}, so the dollar cap cannot be kept: give [prices."{model}"] '
-                "input_per_million and output_per_million (0 if it is free)"
-            )
+            raise no_price(model)
         return usd
 
     def _hold(self, reservation: Reservation) -> None:
@@ -316,8 +333,9 @@ class Budget:
         else:
             spent = self.total_usd(None if name == "usd" else wanted.role)
             state = f"${spent:.4f} of ${cap:.4f} are spent and the next call may cost ${wanted.usd:.4f}"
+        counted = ' (what other runs over this store have spent counts: budget.scope = "store")' if self._shared else ""
         return BudgetReached(
-            f"budget.{name} is reached: {state}; all completed calls are stored, run the same command with "
+            f"budget.{name} is reached: {state}{counted}; all completed calls are stored, run the same command with "
             f"--set budget.{name}=<more> to resume",
             wanted,
         )
@@ -326,6 +344,14 @@ class Budget:
     def _add(table: dict[Role, Hold], role: Role, usd: float, tokens: int) -> None:
         old = table[role]
         table[role] = Hold(old.usd + usd, old.tokens + tokens)
+
+
+def no_price(model: str) -> UsageError:
+    """Return the error for a dollar cap over calls of a model that has no price."""
+    return UsageError(
+        f'no price is known for {model}, so the dollar cap cannot be kept: give [prices."{model}"] input_per_million '
+        "and output_per_million (0 if it is free)"
+    )
 
 
 def _tokens(usage: Usage) -> int:

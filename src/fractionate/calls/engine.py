@@ -46,8 +46,8 @@ class Engine:
         patience_s = self.limits.attempts * (self.limits.timeout_s + LONGEST_BACKOFF_S)
         self._locks = CallLocks(store, patience_s)
         try:
-            if budget not in (None, BudgetConfig()):
-                self._locks.hold_budget(run)
+            if budget is not None and budget.has_caps:
+                self._locks.hold_budget(run, budget.scope)
             self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
         except BaseException:
             self._locks.close()
