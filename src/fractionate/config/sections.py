@@ -253,7 +253,7 @@ class LimitsConfig(Section):
 class ClusterConfig(Section):
     """Where a run goes that is started with `--on ray`; without it, nothing here is used."""
 
-    workers: int = Field(default=0, ge=0, le=100_000, description="shards of questions that run at once; 0: one per core")
+    workers: int = Field(default=0, ge=0, le=100_000, description="shards that run at once; 0: one per core")
     scratch: str = Field(
         default="",
         description="folder for the stores of shards, on each machine's own disk; one in the run's folder, or in the "
