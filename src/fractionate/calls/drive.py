@@ -18,6 +18,7 @@ coroutines alone, never on timing or on what was stored before.
 from __future__ import annotations
 
 import asyncio
+import gc
 import warnings
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
@@ -38,6 +39,9 @@ WINDOW = 4096
 GRACE_S = 3.0
 """Seconds that calls in flight have to come back after Ctrl-C; what comes back is stored."""
 _STEPS_A_TURN = 256
+_GC_THRESHOLD = 10_000
+"""Allocations between two collections of the youngest generation while coroutines run. Thousands of live calls outlast
+Python's default of 700 many times over: traversing them again and again took a tenth to a fifth of a run's CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,9 @@ async def stream_all(
     and are stored first, then the error is raised; when cancelled (Ctrl-C), they have `GRACE_S` seconds.
     """
     driver = _Driver(iter(coroutines), engine, window)
+    thresholds = gc.get_threshold()
+    if 0 < thresholds[0] < _GC_THRESHOLD:  # 0: the user has switched it off
+        gc.set_threshold(_GC_THRESHOLD, *thresholds[1:])
     try:
         while True:
             await driver.advance()
@@ -138,6 +145,7 @@ async def stream_all(
         await driver.shut_down(GRACE_S)  # a bug in a coroutine: what is paid for is still kept
         raise
     finally:
+        gc.set_threshold(*thresholds)
         await driver.shut_down(0.0)
 
 
