@@ -8,7 +8,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from fractionate.calls.stages import Gathering, Stage, Work
+from fractionate.calls.stages import Gathering, Stage, TaskFactory, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
 from fractionate.spool import Spool, gathered
@@ -64,8 +64,20 @@ class TestSet:
 
 
 G = TypeVar("G", bound=Gathering)
-Gather = Callable[[TestSet, Pair], G]
+Take = Callable[[TestSet, Pair], G]
 """Makes what takes a cell's attempts, a question's repeats one after another."""
+
+
+class Discard:
+    """Takes solutions and keeps none: where only the calls count, nothing is scored."""
+
+    def append(self, value: object) -> None:
+        """Drop a solution."""
+
+
+def discard(test: TestSet, pair: Pair) -> Discard:
+    """Return what takes a cell's solutions where only the calls count, as in a forecast."""
+    return Discard()
 
 
 def plan_pairs(
@@ -95,7 +107,7 @@ def plan_pairs(
 
 
 def measure(
-    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, gather: Gather[G]
+    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, take: Take[G]
 ) -> Iterator[Stage[G]]:
     """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
 
@@ -104,7 +116,7 @@ def measure(
     for test in tests:
         decomposed: dict[Component, Sequence[Decomposed]] = {}
         for pair in pairs:
-            yield _work_through(test, pair, sampler_of, decomposed, gather)
+            yield _work_through(test, pair, sampler_of, decomposed, take)
 
 
 def _work_through(
@@ -112,7 +124,7 @@ def _work_through(
     pair: Pair,
     sampler_of: SamplerOf,
     decomposed: dict[Component, Sequence[Decomposed]],
-    gather: Gather[G],
+    take: Take[G],
 ) -> Stage[G]:
     given: Sequence[Decomposed | None] = [None] * (len(test.problems) * test.repeats)
     # A dynamic cell asks its follow-ups itself: another strategy's decompositions are neither used nor charged.
@@ -123,26 +135,17 @@ def _work_through(
     solver = sampler_of(pair.solver)
     decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
     settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
-    factories = (
-        partial(
-            attempt,
-            pair.strategy.coroutine,
-            Task(
-                problem,
-                form,
-                solver,
-                decomposer,
-                one[0] if one else None,
-                replace(settings, sample=repeat),
-                test.dataset,
-                pair.strategy.name,
-            ),
-            one[1] if one else None,
-        )
-        for (problem, repeat), one in zip(test.asked(), given, strict=True)
-    )
+
+    def factory(problem: Problem, repeat: int, one: Decomposed | None) -> TaskFactory:
+        decomposition, call = one or (None, None)
+        own = replace(settings, sample=repeat)
+        task = Task(problem, form, solver, decomposer, decomposition, own, test.dataset, pair.strategy.name)
+        solve = pair.strategy.coroutine
+        return partial(solve, task) if take is discard else partial(attempt, solve, task, call)
+
+    factories = (factory(problem, repeat, one) for (problem, repeat), one in zip(test.asked(), given, strict=True))
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    taken: G = yield Work(label, factories, partial(gather, test, pair))
+    taken: G = yield Work(label, factories, partial(take, test, pair))
     return taken
 
 

@@ -15,6 +15,7 @@ from fractionate.calls.drive import Call, run_with
 from fractionate.calls.forecast import Forecast, Stage, forecast, plan_stage
 from fractionate.calls.stages import walk
 from fractionate.models.base import Model, SingleModel
+from fractionate.run.cells import discard
 from fractionate.run.lesson import settings_for
 from fractionate.run.names import Student
 from fractionate.run.run import Run
@@ -39,7 +40,7 @@ def forecast_run(run: Run) -> Forecast:
         _, calls = walk(demonstrating(run), _replying(run, _Screened()))
         stages += _stages(run, "demonstrate", calls)
     measured: list[Call] = []
-    for stage in evaluating(run, run.models.stand_in, lambda *_: _Nothing()):
+    for stage in evaluating(run, run.models.stand_in, discard):
         measured += walk(stage, _replying(run, lambda call: True))[1]
     stages += _stages(run, "evaluate", measured)
     return forecast(stages, run.config.limits, run.pricing)
@@ -145,13 +146,6 @@ def _thing(call: Call) -> str:
     asked = repr((call.model.name, call.request.messages, call.request.max_tokens))
     number = int.from_bytes(hashlib.sha256(asked.encode()).digest()[:4], "big")
     return "".join(chr(ord("a") + number // 26**place % 26) for place in range(3))
-
-
-class _Nothing:
-    """Gathers nothing: only the calls count."""
-
-    def append(self, value: object) -> None:
-        pass
 
 
 class _Nobody(Model):
