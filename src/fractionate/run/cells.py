@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fractionate.calls.stages import Gathering, Stage, TaskFactory, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
-from fractionate.spool import Spool, gathered
+from fractionate.spool import Spool, collect
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
 from fractionate.strategies.prompting import numbered_lines
@@ -163,7 +163,7 @@ def attempt(
 
 def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
     if decomposer.kind == "gold":
-        return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
+        return collect(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
     sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
     factories = (
         partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
