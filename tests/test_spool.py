@@ -7,7 +7,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fractionate.errors import FractionateError
@@ -58,6 +58,7 @@ def test_a_temporary_file_that_cannot_be_made_is_one_line(monkeypatch: pytest.Mo
         collect("abc", spool_of(1))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), max_size=30))
 def test_places_of_a_key_are_all_of_them_in_order(keys: list[str]) -> None:
     places = SpoolIndex()

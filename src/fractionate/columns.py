@@ -76,7 +76,7 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     **{f"cut_off_{role}": ("bool", _cut_off(role)) for role in _ROLES},
 }
 """Every column: its type, and how it is read from an attempt. The type "" is the one that fits the values: whole
-numbers, unless a log has fractions of tokens. A lenient score that is not known is NaN. `failed` leaves out replies that
+numbers, unless a log has fractions of tokens. An unknown lenient score is NaN. `failed` leaves out replies that
 were only too long. `lost` is an attempt with failed calls and without any output."""
 
 
