@@ -8,7 +8,7 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from fractionate.calls.stages import Gathering, Stage, TaskFactory, Work
+from fractionate.calls.stages import Gathering, Stage, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
 from fractionate.spool import Spool, collect
@@ -132,46 +132,77 @@ def _work_through(
         if pair.decomposer not in decomposed:
             decomposed[pair.decomposer] = yield from _decompose_all(test, pair.decomposer, sampler_of)
         given = decomposed[pair.decomposer]
-    solver = sampler_of(pair.solver)
-    decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
-    settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
-
-    def factory(problem: Problem, repeat: int, one: Decomposed | None) -> TaskFactory:
-        decomposition, call = one or (None, None)
-        own = replace(settings, sample=repeat)
-        task = Task(problem, form, solver, decomposer, decomposition, own, test.dataset, pair.strategy.name)
-        solve = pair.strategy.coroutine
-        return partial(solve, task) if take is discard else partial(attempt, solve, task, call)
-
-    factories = (factory(problem, repeat, one) for (problem, repeat), one in zip(test.asked(), given, strict=True))
+    solver, decomposer = samplers(pair, sampler_of)
+    bare = replace(test, problems=())  # a coroutine may be sent to another process
+    factories = (
+        partial(solve if take is discard else attempt, bare, pair, problem, repeat, one, solver, decomposer)
+        for (problem, repeat), one in zip(test.asked(), given, strict=True)
+    )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
     taken: G = yield Work(label, factories, partial(take, test, pair))
     return taken
 
 
 def attempt(
-    solve: Callable[[Task], CallCoroutine[Solution]], task: Task, decomposing: Completion | None
+    test: TestSet,
+    pair: Pair,
+    problem: Problem,
+    repeat: int,
+    given: Decomposed | None,
+    solver: Sampler,
+    decomposer: Sampler | None,
 ) -> CallCoroutine[Attempt]:
     """Work one problem through, then read and score the output: a coroutine, so that it is scored where it runs.
 
-    `decomposing` is the call that made the task's decomposition; its usage is part of the attempt's.
+    `given` is its decomposition with the call that made it; that call's usage is part of the attempt's.
     """
-    assert task.dataset is not None, "an attempt is scored as its data set says"
-    solution = yield from solve(task)
-    return _scored(task.problem, solution, decomposing, task.dataset)
+    solution = yield from solve(test, pair, problem, repeat, given, solver, decomposer)
+    return _scored(problem, solution, given[1] if given else None, test.dataset)
+
+
+def solve(
+    test: TestSet,
+    pair: Pair,
+    problem: Problem,
+    repeat: int,
+    given: Decomposed | None,
+    solver: Sampler,
+    decomposer: Sampler | None,
+) -> CallCoroutine[Solution]:
+    """Work one problem through without scoring it."""
+    settings = replace(test.settings_of(pair.decomposer), sample=repeat)
+    decomposition = given[0] if given else None
+    form, name = test.dataset.answer_form, pair.strategy.name
+    task = Task(problem, form, solver, decomposer, decomposition, settings, test.dataset, name)
+    return (yield from pair.strategy.coroutine(task))
 
 
 def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
     if decomposer.kind == "gold":
         return collect(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
-    sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
+    sampler, bare = sampler_of(decomposer), replace(test, problems=())
     factories = (
-        partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
-        for problem, repeat in test.asked()
+        partial(decompose_once, bare, decomposer, sampler, problem, repeat) for problem, repeat in test.asked()
     )
     said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
     made: Sequence[Decomposed] = yield Work(said, factories, _spool)
     return made
+
+
+def decompose_once(
+    test: TestSet, decomposer: Component, sampler: Sampler | None, problem: Problem, repeat: int
+) -> CallCoroutine[Decomposed]:
+    """Return the decomposition of a problem for one of its repeats."""
+    if sampler is None:
+        return _gold(problem, test.settings.cap), None
+    settings = replace(test.settings_of(decomposer), sample=_sample(sampler, problem, repeat))
+    return (yield from decompose(problem, sampler, settings))
+
+
+def samplers(pair: Pair, sampler_of: SamplerOf) -> tuple[Sampler, Sampler | None]:
+    """Return who solves, and who decomposes: nobody for "none" and "gold"."""
+    asked = pair.decomposer.kind not in ("none", "gold")
+    return sampler_of(pair.solver), sampler_of(pair.decomposer) if asked else None
 
 
 def _spool() -> Spool[Decomposed]:
