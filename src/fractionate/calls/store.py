@@ -189,20 +189,51 @@ class Store:
         mine = {call.key: call.completion for call in calls}
         return {key: stored for key, stored in self.get_many(list(mine)).items() if stored != mine[key]}
 
-    def rows_after(self, place: int, run: str, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
-        """Return a run's rows beyond a place of the file, oldest first, and the place of the last one of them.
+    def export(self, place: int, run: str) -> tuple[int, bytes, list[Spent]]:
+        """Return a run's rows beyond a place of the file as an SQLite database (see `merge`), b"" for none.
 
-        A row is the values of `COLUMNS`, as `adopt` takes them.
+        Returns the place of the last row and what the paid ones used, too. All of it is done by SQLite: a row costs
+        microseconds.
         """
-        query = f"SELECT rowid, {self._columns} FROM calls WHERE rowid > ? AND run = ? ORDER BY rowid LIMIT ?"
+        connection = self._connection
         with self._clear_errors(), self._lock:
-            rows = self._connection.execute(query, (place, run, limit)).fetchall()
-        return (rows[-1][0] if rows else place), [row[1:] for row in rows]
+            last = int(connection.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+            connection.execute("ATTACH ':memory:' AS outgoing")
+            try:
+                connection.execute(f"CREATE TABLE outgoing.calls ({COLUMNS})")
+                insert = f"INSERT INTO outgoing.calls SELECT {COLUMNS} FROM main.calls WHERE rowid > ? AND run = ?"
+                if not connection.execute(insert, (place, run)).rowcount:
+                    return last, b"", []
+                group = f"model, role, {USAGE}"
+                query = f"SELECT {group}, count(*) FROM outgoing.calls WHERE paid GROUP BY {group}"
+                spent = [spent_of(row) for row in connection.execute(query)]
+                return last, connection.serialize(name="outgoing"), spent
+            finally:
+                connection.execute("DETACH outgoing")
 
-    def last_place(self) -> int:
-        """Return the place of the row that was committed last, 0 where there is none."""
-        with self._clear_errors(), self._lock:
-            return int(self._connection.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+    def merge(self, database: bytes, holds: tuple[str, Holds] | None = None) -> None:
+        """Commit the rows that another store's `export` gave, and what holders now hold, in one transaction.
+
+        Calls that are stored here already stay as they are.
+        """
+
+        def write() -> None:
+            if database:
+                insert = f"INSERT OR IGNORE INTO calls ({COLUMNS}) SELECT {COLUMNS} FROM incoming.calls"
+                self._connection.execute(insert)
+            self._write_holds(holds)
+
+        if not database:
+            self._transaction(write)
+            return
+        with self._lock:
+            with self._clear_errors():
+                self._connection.execute("ATTACH ':memory:' AS incoming")
+                self._connection.deserialize(database, name="incoming")
+            try:
+                self._transaction(write)
+            finally:
+                self._connection.execute("DETACH incoming")
 
     def adopt(self, rows: Sequence[tuple[Any, ...]], holds: tuple[str, Holds] | None = None) -> None:
         """Commit rows of another store, and what holders now hold, in one transaction; calls stored here stay."""
@@ -212,10 +243,6 @@ class Store:
             self._write_holds(holds)
 
         self._transaction(write)
-
-    def forget(self, place: int) -> None:
-        """Delete the rows before a place: another store has them. The last one stays, so that no place comes twice."""
-        self._transaction(lambda: self._connection.execute("DELETE FROM calls WHERE rowid < ?", (place,)))
 
     def spent(self, run: str, *, others: bool = False) -> list[Spent]:
         """Return what a run's paid calls used, purged ones too, equal ones counted together.

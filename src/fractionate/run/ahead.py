@@ -13,7 +13,7 @@ from fractionate.run.tuning import TrainingJob, missing, name_of, note_diverged,
 from fractionate.students.dev import TrainingDivergedError
 
 if TYPE_CHECKING:
-    from fractionate.cluster.students import Order, Outcome
+    from fractionate.cluster.students import Outcome
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def on_cluster(run: Run, jobs: Sequence[TrainingJob], place: str) -> Iterator[Co
     if not todo:
         yield ()
         return
-    from fractionate.cluster.training import joined
+    from fractionate.cluster.connect import joined
 
     run.progress.stage(f"train: {len(todo)} training{'s' * (len(todo) > 1)} on {place or 'ray'}")
     with joined(place or "ray"):
@@ -37,19 +37,21 @@ def on_cluster(run: Run, jobs: Sequence[TrainingJob], place: str) -> Iterator[Co
 
 def _side_by_side(run: Run, todo: Sequence[tuple[TrainingJob, Path]], count: int) -> Collection[Path]:
     """Carry out trainings, `count` of which the run has in all."""
-    from fractionate.cluster.students import Order, train_side_by_side
+    from fractionate.cluster.students import TrainingJob as RemoteJob
+    from fractionate.cluster.students import train_side_by_side
 
-    orders = [
-        Order(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev) for one, folder in todo
+    remote = [
+        RemoteJob(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev)
+        for one, folder in todo
     ]
-    jobs = {order.out: job for order, (job, _) in zip(orders, todo, strict=True)}
+    jobs = {one.out: job for one, (job, _) in zip(remote, todo, strict=True)}
     failures: list[FractionateError] = []
 
-    def on_step(order: Order, step: int, steps: int, loss: float) -> None:
-        run.progress.step(f"{_called(run, jobs[order.out], order.out)}: step {step} of {steps}, loss {loss:.3f}")
+    def on_step(at: RemoteJob, step: int, steps: int, loss: float) -> None:
+        run.progress.step(f"{_called(run, jobs[at.out], at.out)}: step {step} of {steps}, loss {loss:.3f}")
 
-    def on_end(order: Order, outcome: Outcome) -> None:
-        job, folder = jobs[order.out], order.out
+    def on_end(at: RemoteJob, outcome: Outcome) -> None:
+        job, folder = jobs[at.out], at.out
         if not isinstance(outcome, FractionateError):
             job.keep(folder)
             run.progress.stage(f"  {_called(run, job, folder)}: {summary(outcome)}")
@@ -63,7 +65,7 @@ def _side_by_side(run: Run, todo: Sequence[tuple[TrainingJob, Path]], count: int
     for job, folder in todo:
         folder.parent.mkdir(parents=True, exist_ok=True)
         run.progress.stage(f"train {_called(run, job, folder)}: {job.student.base} on {len(job.examples)} examples")
-    train_side_by_side(orders, on_step, on_end, count)
+    train_side_by_side(remote, on_step, on_end, count)
     if failures:
         raise failures[0]
     return frozenset(jobs)

@@ -12,13 +12,15 @@ from typing import Any
 from fractionate.calls.budget import BudgetReached
 from fractionate.calls.stages import carry_out
 from fractionate.errors import UsageError
-from fractionate.run.attempts import AttemptWriter
+from fractionate.run.attempts import AttemptWriter, CellWriter
+from fractionate.run.cells import Pair
 from fractionate.run.data import traffic_notes
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
 from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
+from fractionate.run.sharded import ShardedCells
 from fractionate.run.spending import measure_speed
 from fractionate.run.training import check_trainer, screens, train_students
 from fractionate.run.work import (
@@ -55,9 +57,9 @@ def run_everything(run: Run, *, start_anyway: bool = False) -> dict[str, Any]:
 def check_before_spending(run: Run) -> None:
     """Open every model and read all data, so that a missing key, extra or file is said before a call is paid for."""
     if run.on:
-        from fractionate.cluster.connect import check_place
+        from fractionate.cluster.connect import check_address
 
-        check_place(run.on)
+        check_address(run.on)
     _ = run.data.tests
     if run.names.students:
         _ = run.data.demonstrated
@@ -157,7 +159,7 @@ def train_stage(run: Run) -> None:
     run.begin()
     run.notes.begin("train")
     screened = read_screened(run) if any(screens(student) for student in run.names.students) else []
-    run.workers.make_room()
+    run.workers.free_weights()
     train_students(run, read_demonstrations(run), screened, run.workers.on)
     run.notes.save()
 
@@ -221,13 +223,27 @@ def _read(run: Run, stage: str) -> list[Demonstration]:
 
 
 async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> None:
-    for stage in evaluating(run, run.models.sampler, attempts.cell):
-        cell = (await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())).cell()
-        done["cells"] += 1
-        value = sum(cell.values()) / len(cell.columns)
-        times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
-        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.columns)}{times}")
-        _note_what_is_odd(run, cell)
+    writers: dict[Pair, CellWriter] = {}
+    cells = evaluating(run, run.models.sampler, lambda test, pair: writers[pair])
+    sharded = ShardedCells(run, attempts) if run.workers.on else None
+    for test in run.data.tests:
+        writers.update((pair, attempts.cell(test, pair)) for pair in run.pairs())
+        keys = {pair: writer.key for pair, writer in writers.items()}
+        answered = await sharded.answer(test, keys) if sharded else ()
+        for pair, writer in writers.items():
+            stage = next(cells)
+            if pair not in answered:
+                await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())
+            _note_cell(run, writer.cell())
+            done["cells"] += 1
+
+
+def _note_cell(run: Run, cell: Cell) -> None:
+    value = sum(cell.values()) / len(cell.columns)
+    times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
+    pair = f"{cell.strategy}, {cell.decomposer.name} → {cell.solver.name}" if run.workers.on else ""
+    run.progress.stage(f"  {pair}{': ' * bool(pair)}{cell.metric} {value:.3f} of {len(cell.columns)}{times}")
+    _note_what_is_odd(run, cell)
 
 
 def _note_fields_left_out(run: Run) -> None:
