@@ -108,7 +108,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def report(label: str, questions: int, work: Callable[[], float], quarter_s: float | None = None) -> None:
-    """Print a row. `quarter_s` is what a quarter of the questions took of the run: the rest tells what one more takes."""
+    """Print a row. `quarter_s` is what a quarter of the questions took of the run."""
     before, began = workers(), time.perf_counter()
     own = work()
     clock = time.perf_counter() - began
