@@ -23,7 +23,7 @@ from fractionate.cluster.room import machines, room_of_one
 from fractionate.config import TrainConfig
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.files import unpack
-from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.checkpoints import TrainingDivergedError
 from fractionate.students.train import prepare, train_student
 from fractionate.students.trainer import OnStep, TrainingReport
 from fractionate.types import Example
@@ -308,12 +308,12 @@ def _train_here(given: dict[str, Any]) -> None:
 
     task: _Task = ray.get(given["task"])
     desk, group = given["desk"], Group.here()
-    if not group.told(asked(desk.begin) if group.first else None):
+    if not group.broadcast(asked(desk.begin) if group.first else None):
         return  # they were started again after what no second try would fix
     torch.set_num_threads(task.threads)
 
     def on_step(*step: Any) -> None:
-        if group.told(asked(desk.step, *step) if group.first else None) is not False:
+        if group.broadcast(asked(desk.step, *step) if group.first else None) is not False:
             raise StoppedError
 
     out = settle(task.shared, task.out)

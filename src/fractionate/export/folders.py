@@ -10,7 +10,7 @@ from typing import Any
 from fractionate.errors import UsageError
 from fractionate.export.chat_form import ChatForm, asks_alike
 from fractionate.export.student import Student
-from fractionate.models.local.model import ends_of
+from fractionate.models.local.model import eos_ids_of
 from fractionate.models.local.weights import quiet_transformers
 from fractionate.run.lesson import RECORD
 
@@ -62,7 +62,7 @@ def adapter_rank(folder: Path) -> int:
 def _generation(model: Any, tokenizer: Any) -> Any:
     from transformers import GenerationConfig
 
-    ends = sorted(ends_of(model, tokenizer))
+    ends = sorted(eos_ids_of(model, tokenizer))
     pad = ends[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     return GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=pad, bos_token_id=tokenizer.bos_token_id)
 

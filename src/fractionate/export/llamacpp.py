@@ -45,7 +45,7 @@ def check_llamacpp(reference: Reference, file: Path, stored: str) -> Parity:
 def _reply(post: Any, prompt: list[int], reference: Reference) -> list[int]:
     body = {"prompt": prompt, "n_predict": reference.max_tokens, "temperature": 0, "return_tokens": True}
     tokens = [int(token) for token in post("/completion", body)["tokens"]]
-    return tokens[:-1] if tokens and tokens[-1] in reference.ends else tokens
+    return tokens[:-1] if tokens and tokens[-1] in reference.eos_ids else tokens
 
 
 @contextmanager

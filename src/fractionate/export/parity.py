@@ -13,7 +13,7 @@ from typing import Any
 
 from fractionate.errors import FractionateError
 from fractionate.models.local.chat import render
-from fractionate.models.local.model import best_device, ends_of, load_tokenizer
+from fractionate.models.local.model import best_device, eos_ids_of, load_tokenizer
 from fractionate.models.local.weights import quiet_transformers
 from fractionate.types import Message
 
@@ -83,8 +83,8 @@ class Reference:
         self.alike = alike
         self.model, self.tokenizer, self.asked, self.max_tokens = model, tokenizer, asked, max_tokens
         self.prompts = [render(tokenizer, messages, "student") for messages in asked]
-        self.ends = ends_of(model, tokenizer)
-        self.replies = greedy(model, tokenizer, self.prompts, max_tokens, self.ends)
+        self.eos_ids = eos_ids_of(model, tokenizer)
+        self.replies = greedy(model, tokenizer, self.prompts, max_tokens, self.eos_ids)
 
     def compare(self, replies: Replies, file: str, by: str, stored: str) -> Parity:
         """Compare an export's replies with the student's."""
@@ -105,23 +105,25 @@ class Reference:
         ids = torch.tensor([self.prompts[at] + mine[:common]], device=self.model.device)
         with torch.inference_mode():
             logits = self.model(input_ids=ids).logits[0, -1].float()
-        ended = max(float(logits[end]) for end in self.ends)
-        likely = [ended if token in self.ends else float(logits[token]) for token in (mine[common], its[common])]
+        ended = max(float(logits[end]) for end in self.eos_ids)
+        likely = [ended if token in self.eos_ids else float(logits[token]) for token in (mine[common], its[common])]
         return likely[0] - likely[1]
 
     def _end(self, reply: Sequence[int]) -> list[int]:
-        return [min(self.ends)] if len(reply) < self.max_tokens else []
+        return [min(self.eos_ids)] if len(reply) < self.max_tokens else []
 
 
-def greedy(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_tokens: int, ends: Collection[int]) -> Replies:
+def greedy(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_tokens: int, eos_ids: Collection[int]
+) -> Replies:
     """Return the greedy replies of a model in memory, in batches that are the same for every model."""
-    from fractionate.models.local.generate import generate
+    from fractionate.models.local.batch import generate
     from fractionate.models.local.rows import Prompt
 
     replies: Replies = []
     for start in range(0, len(prompts), BATCH):
         batch = [Prompt(prompt, max_tokens) for prompt in prompts[start : start + BATCH]]
-        replies += [reply.tokens for reply in generate(model, tokenizer, batch, ends)]
+        replies += [reply.tokens for reply in generate(model, tokenizer, batch, eos_ids)]
     return replies
 
 
@@ -134,7 +136,7 @@ def check_folder(reference: Reference, folder: Path) -> Parity:
     check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), "the written tokenizer and template")
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(best_device("")).eval()
-    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, ends_of(model, tokenizer))
+    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, eos_ids_of(model, tokenizer))
     return reference.compare(replies, "model.safetensors", "transformers", "f32")
 
 
@@ -145,7 +147,7 @@ def check_gguf(reference: Reference, file: Path, stored: str) -> Parity:
     model, tokenizer = load_gguf(file)
     check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), f"the vocabulary of {file.name}")
     model = model.to(best_device("")).eval()
-    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, reference.ends)
+    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, reference.eos_ids)
     return reference.compare(replies, file.name, "transformers", stored)
 
 

@@ -11,7 +11,7 @@ from fractionate.errors import FractionateError
 from fractionate.run.lesson import Lesson, told
 from fractionate.run.run import Run
 from fractionate.run.search import missing, name_of, note_diverged
-from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.checkpoints import TrainingDivergedError
 
 if TYPE_CHECKING:
     from fractionate.cluster.students import Order, Outcome

@@ -21,8 +21,7 @@ from fractionate.run.cells import TestSet
 from fractionate.run.dev_split import dev_overlaps, hold_out
 from fractionate.run.names import Student
 from fractionate.strategies.base import Settings
-from fractionate.students.demonstrate import Demonstration
-from fractionate.students.recorded import demonstration_of
+from fractionate.students.demonstrate import Demonstration, demonstration_of
 from fractionate.types import Problem
 
 _EXAMPLES = 3

@@ -14,7 +14,7 @@ from fractionate.files import write_text
 from fractionate.run.folder import write_rows
 from fractionate.run.names import Student
 from fractionate.run.run import Run
-from fractionate.students.learning_rate import with_rate_for
+from fractionate.students.settings import with_rate_for
 from fractionate.types import Example
 
 if TYPE_CHECKING:

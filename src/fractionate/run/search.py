@@ -19,7 +19,7 @@ from fractionate.errors import FractionateError
 from fractionate.files import write_text
 from fractionate.run.lesson import INPUTS, RECORD, Lesson, record_of
 from fractionate.run.run import Run
-from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.checkpoints import TrainingDivergedError
 
 
 @dataclass(frozen=True)
