@@ -1,7 +1,7 @@
-"""Whether what was written answers as the student that was measured: greedy replies to the run's own questions.
+"""Whether an export replies as the measured student does: greedy replies to the run's own questions, token by token.
 
-Two runtimes add the same numbers up in other orders, so a choice between two tokens that the student holds equally
-likely may fall either way. Such a reply counts as a tie, is told apart from a difference, and how near is stated.
+Two runtimes add the same numbers in different orders, so either may choose another of two tokens that the student finds
+equally likely. Such a reply counts as a tie, apart from differences, and the bound in nats is stated.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from fractionate.models.local.weights import quiet_transformers
 from fractionate.types import Message
 
 PROMPTS = 50
-"""Questions that a student is checked on, where the run has as many."""
+"""Questions that an export is checked on, at most those of the run."""
 BATCH = 16
 NEAR = {"f32": 1e-3, "f16": 5e-2, "q8_0": 0.0}
-"""How far apart, in nats, two tokens may be that count as a tie, by how weights are stored. Of 8-bit weights none are
-counted: their share of identical replies is what is asked for."""
+"""Largest difference in nats between two tokens that count as a tie, by how weights are stored. With 8-bit weights no
+ties are counted: the share of identical replies decides."""
 NEEDED = {"f32": 1.0, "f16": 1.0, "q8_0": 0.9}
-"""The share of prompts that must be answered alike, ties included, unless another is asked for."""
+"""The share of replies that must be equal, ties included, by default."""
 
 Replies = list[list[int]]
-"""The tokens of each reply, without the one that ends it."""
+"""The tokens of each reply, without the end-of-reply token."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How many of `prompts` replies were identical to the student's, and how many more parted at a tie of `near` nats.
+    """How many of `prompts` replies equal the student's, and how many more differ at a tie of at most `near` nats.
 
-    `by` is what ran the export, `stored` how its weights are stored; `needed` is the share asked for. `furthest` is by
-    how many nats, at most, the student held its own token likelier than the export's where a reply parted (0: none).
+    `by` is the runtime of the export, `stored` how its weights are stored, `needed` the share that must be equal.
+    `furthest` is the largest preference, in nats, of the student for its own token where a reply differs (0: none).
     """
 
     file: str
@@ -50,11 +50,11 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether enough replies are alike."""
+        """Whether enough replies are equal."""
         return self.identical + self.ties >= self.needed * self.prompts
 
     def sentence(self) -> str:
-        """Return the finding in words."""
+        """Return the result in words."""
         parted = self.prompts - self.identical - self.ties
         tied = f", {self.ties} more part where two tokens are within {self.near:g} nats" if self.ties else ""
         others = f", {parted} part where they are up to {self.furthest:.2g} nats apart" if parted else ""
@@ -64,12 +64,12 @@ class Parity:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON has it."""
+        """Return the result for JSON."""
         return {**asdict(self), "passed": self.passed}
 
 
 class Reference:
-    """The student as it was measured (fp32, its adapter merged in memory), and what it replied."""
+    """The student as it was measured (fp32, its adapter merged in memory), and its replies."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Reference:
         max_tokens: int,
         alike: float | None = None,
     ) -> None:
-        """`alike` is the share of replies that exports must have in common with the student; None: `NEEDED`."""
+        """`alike` is the share of replies that must equal the student's; None: `NEEDED`."""
         self.alike = alike
         self.model, self.tokenizer, self.asked, self.max_tokens = model, tokenizer, asked, max_tokens
         self.prompts = [render(tokenizer, messages, "student") for messages in asked]
@@ -96,7 +96,7 @@ class Reference:
         return Parity(file, by, stored, len(replies), identical, ties, NEAR[stored], needed, furthest)
 
     def gap(self, at: int, reply: Sequence[int]) -> float:
-        """Return how much likelier (nats) the student held its own token than the export's, where the two part."""
+        """Return the student's preference (nats) for its own token where an export's reply first differs."""
         import torch
 
         mine = [*self.replies[at], *self._end(self.replies[at])]
