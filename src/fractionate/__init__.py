@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fractionate.api import Comparison as Comparison
     from fractionate.api import Report as Report
     from fractionate.api import Run as Run
     from fractionate.api import Scores as Scores
-    from fractionate.api import Standing as Standing
     from fractionate.api import System as System
     from fractionate.api import compare as compare
     from fractionate.api import compare_systems as compare_systems
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": "Report Run Scores Standing System compare compare_systems read_cells read_report read_system score "
+    "api": "Comparison Report Run Scores System compare compare_systems read_cells read_report read_system score "
     "to_pandas",
     "config": "Config load_config parse_config",
     "datasets": "load",
@@ -60,10 +60,17 @@ _HOMES = {
     "strategies.base": "Solution Strategy Task ask",
     "types": "Attempt Cell Completion Component Decomposition Message Problem Request Usage",
 }
+_RENAMED = {"Standing": "Comparison"}
+"""Names of the release before this one, by today's."""
 _HOME_OF = {name: f"fractionate.{home}" for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        import warnings
+
+        warnings.warn(f"fractionate.{name} is now fractionate.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        return __getattr__(_RENAMED[name])
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'fractionate' has no attribute {name!r}")

@@ -13,6 +13,8 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+from fractionate.files import utf8
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -43,7 +45,7 @@ _ROLES = ("decomposer", "solver")
 
 def digest(text: str) -> int:
     """Return 64 bits that stand for an id or a passage: of a million, two are taken for one once in 30 million runs."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(utf8(text), digest_size=8).digest(), "little")
 
 
 def _lenient(metric: str) -> Callable[[Any], float]:

@@ -116,6 +116,15 @@ def test_the_key_is_never_handed_over_wherever_it_is_cut(size: int) -> None:
     assert completion.text == "".join(pieces) == "You sent [key], or [key]; sk-very is no key."
 
 
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize("form", ["%{:02X}", "\\u{:04x}", "&#{};"])
+def test_an_escaped_key_is_never_handed_over_wherever_it_is_cut(form: str, size: int) -> None:
+    escaped = "".join(form.format(ord(letter)) for letter in KEY)
+    text = f"You sent {escaped}. That is 100 % of it."
+    pieces, completion = streamed(Speaking([text[at : at + size] for at in range(0, len(text), size)]))
+    assert completion.text == "".join(pieces) == "You sent [key]. That is 100 % of it."
+
+
 def test_a_server_that_does_not_stream_hands_over_the_whole() -> None:
     pieces, completion = streamed(ChatServer())
     assert pieces == [completion.text]

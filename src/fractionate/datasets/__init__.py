@@ -9,10 +9,10 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
-from fractionate._plugins import find_plugin
 from fractionate.datasets.base import Dataset, Reference, Scorer
 from fractionate.datasets.reference import MODULES, parse_reference, resolve, unknown_name
 from fractionate.errors import UsageError
+from fractionate.plugin import find_plugin
 from fractionate.spool import Spool, gathered
 from fractionate.types import Problem
 

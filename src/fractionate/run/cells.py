@@ -120,25 +120,10 @@ def _work_through(
         if pair.decomposer not in decomposed:
             decomposed[pair.decomposer] = yield from _decompose_all(test, pair.decomposer, sampler_of)
         given = decomposed[pair.decomposer]
-    solver = sampler_of(pair.solver)
-    decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
-    settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
+    solver, decomposer = samplers(pair, sampler_of)
+    bare = replace(test, problems=())  # a coroutine may be sent to another process
     factories = (
-        partial(
-            attempt,
-            pair.strategy.coroutine,
-            Task(
-                problem,
-                form,
-                solver,
-                decomposer,
-                one[0] if one else None,
-                replace(settings, sample=repeat),
-                test.dataset,
-                pair.strategy.name,
-            ),
-            one[1] if one else None,
-        )
+        partial(attempt, bare, pair, problem, repeat, one, solver, decomposer)
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
@@ -147,28 +132,52 @@ def _work_through(
 
 
 def attempt(
-    solve: Callable[[Task], CallCoroutine[Solution]], task: Task, decomposing: Completion | None
+    test: TestSet,
+    pair: Pair,
+    problem: Problem,
+    repeat: int,
+    given: Decomposed | None,
+    solver: Sampler,
+    decomposer: Sampler | None,
 ) -> CallCoroutine[Attempt]:
     """Work one problem through, then read and score the output: a coroutine, so that it is scored where it runs.
 
-    `decomposing` is the call that made the task's decomposition; its usage is part of the attempt's.
+    `given` is its decomposition with the call that made it; that call's usage is part of the attempt's.
     """
-    assert task.dataset is not None, "an attempt is scored as its data set says"
-    solution = yield from solve(task)
-    return _scored(task.problem, solution, decomposing, task.dataset)
+    decomposition, decomposing = given or (None, None)
+    settings = replace(test.settings_of(pair.decomposer), sample=repeat)
+    form, dataset = test.dataset.answer_form, test.dataset
+    task = Task(problem, form, solver, decomposer, decomposition, settings, dataset, pair.strategy.name)
+    solution = yield from pair.strategy.coroutine(task)
+    return _scored(problem, solution, decomposing, dataset)
 
 
 def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
     if decomposer.kind == "gold":
         return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
-    sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
+    sampler, bare = sampler_of(decomposer), replace(test, problems=())
     factories = (
-        partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
-        for problem, repeat in test.asked()
+        partial(decompose_once, bare, decomposer, sampler, problem, repeat) for problem, repeat in test.asked()
     )
     said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
     made: Sequence[Decomposed] = yield Work(said, factories, _spool)
     return made
+
+
+def decompose_once(
+    test: TestSet, decomposer: Component, sampler: Sampler | None, problem: Problem, repeat: int
+) -> CallCoroutine[Decomposed]:
+    """Return the decomposition of a problem for one of its repeats."""
+    if sampler is None:
+        return _gold(problem, test.settings.cap), None
+    settings = replace(test.settings_of(decomposer), sample=_sample(sampler, problem, repeat))
+    return (yield from decompose(problem, sampler, settings))
+
+
+def samplers(pair: Pair, sampler_of: SamplerOf) -> tuple[Sampler, Sampler | None]:
+    """Return who solves, and who decomposes: nobody for "none" and "gold"."""
+    asked = pair.decomposer.kind not in ("none", "gold")
+    return sampler_of(pair.solver), sampler_of(pair.decomposer) if asked else None
 
 
 def _spool() -> Spool[Decomposed]:

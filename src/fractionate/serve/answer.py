@@ -1,4 +1,4 @@
-"""One request worked through: the strategy's program, stepped with live calls, told as it goes."""
+"""One request worked through: the strategy's coroutine with live calls, and events while it runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fractionate.calls.drive import Call, CallCoroutine, Stepper
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault
+from fractionate.serve.errors import of_fault
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan
-from fractionate.serve.refusals import of_fault
 from fractionate.serve.upstream import Upstream
 from fractionate.strategies.base import Solution, Task
 from fractionate.strategies.decompose import decompose
@@ -29,9 +29,9 @@ DECOMPOSER_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a client sees while its answer is made: words of the answer, or of the reasoning before it.
+    """A piece that a client sees while its answer is made: text of the answer, or of the reasoning before it.
 
-    `facts` says the same in fields: {"subquestions": […]} or {"sub_answer": {"number", "question", "answer"}}.
+    `facts` has the same in fields: {"subquestions": […]} or {"sub_answer": {"number", "question", "answer"}}.
     """
 
     choice: int
@@ -45,7 +45,7 @@ OnEvent = Callable[[Event], None]
 
 @dataclass
 class Choice:
-    """One answer, and how it came about. `reasoning` is what was told of it before its first word."""
+    """One answer and its steps. `reasoning` is the text shown before the answer's first word."""
 
     index: int
     content: str = ""
@@ -56,9 +56,9 @@ class Choice:
     decomposition: Decomposition | None = None
     sub_answers: Sequence[str] = ()
     degraded: bool = False
-    """The decomposer failed, so that the question was answered in single stage."""
+    """Whether the decomposer failed, so that the question was answered in a single stage."""
     cut_off: list[Role] = field(default_factory=list)
-    """Whose replies reached their limit before they ended."""
+    """Roles whose replies were cut off at `max_tokens`."""
 
 
 @dataclass
@@ -70,17 +70,23 @@ class Answered:
     usage: dict[Role, Usage] = field(default_factory=lambda: {"decomposer": Usage(), "solver": Usage()})
     usd: dict[Role, float | None] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
     seconds: dict[Role, float] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
-    """Wall seconds of the calls, added up: those of calls that ran side by side count in full."""
+    """Summed wall seconds of the calls; calls that overlap count in full."""
 
     @property
     def degraded(self) -> bool:
-        """Whether any of the answers had to do without the decomposer."""
+        """Whether any of the answers was made without the decomposer."""
         return any(choice.degraded for choice in self.choices)
 
     @property
     def unlike(self) -> list[str]:
-        """Why this is not an answer of the measured kind, in a word each; [] where it is one."""
-        return [*self.plan.unlike, *(["decomposer"] if self.degraded else [])]
+        """How this answer differs from the measured ones, in a word each; [] where it does not.
+
+        A field that a server does not support counts: its requests were sent without it.
+        """
+        models = [self.plan.solver.model, *([self.plan.decomposer.model] if self.plan.decomposer else [])]
+        left_out = sorted(frozenset().union(*(model.left_out for model in models)))
+        differing = [*self.plan.unlike, *left_out, *(["decomposer"] if self.degraded else [])]
+        return list(dict.fromkeys(differing))
 
     def count(self, role: Role, completion: Completion, usd: float | None) -> None:
         """Add a call."""
@@ -159,6 +165,8 @@ class _Working:
             shown = completion.text if self._final is not None and plan.shows_words else solution.output
             if not self._spoken and shown:
                 self._say(shown)
+            elif shown:
+                choice.content = shown  # the text with the key hidden in it as a whole, not piece by piece
 
     async def _solve(self) -> Solution:
         plan = self._plan
