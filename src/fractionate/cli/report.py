@@ -12,7 +12,7 @@ from fractionate.errors import UsageError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Write results.json, report.md and report.html from a run's attempts.jsonl, without a model call.\n"
+        "Write results.json, report.md and report.html from a run's attempts, without a model call.\n"
         "CONFIG is the run's config, or the run's folder itself (then its stored config is taken); prices, margins\n"
         "and published figures may be changed with --set and are priced and judged anew. Several runs' folders (one\n"
         "protocol with other seeds) are pooled: a question counts with its mean over them, and --out takes the reports."

@@ -24,7 +24,7 @@ from fractionate.export.parity import PROMPTS, Parity, Reference, check_folder, 
 from fractionate.export.student import Student
 from fractionate.models.local.model import best_device, eos_ids_of, load_config, load_model, load_tokenizer
 from fractionate.models.local.weights import quiet_transformers
-from fractionate.run.lesson import RECORD
+from fractionate.run.records import TRAINING
 from fractionate.types import Message
 
 Kind = Literal["safetensors", "gguf", "adapter"]
@@ -238,7 +238,7 @@ def _remove_paths(config: Path) -> None:
 def _write_record(student: Student, out: Path) -> None:
     # `local:FOLDER` recognises a student's weights by this file. It names the base without its path on this machine.
     record = {**student.training, "base": student.base}
-    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (out / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def check_can_push(repository: str) -> None:

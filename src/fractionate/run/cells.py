@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fractionate.calls.stages import Gathering, Stage, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
-from fractionate.spool import Spool, gathered
+from fractionate.spool import Spool, collect
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
 from fractionate.strategies.prompting import numbered_lines
@@ -64,8 +64,20 @@ class TestSet:
 
 
 G = TypeVar("G", bound=Gathering)
-Gather = Callable[[TestSet, Pair], G]
+Take = Callable[[TestSet, Pair], G]
 """Makes what takes a cell's attempts, a question's repeats one after another."""
+
+
+class Discard:
+    """Takes solutions and keeps none: where only the calls count, nothing is scored."""
+
+    def append(self, value: object) -> None:
+        """Drop a solution."""
+
+
+def discard(test: TestSet, pair: Pair) -> Discard:
+    """Return what takes a cell's solutions where only the calls count, as in a forecast."""
+    return Discard()
 
 
 def plan_pairs(
@@ -95,7 +107,7 @@ def plan_pairs(
 
 
 def measure(
-    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, gather: Gather[G]
+    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, take: Take[G]
 ) -> Iterator[Stage[G]]:
     """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
 
@@ -104,7 +116,7 @@ def measure(
     for test in tests:
         decomposed: dict[Component, Sequence[Decomposed]] = {}
         for pair in pairs:
-            yield _work_through(test, pair, sampler_of, decomposed, gather)
+            yield _work_through(test, pair, sampler_of, decomposed, take)
 
 
 def _work_through(
@@ -112,7 +124,7 @@ def _work_through(
     pair: Pair,
     sampler_of: SamplerOf,
     decomposed: dict[Component, Sequence[Decomposed]],
-    gather: Gather[G],
+    take: Take[G],
 ) -> Stage[G]:
     given: Sequence[Decomposed | None] = [None] * (len(test.problems) * test.repeats)
     # A dynamic cell asks its follow-ups itself: another strategy's decompositions are neither used nor charged.
@@ -123,11 +135,11 @@ def _work_through(
     solver, decomposer = samplers(pair, sampler_of)
     bare = replace(test, problems=())  # a coroutine may be sent to another process
     factories = (
-        partial(attempt, bare, pair, problem, repeat, one, solver, decomposer)
+        partial(solve if take is discard else attempt, bare, pair, problem, repeat, one, solver, decomposer)
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    taken: G = yield Work(label, factories, partial(gather, test, pair))
+    taken: G = yield Work(label, factories, partial(take, test, pair))
     return taken
 
 
@@ -144,17 +156,30 @@ def attempt(
 
     `given` is its decomposition with the call that made it; that call's usage is part of the attempt's.
     """
-    decomposition, decomposing = given or (None, None)
+    solution = yield from solve(test, pair, problem, repeat, given, solver, decomposer)
+    return _scored(problem, solution, given[1] if given else None, test.dataset)
+
+
+def solve(
+    test: TestSet,
+    pair: Pair,
+    problem: Problem,
+    repeat: int,
+    given: Decomposed | None,
+    solver: Sampler,
+    decomposer: Sampler | None,
+) -> CallCoroutine[Solution]:
+    """Work one problem through without scoring it."""
     settings = replace(test.settings_of(pair.decomposer), sample=repeat)
-    form, dataset = test.dataset.answer_form, test.dataset
-    task = Task(problem, form, solver, decomposer, decomposition, settings, dataset, pair.strategy.name)
-    solution = yield from pair.strategy.coroutine(task)
-    return _scored(problem, solution, decomposing, dataset)
+    decomposition = given[0] if given else None
+    form, name = test.dataset.answer_form, pair.strategy.name
+    task = Task(problem, form, solver, decomposer, decomposition, settings, test.dataset, name)
+    return (yield from pair.strategy.coroutine(task))
 
 
 def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
     if decomposer.kind == "gold":
-        return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
+        return collect(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
     sampler, bare = sampler_of(decomposer), replace(test, problems=())
     factories = (
         partial(decompose_once, bare, decomposer, sampler, problem, repeat) for problem, repeat in test.asked()

@@ -29,10 +29,11 @@ from fractionate.calls.forecast import (
 from fractionate.calls.stages import walk
 from fractionate.files import utf8
 from fractionate.models.base import Model, SingleModel
-from fractionate.run.lesson import settings_for
+from fractionate.run.cells import discard
 from fractionate.run.names import Student
 from fractionate.run.run import Run
 from fractionate.run.training import examples_for
+from fractionate.run.tuning import settings_for
 from fractionate.run.work import demonstrating, evaluating
 from fractionate.strategies.base import Sampler
 from fractionate.strategies.parse import MOST_REFERENCES, parse_decomposition
@@ -63,7 +64,7 @@ def forecast_run(run: Run) -> Forecast:
     measured: list[Call] = []
     most: list[Call] = []
     for found, reply in ((measured, _replying(run, partial(_plausible, learnt, lambda call: True))), (most, longest)):
-        for stage in evaluating(run, run.models.stand_in, lambda *_: _Nothing()):
+        for stage in evaluating(run, run.models.stand_in, discard):
             found += walk(stage, reply)[1]
     stages += _stages(run, "evaluate", measured, most, learnt)
     return forecast(stages, run.config.limits, run.pricing)
@@ -257,13 +258,6 @@ def _thing(call: Call) -> str:
     """
     request = call.request
     return hashlib.sha256(utf8(repr((call.model.name, request.messages, request.max_tokens)))).hexdigest()[:8]
-
-
-class _Nothing:
-    """Gathers nothing: only the calls count."""
-
-    def append(self, value: object) -> None:
-        pass
 
 
 class _Nobody(Model):
