@@ -6,9 +6,9 @@ from typing import Any
 
 import fractionate as fr
 from fractionate.datasets.base import Reference
-from fractionate.datasets.metrics import score_number
 from fractionate.report.section import Column, Section, table_section
-from fractionate.scoring.numbers import extract_number, number_of
+from fractionate.scoring.metrics import score_number
+from fractionate.scoring.number_answers import extract_number, number_of
 from fractionate.types import Answer, Score
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from fractionate.datasets.metrics import drop_score, score_choice, score_number, score_yes_no, text_score
 from fractionate.models.openai.wire import split_thoughts
 from fractionate.scoring.choices import extract_choice, extract_yes_no
-from fractionate.scoring.final import extract_final, split_final
-from fractionate.scoring.forms import claim_reader
+from fractionate.scoring.final import extract_final, extract_spans, split_final
+from fractionate.scoring.forms import statement_reader
 from fractionate.scoring.lenient import lenient_reader
-from fractionate.scoring.numbers import extract_number, number_of
-from fractionate.scoring.sentences import clean_span
-from fractionate.scoring.spans import extract_spans
+from fractionate.scoring.metrics import drop_score, score_choice, score_number, score_yes_no, text_score
+from fractionate.scoring.number_answers import extract_number, number_of
+from fractionate.scoring.reply import clean_span
 from fractionate.strategies.dynamic import _read_proposal
 from fractionate.strategies.parse import fill_references, parse_decomposition
 from fractionate.strategies.stepwise import short_answer
@@ -29,7 +28,7 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "lenient choices": lenient_reader("choice"),
     "lenient yes or no": lenient_reader("yes-no"),
     "cut before the answer": split_final,
-    "cut before the number": lambda text: split_final(text, claim_reader("number")),
+    "cut before the number": lambda text: split_final(text, statement_reader("number")),
     "subquestions": parse_decomposition,
     "references": lambda text: fill_references(text, ["one", text]),
     "follow-ups": _read_proposal,
@@ -70,4 +69,4 @@ PIECES = (
 def texts(length: int) -> dict[str, str]:
     """Return the adversarial texts of about so many characters, by their piece and what stands before it."""
     repeated = {repr(piece): piece * (length // len(piece) + 1) for piece in PIECES}
-    return {**repeated, **{f"{name} after a naming": f"The answer is {text} b" for name, text in repeated.items()}}
+    return {**repeated, **{f"{name} after a statement": f"The answer is {text} b" for name, text in repeated.items()}}

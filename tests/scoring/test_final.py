@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fractionate.scoring.final import extract_final
-from fractionate.scoring.reply import is_preamble, parts, visible
-from fractionate.scoring.sentences import clean_span, sentences
+from fractionate.scoring.reply import clean_span, is_preamble, parts, sentences, visible
 
 CASES = [
     ("The answer is: Paris", "Paris"),

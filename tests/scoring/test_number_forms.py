@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from reply_cases import Classes, cases
 
-from fractionate.scoring.numbers import extract_number
+from fractionate.scoring.number_answers import extract_number
 
 NUMBERS: Classes = {
     "a last statement wins over sub-answers": [
@@ -48,7 +48,7 @@ NUMBERS: Classes = {
             "2. What does she make?\nShe sells them all.\nThe answer is 26.\n\nThe answer is: 52",
             "52",
         ),
-        # Without a last statement the last naming counts, but no bare line of a list; a statement before a list stands.
+        # Without a last statement the last sub-answer counts, but no bare line of a list; one before a list stands.
         ("1. The answer is 12.\n2. The answer is 14.", "14"),
         ("Answer 1: 12\nAnswer 2: 14", None),
         ("A1: 12 eggs\nA2: 14 eggs\nA3: 1", None),
@@ -207,7 +207,7 @@ NUMBERS: Classes = {
         ("The price of 3 shirts is 5 more than 7.", None),
         ("There are 5 cats in the 3 houses.", None),
     ],
-    "a bracket after the naming": [
+    "a bracket after the statement": [
         ("Final answer (in dollars, rounded to the nearest cent, and with the tax of the state added): 18", "18"),
         ("**Final answer (rounded to 2 decimal places):** 18.25", "18.25"),
         ("Final answer (in dollars (USD), rounded): 18", "18"),

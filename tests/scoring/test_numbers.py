@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.datasets.metrics import score_number
-from fractionate.scoring.numbers import extract_number, format_number, read_number
-from fractionate.scoring.results import stated_result
+from fractionate.scoring.metrics import score_number
+from fractionate.scoring.number_answers import extract_number, format_number, read_number, stated_result
 
 WRITTEN = [
     ("42", "42"),

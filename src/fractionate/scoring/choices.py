@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from fractionate.scoring.claims import Claim
 from fractionate.scoring.final import read_final
-from fractionate.scoring.reply import last_line
-from fractionate.scoring.sentences import LATEX_TEXT
+from fractionate.scoring.reply import LATEX_TEXT, last_line
+from fractionate.scoring.statements import Statement
 from fractionate.types import Answer
 
 _HEDGES = (
@@ -54,13 +53,13 @@ def yes_no(text: str) -> str | None:
 
 
 def extract_yes_no(output: str) -> Answer | None:
-    """Read a reply's final "yes" or "no": where it is named, or where a reply without naming begins or ends."""
+    """Read a reply's final "yes" or "no": where it is named, or where a reply without statement begins or ends."""
     return _one_span(read_final(output, read_yes_no, _unnamed_yes_no, _concluded_yes_no))
 
 
-def read_yes_no(claim: Claim) -> str | None:
-    """Read the "yes" or "no" that a naming gives."""
-    return yes_no(claim.value)
+def read_yes_no(statement: Statement) -> str | None:
+    """Read the "yes" or "no" that a statement gives."""
+    return yes_no(statement.value)
 
 
 def _unnamed_yes_no(part: str) -> str | None:
@@ -121,9 +120,9 @@ def extract_choice(output: str) -> Answer | None:
     return _one_span(read_final(output, read_choice, _unnamed_choice, _concluded_choice))
 
 
-def read_choice(claim: Claim) -> str | None:
-    """Read the letter of the choice that a naming gives."""
-    return choice(claim.value)
+def read_choice(statement: Statement) -> str | None:
+    """Read the letter of the choice that a statement gives."""
+    return choice(statement.value)
 
 
 def _unnamed_choice(part: str) -> str | None:

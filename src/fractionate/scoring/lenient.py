@@ -11,13 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from fractionate.scoring.figures import NUMBER, value
 from fractionate.scoring.forms import READERS
-from fractionate.scoring.number_text import plain_text
-from fractionate.scoring.number_words import SPELT, value_of
-from fractionate.scoring.numbers import format_number
-from fractionate.scoring.reply import is_preamble, part_spans, visible
-from fractionate.scoring.sentences import LATEX_TEXT, clean_span
+from fractionate.scoring.number_answers import format_number
+from fractionate.scoring.numbers import NUMBER, SPELT, plain_text, value, value_of
+from fractionate.scoring.reply import LATEX_TEXT, clean_span, is_preamble, part_spans, visible
 from fractionate.types import Answer, AnswerForm
 
 LONGEST_LOOK = 5_000

@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fractionate.scoring.choices import choice, yes_no
-from fractionate.scoring.numbers import number_of
-from fractionate.scoring.sentences import clean_span
+from fractionate.scoring.number_answers import number_of
+from fractionate.scoring.reply import clean_span
 from fractionate.types import Answer, Score
 
 ZERO = Score(0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Where a reply names an answer: in words, by a label, or by a mark such as `\\boxed{…}`; and which namings count less.
+"""Finds where a reply states an answer: in words, by a label, or by a mark such as `\\boxed{…}`, and ranks them.
 
 Every pattern here is bounded or possessive, so that reading takes time linear in the length of the reply.
 """
@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from fractionate.scoring.reply import WRAPPERS
-from fractionate.scoring.sentences import BOXED, braced, clean_span
+from fractionate.scoring.reply import BOXED, WRAPPERS, braced, clean_span
 
 FINAL, LAST_STEP, PLAIN, LABEL, SUB_ANSWER, CUE = range(6)
-"""The ranks of a naming, best first; `final` says what each is."""
+"""The ranks of a statement, best first; `final` says what each is."""
 
 LONGEST_VALUE = 400
-"""Characters after a naming in which its value is looked for."""
+"""Characters after a statement in which its value is looked for."""
 
-MOST_CLAIMS = 100
-"""Namings of each kind that are looked at, the first ones; a reply with more repeats itself."""
+MOST_STATEMENTS = 100
+"""Statements of each kind that are looked at, the first ones; a reply with more repeats itself."""
 
 MOST_ITEMS = 500
 """Numbered lines that are looked at, the first ones."""
@@ -32,7 +31,7 @@ LONGEST_LINE = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Statement:
     """One place where a reply names an answer.
 
     `value` is the rest of the line and `following` what comes after it; `alone` says that the value must be nothing but
@@ -58,7 +57,7 @@ class _Item:
 
 
 _BRACKET = r"(?:\((?P<bracket>(?:[^()\n]++|\([^()\n]*+\))*+)\)|\[[^\[\]\n]*+\])"
-_NAMING = re.compile(
+_WORDED = re.compile(
     r"(?:(?P<final>\bfinal(?:ly)?,?[ ]{1,2}(?:[a-z]{1,12}[ ]{1,2})?)?\b"
     r"|(?P<partial>\b(?:(?:intermediate|partial|interim|preliminary|provisional|second|third|fourth|fifth|next|sub)"
     r"[- ]{1,2}|sub)))answers?\b[*_]{0,3}"
@@ -87,7 +86,7 @@ _NOT_ASSERTED = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_LEAD_IN = 40
-"""Characters before a naming in which "if the …" is looked for; none that is known is longer."""
+"""Characters before a statement in which "if the …" is looked for; none that is known is longer."""
 _ORDINAL = r"(?:first|second|third|fourth|fifth|next|previous)"
 _ONE_OF_SEVERAL = re.compile(rf"\d|\b(?:sub-?questions?|{_ORDINAL}|part|step)\b", re.IGNORECASE)
 _FOR_ONE = re.compile(
@@ -97,7 +96,7 @@ _FOR_ONE = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_FOR_ONE = 80
-"""Characters before a naming in which "for subquestion 2, the …" is looked for."""
+"""Characters before a statement in which "for subquestion 2, the …" is looked for."""
 _PROMISE = re.compile(
     r"(?:that[ ])?(?:(?:found|obtained|given|stated|calculated|computed|determined|derived|reached|hidden|based|"
     r"located|mentioned|provided|twice|double|triple|half|clear|obvious|simple|straightforward|easy|as follows|"
@@ -130,15 +129,15 @@ _LIST_BELOW = re.compile(
 _VALUE_ENDS = re.compile(r"\s*(?:[}\]]|,(?!\d)|$)")
 
 
-def claims(part: str) -> list[Claim]:
+def statements(part: str) -> list[Statement]:
     """Return the places where the text names an answer, in order of position."""
-    found = [*islice(_spoken_claims(part), MOST_CLAIMS), *islice(_marked_claims(part), MOST_CLAIMS)]
-    found.sort(key=lambda claim: claim.start)
+    found = [*islice(_worded_statements(part), MOST_STATEMENTS), *islice(_marked_statements(part), MOST_STATEMENTS)]
+    found.sort(key=lambda statement: statement.start)
     return _ranked(_without_asked(part, found), list(islice(_items(part), MOST_ITEMS)))
 
 
-def _spoken_claims(part: str) -> Iterator[Claim]:
-    for match in _NAMING.finditer(part):
+def _worded_statements(part: str) -> Iterator[Statement]:
+    for match in _WORDED.finditer(part):
         if _NOT_ASSERTED.search(part, max(0, match.start() - _LONGEST_LEAD_IN), match.start()):
             continue
         value, following = _value(part, match.end())
@@ -152,33 +151,33 @@ def _spoken_claims(part: str) -> Iterator[Claim]:
         else:
             rank = PLAIN if match["link"] and match["link"].isalpha() else LABEL
             label = match["modal"] is None and rank == LABEL
-        yield Claim(rank, match.start(), match.end(), value, label=label, following=following)
+        yield Statement(rank, match.start(), match.end(), value, label=label, following=following)
     for match in _LABELLED.finditer(part):
         value, following = _value(part, match.end())
-        yield Claim(LABEL, match.start(), match.end(), value, label=True, following=following)
+        yield Statement(LABEL, match.start(), match.end(), value, label=True, following=following)
 
 
 def _is_partial(match: re.Match[str]) -> bool:
-    """Tell whether a naming says itself that it is a sub-answer's: "Intermediate answer", "answer to #2"."""
+    """Tell whether a statement says itself that it is a sub-answer's: "Intermediate answer", "answer to #2"."""
     if match["partial"] or (match["bracket"] or "").strip().isdecimal():
         return True
     return bool(match["asked"] and _ONE_OF_SEVERAL.search(match["asked"]))
 
 
-def _marked_claims(part: str) -> Iterator[Claim]:
+def _marked_statements(part: str) -> Iterator[Statement]:
     for match in _HEADED.finditer(part):
         value, following = _value(part, match.end())
-        yield Claim(FINAL, match.start(), match.end(), value, following=following)
+        yield Statement(FINAL, match.start(), match.end(), value, following=following)
     for match in _HASHES.finditer(part):
         if not _ITEM.match(part, match.start()):
-            yield Claim(FINAL, match.start(), match.end(), _line(part, match.end()), alone=True)
+            yield Statement(FINAL, match.start(), match.end(), _line(part, match.end()), alone=True)
     for match in BOXED.finditer(part):
-        yield Claim(FINAL, match.start(), match.end(), braced(part, match.end()), alone=True)
+        yield Statement(FINAL, match.start(), match.end(), braced(part, match.end()), alone=True)
     for match in _TAGGED.finditer(part):
-        yield Claim(FINAL, match.start(), match.end(), _tagged_value(part, match.end()))
+        yield Statement(FINAL, match.start(), match.end(), _tagged_value(part, match.end()))
     for match in _KEYED.finditer(part):
         rank = FINAL if match["final"] else PLAIN
-        yield Claim(rank, match.start(), match.end(), _keyed_value(part, match.end()))
+        yield Statement(rank, match.start(), match.end(), _keyed_value(part, match.end()))
 
 
 def _items(part: str) -> Iterator[_Item]:
@@ -203,56 +202,60 @@ def _end_of_line(part: str, start: int) -> int:
     return end if end >= 0 else limit
 
 
-def _without_asked(part: str, found: list[Claim]) -> list[Claim]:
-    """Rank the namings that follow a question each as sub-answers, where several do and one that follows none ends."""
+def _without_asked(part: str, found: list[Statement]) -> list[Statement]:
+    """Rank statements that follow a question as sub-answers, where several do and the last one does not."""
     asked = [
-        bool(_QUESTION_BEFORE.search(part, max(0, claim.start - _LONGEST_LEAD_IN), claim.start)) for claim in found
+        bool(_QUESTION_BEFORE.search(part, max(0, statement.start - _LONGEST_LEAD_IN), statement.start))
+        for statement in found
     ]
     if sum(asked) < 2 or asked[-1]:
         return found
     return [
-        replace(claim, rank=SUB_ANSWER) if is_asked and claim.rank != CUE else claim
-        for claim, is_asked in zip(found, asked, strict=True)
+        replace(statement, rank=SUB_ANSWER) if is_asked and statement.rank != CUE else statement
+        for statement, is_asked in zip(found, asked, strict=True)
     ]
 
 
-def _ranked(found: list[Claim], items: list[_Item]) -> list[Claim]:
-    """Rank the namings inside numbered lines as sub-answers.
+def _ranked(found: list[Statement], items: list[_Item]) -> list[Statement]:
+    """Rank the statements inside numbered lines as sub-answers.
 
-    A final naming stays one above plain ones where the last numbered line is the only one that has such ("Step 3: The
-    final answer is 26.").
+    A final statement keeps a rank above plain ones where the last numbered line alone holds final statements ("Step 3:
+    The final answer is 26.").
     """
     if not found or not items:
         return found
     holders = _holders(found, items)
-    with_final = {held for claim, held in zip(found, holders, strict=True) if claim.rank == FINAL and held is not None}
+    pairs = list(zip(found, holders, strict=True))
+    with_final = {held for statement, held in pairs if statement.rank == FINAL and held is not None}
     ranked = []
-    for claim, held in zip(found, holders, strict=True):
-        if held is None or claim.rank == CUE:
-            ranked.append(claim)
-        elif claim.rank == FINAL and with_final == {len(items) - 1}:
-            ranked.append(replace(claim, rank=LAST_STEP))
+    for statement, held in pairs:
+        if held is None or statement.rank == CUE:
+            ranked.append(statement)
+        elif statement.rank == FINAL and with_final == {len(items) - 1}:
+            ranked.append(replace(statement, rank=LAST_STEP))
         else:
-            ranked.append(replace(claim, rank=SUB_ANSWER))
+            ranked.append(replace(statement, rank=SUB_ANSWER))
     return ranked
 
 
-def _holders(found: list[Claim], items: list[_Item]) -> list[int | None]:
-    """Return for each naming the item that it belongs to, None for one outside.
+def _holders(found: list[Statement], items: list[_Item]) -> list[int | None]:
+    """Return for each statement the item that it belongs to, None for one outside.
 
     An item is its line, and the next one where it asks. One whose line names no answer reaches to the next item; the
-    last one, where those before it have namings, to its first naming that another follows.
+    last one, where those before it have statements, to its first statement that another follows.
     """
     starts = [item.start for item in items]
-    before = [bisect_right(starts, claim.start) - 1 for claim in found]
+    before = [bisect_right(starts, statement.start) - 1 for statement in found]
     inside = {
-        place for claim, place in zip(found, before, strict=True) if place >= 0 and claim.start < items[place].end
+        place
+        for statement, place in zip(found, before, strict=True)
+        if place >= 0 and statement.start < items[place].end
     }
     holders: list[int | None] = []
-    for position, (claim, place) in enumerate(zip(found, before, strict=True)):
+    for position, (statement, place) in enumerate(zip(found, before, strict=True)):
         if place < 0:
             holders.append(None)
-        elif claim.start < items[place].end:
+        elif statement.start < items[place].end:
             holders.append(place)
         elif place in inside:
             holders.append(None)
@@ -261,7 +264,7 @@ def _holders(found: list[Claim], items: list[_Item]) -> list[int | None]:
         else:
             parallel = place > 0 and _leads_to(items[place - 1], items[place]) and place - 1 in holders
             first, another = place not in holders, position + 1 < len(found)
-            holders.append(place if parallel and first and another and claim.rank != FINAL else None)
+            holders.append(place if parallel and first and another and statement.rank != FINAL else None)
     return holders
 
 
