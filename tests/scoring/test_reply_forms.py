@@ -23,7 +23,7 @@ TEXTS: Classes = {
         ("The answer is found in the text. So the answer is Rome.", "Rome"),
         ("The answer is in the last line.\nThe answer is in Rome.", "in Rome"),
         ("The answer would be Oslo if it were Norway. The answer is Rome.", "Rome"),
-        ("The answer is in Paris. The answer is in Rome.", "in Paris"),
+        ("The answer is in Paris. The answer is in Rome.", "in Rome"),
     ],
     "abbreviations before a full stop": [
         ("The answer is Apple Inc. It was founded in 1976.", "Apple Inc."),

@@ -30,6 +30,7 @@ from fractionate.scoring.reply import (
     WRAPPERS,
     clean_span,
     is_preamble,
+    loop_start,
     part_spans,
     sentences,
     visible,
@@ -80,10 +81,10 @@ class Found(Generic[T]):
 def read_final(
     output: str,
     read: Callable[[Statement], T | None],
-    read_unnamed: Callable[[str], T | None],
+    read_unstated: Callable[[str], T | None],
     read_conclusion: Callable[[str], T | None] | None = None,
 ) -> T | None:
-    """Return what `read` makes of the named final answer, or `read_unnamed` of a reply that names none.
+    """Return what `read` makes of the stated final answer, or `read_unstated` of a reply that states none.
 
     `read` returns None for a value that is no answer of its kind (a question restated after "Final answer:", words
     without a number), and the next statement is tried. `read_conclusion` reads the text after the last sub-answer.
@@ -91,7 +92,8 @@ def read_final(
     text = visible(output)
     found, start, end = _find(text, read)
     if found is None:
-        return read_unnamed(without_afterword(text[start:end])) if end else None
+        whole = end and loop_start(text[start:end]) is None
+        return read_unstated(without_afterword(text[start:end])) if whole else None
     if found.rank >= SUB_ANSWER and read_conclusion:
         after = text[found.end : end].partition("\n")[2]
         concluded = read_conclusion(without_afterword(after)) if after.strip() else None
@@ -104,11 +106,11 @@ def _find(text: str, read: Callable[[Statement], T | None]) -> tuple[Found[T] | 
     """Return the statement that is the final answer, and where the part that was read to the end begins and ends."""
     for start, end in part_spans(text):
         part = text[start:end]
-        named = _best(
-            part, [(statement, value) for statement in statements(part) if (value := read(statement)) is not None]
-        )
-        if named is not None:
-            statement, value = named
+        loop = loop_start(part)
+        found = statements(part if loop is None else part[:loop])
+        best = _best(part, [(statement, value) for statement in found if (value := read(statement)) is not None])
+        if best is not None:
+            statement, value = best
             return Found(value, start + statement.start, statement.rank, start + statement.end), start, end
         if not is_preamble(part):
             return None, start, end
@@ -116,12 +118,11 @@ def _find(text: str, read: Callable[[Statement], T | None]) -> tuple[Found[T] | 
 
 
 def _best(part: str, readings: list[tuple[Statement, T]]) -> tuple[Statement, T] | None:
-    """Choose among the statements of one part: by rank, then the first (of sub-answers the last), then corrections."""
+    """Choose among the statements of one part: by rank, then the last of that rank, then corrections."""
     if not readings:
         return None
     rank = min(statement.rank for statement, _ in readings)
-    ranked = [place for place, (statement, _) in enumerate(readings) if statement.rank == rank]
-    chosen = ranked[-1] if rank == SUB_ANSWER else ranked[0]
+    chosen = max(place for place, (statement, _) in enumerate(readings) if statement.rank == rank)
     best = readings[chosen]
     scanned = best[0].end
     for reading in readings[chosen + 1 :]:
@@ -196,7 +197,7 @@ def extract_spans(output: str) -> Answer | None:
 
     Commas and "and" do not split, for names hold both ("Copenhagen, Denmark").
     """
-    return read_final(output, read_spans, _read_unnamed_spans)
+    return read_final(output, read_spans, _read_unstated_spans)
 
 
 def read_spans(statement: Statement) -> Answer | None:
@@ -204,7 +205,7 @@ def read_spans(statement: Statement) -> Answer | None:
     return _split_spans(read_span(statement))
 
 
-def _read_unnamed_spans(part: str) -> Answer | None:
+def _read_unstated_spans(part: str) -> Answer | None:
     lines = part.strip().split("\n", MOST_SPANS)
     listed = [_LISTED.match(line.rstrip()) for line in lines]
     if len(listed) > 1 and all(listed):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 from fractionate.scoring.final import read_final
 from fractionate.scoring.numbers import (
@@ -30,13 +31,16 @@ from fractionate.scoring.numbers import (
     value_of,
 )
 from fractionate.scoring.reply import LONGEST_CONCLUSION, sentences
-from fractionate.scoring.statements import Statement
+from fractionate.scoring.statements import Statement, restates_task
 from fractionate.types import Answer
 
 LONGEST_TEXT = 2000
 """Characters of a text that may be one number with its unit; a longer one is none."""
 
 _BULLET = re.compile(r"^[-*•][ ]{1,3}")
+_FINAL_LABEL = re.compile(r"^[*_#> ]{0,6}(?:final )?answer[*_ ]{0,3}:", re.IGNORECASE)
+_BROKEN_OFF = re.compile(r"(?:,\d{1,2}|[-+/=(,]|[ ]\*)$")
+"""The end of a reply that was cut off in the middle of a number or a sum."""
 _COURTESY = re.compile(
     r"^(?:please )?(?:let me know|i hope|hope this|feel free|is there anything|good luck)\b", re.IGNORECASE
 )
@@ -69,6 +73,9 @@ def read_statement(statement: Statement) -> Fraction | None:
     """
     if not mentions_number(statement.value):
         return None
+    if restates_task(statement.value):
+        first = sentences(statement.value)[0]
+        return stated_result(first) if "=" in first else None
     if statement.alone:
         return read_number(statement.value) if "=" not in statement.value else stated_result(statement.value)
     first = stated_first(statement.value, statement.following, alone=statement.label)
@@ -92,7 +99,12 @@ def _read_conclusion(part: str) -> Fraction | None:
     stated = sentences(part.rstrip()[-LONGEST_CONCLUSION:])
     while stated and _COURTESY.match(stated[-1]):
         stated.pop()
-    if not stated or stated[-1].endswith("?"):
+    if not stated or stated[-1].endswith("?") or _BROKEN_OFF.search(stated[-1]):
+        return None
+    if stated[-1].startswith("#### "):  # A marked answer that is no single number.
+        return None
+    label = _FINAL_LABEL.match(stated[-1])
+    if label and restates_task(stated[-1][label.end() :]):
         return None
     if part.strip() != stated[-1] and not _WHOLE_SENTENCE.search(stated[-1]):
         return None
@@ -125,7 +137,7 @@ LEAST_IN_WORDS = 10
 
 _FACTOR = r"\([ ]?[-$€£]{0,2}\d[\d.,]*[ ]?\)"
 PARENTHESES = re.compile(
-    rf"(?!(?<=[\d+*/×÷^·-]){_FACTOR}|(?<=[-+*/×÷^·][ ]){_FACTOR})(?:\([^()]{{0,200}}\)|\[[^\[\]]{{0,200}}\])"
+    rf"(?<![*/×÷^·])(?<![+*/×÷^·][ ])(?!(?<=[\d+*/×÷^·-]){_FACTOR}|(?<=[-+*/×÷^·][ ]){_FACTOR})(?:\([^()]{{0,200}}\)|\[[^\[\]]{{0,200}}\])"
     r"(?![ ]?[-+*/×÷^·])"
 )
 """An aside in parentheses, which is no factor or term of a sum."""
@@ -152,30 +164,50 @@ _NO_RESULT = re.compile(
     rf"|{_NOT} have (?:enough|any|sufficient) (?:information|data|detail)"
     r"|\b(?:i|we|you|one) (?:do not|don['’]t|did not|didn['’]t) know\b"
     r"|\b(?:do|does|did)(?:n['’]t| not) make sense\b"
-    r"|\bdepend(?:s|ing)? (?:up)?on\b|\bwithout (?:knowing|more)\b|\bneed(?:s|ed)? to know\b"
+    r"|\b(?:is|was|are|be) (?:wrong|incorrect)\b|\bdepend(?:s|ing)? (?:up)?on\b|\bwithout (?:knowing|more)\b|\bneed(?:s|ed)? to know\b"
     rf"|\b(?:an?|some) (?:error|mistake|typo) in\b|\berror:|{_NOT}(?: be| equal)? [$€£]?\d|\bnull\b"
     r"|\b(?:am|is|are|was|'m|’m) (?:\w{1,10} )?(?:confus\w{2,4}|stuck)\b|\bgot (?:lost|stuck|confused)\b",
     re.IGNORECASE,
 )
 """Words that deny the result. The same words about something else ("the unknown number is 7") do not."""
-_MODAL = r"(?:will|would|can|could|should|must|shall|may|might)"
+_MODAL = r"(?:will|would|can|could|should|must|shall|may|might|(?:has|have|had|needs?|needed)[ ]to)"
+_WHOM = (
+    r"(?:[ ](?:her|him|them|you|us|me|it|each|all|both|everyone|(?-i:[A-Z])[a-z]{1,12}|"
+    r"(?:his|her|their|my|your|our|its|the)[ ][a-z]{2,12}))?"
+)
+_ABOUT = (
+    r"(?:[ ](?:an?|about|approximately|around|roughly|exactly|only|just|still|now|back|each|up[ ]to|at[ ]least|at[ ]most|"
+    r"a[ ]total[ ]of|equal[ ]to|with))*[ ]$"
+)
 _STATES = re.compile(
     rf"(?:\b{_MODAL}(?:[ ](?:each|all|both|now|then|only|also|still|have|be|need[ ]to|get[ ]to))*[ ][a-z]{{2,15}}"
-    r"|\b(?:is|are|was|were|equals?|costs?|weighs?|weighed|totals?|totall?ed|amount(?:s|ed)?[ ]to|c[ao]mes?[ ]to|"
-    r"adds?[ ]up[ ]to|sums?[ ]to|measures?|lasts?|takes?|took)"
+    rf"{_WHOM}(?:[ ](?:to|at|by))?"
+    r"|\b(?:is|are|was|were|equals?|weighs?|weighed|totals?|totall?ed|amount(?:s|ed)?[ ]to|c[ao]mes?[ ]to|"
+    r"adds?[ ]up[ ]to|sums?[ ]to|measures?|lasts?|arrives?[ ](?:after|in)|"
+    rf"(?:costs?|takes?|took|leaves?|left|has|have|had|needs?|needed|ow(?:es?|ed)|gives?|gave|g(?:ets?|ot)|sav(?:es?|ed)|"
+    r"earn(?:s|ed)?|spends?|spent|ma(?:kes?|de)|sells?|sold|buys?|bought|reads?|walk(?:s|ed)|collect(?:s|ed)|us(?:es?|ed)|"
+    rf"eats?|ate|finds?|found|r[ua]ns?|drives?|miss(?:es|ed)|contains?|holds?|receive[sd]?|pays?|paid){_WHOM})"
     r"|\ba(?:n|[ ][a-z]{1,12})?[ ](?:total|profit|sum|difference|remainder|loss|average|cost|price|amount|income|"
     r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain)[ ]of)"
-    r"(?:[ ](?:her|him|them|you|us|me|it|each|a|an|about|approximately|around|roughly|exactly|only|just|still|now|"
-    r"a[ ]total[ ]of|equal[ ]to))*[ ]$",
+    rf"{_ABOUT}",
     re.IGNORECASE,
 )
 """Words before a figure that make it what the clause states."""
-_PAYS = re.compile(
-    r"\b(?:earn(?:s|ed)?|pays?|paid|saves?d?|spends?|spent|ow(?:es?|ed)|ma(?:kes?|de)|receive[sd]?|charge[sd]?|"
-    r"gain(?:s|ed)?|los(?:es?|t)|g(?:ets?|ot))(?:[ ](?:her|him|them|you|us|me|it|each|about|exactly|only|back))*[ ]$",
+_PAYS = re.compile(rf"\b(?:charge[sd]?|gain(?:s|ed)?|los(?:es?|t)){_WHOM}{_ABOUT}", re.IGNORECASE)
+"""Words before an amount of money that make it what the clause states."""
+_UNDER_CLAUSE = re.compile(r"\b(?:to[ ](?:ensure|make sure|have|get|reach)|when|if|while|because|since|than|who|which|that|where|until)\b[^,;]{0,80}$", re.I)
+_UNDER_PHRASE = re.compile(
+    r"\b(?:[a-z]{2,12}ing|to[ ][a-z]{2,12}|in|for|after|before|at|over|within|with|without|from|by|on|of|per|during|out of|"
+    r"among|between|as)\b[^,;]{0,80}$",
     re.IGNORECASE,
 )
-"""Words before an amount of money that make it what the clause states."""
+"""Words between two figures that make the later one an aside: "4 hours to dig 30 holes", "$60 selling 10 jars"."""
+_ENDS_CLAUSE = re.compile(r"[,;]|\b(?:and|or|but)\b", re.IGNORECASE)
+_JOINED = re.compile(r"\b(?:and|or|but)\b|&", re.IGNORECASE)
+_FROM_NOW = re.compile(
+    r"[ ](?:years?|months?|weeks?|days?|hours?|minutes?)[ ](?:from now|ago|later|earlier|before|after)\b"
+)
+_ORDINAL = re.compile(r"(?:st|nd|rd|th)\b")
 _PURPOSE = re.compile(
     r"(?<!amount )(?<!amounts )(?<!come )(?<!comes )(?<!up )(?<!equal )(?<!has )(?<!have )(?<!had )(?<!need )"
     r"(?<!needs )(?<!going )(?<!able )\bto[ ][a-z]{2,12}(?:[ ][a-z]{1,12}){0,4}[ ]$",
@@ -193,15 +225,18 @@ _SUBJECT_OF_CLAUSE = re.compile(
     rf"(?:[ ](?!{_CLAUSE_BREAK}\b)[^\s,;:().=]{{1,20}}){{1,8}}?[ ](?:will|would|can|could)[ ]", re.IGNORECASE
 )
 _BREAKS_EQUATION = re.compile(rf"[,;:]\s|\b{_CLAUSE_BREAK}\b", re.IGNORECASE)
+_SEVERAL_UNKNOWNS = re.compile(
+    r"\b[a-z]\w{0,12}[ ]?=[ ]?[-$]?\d[\d.,]*(?:,|;|,?[ ]and)[ ][a-z]\w{0,12}[ ]?=[ ]?[-$]?\d[\d.,]*[\s.!]*$", re.IGNORECASE
+)
 _EQUALS = re.compile(r"[=≈]")
 
 
 def stated_result(sentence: str) -> Fraction | None:
     """Read the one result a sentence states: behind its last equals sign, its only figure, or the one that is stated.
 
-    Figures in parentheses and in an opening clause ("After 3 weeks, …") do not count. Of several others the last is the
-    result where a verb or noun says so ("7 tickets would cost $210", "a profit of $60") and says it of no other; else
-    it is open which one is meant, and none is read. None too where the clause denies that there is a result.
+    Figures in parentheses and in an opening clause ("After 3 weeks, …") do not count. Of several others that one is the
+    result that a verb or noun states ("7 tickets would cost $210", "a profit of $60 selling 10 jars"), where it states no
+    other and the later figures are asides; else it is open which one is meant, and none is read. None too where the clause denies that there is a result.
     """
     plain = plain_text(sentence)
     outside = PARENTHESES.sub(" ", plain)
@@ -209,10 +244,12 @@ def stated_result(sentence: str) -> Fraction | None:
     if _NO_RESULT.search(clause):
         return None
     if _EQUALS.search(clause):
-        return equated(clause)
-    numbers = list(NUMBER.finditer(clause))
-    if not numbers:
+        return None if _SEVERAL_UNKNOWNS.search(clause) else equated(clause)
+    figures = list(NUMBER.finditer(clause))
+    if not figures:
         return _stated_in_words(clause)
+    # "On the 5th day there are 12 frogs": a place in a row is no result beside a number.
+    numbers = [figure for figure in figures if not _ORDINAL.match(clause, figure.end())] or figures
     if _SYMBOLIC.search(clause):
         return None
     if not any(is_term(clause, number) for number in numbers):
@@ -236,11 +273,33 @@ def _clause(plain: str) -> str:
 
 
 def _asserted(clause: str, numbers: list[re.Match[str]]) -> Fraction | None:
-    """Return the last of several figures where it alone is what a verb or noun states."""
-    stated = [number for number in numbers if _is_stated(clause, number)]
-    if stated != numbers[-1:] or is_term(clause, numbers[-1]):
+    """Return the one of several figures that a verb or noun states, where the figures after it are asides."""
+    asides = _asides(clause, numbers)
+    stated = [number for number in numbers if number not in asides and _is_stated(clause, number)]
+    if len(stated) != 1 or is_term(clause, stated[0]):
         return None
-    return value(numbers[-1])
+    later = numbers[numbers.index(stated[0]) + 1 :]
+    return value(stated[0]) if all(number in asides for number in later) else None
+
+
+def _asides(clause: str, numbers: list[re.Match[str]]) -> list[re.Match[str]]:
+    """Return the figures of a clause that only say how, when or of what: "4 hours to dig *30* holes"."""
+    asides: list[re.Match[str]] = []
+    in_clause = False  # Inside "when …" or "to ensure that …", where nothing is the result.
+    for earlier, number in pairwise(numbers):
+        between = clause[earlier.end() : number.start()]
+        under = _UNDER_CLAUSE.search(between)
+        in_clause = bool(under) or (in_clause and not _ENDS_CLAUSE.search(between))
+        if in_clause:
+            aside = True
+        elif _JOINED.search(between):
+            aside = earlier in asides and not _is_stated(clause, number)
+        else:
+            aside = bool(_UNDER_PHRASE.search(between) or _FROM_NOW.match(clause, number.end()))
+            aside = aside and not _is_stated(clause, number)
+        if aside:
+            asides.append(number)
+    return asides
 
 
 def _is_stated(clause: str, number: re.Match[str]) -> bool:

@@ -17,12 +17,18 @@ _ALIKE = str.maketrans(
 )
 _CURRENCY = r"(?:dollars?|euros?|pounds|rupees?|usd|eur|[$€£₹])"
 _GROUPED = [
-    # A calculator's note; groups of three digits; "1 234 567" and "118 000", which can be nothing else; "$1 234".
+    # A calculator's note; groups of three digits; "1 234 567", "12 345" (not "step 2 345", nor "1 234 5"), "$1 234".
     (re.compile(r"<<[^<>\n]{0,400}>>"), ""),
     (re.compile(r"(?<=\d)(?:[\u00a0\u202f\u2009'’]|\\[,;:! ]|\{,\}|,\\!|\\!,)(?=\d{3}(?!\d))"), ""),
     (re.compile(r"(?<![\d.,/])(?<!\d[ ])(\d{1,3})[ ](\d{3})[ ](\d{3})(?:[ ](\d{3}))?(?![ ]?\d|[/:,]\d)"), r"\1\2\3\4"),
-    (re.compile(r"(?<![\d.,/])(?<!\d[ ])(\d{1,3})[ ](0\d{2})(?![ ]?\d|[/:,]\d)"), r"\1\2"),
-    (re.compile(rf"(?<![\d.,/])(?<!\d[ ])(\d{{1,3}})[ ](\d{{3}})(?=[ ]?{_CURRENCY}(?!\w))", re.IGNORECASE), r"\1\2"),
+    (
+        re.compile(
+            r"(?<![\w.,/:#-])(?<!\d[ ])(?<!answer[ ])(?<!question[ ])(?<!problem[ ])(?<!step[ ])(?<!part[ ])"
+            r"([1-9]\d{0,2})[ ](\d{3})(?![ ]?\d|[/:,]\d|[ ]?[-+*/×÷=x^]|\w)",
+            re.IGNORECASE,
+        ),
+        r"\1\2",
+    ),
     (re.compile(r"(?<=[$€£]\d)(\d?\d?)[ ](\d{3})(?:[ ](\d{3}))?(?![\d,])"), r"\1\2\3"),
 ]
 _WORDED = [
@@ -179,6 +185,12 @@ _AFTER_WORDS = re.compile(rf"(?![\w-])(?:[ ](?!{_NO_UNIT}\b)[^\W\d]{{1,20}}){{0,
 _UNITS = r"(?:[ ]?[^\W\d][\w'’./-]{0,20}|[ ]?[%$€£°]){0,4}"
 _LARGE_UNIT = r"(?:years?|months?|weeks?|days?|hours?|hrs?|h|minutes?|mins?|feet|foot|ft|pounds?|lbs?|dollars?)"
 _SMALL_UNIT = r"(?:months?|weeks?|days?|hours?|minutes?|mins?|m|seconds?|secs?|inch(?:es)?|ounces?|oz|cents?)"
+_FEW_WORDS = r"(?:[ ](?!(?:and|or|are|is|was|were|will|would|have|has|remain)\b)[a-z]{1,15}){0,3}"
+_NO_QUANTITY = (
+    r"(?:which|that|this|these|those|he|she|it|they|we|you|so|and|but|not|the|as|because|since|exactly|only|just|correct|"
+    r"done|yes|total|note|in|for|per|if|when|more|less|about|good|great|thanks?|hope|over|too|also|each|easy)\b"
+)
+"""Words after a dash that go on with the sentence: "18 - which is right"."""
 _GOES_ON = re.compile(
     # A sum that was not worked out.
     rf"{_UNITS}[)\]]?[ ]?(?:[-+*/×÷^·]|\*\*|\bx\b|\btimes\b|\bplus\b|\b(?:divided|multiplied)[ ]by\b)"
@@ -189,23 +201,30 @@ _GOES_ON = re.compile(
     r"|[ ]?(?:%|percent)[ ]of[ ][$€£]?\d"
     rf"|{_UNITS}[ ](?:more|less|fewer|greater|larger|smaller|higher|lower|older|younger)[ ](?:[a-z]{{1,15}}[ ])?than[ ]"
     r"(?:[a-z'’]{1,15}[ ]){0,2}[$€£]?\d"
-    # Several numbers: "5, 7 and 9", "5 apples and 7 pears".
-    rf"|(?:,[ ][$€£]?\d[\d.]*|(?:[ ][a-z]{{1,15}})?,?[ ]and[ ][$€£]?\d[\d.]*)+(?:[ ][a-z]{{1,15}})?[\s.!*]*$"
+    # Several numbers: "5, 7 and 9", "5 apples and 7 pears", "12 boys; 15 girls", "6 or maybe 7"; not "18 and 3 are left".
+    rf"|(?:{_FEW_WORDS}(?:[,;][ ]|,?[ ](?:and|&)[ ]|[ ]or[ ](?=maybe|perhaps|possibly))"
+    r"(?:maybe[ ]|perhaps[ ]|possibly[ ]|[a-z]\w{0,12}[ ]?=[ ]?)?"
+    rf"[$€£]?\d[\d.,]*)+{_FEW_WORDS}[\s.!*)}}\]]*$"
     # Mixed units.
     rf"|[ ]?{_LARGE_UNIT},?[ ]?(?:and[ ])?\d+[ ]?{_SMALL_UNIT}\b"
     # A symbol: "2x", "3π", "2^n", "3 + x", "3*n".
     r"|[ ]?\^|[ ]?(?:[πθ√]|\\?sqrt\b|\\pi\b)|(?-i:(?:[axyznuvw]|[abcxyzn]{2,3})(?![\w'’])|[ ][xyzn](?![\w'’]))"
-    r"|[ ]?(?:[-+*×÷·][ ]?\(?\d{0,6}(?-i:[b-hj-z])|/[ ]?(?-i:[xyzn]))(?![\w'’]|\.\w)",
+    r"|[ ]?(?:[-+*×÷·][ ]?\(?\d{0,6}(?-i:[b-hj-z])|/[ ]?(?-i:[xyzn]))(?![\w'’]|\.\w)"
+    # A quantity that is only named: "40 + tax", "12 * weeks", "54 - spent".
+    rf"|[ ][*+×÷·][ ]\(?[a-z]{{2,20}}\b|[ ]?[×÷·][ ]?\(?[a-z]{{2,20}}\b"
+    rf"|[ ]-[ ]{{1,2}}(?!{_NO_QUANTITY})\(?[a-z_]{{3,20}}\)?(?:[ ][a-z]{{2,12}})?[\s.!*$)}}]*$",
     re.IGNORECASE,
 )
 _TERM_BEFORE = re.compile(
     r"(?:(?<![\w'’.])\d{0,4}(?-i:[b-hj-z])(?:\^\d)?[ ]?[-+*/×÷·^]|[)\]][ ]?[*/×÷·^]|[a-z][/^]|[√π][ ]?[-+*/×÷·^]?|"
     r"\\?sqrt[ ]?[({]|\^\{?|\blog_?\{?)[ ]?[$(]{0,2}$"
     r"|\b(?:twice|double|triple|half|(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger)[ ]than|between|"
-    r"below|above)[ ](?:of[ ])?(?:the[ ])?$",
+    r"below|above)[ ](?:of[ ])?(?:the[ ])?$"
+    # "price / 4", "total - 54".
+    r"|[a-z]\w{1,20}[)]?[ ][+*×÷/·][ ]?[$(]?$|(?:^|\b(?:is|are|be|equals)[ ]|=[ ])(?:the[ ])?(?-i:[a-z])\w{2,20}[ ]-[ ]?[$(]?$",
     re.IGNORECASE,
 )
-_LONGEST_TERM = 28
+_LONGEST_TERM = 40
 """Characters before a number in which a symbol or "more than the" is looked for."""
 _SHARE_OF = re.compile(r"[ ]of[ ](?:the[ ])?[$€£]?\d")
 _DUST = re.compile(r"(\d*\.\d*?)(?:0{6,}|9{6,})\d{0,3}")

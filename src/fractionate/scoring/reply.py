@@ -15,6 +15,15 @@ MOST_PARTS = 50
 LONGEST_CONCLUSION = 1000
 """Characters at the end of a reply in which its last line or sentence, or a note after it, is looked for."""
 
+LONGEST_LOOP = 4000
+"""Characters at the end of a text in which a loop is looked for."""
+
+FEWEST_IN_LOOP = 5
+"""Sentences that make a loop."""
+
+_SENTENCE = re.compile(r"[^\n]+?(?:[.!?](?=\s|$)|(?=\n)|$)")
+_FIGURES = re.compile(r"\d[\d.,]*\b")
+_NUMBERED = re.compile(r"[ \t>*_#-]{0,8}\(?(?:[a-z]{1,11}[ ]?)?\d{1,3}[.:)]", re.IGNORECASE)
 _END_OF_TEXT = re.compile(r"<\|(?:im_end|endoftext|eot_id|end|im_start)\|>|</s>|<end_of_turn>|<eos>")
 _NEW_PROBLEM = re.compile(
     r"^(?=[^\n])[ \t>*#_-]{0,8}(?:(?:new|next|another)[ ]{1,2})?"
@@ -72,6 +81,27 @@ def part_spans(text: str) -> Iterator[tuple[int, int]]:
 def is_preamble(part: str) -> bool:
     """Tell whether a part only leads up to the answer: it restates the problem, or announces what follows."""
     return bool(_NEW_PROBLEM.match(part.lstrip())) or part.rstrip(WRAPPERS).endswith(":")
+
+
+def loop_start(text: str) -> int | None:
+    """Return where a loop that runs away begins: sentences that differ in their figures alone, up to the text's end.
+
+    None where there is none. Numbered lines are a list, and sentences that are the same figure for figure repeat one
+    answer; both are no such loop. The last sentence may be broken off.
+    """
+    floor = max(0, len(text.rstrip()) - LONGEST_LOOP)
+    found = [match for match in _SENTENCE.finditer(text, floor) if match[0].strip()]
+    shapes = [_FIGURES.sub("0", match[0].strip()) for match in found]
+    last = len(found) - 2 if len(found) > 1 and shapes[-1] != shapes[-2] else len(found) - 1
+    first = last
+    while first > 0 and shapes[first - 1] == shapes[last]:
+        first -= 1
+    repeated = [match[0].strip() for match in found[first : last + 1]]
+    if len(repeated) < FEWEST_IN_LOOP or len(set(repeated)) == 1 or _NUMBERED.match(repeated[0]):
+        return None
+    # What stands before the broken-off end must be one and the same sentence, begun again.
+    tail = _FIGURES.sub("0", found[-1][0].strip()) if last < len(found) - 1 else ""
+    return found[first].start() if shapes[last].startswith(tail) else None
 
 
 def last_line(part: str) -> str:

@@ -64,7 +64,7 @@ _WORDED = re.compile(
     r"(?:(?(partial)[ ]{1,2}\#?\d{1,3}\b|(?!))"
     r"|[ ]{1,2}(?:to|for|of)[ ]{1,2}(?P<asked>\#\d{1,3}\b|(?:[\w'’-]{1,20}[ ]{1,2}){0,4}"
     r"(?:question|problem|q|subquestion|part|step)s?"
-    r"(?:[ ]{0,2}\#?\d{1,3})?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus|hence),?"
+    r"(?:[ ]{0,2}\#?(?:\d{1,3}|one|two|three|four|five|[a-e])\b)?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus|hence),?"
     rf"|[ ]{{1,2}}{_BRACKET}[*_]{{0,3}}|[ ]{{1,2}}in[ ]{{1,2}}[a-z]{{1,20}})?"
     r"[ ]{0,2}(?:(?P<link>\bis\b|\bare\b|\bwas\b|\bequals\b|\bcomes to\b|[:=→])"
     r"|(?P<modal>\b(?:(?:would|will|should|must)[ ]be|(?:seems|appears|has|turns[ ]out)[ ]to[ ]be)\b))",
@@ -72,21 +72,30 @@ _WORDED = re.compile(
 )
 _HEADED = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]{1,3}(?:final[ ])?answer[*_ ]{0,4}$", re.IGNORECASE | re.MULTILINE)
 _LABELLED = re.compile(
-    r"^[ \t*]{0,3}(?:A(?:ns\.?)?[ ]?[*]{0,2}:|(?:[Ff]inal[ ])?[Aa]nswer[*]{0,2}[ ]{1,2}[-–—][ ])", re.MULTILINE
+    r"^[ \t*]{0,3}(?:A(?:ns\.?)?[ ]?[*]{0,2}:|[Aa]ns\.[ ]|(?:[Ff]inal[ ])?[Aa]nswer[*]{0,2}[ ]{1,2}[-–—][ ])", re.MULTILINE
 )
 _HASHES = re.compile(r"^[ \t]{0,3}####[ \t]{0,3}(?=\S)", re.MULTILINE)
 _TAGGED = re.compile(r"[<\[](?:final[ _-]?)?answer[>\]]", re.IGNORECASE)
 _CLOSING_TAG = re.compile(r"[<\[]/")
 _KEYED = re.compile(r"[\"'](?P<final>final[ _]?)?answers?[\"'][ ]{0,3}:[ ]{0,3}", re.IGNORECASE)
 _JSON = json.JSONDecoder(parse_float=str, parse_int=str)
+# A blank in these patterns is never a line end: what the line before ends in ("… is 12 years old") says nothing here.
 _NOT_ASSERTED = re.compile(
-    r"(?:\b(?:if|whether|unless|suppose|assuming|until)\s{1,2}(?:that\s{1,2})?"
-    r"|\bto\s(?:find|get|reach|compute|calculate|determine|give|check)\s)(?:the|an?|our|your|my)?\s?(?:\w{1,12}\s)?$"
-    r"|\b(?:first|previous|earlier|initial|original|old)\s$",
+    r"(?:\b(?:if|whether|unless|suppose|assuming|until)[ ]{1,2}(?:that[ ]{1,2})?"
+    r"|\bto[ ](?:find|get|reach|compute|calculate|determine|give|check)[ ])(?:the|an?|our|your|my)?[ ]?(?:\w{1,12}[ ])?$"
+    # Answers that the problem is about: "each correct answer is 4 points", "right minus wrong answers is 12".
+    r"|\b(?:first|previous|earlier|initial|original|old|wrong|incorrect|false|mean|average|median|his|her|their|each|every|"
+    r"any|per|minus|plus|all|an?)[ ](?:(?:correct|right|wrong|incorrect)[ ])?$|\b(?-i:[A-Z])[a-z]{1,12}['’]s[ ]$",
     re.IGNORECASE,
 )
 _LONGEST_LEAD_IN = 40
 """Characters before a statement in which "if the …" is looked for; none that is known is longer."""
+_RESTATES = re.compile(
+    r"[*_ ]{0,4}(?:please[ ])?(?:(?:find|calculate|compute|determine|work out|figure out|evaluate|estimate|count|identify|"
+    r"solve)\b|(?:given|if)\b[^.?!\n]{1,200}\b(?:find|calculate|compute|determine|how[ ](?:many|much)|what)\b|how[ ](?:many|much|long|far|old|often|tall|big)\b|what(?:[ ](?:is|are|was|were|will|would)|['’]s)\b)",
+    re.IGNORECASE,
+)
+"""A task that is restated where its answer is announced: "Final answer: Find the price in the year 2010."."""
 _ORDINAL = r"(?:first|second|third|fourth|fifth|next|previous)"
 _ONE_OF_SEVERAL = re.compile(rf"\d|\b(?:sub-?questions?|{_ORDINAL}|part|step)\b", re.IGNORECASE)
 _FOR_ONE = re.compile(
@@ -116,6 +125,13 @@ _ITEM = re.compile(
     r"|\(?(?P<lettered>[a-h]|[ivx]{1,4})(?=[.)]{1,2}[*_]{0,2}(?:\s|$))|[-*•](?=[ \t]))",
     re.IGNORECASE | re.MULTILINE,
 )
+_NUMBERED_QUESTION = re.compile(
+    r"^[ \t>*_#-]{0,8}(?:q|question|sub-?[ ]?question|sub-?problem)[ ]{0,2}\#?(\d{1,3})\b", re.IGNORECASE | re.MULTILINE
+)
+_NUMBERED_ANSWER = re.compile(
+    r"^[ \t>*_#-]{0,8}(?:a|ans|answer|sub-?[ ]?answer)[ ]{0,2}\#?(\d{1,3})[*_]{0,3}[ ]?[.:)][*_]{0,3}(?=\s)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _ROMAN = ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"]
 _ASKS = re.compile(r"\?[\"'”’*_` ]{0,4}$")
 _QUESTION_BEFORE = re.compile(
@@ -133,7 +149,30 @@ def statements(part: str) -> list[Statement]:
     """Return the places where the text names an answer, in order of position."""
     found = [*islice(_worded_statements(part), MOST_STATEMENTS), *islice(_marked_statements(part), MOST_STATEMENTS)]
     found.sort(key=lambda statement: statement.start)
-    return _ranked(_without_asked(part, found), list(islice(_items(part), MOST_ITEMS)))
+    ranked = _ranked(_without_asked(part, found), list(islice(_items(part), MOST_ITEMS)))
+    last = _answer_to_last_subquestion(part)
+    return sorted([*ranked, last], key=lambda statement: statement.start) if last else ranked
+
+
+def _answer_to_last_subquestion(part: str) -> Statement | None:
+    """Return the answer to the last numbered subquestion ("Answer 2: …" after "Subquestion 2: …"), if both are there.
+
+    Answers to earlier ones are steps. So are all, where the last subquestion has no answer.
+    """
+    questions = list(islice(_NUMBERED_QUESTION.finditer(part), MOST_ITEMS))
+    if not questions:
+        return None
+    answers = list(islice(_NUMBERED_ANSWER.finditer(part, questions[-1].end()), MOST_ITEMS))
+    if not answers or any(int(answer[1]) != int(questions[-1][1]) for answer in answers):
+        return None
+    answered = answers[-1]
+    value, following = _value(part, answered.end())
+    return Statement(SUB_ANSWER, answered.start(), answered.end(), value, following=following)
+
+
+def restates_task(value: str) -> bool:
+    """Tell whether a value restates the task ("Find the price in the year 2010") instead of giving its answer."""
+    return bool(_RESTATES.match(value))
 
 
 def _worded_statements(part: str) -> Iterator[Statement]:
@@ -142,7 +181,7 @@ def _worded_statements(part: str) -> Iterator[Statement]:
             continue
         value, following = _value(part, match.end())
         label = False
-        if _PROMISE.match(value) or (match["modal"] and _SUPPOSED.match(value)):
+        if _PROMISE.match(value) or (match["modal"] and _SUPPOSED.match(value)) or _RESTATES.match(value):
             rank = CUE
         elif _is_partial(match) or _FOR_ONE.search(part, max(0, match.start() - _LONGEST_FOR_ONE), match.start()):
             rank = SUB_ANSWER
@@ -154,6 +193,8 @@ def _worded_statements(part: str) -> Iterator[Statement]:
         yield Statement(rank, match.start(), match.end(), value, label=label, following=following)
     for match in _LABELLED.finditer(part):
         value, following = _value(part, match.end())
+        if _RESTATES.match(value):
+            continue
         yield Statement(LABEL, match.start(), match.end(), value, label=True, following=following)
 
 
