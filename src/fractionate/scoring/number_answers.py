@@ -101,8 +101,8 @@ def _read_conclusion(part: str) -> Fraction | None:
         stated.pop()
     if not stated or stated[-1].endswith("?") or _BROKEN_OFF.search(stated[-1]):
         return None
-    if stated[-1].startswith("#### "):  # A marked answer that is no single number.
-        return None
+    if stated[-1].startswith("#### ") and len(NUMBER.findall(plain_text(stated[-1]))) > 1:
+        return None  # A marked answer that is no single number.
     label = _FINAL_LABEL.match(stated[-1])
     if label and restates_task(stated[-1][label.end() :]):
         return None
@@ -288,8 +288,8 @@ def _asides(clause: str, numbers: list[re.Match[str]]) -> list[re.Match[str]]:
     in_clause = False  # Inside "when …" or "to ensure that …", where nothing is the result.
     for earlier, number in pairwise(numbers):
         between = clause[earlier.end() : number.start()]
-        under = _UNDER_CLAUSE.search(between)
-        in_clause = bool(under) or (in_clause and not _ENDS_CLAUSE.search(between))
+        opens = _UNDER_CLAUSE.search(between) and not _JOINED.search(between)
+        in_clause = bool(opens) or (in_clause and not _ENDS_CLAUSE.search(between))
         if in_clause:
             aside = True
         elif _JOINED.search(between):
