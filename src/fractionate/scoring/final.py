@@ -50,7 +50,7 @@ _CORRECTION = re.compile(
     r"revised|let(?:['’]s| me| us) (?:re\w{2,12}|(?:double[- ]?)?check|verify)|h+m+|oops|my bad|an? error)\b",
     re.IGNORECASE,
 )
-_REASON = re.compile(
+REASON = re.compile(
     r"(?<=[\w*\"'”’)]),[ ](?:because|since|as|which)[ ].*"
     r"|[ ]{1,2}(?:[(\[*_]{1,3}|[-–—;][ ])(?:please[ ])?note(?:[:,]|[ ]that\b).*",
     re.IGNORECASE,
@@ -159,7 +159,7 @@ def _lead_in(text: str, statement: int) -> int:
 
 def read_span(statement: Statement) -> Answer | None:
     """Read a statement's value as one span of text: its first sentence, cleaned. None for a question or nothing."""
-    stated = sentences(_REASON.sub("", statement.value))
+    stated = sentences(REASON.sub("", statement.value))
     if not stated or stated[0].rstrip(WRAPPERS).endswith("?"):
         return None
     if statement.alone and len(stated[0].split()) > LONGEST_BARE_WORDS:
@@ -173,7 +173,7 @@ def read_bare(part: str) -> Answer | None:
     line = part.strip()
     if "\n" in line or len(line) > LONGEST_VALUE or len(line.split()) > LONGEST_BARE_WORDS or line.endswith("?"):
         return None
-    span = clean_span(_REASON.sub("", line))
+    span = clean_span(REASON.sub("", line))
     return (span,) if any(character.isalnum() for character in span) else None
 
 

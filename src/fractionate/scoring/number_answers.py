@@ -38,6 +38,11 @@ LONGEST_TEXT = 2000
 """Characters of a text that may be one number with its unit; a longer one is none."""
 
 _BULLET = re.compile(r"^[-*•][ ]{1,3}")
+ENUMERATED = re.compile(
+    r"\b(?:first|second|third|fourth|fifth)[ ](?:answer|value|number|part|result)s?[ ](?:is|=|:)([^.\n]{1,60})",
+    re.IGNORECASE,
+)
+"""One of several answers: "The second answer is 9."."""
 _FINAL_LABEL = re.compile(r"^[*_#> ]{0,6}(?:final )?answer[*_ ]{0,3}:", re.IGNORECASE)
 _BROKEN_OFF = re.compile(r"(?:,\d{1,2}|[-+/=(,]|[ ]\*)$")
 """The end of a reply that was cut off in the middle of a number or a sum."""
@@ -85,7 +90,7 @@ def read_statement(statement: Statement) -> Fraction | None:
     return None if not stated or stated[0].endswith("?") else stated_result(stated[0])
 
 
-def _read_unnamed(part: str) -> Fraction | None:
+def read_unstated_number(part: str) -> Fraction | None:
     """Read a reply that names no answer: one bare number on its first line, or the result its last sentence states."""
     first_line = _BULLET.sub("", part.strip().partition("\n")[0])
     bare = read_number(first_line[:LONGEST_CONCLUSION])
@@ -103,6 +108,8 @@ def _read_conclusion(part: str) -> Fraction | None:
         return None
     if stated[-1].startswith("#### ") and len(NUMBER.findall(plain_text(stated[-1]))) > 1:
         return None  # A marked answer that is no single number.
+    if ENUMERATED.search(stated[-1]):
+        return None
     label = _FINAL_LABEL.match(stated[-1])
     if label and restates_task(stated[-1][label.end() :]):
         return None
@@ -122,7 +129,7 @@ def format_number(number: Fraction) -> str:
 
 def extract_number(output: str) -> Answer | None:
     """Read the final number out of a model's reply, written exactly; None when the reply states none."""
-    number = read_final(output, read_statement, _read_unnamed, _read_conclusion)
+    number = read_final(output, read_statement, read_unstated_number, _read_conclusion)
     return None if number is None else (format_number(number),)
 
 
@@ -195,7 +202,10 @@ _STATES = re.compile(
 """Words before a figure that make it what the clause states."""
 _PAYS = re.compile(rf"\b(?:charge[sd]?|gain(?:s|ed)?|los(?:es?|t)){_WHOM}{_ABOUT}", re.IGNORECASE)
 """Words before an amount of money that make it what the clause states."""
-_UNDER_CLAUSE = re.compile(r"\b(?:to[ ](?:ensure|make sure|have|get|reach)|when|if|while|because|since|than|who|which|that|where|until)\b[^,;]{0,80}$", re.I)
+_UNDER_CLAUSE = re.compile(
+    r"\b(?:to[ ](?:ensure|make sure|have|get|reach)|when|if|while|because|since|than|who|which|that|where|until)\b[^,;]{0,80}$",
+    re.I,
+)
 _UNDER_PHRASE = re.compile(
     r"\b(?:[a-z]{2,12}ing|to[ ][a-z]{2,12}|in|for|after|before|at|over|within|with|without|from|by|on|of|per|during|out of|"
     r"among|between|as)\b[^,;]{0,80}$",
@@ -226,7 +236,8 @@ _SUBJECT_OF_CLAUSE = re.compile(
 )
 _BREAKS_EQUATION = re.compile(rf"[,;:]\s|\b{_CLAUSE_BREAK}\b", re.IGNORECASE)
 _SEVERAL_UNKNOWNS = re.compile(
-    r"\b[a-z]\w{0,12}[ ]?=[ ]?[-$]?\d[\d.,]*(?:,|;|,?[ ]and)[ ][a-z]\w{0,12}[ ]?=[ ]?[-$]?\d[\d.,]*[\s.!]*$", re.IGNORECASE
+    r"\b[a-z]\w{0,12}[ ]?=[ ]?[-$]?\d[\d.,]*(?:,|;|,?[ ]and)[ ][a-z]\w{0,12}[ ]?=[ ]?[-$]?\d[\d.,]*[\s.!]*$",
+    re.IGNORECASE,
 )
 _EQUALS = re.compile(r"[=≈]")
 

@@ -202,9 +202,9 @@ _GOES_ON = re.compile(
     rf"|{_UNITS}[ ](?:more|less|fewer|greater|larger|smaller|higher|lower|older|younger)[ ](?:[a-z]{{1,15}}[ ])?than[ ]"
     r"(?:[a-z'’]{1,15}[ ]){0,2}[$€£]?\d"
     # Several numbers: "5, 7 and 9", "5 apples and 7 pears", "12 boys; 15 girls", "6 or maybe 7"; not "18 and 3 are left".
-    rf"|(?:{_FEW_WORDS}(?:[,;][ ]|,?[ ](?:and|&)[ ]|[ ]or[ ](?=maybe|perhaps|possibly))"
+    rf"|(?:{_FEW_WORDS}(?:[ ]\([^()]{{0,60}}\))?(?:[,;][ ]|,?[ ](?:and|&)[ ]|[ ]or[ ](?=maybe|perhaps|possibly))"
     r"(?:maybe[ ]|perhaps[ ]|possibly[ ]|[a-z]\w{0,12}[ ]?=[ ]?)?"
-    rf"[$€£]?\d[\d.,]*)+{_FEW_WORDS}[\s.!*)}}\]]*$"
+    rf"[$€£]?\d[\d.,/]*)+{_FEW_WORDS}(?:[ ]\([^()]{{0,60}}\))?[\s.!*)}}\]]*$"
     # Mixed units.
     rf"|[ ]?{_LARGE_UNIT},?[ ]?(?:and[ ])?\d+[ ]?{_SMALL_UNIT}\b"
     # A symbol: "2x", "3π", "2^n", "3 + x", "3*n".

@@ -72,7 +72,8 @@ _WORDED = re.compile(
 )
 _HEADED = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]{1,3}(?:final[ ])?answer[*_ ]{0,4}$", re.IGNORECASE | re.MULTILINE)
 _LABELLED = re.compile(
-    r"^[ \t*]{0,3}(?:A(?:ns\.?)?[ ]?[*]{0,2}:|[Aa]ns\.[ ]|(?:[Ff]inal[ ])?[Aa]nswer[*]{0,2}[ ]{1,2}[-–—][ ])", re.MULTILINE
+    r"^[ \t*]{0,3}(?:A(?:ns\.?)?[ ]?[*]{0,2}:|[Aa]ns\.[ ]|(?:[Ff]inal[ ])?[Aa]nswer[*]{0,2}[ ]{1,2}[-–—][ ])",
+    re.MULTILINE,
 )
 _HASHES = re.compile(r"^[ \t]{0,3}####[ \t]{0,3}(?=\S)", re.MULTILINE)
 _TAGGED = re.compile(r"[<\[](?:final[ _-]?)?answer[>\]]", re.IGNORECASE)
@@ -84,7 +85,7 @@ _NOT_ASSERTED = re.compile(
     r"(?:\b(?:if|whether|unless|suppose|assuming|until)[ ]{1,2}(?:that[ ]{1,2})?"
     r"|\bto[ ](?:find|get|reach|compute|calculate|determine|give|check)[ ])(?:the|an?|our|your|my)?[ ]?(?:\w{1,12}[ ])?$"
     # Answers that the problem is about: "each correct answer is 4 points", "right minus wrong answers is 12".
-    r"|\b(?:first|previous|earlier|initial|original|old|wrong|incorrect|false|mean|average|median|his|her|their|each|every|"
+    r"|\b(?:first|second|third|fourth|fifth|previous|earlier|initial|original|old|wrong|incorrect|false|mean|average|median|his|her|their|each|every|"
     r"any|per|minus|plus|all|an?)[ ](?:(?:correct|right|wrong|incorrect)[ ])?$|\b(?-i:[A-Z])[a-z]{1,12}['’]s[ ]$",
     re.IGNORECASE,
 )
