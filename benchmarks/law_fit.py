@@ -21,11 +21,8 @@ from typing import Any
 import numpy as np
 
 from fractionate.planning import SETS, DistillationRuns
-from fractionate.planning.blocks import Journal
-from fractionate.planning.grids import starts
-from fractionate.planning.minimise import minimise, polished
-from fractionate.planning.objective import DistillationCurve
-from fractionate.planning.protocol import RESAMPLES, Options, fit_curve, held_out_errors
+from fractionate.planning.minimise import DistillationCurve, minimise, polished
+from fractionate.planning.protocol import RESAMPLES, Journal, Options, fit_curve, held_out_errors, starts
 
 PAPER = SETS["paper-corrected"]
 NOISE = 0.003

@@ -22,9 +22,8 @@ from typing import Any
 from fractionate.files import write_text
 from fractionate.testbeds.ceilings import pentomino_ceilings
 from fractionate.testbeds.pentomino.baselines import PUBLISHED_ERROR, run_baseline
-from fractionate.testbeds.plots import plot_curves, read_curve
-from fractionate.testbeds.settings import TrainSettings
-from fractionate.testbeds.tasks import PentominoTask
+from fractionate.testbeds.pictures import plot_curves, read_curve
+from fractionate.testbeds.tasks import PentominoTask, TrainSettings
 from fractionate.testbeds.training import train
 
 Unit = tuple[str, Callable[[Path], Any]]

@@ -18,13 +18,13 @@ from fractionate.errors import UsageError, missing_extra
 from fractionate.logs.choices import Choices
 from fractionate.logs.read import read_systems
 from fractionate.report.examples import pick_examples
-from fractionate.report.html import html
+from fractionate.report.render import html
 from fractionate.rows import Row
 from fractionate.run import run as pipeline_run
 from fractionate.run import stages
-from fractionate.run.attempts import attempt_rows
+from fractionate.run.attempt_rows import attempt_lines
+from fractionate.run.attempts import is_measured, read_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.keeping import is_measured, read_measured
 from fractionate.run.progress import Progress
 from fractionate.run.reporting import load_stored_config
 from fractionate.students.demonstrate import Demonstration
@@ -146,7 +146,7 @@ def read_cells(folder: str | Path) -> list[Cell]:
 
 def to_pandas(cells: Iterable[Cell]) -> Any:
     """Return the attempts of cells as a pandas data frame, one row each, with the fields of attempts.jsonl."""
-    return _pandas().DataFrame(list(attempt_rows(cells)))
+    return _pandas().DataFrame(list(attempt_lines(cells)))
 
 
 @dataclass(frozen=True)

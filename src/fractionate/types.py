@@ -209,21 +209,8 @@ class Attempt:
     """Calls that did not end well: finish reasons other than "stop", and errors."""
     cut_off: tuple[Role, ...] = ()
     """Whose replies reached `max_tokens` before they ended."""
-    by_run: tuple[Score, ...] = ()
-    """Where several runs were pooled: the score in each of them."""
-    usage_by_run: tuple[tuple[Usage, Usage], ...] = ()
-    """Where several runs were pooled: the usage of the decomposer and of the solver in each of them."""
     lenient: Score | None = None
     """The score of what the output may have meant, read leniently; None where that was not asked."""
-    lenient_by_run: tuple[Score, ...] = ()
-    """The same for `lenient`; () where any run has none."""
-    of: tuple[Attempt, ...] = ()
-    """The attempts that this one is the mean of: a question's repeats, and those of all runs that were pooled."""
-
-    @property
-    def outputs(self) -> tuple[Attempt, ...]:
-        """Every single attempt at the question: itself where it is no mean."""
-        return self.of or (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +246,9 @@ class Component:
 class Cell:
     """All attempts of one decomposer × strategy × solver on one test set, one a question, in the order of the set.
 
-    Attempts are objects in memory, or are read from the files of a large run as they are asked for; `columns` is what
-    statistics read of either.
+    `attempts` holds objects in memory, or reads them from the run's store of attempts as they are asked for; statistics
+    read `columns`. Where a question has several attempts (repeats, pooled runs) its entry is their mean, and
+    `outputs_at` has every single one.
     """
 
     dataset: str
@@ -281,9 +269,14 @@ class Cell:
         found: list[float] = self.columns.column(self.metric).tolist()
         return found
 
+    def outputs_at(self, question: int) -> Sequence[Attempt]:
+        """Return every single attempt at a question, counted from 0: its repeats, run after run."""
+        several = getattr(self.attempts, "outputs_at", None)
+        return several(question) if several else (self.attempts[question],)
+
     @cached_property
     def columns(self) -> Columns:
-        """The attempts as arrays."""
+        """The attempts as arrays, an entry a question."""
         stored = getattr(self.attempts, "columns", None)
         return stored if isinstance(stored, Columns) else OfAttempts(self.attempts)
 

@@ -5,7 +5,7 @@ import pytest
 
 from fractionate.planning import SETS, Setting, least_compute, student_loss
 from fractionate.planning.choice import least_supervised_compute
-from fractionate.planning.flops import SCENARIOS
+from fractionate.planning.scenarios import SCENARIOS
 from planning.published import MEASURED, MEASURED_TEACHERS
 
 

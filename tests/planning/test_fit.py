@@ -9,11 +9,9 @@ import pytest
 from fractionate.errors import FractionateError, UsageError
 from fractionate.planning import SETS, DistillationRuns, SupervisedRuns, fit_distillation, fit_supervised
 from fractionate.planning import protocol as protocol_module
-from fractionate.planning.blocks import Journal, run_blocks
 from fractionate.planning.laws import DistillationLaw
-from fractionate.planning.minimise import Minimum
-from fractionate.planning.objective import SupervisedCurve
-from fractionate.planning.protocol import Options
+from fractionate.planning.minimise import Minimum, SupervisedCurve
+from fractionate.planning.protocol import Journal, Options, run_blocks
 from planning.synthetic import PAPER, distillation_runs, supervised_runs
 
 QUICK = Options(resamples=64, workers=1)
@@ -224,12 +222,12 @@ def test_a_block_s_result_does_not_depend_on_the_number_of_threads():
 
 
 def test_coefficients_by_file_are_those_that_were_fitted(tmp_path):
+
     from fractionate.planning import load_coefficients
-    from fractionate.planning.saved import write
 
     fit = fit_distillation(distillation_runs(60, 0.002), PAPER, QUICK)
     path = tmp_path / "law.json"
-    write(fit, path)
+    fit.write(path)
     again = load_coefficients(str(path))
     own = again.supervised.loss(1e9, 2e10)
     assert again.distilled.loss(1e9, 2e10, 2.1, own) == pytest.approx(fit.set.distilled.loss(1e9, 2e10, 2.1, own))

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from fractionate.planning.grids import starts
-from fractionate.planning.minimise import DELTA, Minimum, huber, minimise, polished
-from fractionate.planning.objective import DistillationCurve, SupervisedCurve
+from fractionate.planning.minimise import DELTA, DistillationCurve, Minimum, SupervisedCurve, huber, minimise, polished
+from fractionate.planning.protocol import starts
 from planning.synthetic import PAPER, distillation_runs, supervised_runs
 
 

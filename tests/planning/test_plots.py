@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fractionate.errors import UsageError
-from fractionate.planning import SCENARIOS, SETS, Bill, Saving, Setting, learning_curve
+from fractionate.planning import SCENARIOS, SETS, Setting
 
 pytest.importorskip("matplotlib", reason="the 'plots' extra is not installed")
 
@@ -19,12 +19,9 @@ PAPER = SETS["paper-corrected"]
 
 def figures():
     setting = Setting(1e9, 1e21)
-    rows = (np.random.default_rng(0).random((4, 200)) < np.array([[0.4], [0.5], [0.6], [0.65]])).astype(float)
     return {
         "capacity gap": lambda: plots.capacity_gap(1e9, 2e10, 2.1, PAPER),
         "recipes": lambda: plots.recipes([setting, replace(setting, scenario=SCENARIOS["both"])]),
-        "learning curve": lambda: plots.learning_curve(learning_curve([100, 200, 400, 800], rows)),
-        "break-even": lambda: plots.break_even_lines(Bill({"all": 5.0}), {"D-R, teacher": Saving(0.5, 0.2, 0.8)}),
     }
 
 
@@ -37,8 +34,6 @@ def test_each_plot_is_an_svg_with_its_words(name, tmp_path):
     expected = {
         "capacity gap": ["teacher's loss (nats per token)", "best teacher, 1.933"],
         "recipes": ["best-case", "both", "compute (FLOPs)"],
-        "learning curve": ["demonstrations", "measured"],
-        "break-even": ["questions answered", "D-R, teacher"],
     }
     for text in expected[name]:
         assert text in words

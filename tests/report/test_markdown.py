@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from measured import cell_of, config_of, matrix
 
-from fractionate.report.markdown import markdown, plain
+from fractionate.report.render import markdown, plain
 from fractionate.report.results import build_results
 
 PUBLISHED = [{"decomposer": "teacher", "solver": "teacher", "value": 65.13, "source": "table 1"}]
@@ -124,7 +124,7 @@ def test_a_report_full_of_it_has_no_link_no_image_and_no_html(text: str):
         for place, token in enumerate(tokens)
         if token.type == "heading_open" and token.tag == "h2"
     ]
-    assert titles == ["Unread or cut off", "Evidence", "Controls", "Cells", "Beside published figures",
+    assert titles == ["Unparsed or cut off", "Evidence", "Controls", "Cells", "Published figures",
                       "Agreement of decompositions", "Comparisons", "Prices", "Notes", "How to read this",
                       "Run"]  # fmt: skip
     columns = [token.type for token in tokens if token.type in ("th_open", "td_open", "tr_open")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,8 @@ from measured import cell_of, config_of, matrix
 
 from fractionate.cli.common import print_results
 from fractionate.report import sections
-from fractionate.report.added import with_sections
 from fractionate.report.facts import Facts
-from fractionate.report.html import html
-from fractionate.report.markdown import markdown
+from fractionate.report.render import html, markdown, terminal, with_sections
 from fractionate.report.results import build_results
 from fractionate.report.section import (
     HTML,
@@ -32,7 +31,6 @@ from fractionate.report.section import (
     Table,
     Tried,
 )
-from fractionate.report.terminal import terminal
 
 FOLDER = Path(sections.__file__).parent
 
@@ -73,10 +71,15 @@ def added() -> Iterator[None]:
     sections._added.clear()
 
 
-def test_every_file_of_the_folder_is_in_the_list_once():
-    files = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
-    listed = sorted(builder.__module__.rsplit(".", 1)[1] for builder in sections.all_sections())
-    assert listed == files
+def test_every_section_of_the_folder_is_in_the_list_once():
+    built = sorted(
+        f"{path.stem}.{name}"
+        for path in FOLDER.glob("*.py")
+        if path.stem != "__init__"
+        for name in re.findall(r"^def (\w+)\(facts: Facts\) -> Section", path.read_text(), re.MULTILINE)
+    )
+    listed = sorted(f"{builder.__module__.rsplit('.', 1)[1]}.{builder.__name__}" for builder in sections.all_sections())
+    assert listed == built
 
 
 @pytest.mark.usefixtures("added")
@@ -179,7 +182,7 @@ def test_a_strategy_and_a_metric_of_another_package_are_called_by_their_names():
 
 def test_what_went_wrong_comes_first():
     results = build_results(matrix(5), config_of(), [], {"name": "demo"}, warnings=["D-R was left out"])
-    assert markdown(results).split("\n## ")[1] == "Went wrong on the way\n\n- D-R was left out\n"
+    assert markdown(results).split("\n## ")[1] == "Warnings\n\n- D-R was left out\n"
     page = html(results)
     assert page.index("D-R was left out") < page.index('id="evidence"')
     assert "Went wrong" not in html(results_of(matrix(5)))
@@ -238,7 +241,7 @@ def test_what_was_tried_on_the_dev_split_has_a_row_per_candidate() -> None:
         ["9", "8", "3", "–", "diverged", "–", " |"],
         ["0.001", "every weight", "3", "24 of 36 (best after 16)", "**0.5124**", "9", "✓ kept |"],
     ]
-    assert "What was tried on the dev split" in html(results, ())
+    assert "Candidates tried on the dev split" in html(results, ())
 
 
 def test_without_a_dev_split_nothing_is_said_of_one() -> None:

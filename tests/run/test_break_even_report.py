@@ -12,11 +12,11 @@ import pytest
 
 from analysis.measured import TEACHER, cell_of, config_of, correlated
 from fractionate.cli import main
-from fractionate.report.break_even_chart import break_even_chart
 from fractionate.report.facts import Facts
+from fractionate.report.line_charts import break_even_chart
 from fractionate.report.section import Table
 from fractionate.report.sections import break_even
-from fractionate.run.attempts import attempt_rows
+from fractionate.run.attempt_rows import attempt_lines
 from fractionate.run.folder import RunFolder, write_rows
 from fractionate.types import Cell, Component, Usage
 
@@ -51,7 +51,7 @@ def write_run(path: Path, measured: list[Cell], **config: Any) -> Path:
     folder = RunFolder(path)
     table = {"prices": PRICES, "run": {"variants": ["D-R"]}, **config}
     folder.student("D-R").mkdir(parents=True)
-    write_rows(folder.attempts, attempt_rows(measured))
+    write_rows(folder.attempts, attempt_lines(measured))
     write_rows(folder.demonstrations, [chance(n, 0) for n in range(30)] + [chance(n, 1) for n in range(10)])
     folder.config.write_text(json.dumps(config_of(**table).model_dump(mode="json")))
     folder.throughput.write_text(json.dumps({LOCAL: RATES}))
@@ -240,7 +240,7 @@ def test_runs_that_are_pooled_have_one_bill_together(tmp_path: Path, capsys: Any
         ("old", [], "is of an earlier version"),
         ("undistilled", [], "nothing was distilled"),
         ("run", ["--questions", "-5"], "questions must be a number above 0, not -5"),
-        ("run", ["--plot", "b.pdf"], ".svg or .png"),
+        ("run", ["--plot", "b.pdf"], "written as .svg"),
     ],
 )
 def test_bad_input_is_one_line(

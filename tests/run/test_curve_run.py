@@ -17,10 +17,10 @@ from fractionate.planning import learning_curve
 from fractionate.report.curves import learning_curves
 from fractionate.report.facts import Facts
 from fractionate.report.results import build_results
+from fractionate.report.run_cost import RunCost, Trained
 from fractionate.report.section import Lines
 from fractionate.report.sections import curve as curve_section
-from fractionate.report.spent import Spent, Trained
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
 from fractionate.run.progress import Progress
 from fractionate.run.run import Run
 from fractionate.run.stages import demonstrate_stage, run_everything, screen_stage, train_stage
@@ -75,7 +75,7 @@ def test_a_run_trains_on_nested_shares_measures_and_reports_them(project: Path, 
     assert half == [one for one in whole if one in half], "in the order of the demonstrations"
 
     cells = {
-        (cell.strategy, cell.decomposer.name, cell.solver.name): cell for cell in read_cells(out / "attempts.jsonl")
+        (cell.strategy, cell.decomposer.name, cell.solver.name): cell for cell in read_jsonl(out / "attempts.jsonl")
     }
     assert {key for key in cells if "@" in key[1]} == {("static", name, "teacher") for name in STUDENTS[1:]}
     component = cells["static", "D-R@1/4", "teacher"].decomposer
@@ -137,7 +137,7 @@ def test_a_curve_cut_off_in_training_resumes_to_the_same_run(
     for student in ("D-R", "D-R~1~4", "D-R~1~2"):
         files = [project / name / "students" / student / "adapter_model.safetensors" for name in ("whole", "cut")]
         assert files[0].read_bytes() == files[1].read_bytes()
-    assert said(read_cells(project / "cut/attempts.jsonl")) == said(read_cells(project / "whole/attempts.jsonl"))
+    assert said(read_jsonl(project / "cut/attempts.jsonl")) == said(read_jsonl(project / "whole/attempts.jsonl"))
     whole, cut = (json.loads((project / name / "results.json").read_text()) for name in ("whole", "cut"))
     assert cut["curve"] == whole["curve"]
     assert cut["verdict"] == whole["verdict"]
@@ -210,13 +210,13 @@ def on_curve(n: int = 200) -> list[Cell]:
     ]
 
 
-def spent(hours: float | None = 2.0) -> Spent:
+def spent(hours: float | None = 2.0) -> RunCost:
     trained = {
         student(share).name: [Trained(BASE, round(400 * share), None if hours is None else hours * share, 10**9, share)]
         for share in (0.25, 0.5, 1.0)
     }
     demonstrating = {"demonstrations": {"t": Usage(1, 10**6, 0, 0)}, "screening": {"t": Usage(1, 2 * 10**6, 0, 0)}}
-    return Spent(demonstrating, trained)
+    return RunCost(demonstrating, trained)
 
 
 def prices(**of: Any) -> Pricing:
@@ -288,7 +288,7 @@ def test_students_of_several_sizes_make_a_curve_over_parameters() -> None:
     trained = {name: [Trained(f"local:{name}", 400, 1.0, parameters)] for name, parameters in sizes.items()}
     few = cell_of([0.0] * 150, decomposer=student(name="few", base="local:few"))
     trained["few"] = [Trained("local:few", 40, 1.0, 3 * 10**8)]
-    (curve,) = learning_curves([*cells, few], Spent({}, trained), prices(**{"local:large": {"per_hour": 2.0}}))
+    (curve,) = learning_curves([*cells, few], RunCost({}, trained), prices(**{"local:large": {"per_hour": 2.0}}))
     assert curve["over"] == "parameters"
     assert [one["amount"] for one in curve["points"]] == [10**8, 2 * 10**8, 6 * 10**8]
     (following,) = curve["beyond"]

@@ -139,11 +139,11 @@ def test_a_run_tries_its_candidates_keeps_the_best_and_reports_each(
     assert cells["D-R"]["n"] == 3
 
     page = (folder / "run/report.md").read_text()
-    assert "What was tried on the dev split" in page
+    assert "Candidates tried on the dev split" in page
     (line,) = [line for line in page.splitlines() if "✓ kept" in line]
     assert "0.02" in line
     assert f"{best['dev_loss']:.4f}" in line
-    assert "What was tried on the dev split" in (folder / "run/report.html").read_text()
+    assert "Candidates tried on the dev split" in (folder / "run/report.html").read_text()
     assert any("Dev split: 5 questions" in note and "12 are learnt from" in note for note in results["notes"])
 
     before = (folder / "run/results.json").read_bytes()

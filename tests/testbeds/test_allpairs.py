@@ -13,7 +13,7 @@ from fractionate.errors import UsageError
 from fractionate.testbeds.allpairs import scenes
 from fractionate.testbeds.allpairs.generator import AllPairs
 from fractionate.testbeds.allpairs.symbols import NAMES
-from fractionate.testbeds.survey import symbol_patches
+from fractionate.testbeds.pictures import symbol_patches
 
 FIELDS = ("images", "labels", "classes", "boxes", "redrawn", "histogram")
 

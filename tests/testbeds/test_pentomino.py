@@ -10,8 +10,7 @@ from scipy import ndimage, stats
 
 from fractionate.errors import UsageError
 from fractionate.testbeds.pentomino.baselines import LEARNERS, run_baseline
-from fractionate.testbeds.pentomino.generator import Pentomino, published_splits
-from fractionate.testbeds.pentomino.sprites import CLASSES, conflicts, patterns, shapes
+from fractionate.testbeds.pentomino.generator import CLASSES, Pentomino, conflicts, patterns, published_splits, shapes
 
 torch = pytest.importorskip("torch", reason="the 'testbeds' extra is not installed")
 nets = pytest.importorskip("fractionate.testbeds.pentomino.nets")

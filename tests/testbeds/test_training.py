@@ -13,11 +13,13 @@ from fractionate.errors import FractionateError, UsageError
 
 torch = pytest.importorskip("torch", reason="the 'testbeds' extra is not installed")
 
-from fractionate.testbeds.allpairs.resnet import ResNet  # noqa: E402
-from fractionate.testbeds.allpairs.typenet import TypeNet  # noqa: E402
-from fractionate.testbeds.plots import read_curve  # noqa: E402
-from fractionate.testbeds.settings import TrainSettings  # noqa: E402
-from fractionate.testbeds.tasks import AllPairsTask, PentominoTask  # noqa: E402
+from fractionate.testbeds.allpairs.models import ResNet, TypeNet  # noqa: E402
+from fractionate.testbeds.pictures import read_curve  # noqa: E402
+from fractionate.testbeds.tasks import (  # noqa: E402
+    AllPairsTask,
+    PentominoTask,
+    TrainSettings,
+)
 from fractionate.testbeds.training import train, wilson  # noqa: E402
 
 SMALL = {"width": 4, "types": 4}

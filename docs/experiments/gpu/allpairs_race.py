@@ -19,8 +19,7 @@ from pieces import ROOT, Piece, add_row, main, parser, rows, use_unpacked
 
 def parts(arguments: argparse.Namespace) -> list[tuple[str, Any, Any]]:
     """Return (name, task, settings) of each training; the ResNet's time is not known yet."""
-    from fractionate.testbeds.settings import TrainSettings
-    from fractionate.testbeds.tasks import AllPairsTask
+    from fractionate.testbeds.tasks import AllPairsTask, TrainSettings
 
     small, on_gpu = arguments.small, arguments.device.startswith("cuda")
     typenet = TrainSettings(

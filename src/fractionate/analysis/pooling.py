@@ -1,6 +1,6 @@
 """Several runs of one protocol (other seeds, other training draws) as one: a question counts with its mean over them.
 
-Each attempt keeps its scores and usage run by run: intervals and tests over pooled cells take runs and questions as two
+The columns of a pooled cell keep scores and usage run by run: its intervals and tests take runs and questions as two
 sources of chance (`statistics/seeds.py`, `statistics/dollars.py`), and with two or three runs they are honestly wide.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from fractionate.averages import lenient_scores, mean_attempt
+from fractionate.averages import MeanAttempts
 from fractionate.errors import UsageError
-from fractionate.types import Attempt, Cell, Usage
+from fractionate.types import Cell
 
 Key = tuple[str, str, str, str, str]
 
@@ -47,17 +47,7 @@ def _pool(of_run: Mapping[str, Cell]) -> Cell:
     for name, cell in others:
         if not np.array_equal(cell.columns.ids, first.columns.ids):
             raise UsageError(f"{name} and {first_name} asked other questions in {_said(cell)}: they cannot be pooled")
-    columns = [cell.attempts for cell in of_run.values()]
-    return replace(first, attempts=tuple(_mean_of_runs(row) for row in zip(*columns, strict=True)))
-
-
-def _mean_of_runs(row: Sequence[Attempt]) -> Attempt:
-    by_run = tuple(attempt.score for attempt in row)
-    return replace(mean_attempt(row), by_run=by_run, lenient_by_run=lenient_scores(row), usage_by_run=_usages(row))
-
-
-def _usages(row: Sequence[Attempt]) -> tuple[tuple[Usage, Usage], ...]:
-    return tuple((attempt.decomposer_usage, attempt.solver_usage) for attempt in row)
+    return replace(first, attempts=MeanAttempts([cell.attempts for cell in of_run.values()], pooled=True))
 
 
 def _said(cell: Cell) -> str:

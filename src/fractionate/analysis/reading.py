@@ -61,7 +61,7 @@ def unread_cells(matrix: Matrix) -> list[Unread]:
     found = []
     for cell in matrix.cells:
         outputs = cell.columns.outputs
-        unread, cut_off = share(outputs.column("unread")), share(outputs.cut_off)
+        unread, cut_off = share(outputs.column("unextracted")), share(outputs.cut_off)
         if max(unread, cut_off) > MOST:
             found.append(Unread(matrix.name(cell), len(outputs), unread, cut_off, _fixes(cell)))
     return found
@@ -83,7 +83,7 @@ def _fixes(cell: Cell) -> tuple[str, ...]:
     fixes = [
         f'raise models.options."{key}".max_tokens: replies reach it before they end' for key in dict.fromkeys(cut_off)
     ]
-    unread = outputs.column("unread")
+    unread = outputs.column("unextracted")
     if share(unread & outputs.column("failed")) > MOST / 2:
         fixes.append("see why calls failed (failures in attempts.jsonl), and run again")
     if share(unread & (outputs.column("failures") == 0)) > MOST / 2:

@@ -115,8 +115,7 @@ def exit_code(results: Mapping[str, Any]) -> int:
 
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
     """Print the terminal's sections, where the reports are, and the verdict as the last line; or results.json."""
-    from fractionate.report.added import with_sections
-    from fractionate.report.terminal import printable, terminal
+    from fractionate.report.render import printable, terminal, with_sections
 
     if as_json:
         print(json.dumps(with_sections(results), ensure_ascii=False))

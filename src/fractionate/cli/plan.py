@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fractionate.errors import UsageError
+from fractionate.planning.scenarios import SCENARIOS
+
 HELP = "plan before paying: sample sizes, learning curves, break-even, the distillation scaling law"
 
-# Kept here as text, so that --help loads no numpy; a test compares them with the planning package.
-SCENARIOS = ("best-case", "teacher-inference", "teacher-pretraining", "both")
+# The names of the coefficient sets stand here as text, so that --help loads no NumPy; a test compares them with
+# fractionate.planning.SETS.
 _SETS = "paper-corrected, paper-printed, chinchilla, chinchilla-refit"
 _ACTIONS = {
     "power": (
@@ -62,6 +65,10 @@ _ACTIONS = {
 }
 
 
+_OF_RUNS = ("curve", "break-even")
+"""Actions that read a run's results.json."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
@@ -90,8 +97,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _fit_arguments(added["fit"])
     for name, action in added.items():
         action.add_argument("--json", action="store_true", help="print as JSON")
-        if name != "power":
-            action.add_argument("--plot", metavar="FILE", type=Path, help="draw it, as .svg or .png (extra 'plots')")
+        if name in _OF_RUNS:
+            action.add_argument("--plot", metavar="FILE.svg", type=Path, help="write the report's drawing")
+        elif name != "power":
+            action.add_argument(
+                "--plot", metavar="FILE", type=Path, help="write a drawing: .svg or .png (extra 'plots')"
+            )
 
 
 def _power_arguments(action: argparse.ArgumentParser) -> None:
@@ -166,15 +177,23 @@ def _coefficients_argument(action: argparse.ArgumentParser, purpose: str = "the 
 
 def run(args: argparse.Namespace) -> int:
     """Answer what was asked, on standard output."""
-    from fractionate.cli import plan_actions
+    from fractionate.cli import _plan_actions
 
     if getattr(args, "plot", None) is not None:
+        _check_plot(args.plot, args.action)
+    _refuse_inputs(args)
+    _plan_actions.ACTIONS[args.action](args)
+    return 0
+
+
+def _check_plot(path: Path, action: str) -> None:
+    """Raise UsageError where a drawing cannot be written to that file: before the work, not after it."""
+    if action not in _OF_RUNS:
         from fractionate.planning import plots
 
-        plots.check_path(args.plot)
-    _refuse_inputs(args)
-    plan_actions.ACTIONS[args.action](args)
-    return 0
+        plots.check_path(path)
+    elif path.suffix.lower() != ".svg":
+        raise UsageError(f"this drawing is written as .svg, not as {path.suffix or path.name}: change --plot")
 
 
 def _refuse_inputs(args: argparse.Namespace) -> None:

@@ -165,7 +165,7 @@ def _generate(args: argparse.Namespace) -> int:
 
 
 def _survey(args: argparse.Namespace) -> int:
-    from fractionate.testbeds.survey import sample_sheet, symbol_sheet
+    from fractionate.testbeds.pictures import sample_sheet, symbol_sheet
 
     sheet = symbol_sheet if args.symbols else sample_sheet
     sheet(_source(args), args.out, args.start, args.count)
@@ -176,9 +176,8 @@ def _survey(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from fractionate.testbeds.plots import plot_run
-    from fractionate.testbeds.settings import TrainSettings
-    from fractionate.testbeds.tasks import AllPairsTask, PentominoTask
+    from fractionate.testbeds.pictures import plot_run
+    from fractionate.testbeds.tasks import AllPairsTask, PentominoTask, TrainSettings
     from fractionate.testbeds.training import train
 
     allpairs = args.task == "allpairs"

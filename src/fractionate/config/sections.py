@@ -170,7 +170,7 @@ class RunConfig(Section):
     rows_at_most: int = Field(
         default=100_000,
         ge=0,
-        description="attempts up to which they are held in memory and written to attempts.jsonl; more are kept on disk",
+        description="attempts up to which a run writes attempts.jsonl beside attempts.sqlite",
     )
     votes: int = Field(
         default=5, ge=1, le=1000, description="answers per question that self-consistency takes the majority of"

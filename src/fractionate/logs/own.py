@@ -12,9 +12,9 @@ from fractionate.analysis.systems import Answered, System
 from fractionate.config import PriceConfig
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, named
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
+from fractionate.run.attempts import read_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.keeping import read_measured
 from fractionate.run.reporting import load_stored_config
 from fractionate.run.speed import read_speed
 from fractionate.types import Attempt, Cell, Usage
@@ -26,7 +26,7 @@ def read_cell(path: Path, cell_name: str, name: str, choices: Choices, prices: M
     Raises UsageError naming the cells where there are several, or none of that name.
     """
     folder = RunFolder(path if path.is_dir() else path.parent)
-    cell = _chosen(read_measured(folder) if path.is_dir() else read_cells(path), cell_name, path)
+    cell = _chosen(read_measured(folder) if path.is_dir() else read_jsonl(path), cell_name, path)
     metric = choices.metric or cell.metric
     if metric not in ("exact_match", "f1"):
         raise UsageError(f"{path} has the metrics exact_match and f1, not {metric!r}: fix --metric")

@@ -20,8 +20,8 @@ from fractionate.logs.lm_eval import is_sample, read_samples, sample_files
 from fractionate.logs.own import read_cell
 from fractionate.logs.tables import read_table
 from fractionate.logs.traffic import is_traffic, read_record
+from fractionate.run.attempts import is_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.keeping import is_measured
 
 
 def read_systems(

@@ -1,4 +1,4 @@
-"""After how many questions distilling has paid for itself, and what it saves by then and later."""
+"""Break-even: after how many questions distilling has paid for itself, and the savings at given volumes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from fractionate.errors import UsageError
 
 VOLUMES = (10_000, 1_000_000, 100_000_000)
-"""Numbers of questions that savings are stated at."""
+"""Numbers of questions at which savings are reported."""
 
 
 @dataclass(frozen=True)
 class Bill:
-    """What is paid once, in dollars by item: demonstrations, every chance, screening, training, evaluation."""
+    """One-off costs in dollars by item: demonstrations, further samples, screening, training, evaluation."""
 
     items: Mapping[str, float] = field(default_factory=dict)
 
@@ -54,13 +54,13 @@ class BreakEven:
 
     questions: int | None
     low: int | None
-    """Where the saving is as large as its interval allows."""
+    """At the upper bound of the saving."""
     high: int | None
-    """Where it is as small; None where it may be no saving at all."""
+    """At the lower bound; None if that bound is no saving."""
 
 
 def pay_back(bill: Bill, saving: Saving) -> BreakEven:
-    """Return after how many questions the saving has paid the bill, with the interval that the saving's gives."""
+    """Return after how many questions the saving has paid the bill, with the interval from that of the saving."""
     return BreakEven(*(_paid_back(bill.usd, rate) for rate in (saving.usd_per_1000, saving.high, saving.low)))
 
 
@@ -73,7 +73,7 @@ def saved(bill: Bill, saving: Saving, questions: float) -> tuple[float, float, f
 
 
 def saved_at(bill: Bill, saving: Saving, volumes: Sequence[int] = VOLUMES) -> dict[int, tuple[float, float, float]]:
-    """Return what is saved after each number of questions."""
+    """Return the saving after each number of questions."""
     return {volume: saved(bill, saving, volume) for volume in volumes}
 
 

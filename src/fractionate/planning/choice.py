@@ -1,4 +1,4 @@
-"""Distil or train supervised, up to which compute, how much for a target loss, and which size."""
+"""Whether to distil or to train supervised, at which compute, how much compute a target loss takes, and which size."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Advantage:
     """The budgets (FLOPs) at which distilling beats supervised training of the same student."""
 
     begins: float | None
-    """None where it is ahead from the smallest budget on."""
+    """None if distilling is ahead from the smallest budget on."""
     ends: float | None
-    """The crossover compute: from here on supervised training is as good or better. None where that never comes."""
+    """The crossover compute: from here on supervised training is at least as good. None if there is no crossover."""
 
 
 def advantage(setting: Setting) -> Advantage | None:
-    """Return where distilling is ahead, None where it never is. The setting's own budget and data limit do not count.
+    """Return the budgets at which distilling is ahead, None where it never is. Ignores the setting's own limits.
 
-    Where it is ahead in several stretches, the last one ends the advantage and the first begins it.
+    If distilling is ahead in several intervals, the result runs from the start of the first to the end of the last.
     """
     setting = _unlimited(setting)
     budgets = _budgets(setting, _SCANNED)
@@ -55,7 +55,7 @@ def crossover_range(setting: Setting, draws: int = 60, seed: int = 0) -> tuple[f
 
 
 def _last_end(lead: Array, budgets: Array) -> float:
-    """Return where a lead ends for good, interpolated; 0 where there never is one, infinite where it never ends."""
+    """Return the budget at which a lead ends for good, interpolated; 0 without a lead, infinite if it never ends."""
     if not (lead > 0).any():
         return 0.0
     last = len(lead) - 1 - int(np.argmax(lead[::-1] > 0))
@@ -83,7 +83,7 @@ def least_compute(setting: Setting, target_loss: float) -> float:
 
 
 def least_supervised_compute(setting: Setting, target_loss: float) -> float:
-    """Return the FLOPs of supervised training to the loss, the serving included; infinite where it never gets there."""
+    """Return the FLOPs of supervised training to the loss, serving included; infinite if it never reaches the loss."""
     tokens = float(setting.coefficients.supervised.tokens_for(setting.student_params, target_loss))
     own = TRAINING_PASSES * float(setting.architecture.forward(setting.student_params))
     return setting.serving + own * tokens if tokens <= setting.student_tokens else math.inf
@@ -113,7 +113,7 @@ def _unlimited(setting: Setting) -> Setting:
 
 
 def _budgets(setting: Setting, count: int) -> Array:
-    """Return budgets (FLOPs) from next to nothing to more than anyone has, evenly on a logarithmic scale."""
+    """Return budgets (FLOPs) over the whole searched range, evenly on a logarithmic scale."""
     own = TRAINING_PASSES * float(setting.architecture.forward(setting.student_params))
     return setting.serving + own * np.geomspace(4 * LEAST, MOST / 4, count)
 

@@ -12,9 +12,11 @@ kept, and tests/planning/test_erratum.py repeats the comparison on published poi
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +35,7 @@ _Z = 1.6448536269514722
 
 @dataclass(frozen=True)
 class CoefficientSet:
-    """A supervised law, mostly a distillation law, and what is known of how sure they are."""
+    """A supervised law, usually with a distillation law, and the uncertainty of their coefficients."""
 
     name: str
     source: str
@@ -43,9 +45,9 @@ class CoefficientSet:
     """90 % intervals of the supervised coefficients, by the names of `laws.as_dict`."""
     distillation_intervals: Mapping[str, Range] = field(default_factory=dict)
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    """What the runs behind the fit spanned: "params", "tokens", "teacher_loss"."""
+    """The ranges of the fitted runs: "params", "tokens", "teacher_loss"."""
     supervised_draws: NDArray[np.float64] | None = None
-    """Coefficients of resamples (rows; columns as in `laws.as_dict`): their joint uncertainty, where it is known."""
+    """Coefficients of resamples (rows; columns as in `laws.as_dict`): their joint uncertainty, if known."""
     distillation_draws: NDArray[np.float64] | None = None
 
     @property
@@ -57,25 +59,25 @@ class CoefficientSet:
 
     def outside(self, **given: ArrayLike) -> list[str]:
         """Return a sentence for each of params=, tokens=, teacher_loss= that has a value outside the fitted range."""
-        said = []
+        sentences = []
         for name, values in given.items():
             low, high = self.ranges.get(name, (-np.inf, np.inf))
             array = np.asarray(values, np.float64)
-            # Limits are printed with few digits, and a value on the limit is inside.
+            # Published limits are rounded to few digits, so a value on the limit counts as inside.
             beyond = array[(array < low * (1 - 1e-6)) | (array > high * (1 + 1e-6))]
             if beyond.size:
-                what, unit = _SAID[name]
-                said.append(
+                what, unit = _NAMED[name]
+                sentences.append(
                     f"{what} {beyond.flat[0]:.4g} lies outside {low:.4g} to {high:.4g}{unit}, the range of {self.name}"
                 )
-        return said
+        return sentences
 
     def drawn(self, count: int, seed: int = 0) -> CoefficientSet:
         """Return the set with `count` draws of every coefficient, as arrays of shape (count, 1, 1).
 
-        Resamples are drawn jointly where the set has them. Published sets have intervals only: there every
-        coefficient is drawn alone, from a normal with the interval's two half-widths, which overstates what is
-        uncertain in sum.
+        Resamples are drawn jointly if the set has them. Published sets have intervals only: each coefficient is then
+        drawn independently, from a normal with the interval's two half-widths, which overstates the joint
+        uncertainty.
         """
         generator = np.random.default_rng([seed, 0x6C6177])
         supervised = _drawn(self.supervised, self.supervised_intervals, self.supervised_draws, count, generator)
@@ -94,12 +96,12 @@ class CoefficientSet:
 
     @property
     def has_uncertainty(self) -> bool:
-        """Whether anything is known of how sure the coefficients are."""
+        """Whether the uncertainty of the coefficients is known."""
         draws = self.supervised_draws is not None or self.distillation_draws is not None
         return draws or bool(self.supervised_intervals or self.distillation_intervals)
 
 
-_SAID = {
+_NAMED = {
     "params": ("the number of parameters", ""),
     "tokens": ("the number of tokens", ""),
     "teacher_loss": ("the teacher's loss", " nats per token"),
@@ -200,3 +202,47 @@ def named(name: str) -> CoefficientSet:
     nearest = difflib.get_close_matches(name, SETS, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"use {', '.join(SETS)}, or a file from 'plan fit --out'"
     raise UsageError(f"there are no coefficients {name!r}: {hint}")
+
+
+def load_coefficients(name: str) -> CoefficientSet:
+    """Return a set by its name, or from a file that `plan fit` wrote. Raises UsageError where it is neither."""
+    path = Path(name)
+    if path.suffix.lower() != ".json":
+        return named(name)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return _from_record(record, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} holds no fitted law ({error}): write one with 'plan fit FILE --out {path}'") from None
+
+
+def _from_record(record: dict[str, Any], path: Path) -> CoefficientSet:
+    distilled = record["law"] == "distillation"
+    supervised = _law(SupervisedLaw, record["supervised"])
+    intervals = _pairs(record["intervals"])
+    draws = {name: np.array(table, float) for name, table in record.get("draws", {}).items()}
+    return CoefficientSet(
+        str(path),
+        f"fitted to {record['points']} runs",
+        supervised,
+        _law(DistillationLaw, record["coefficients"]) if distilled else None,
+        _pairs(record["supervised_intervals"]),
+        intervals if distilled else {},
+        _pairs(record["ranges"]),
+        draws.get("supervised"),
+        draws.get("distillation"),
+    )
+
+
+def _law(kind: type[Any], values: dict[str, float]) -> Any:
+    return kind(**{_FIELDS.get(name, name): float(value) for name, value in values.items() if name != "K"})
+
+
+def _pairs(values: dict[str, list[float]]) -> dict[str, Range]:
+    return {name: (float(low), float(high)) for name, (low, high) in values.items()}
+
+
+_FIELDS = {"E": "e", "A": "a", "B": "b"}
+"""The fields of a law by the names that tables and files use."""

@@ -1,14 +1,13 @@
-"""A learning curve: how outcome grows with demonstrations (or a student's size), and what more would bring.
+"""A learning curve: how the outcome grows with demonstrations (or with a student's size), and its extrapolation.
 
 The share of wrong answers is taken to fall as a power law to a floor,
 
     error(x) = c + (error(X) − c) (x / X)^(−b),
 
-where X is the largest amount measured. Few points do not tell c and b, and pretending that they do makes intervals
-far too narrow. So no single curve is fitted: c, b and the spread between trainings are averaged over, each
-possibility weighed by how well it explains what was measured (error(X) follows from them in closed form).
-benchmarks/curve_coverage.py compares that with the bootstrap of a least-squares fit, and says how often either
-covers.
+where X is the largest amount measured. A few points do not identify c and b, and a single fitted curve would give far
+too narrow intervals. So the prediction averages over c, b and the spread between trainings, each combination weighted
+by its likelihood (error(X) follows from them in closed form). benchmarks/curve_coverage.py compares the coverage of
+this average with that of the bootstrap of a least-squares fit.
 """
 
 from __future__ import annotations
@@ -28,27 +27,27 @@ Array = NDArray[np.float64]
 FLOORS = np.linspace(0.0, 1.0, 26)
 """c as a share of the error at the largest amount: from no floor to standstill."""
 WITHOUT_FLOOR = 0.3
-"""How likely no floor at all is beforehand; other floors share the rest equally."""
+"""Prior probability of no floor; all other floors share the rest equally."""
 EXPONENTS = np.array([0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.25, 1.5, 2.0])
-"""b beforehand: equally likely on this scale, which has most of its points where published learning curves lie."""
+"""Prior of b: uniform over these values, which are densest where published learning curves lie."""
 RUN_SPREADS = np.array([0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06])
-"""Standard deviation between trainings on the same amount, beyond what the questions explain."""
+"""Standard deviation between trainings on the same amount, beyond the sampling of questions."""
 TYPICAL_SPREAD = 0.025
-"""RUN_SPREADS beforehand: half-normal of this scale. A point or two is common between seeds of small students."""
+"""Scale of the half-normal prior of RUN_SPREADS: seeds of small students often differ by one or two points."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a student trained on `amount` would reach: the mean outcome, in [0, 1], and two intervals."""
+    """The predicted mean outcome, in [0, 1], of a student trained on `amount`, with two intervals."""
 
     amount: float
     outcome: float
     low: float
     high: float
-    """Of what one more training would show on the same questions."""
+    """Interval of one more training, measured on the same questions."""
     expected_low: float
     expected_high: float
-    """Of the mean over trainings, and over all questions that these were drawn from."""
+    """Interval of the mean over trainings and over the population of questions."""
 
 
 class _Possibilities(NamedTuple):
@@ -64,10 +63,10 @@ class _Possibilities(NamedTuple):
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Possible curves and their weights; ask it with `predict`."""
+    """Candidate curves and their weights; `predict` extrapolates them."""
 
     amounts: Array
-    """What was measured: (runs,)."""
+    """Measured amounts, (runs,)."""
     outcomes: Array
     """Mean outcomes (runs,)."""
     _error: Array
@@ -76,7 +75,7 @@ class LearningCurve:
     _possible: _Possibilities
 
     def predict(self, amount: float, confidence: float = 0.90) -> Prediction:
-        """Return what to expect of that amount. Raises UsageError where it is not above 0."""
+        """Return the prediction for an amount. Raises UsageError unless it is above 0."""
         new = float(positive("amount", amount))
         possible, largest = self._possible, float(self.amounts.max())
         shape = _shape(np.array([new]), largest, possible.floors, possible.exponents)[:, 0]
@@ -97,16 +96,16 @@ class LearningCurve:
         return Prediction(new, *(min(max(value, 0.0), 1.0) for value in (outcome, *measured, *expected)))
 
     def beyond(self, factors: Sequence[float] = (2, 4), confidence: float = 0.90) -> list[Prediction]:
-        """Return what multiples of the largest amount would bring."""
+        """Return the predictions for multiples of the largest amount."""
         return [self.predict(float(self.amounts.max()) * factor, confidence) for factor in factors]
 
 
 def learning_curve(amounts: ArrayLike, outcomes: ArrayLike, groups: ArrayLike | None = None) -> LearningCurve:
-    """Weigh the possible curves by runs on the same questions.
+    """Weight the candidate curves by runs on the same questions.
 
-    `amounts` (runs,): demonstrations, or parameters; several runs may share one. `outcomes` (runs, questions), each in
-    [0, 1]. `groups` (questions,): questions that share a passage count together. Raises UsageError for a curve of one
-    point, and for outcomes out of range.
+    `amounts` (runs,): demonstrations, or parameters; several runs may have the same amount. `outcomes` (runs,
+    questions), each in [0, 1]. `groups` (questions,): questions of one passage are one unit. Raises UsageError for a
+    curve of one point and for outcomes out of range.
     """
     x, y = np.atleast_1d(positive("amounts", amounts)), np.asarray(outcomes, np.float64)
     _check(x, y)
@@ -114,18 +113,18 @@ def learning_curve(amounts: ArrayLike, outcomes: ArrayLike, groups: ArrayLike | 
     floors, exponents, spreads = (one.ravel() for one in np.meshgrid(FLOORS, EXPONENTS, RUN_SPREADS, indexing="ij"))
     shape = _shape(x, float(x.max()), floors, exponents)
     total = _total(covariance, spreads)
-    # error = level · shape + noise: the level's posterior and what each possibility explains, in closed form. The last
-    # exponent's lines: ½ log of the level's variance, of the determinant, and the misfit at the best level.
+    # error = level · shape + noise is linear in the level, so the level's posterior and the evidence of each candidate
+    # have closed forms. The evidence is the misfit at the best level, the log determinant, and the level's variance.
     solved = np.linalg.solve(total, np.stack([shape, np.broadcast_to(error, shape.shape)], axis=-1))
     precision = np.einsum("pi,pi->p", shape, solved[:, :, 0])
     level = np.einsum("pi,pi->p", shape, solved[:, :, 1]) / precision
     misfit = np.einsum("i,pi->p", error, solved[:, :, 1]) - level**2 * precision
     evidence = -0.5 * (misfit + np.linalg.slogdet(total).logabsdet + np.log(precision))
-    beforehand = -0.5 * (spreads / TYPICAL_SPREAD) ** 2 + np.log(_widths(spreads))
-    beforehand += np.log(np.where(floors == 0, WITHOUT_FLOOR, (1 - WITHOUT_FLOOR) / (len(FLOORS) - 1)))
-    # An error above 1 anywhere that was measured is none.
+    prior = -0.5 * (spreads / TYPICAL_SPREAD) ** 2 + np.log(_widths(spreads))
+    prior += np.log(np.where(floors == 0, WITHOUT_FLOOR, (1 - WITHOUT_FLOOR) / (len(FLOORS) - 1)))
+    # An error rate above 1 at a measured amount is impossible.
     possible = level * shape.max(axis=1) <= 1 + 1e-9
-    logarithm = np.where(possible | ~possible.any(), evidence + beforehand, -np.inf)
+    logarithm = np.where(possible | ~possible.any(), evidence + prior, -np.inf)
     weights = np.exp(logarithm - logarithm.max())
     possibilities = _Possibilities(floors, exponents, spreads, weights / weights.sum(), level, 1 / precision)
     return LearningCurve(x, 1 - error, error, covariance, possibilities)
@@ -149,10 +148,10 @@ def _shape(x: Array, largest: float, floors: Array, exponents: Array) -> Array:
 
 
 def _covariance_of_means(y: Array, groups: ArrayLike | None) -> Array:
-    """Return the covariance (runs, runs) of the runs' mean outcomes over which questions were drawn, by group.
+    """Return the covariance (runs, runs) of the runs' mean outcomes over the sampling of questions, by group.
 
-    The runs answered the same questions, so their means move together: that is what the pairing is worth. Where every
-    answer was the same the variance is not zero but what one more question of the other kind would have shown.
+    The runs answer the same questions, so their means are correlated. If all answers of a run are equal, its variance
+    is set to that with one more question answered the other way, because zero would claim certainty.
     """
     questions = y.shape[1]
     labels = np.arange(questions) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -163,19 +162,19 @@ def _covariance_of_means(y: Array, groups: ArrayLike | None) -> Array:
     covariance = sums @ sums.T / questions**2 * (count / max(1, count - 1))
     least = (1 / (count + 2)) * (1 - 1 / (count + 2)) / (count + 2)
     covariance[np.diag_indices(len(y))] = np.maximum(np.diag(covariance), least)
-    # A touch more on the diagonal: runs that agree on every question must not make the matrix singular.
+    # A small term on the diagonal: runs that agree on every question would make the matrix singular.
     return np.asarray(covariance + 1e-9 * np.eye(len(y)))
 
 
 def _total(covariance: Array, spreads: Array) -> Array:
-    """Return the covariance of the measured means by possibility: of the questions, and of trainings."""
+    """Return the covariance of the measured means by candidate: sampling of questions plus spread of trainings."""
     return np.asarray(covariance[None] + spreads[:, None, None] ** 2 * np.eye(len(covariance)))
 
 
 def _covariance_of_next(covariance: Array, amounts: Array) -> tuple[Array, float]:
     """Return the next mean's covariance with the measured ones (runs,) and its variance, over the draw of questions.
 
-    It is taken to vary as the runs of the largest amount do, and to agree with any other as they agree on average.
+    Its variance is assumed to be that of the runs of the largest amount; its correlation with any run, the average.
     """
     deviation = np.sqrt(np.diag(covariance))
     correlation = covariance / np.outer(deviation, deviation)
@@ -186,7 +185,7 @@ def _covariance_of_next(covariance: Array, amounts: Array) -> tuple[Array, float
 
 
 def _widths(spreads: Array) -> Array:
-    """Return how much of the scale each spread stands for."""
+    """Return the width of the interval that each spread represents."""
     edges = np.concatenate([[0.0], (RUN_SPREADS[1:] + RUN_SPREADS[:-1]) / 2, [RUN_SPREADS[-1] * 1.25]])
     return np.diff(edges)[np.searchsorted(RUN_SPREADS, spreads)]
 

@@ -1,7 +1,8 @@
-"""Fit a law to one's own runs: coefficients, intervals, the error on runs held out, and what the runs do not tell."""
+"""Fit a law to training runs: coefficients, intervals, the error on held-out runs, and what stays unidentified."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,37 +12,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fractionate.errors import UsageError
-from fractionate.planning.blocks import Journal, digest
+from fractionate.files import write_text
 from fractionate.planning.coefficients import CONFIDENCE, SETS, CoefficientSet, Range
-from fractionate.planning.grids import PUBLISHED_C1
-from fractionate.planning.identify import require_distillation, require_supervised
 from fractionate.planning.laws import DistillationLaw, SupervisedLaw, as_dict
-from fractionate.planning.objective import Curve, DistillationCurve, SupervisedCurve
-from fractionate.planning.protocol import FOLDS, LARGEST_SHARE, Fitted, Options, fit_curve, held_out_errors
-from fractionate.planning.runs import DISTILLATION, SUPERVISED, DistillationRuns, SupervisedRuns
+from fractionate.planning.minimise import Curve, DistillationCurve, SupervisedCurve
+from fractionate.planning.protocol import (
+    FOLDS,
+    LARGEST_SHARE,
+    PUBLISHED_C1,
+    Fitted,
+    Journal,
+    Options,
+    digest,
+    fit_curve,
+    held_out_errors,
+)
+from fractionate.planning.runs import (
+    DISTILLATION,
+    SUPERVISED,
+    DistillationRuns,
+    SupervisedRuns,
+    require_distillation,
+    require_supervised,
+)
 
 Array = NDArray[np.float64]
 
 DRAWS_KEPT = 256
 """Resamples that a saved fit carries, so that recipes can vary the coefficients together."""
 _FORMAT = 1
-"""Counts up when a change of the fit makes kept parts of older ones wrong."""
+"""Increased by every change of the fit that makes stored blocks of older versions wrong."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a fit found. Errors are relative: predicted over measured loss, minus 1."""
+    """A fitted law. Errors are relative: predicted over measured loss, minus 1."""
 
     law: str
     coefficients: Mapping[str, float]
     intervals: Mapping[str, Range]
     """90 % percentile intervals over resamples of the runs; empty without resamples."""
     rms_relative_error: float
-    """On the runs that were fitted."""
+    """Error on the fitted runs."""
     held_out_rms: float
-    """On runs left out, a fifth at a time."""
+    """Error in five-fold cross-validation."""
     largest_rms: float
-    """On the fifth of runs with the largest size × tokens, foretold from the others."""
+    """Error on the fifth of runs with the largest size × tokens, predicted from the others."""
     points: int
     set: CoefficientSet
     predicted: Array = field(repr=False)
@@ -49,7 +65,7 @@ class Fit:
     notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for JSON; `saved.read` makes the coefficients from it again."""
+        """Return the fit for JSON; `coefficients.load_coefficients` makes the coefficients from it again."""
         return {
             "law": self.law,
             "coefficients": dict(self.coefficients),
@@ -65,11 +81,17 @@ class Fit:
             "notes": list(self.notes),
         }
 
+    def write(self, path: Path) -> None:
+        """Write the fit as JSON with some of its resamples. Raises FractionateError where that fails."""
+        draws = {"supervised": self.set.supervised_draws, "distillation": self.set.distillation_draws}
+        kept = {name: table.tolist() for name, table in draws.items() if table is not None}
+        write_text(json.dumps(self.as_dict() | {"draws": kept}) + "\n", path)
+
 
 def fit_supervised(runs: SupervisedRuns, options: Options | None = None, state: Path | None = None) -> Fit:
-    """Fit L(N, D). Raises UsageError where the runs cannot tell it.
+    """Fit L(N, D). Raises UsageError where the runs cannot identify it.
 
-    `state` is a file that keeps what is done, so that the same call resumes; it is removed at the end.
+    `state` is a file that stores finished blocks, so that the same call resumes; it is removed at the end.
     """
     options = options or Options()
     require_supervised(runs)
@@ -202,9 +224,11 @@ def _notes_of_terms() -> list[str]:
 def _notes_of_gap(runs: DistillationRuns, given: CoefficientSet, fitted: Fitted, own: bool) -> list[str]:
     notes = _notes_of_terms()
     if fitted.free[-1]:
-        notes.append("c1 was fitted too, since these runs tell it")
+        notes.append("c1 was fitted too, because these runs identify it")
     else:
-        notes.append(f"c1 is not told by these runs and stays at {PUBLISHED_C1}; d1 follows from K and f1, which are")
+        notes.append(
+            f"these runs do not identify c1, which stays at {PUBLISHED_C1}; d1 follows from K and f1, which they do"
+        )
     if not own:
         notes.append(
             f"the supervised law inside is that of {given.name}, not of your runs: give supervised runs with "

@@ -1,4 +1,4 @@
-"""What training costs in floating-point operations, and which parts of it a scenario pays for.
+"""What training costs in floating-point operations, by scenario.
 
 Source: "Distillation Scaling Laws", arXiv 2502.08606v2, section 5 and its appendix on compute. A forward pass over
 one token of a transformer with N non-embedding parameters takes
@@ -15,18 +15,18 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from fractionate.errors import UsageError
 from fractionate.planning.checks import Values, not_negative, positive
+from fractionate.planning.scenarios import Scenario, scenario
 
 SIGMA_CONTEXT = 0.0378567
 SIGMA_VOCABULARY = 2.2012848
 TRAINING_PASSES = 3
-"""A training step costs as much as this many forward passes: one forward, and a backward of twice its cost."""
+"""The cost of a training step in forward passes: one forward pass, and a backward pass of twice its cost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a token costs beside the parameters: the context's length in tokens and the vocabulary's size."""
+    """The terms of a token's cost besides parameters: context length in tokens, and vocabulary size."""
 
     context: float = 4096
     vocabulary: float = 32768
@@ -42,34 +42,6 @@ class Architecture:
 DEFAULT_ARCHITECTURE = Architecture()
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """Which of the teacher's costs are paid for: inference over the student's tokens, and pretraining."""
-
-    name: str
-    inference: bool
-    pretraining: bool
-    meaning: str
-
-
-SCENARIOS: dict[str, Scenario] = {
-    one.name: one
-    for one in (
-        Scenario("best-case", False, False, "the teacher is free: its logits are stored, or it runs anyway"),
-        Scenario("teacher-inference", True, False, "the teacher exists; its logits are computed for the student"),
-        Scenario("teacher-pretraining", False, True, "the teacher is trained for this; its logits cost nothing"),
-        Scenario("both", True, True, "the teacher is trained for this, and its logits are computed"),
-    )
-}
-
-
-def scenario(name: str) -> Scenario:
-    """Return the scenario of that name. Raises UsageError naming the ones there are."""
-    if name not in SCENARIOS:
-        raise UsageError(f"there is no scenario {name!r}: use {', '.join(SCENARIOS)}")
-    return SCENARIOS[name]
-
-
 def training_flops(
     student_params: ArrayLike,
     student_tokens: ArrayLike,
@@ -80,7 +52,7 @@ def training_flops(
     students: float = 1.0,
     architecture: Architecture = DEFAULT_ARCHITECTURE,
 ) -> Values:
-    """Return the FLOPs that one student costs: its own training, and what the scenario pays of the teacher's.
+    """Return the FLOPs of one student: its own training, and the teacher's costs that the scenario pays for.
 
     3 F(N_S) D_S + F(N_T) (δ_inference D_S + δ_pretraining 3 D_T / students): the teacher's pretraining is shared by all
     students of it. Sizes in non-embedding parameters, lengths in tokens. Supervised training is the best case.

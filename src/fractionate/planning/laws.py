@@ -1,8 +1,8 @@
 """The two laws: how low a loss supervised training reaches, and how low distillation does.
 
 Source: "Distillation Scaling Laws", arXiv 2502.08606v2 (ICML 2025). Losses are in nats per token, sizes in
-non-embedding parameters, lengths in tokens. The formulas check nothing and know no ranges: what a person calls is in
-`evaluate.py`. Coefficients may be arrays too, so that one call covers many draws of them.
+non-embedding parameters, lengths in tokens. The formulas check nothing and know no ranges: the checked functions are in
+`predict.py`. Coefficients may be arrays too, so that one call covers many draws of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SupervisedLaw:
         return self.e + self._above(params, tokens) ** self.gamma
 
     def tokens_for(self, params: ArrayLike, loss: ArrayLike) -> Values:
-        """Return how many tokens a model of that size needs for a loss; infinite where it never gets there."""
+        """Return the tokens that a model of that size needs for a loss; infinite if it never reaches the loss."""
         n, target = np.asarray(params, np.float64), np.asarray(loss, np.float64)
         above = np.maximum(target - self.e, 0.0) ** (1 / np.asarray(self.gamma))
         left = above - self.a * n**-self.alpha
@@ -53,8 +53,8 @@ class SupervisedLaw:
 class DistillationLaw:
     """The loss of a student of size N_S after D_S tokens of a teacher's logits, the teacher's own loss being L_T.
 
-    L_S = L_T + L_T^(−c0) [1 + (L_T / (L̃_S d1))^(1/f1)]^(−c1 f1) (A N_S^−α + B D_S^−β)^γ, where L̃_S is what supervised
-    training would bring the same student to. Only f1 and K = c1 f1 d1^(−1/f1) are told by data, not c1 and d1 apart.
+    L_S = L_T + L_T^(−c0) [1 + (L_T / (L̃_S d1))^(1/f1)]^(−c1 f1) (A N_S^−α + B D_S^−β)^γ, where L̃_S is the loss of
+    the same student after supervised training. Data identify f1 and K = c1 f1 d1^(−1/f1), but not c1 and d1 separately.
     """
 
     a: Coefficient
@@ -74,14 +74,14 @@ class DistillationLaw:
         return np.exp(np.log(c1) + np.log(f1) - np.log(d1) / f1)
 
     def loss(self, params: ArrayLike, tokens: ArrayLike, teacher_loss: ArrayLike, supervised_loss: ArrayLike) -> Values:
-        """Return the student's loss, above the teacher's always."""
+        """Return the student's loss; it always lies above the teacher's."""
         log_n, log_d = (np.log(np.asarray(value, np.float64)) for value in (params, tokens))
         teacher = np.asarray(teacher_loss, np.float64)
         log_teacher = np.log(teacher)
         behind = (log_teacher - np.log(supervised_loss) - np.log(self.d1)) / self.f1
         size_and_data = np.logaddexp(
             np.log(self.a) - self.alpha * log_n, np.log(self.b) - self.beta * log_d
-        )  # of logarithms: the terms span more powers of ten than a float's digits
+        )  # in logarithms, because the terms differ by more powers of ten than a float has digits
         log_gap = -self.c0 * log_teacher - self.c1 * self.f1 * np.logaddexp(0.0, behind) + self.gamma * size_and_data
         loss = teacher + np.exp(log_gap)
         return np.float64(loss) if np.ndim(loss) == 0 else loss

@@ -1,11 +1,10 @@
-"""Drawings of plans, as SVG or PNG by the file's name. Needs the extra `plots` (matplotlib)."""
+"""Drawings of the scaling law as SVG or PNG, by the file's suffix. Needs the extra `plots` (matplotlib)."""
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,7 @@ from numpy.typing import NDArray
 
 from fractionate.errors import UsageError, missing_extra
 from fractionate.files import write_bytes
-from fractionate.planning.break_even import VOLUMES, Bill, Saving, pay_back, saved
 from fractionate.planning.coefficients import CoefficientSet
-from fractionate.planning.curve import LearningCurve, Prediction
 from fractionate.planning.fit import Fit
 from fractionate.planning.flops import TRAINING_PASSES
 from fractionate.planning.predict import best_teacher_loss
@@ -34,7 +31,7 @@ _DASHES = ("-", "--", "-.", ":")
 
 
 def check_path(path: Path) -> None:
-    """Raise UsageError where a plot cannot go to that file: called before the work, not after it."""
+    """Raise UsageError where a plot cannot be written to that file. Called before the work, not after it."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"a plot is written as {' or '.join(SUFFIXES)}, not as {path.suffix or path.name}: change --plot"
@@ -45,7 +42,7 @@ def check_path(path: Path) -> None:
 
 
 def save(figure: Figure, path: Path, title: str) -> None:
-    """Write a figure whole. Raises FractionateError where that fails."""
+    """Write a figure to a file. Raises FractionateError where that fails."""
     import matplotlib
 
     buffer = io.BytesIO()
@@ -65,7 +62,7 @@ def capacity_gap(params: float, tokens: float, teacher_loss: float | None, coeff
     figure, (axes,) = _figure(1)
     axes.plot(teachers, losses, color=_BLUE, label="student, distilled")
     axes.axhline(own, color=_GREY, linestyle="--", label="the same student, supervised")
-    axes.plot(teachers, teachers, color=_GREY, linestyle=":", label="as good as its teacher")
+    axes.plot(teachers, teachers, color=_GREY, linestyle=":", label="equal to its teacher")
     low, high = coefficients.ranges.get("teacher_loss", (-math.inf, math.inf))
     if math.isfinite(low):
         axes.axvspan(low, high, color=_GREY, alpha=0.12, linewidth=0, label="fitted range")
@@ -107,7 +104,7 @@ def recipes(settings: Sequence[Setting]) -> Figure:
 
 
 def _isoflop(setting: Setting) -> tuple[Array, Array]:
-    """Return sizes of teachers and the student's loss with each, its tokens being chosen as well as they can be."""
+    """Return sizes of teachers and the student's loss with each, with the best number of teacher tokens."""
     sizes = np.geomspace(max(LEAST, setting.student_params / 100), setting.student_params * 1000, 121)
     own = TRAINING_PASSES * setting.architecture.forward(sizes) / setting.students
     most = np.where(setting.scenario.pretraining, 0.999 * (setting.compute - setting.serving) / own, MOST)
@@ -127,70 +124,6 @@ def fit(found: Fit, measured: Array, teacher_loss: Array | None) -> Figure:
     _finish(axes[0], "measured loss (nats per token)", "predicted loss", legend=False)
     name = "measured" if teacher_loss is None else "teacher's"
     _finish(axes[1], f"{name} loss (nats per token)", "predicted over measured (%)", legend=False)
-    return figure
-
-
-def learning_curve(curve: LearningCurve, unit: str = "demonstrations", confidence: float = 0.90) -> Figure:
-    """Draw measured outcomes and what more would bring, with the intervals."""
-    amounts = np.geomspace(float(curve.amounts.min()), 4 * float(curve.amounts.max()), 60)
-    told = [curve.predict(float(amount), confidence) for amount in amounts]
-    measured = [(float(amount), float(outcome)) for amount, outcome in zip(curve.amounts, curve.outcomes, strict=True)]
-    return learning_curves([Drawn("", unit, measured, told, confidence)])
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A curve to draw: measured (amount, outcome), and what it says of amounts from the least to beyond the largest."""
-
-    title: str
-    unit: str
-    measured: Sequence[tuple[float, float]]
-    told: Sequence[Prediction]
-    confidence: float = 0.90
-
-
-def learning_curves(curves: Sequence[Drawn]) -> Figure:
-    """Draw curves side by side."""
-    figure, panels = _figure(len(curves))
-    for axes, one in zip(panels, curves, strict=True):
-        amounts = [told.amount for told in one.told]
-        bands = (
-            ("one more training", [told.low for told in one.told], [told.high for told in one.told]),
-            (
-                "mean of trainings",
-                [told.expected_low for told in one.told],
-                [told.expected_high for told in one.told],
-            ),
-        )
-        for name, low, high in bands:
-            label = f"{name}, {one.confidence:.0%}"
-            axes.fill_between(amounts, low, high, color=_BLUE, alpha=0.18, linewidth=0, label=label)
-        axes.plot(amounts, [told.outcome for told in one.told], color=_BLUE)
-        axes.plot(*zip(*one.measured, strict=True), "o", color=_ORANGE, label="measured")
-        axes.axvline(max(amount for amount, _ in one.measured), color=_GREY, linewidth=0.8)
-        axes.set_xscale("log")
-        axes.set_title(one.title, fontsize=10)
-        _finish(axes, one.unit, "outcome")
-    return figure
-
-
-def break_even_lines(bill: Bill, savings: Mapping[str, Saving]) -> Figure:
-    """Draw dollars saved against questions answered, a line per pair with the band of its interval."""
-    figure, (axes,) = _figure(1)
-    questions = np.geomspace(100, VOLUMES[-1], 200)
-    for number, (pair, saving) in enumerate(savings.items()):
-        told = np.array([saved(bill, saving, float(one)) for one in questions])
-        values, low, high = told.T
-        colour = (_BLUE, _ORANGE, _GREY)[number % 3]
-        axes.plot(questions, values, color=colour, linestyle=_DASHES[(number // 3) % len(_DASHES)], label=pair)
-        axes.fill_between(questions, low, high, color=colour, alpha=0.15, linewidth=0)
-        paid = pay_back(bill, saving).questions
-        if paid:
-            axes.plot(paid, 0, "o", color=colour)
-    axes.axhline(0, color=_GREY, linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=max(bill.usd, 1e-3))
-    _finish(axes, "questions answered", "dollars saved")
     return figure
 
 

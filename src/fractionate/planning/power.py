@@ -24,19 +24,19 @@ _TAIL = 1e-10
 
 @dataclass(frozen=True)
 class Design:
-    """What is expected of two systems on the same questions, as shares between 0 and 1."""
+    """The expected outcomes of two systems on the same questions, as shares between 0 and 1."""
 
     discordance: float
     """The share of questions that only one of the two answers right."""
     margin: float
-    """How much worse the candidate may be."""
+    """The non-inferiority margin."""
     difference: float = 0.0
-    """By how much the candidate is really better; 0 where both are equally good."""
+    """The candidate's true advantage; 0 if both are equally good."""
     confidence: float = 0.95
     """Of the two-sided interval: 0.95 tests at 2.5 %."""
 
     def checked(self) -> Design:
-        """Return it as it is. Raises UsageError naming what is out of range."""
+        """Return the design unchanged. Raises UsageError that names the value out of range."""
         share("discordance", self.discordance)
         if not 0 < self.margin < 1:
             raise UsageError(f"margin must be a share between 0 and 1, such as 0.02 for 2 points, not {self.margin:g}")
@@ -64,7 +64,7 @@ def discordance(accuracy: float, correlation: float) -> float:
 
 
 def design_effect(cluster_size: float, cluster_correlation: float) -> float:
-    """Return by what factor questions that share a passage count less: 1 + (m − 1) ρ (Kish, Survey Sampling, 1965)."""
+    """Return the design effect of questions that share a passage: 1 + (m − 1) ρ (Kish, Survey Sampling, 1965)."""
     if not cluster_size >= 1:
         raise UsageError(f"cluster_size is a number of questions of 1 or more, not {cluster_size:g}")
     return 1 + (cluster_size - 1) * share("cluster_correlation", cluster_correlation)
@@ -89,10 +89,10 @@ def power_at(design: Design, questions: int) -> float:
 
 
 def questions_needed(design: Design, target: float = 0.80) -> int:
-    """Return from how many independent questions on the power stays at the target.
+    """Return the number of independent questions from which on the power stays at or above the target.
 
-    Power does not rise smoothly with n, since outcomes are whole numbers: a few questions more can test with a little
-    less. The answer is past the last dip. Raises UsageError where more than ten million would be needed.
+    Power does not rise smoothly with n, because outcomes are whole numbers: a few more questions can lower it a little.
+    The answer lies beyond the last dip. Raises UsageError where more than ten million would be needed.
     """
     if not 0 < target < 1:
         raise UsageError(f"power must lie between 0 and 1, not {target:g}")
@@ -117,7 +117,7 @@ def questions_needed(design: Design, target: float = 0.80) -> int:
 
 
 def _least_wins(discordant: NDArray[np.int64], n: int, design: Design) -> NDArray[np.int64]:
-    """Return, by number of discordant questions, how many the candidate must win; one more than there are for never."""
+    """Return, by number of discordant questions, how many the candidate must win; their number plus one means never."""
     from scipy.special import ndtri
 
     z = float(ndtri(0.5 + design.confidence / 2))
@@ -132,7 +132,7 @@ def _least_wins(discordant: NDArray[np.int64], n: int, design: Design) -> NDArra
 
 
 def _score(only_a: NDArray[np.int64], only_b: NDArray[np.int64], n: int, delta: float) -> Array:
-    """Return Tango's statistic of a true difference `delta` < 0, its nuisance share at the constrained maximum."""
+    """Return Tango's statistic of a true difference `delta` < 0, the nuisance parameter at its constrained maximum."""
     linear = -only_a - only_b + (2 * n - only_a + only_b) * delta
     constant = -only_b * delta * (1 - delta)
     root = np.sqrt(np.maximum(linear * linear - 8 * n * constant, 0))

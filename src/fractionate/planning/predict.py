@@ -1,4 +1,4 @@
-"""What the laws say, checked and with a warning outside the range that they were fitted on."""
+"""Losses predicted by the laws: inputs are checked, and values outside the fitted range give a warning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 class OutsideFittedRange(UserWarning):
-    """A value is outside what the coefficients were fitted on: the law extrapolates."""
+    """A value lies outside the range of the fitted runs: the law extrapolates."""
 
 
 def supervised_loss(params: ArrayLike, tokens: ArrayLike, coefficients: CoefficientSet = PAPER) -> Values:
@@ -47,7 +47,7 @@ def student_loss(
 
 
 def checked_teacher_loss(teacher_loss: ArrayLike, coefficients: CoefficientSet) -> Values:
-    """Return the loss as floats. Raises UsageError where it is below what any teacher can reach."""
+    """Return the loss as floats. Raises UsageError where it is below the entropy floor."""
     teacher, floor = positive("teacher_loss", teacher_loss), float(coefficients.supervised.e)
     if np.any(teacher <= floor):
         raise UsageError(
@@ -60,16 +60,16 @@ def checked_teacher_loss(teacher_loss: ArrayLike, coefficients: CoefficientSet) 
 def best_teacher_loss(
     student_params: ArrayLike, student_tokens: ArrayLike, coefficients: CoefficientSet = PAPER
 ) -> Values:
-    """Return the teacher's loss that is best for a student: the bottom of the U that is called the capacity gap.
+    """Return the teacher's loss that is best for a student: the minimum of the U called the capacity gap.
 
-    A better teacher than this makes a worse student, in the law. It may lie at the entropy floor.
+    By the law, a teacher better than this makes a worse student. The minimum may lie at the entropy floor.
     """
     n, d = positive("student_params", student_params), positive("student_tokens", student_tokens)
     return lowest_teacher_loss(n, d, coefficients)
 
 
 def lowest_teacher_loss(params: Values, tokens: Values, coefficients: CoefficientSet) -> Values:
-    """The same without checks. A scan finds the valley, then a golden section its bottom, for all at once."""
+    """Return `best_teacher_loss` unchecked, for arrays: a scan brackets the minimum, a golden section refines it."""
     law, supervised = coefficients.distilled, coefficients.supervised
     own = supervised.loss(params, tokens)
     floor = np.asarray(supervised.e)
@@ -92,6 +92,6 @@ def lowest_teacher_loss(params: Values, tokens: Values, coefficients: Coefficien
     return np.float64(best) if np.ndim(best) == 0 else best
 
 
-def _warn(said: list[str]) -> None:
-    for sentence in said:
+def _warn(sentences: list[str]) -> None:
+    for sentence in sentences:
         warnings.warn(f"{sentence}: the law extrapolates", OutsideFittedRange, stacklevel=3)

@@ -2,8 +2,8 @@
 
 Given a student's size and a budget in FLOPs, minimise the student's loss over (D_S, N_T, D_T) subject to what the
 scenario pays for (arXiv 2502.08606v2, section 5.3). The paper uses SLSQP from many starts; here a grid over (N_T,
-D_T) is refined until it stands still, with D_S from the budget. It needs no derivative and no start, and does many
-draws of the coefficients, or many budgets, at once: every array has the shape (rows, N_T, D_T).
+D_T) is refined until it converges, with D_S from the budget. It needs no derivative and no start, and handles many
+draws of the coefficients, or many budgets, in one pass: every array has the shape (rows, N_T, D_T).
 """
 
 from __future__ import annotations
@@ -21,26 +21,25 @@ from fractionate.planning.checks import Values, not_negative, positive
 from fractionate.planning.coefficients import SETS, CoefficientSet
 from fractionate.planning.flops import (
     DEFAULT_ARCHITECTURE,
-    SCENARIOS,
     TRAINING_PASSES,
     Architecture,
-    Scenario,
     training_flops,
 )
 from fractionate.planning.predict import checked_teacher_loss, lowest_teacher_loss
+from fractionate.planning.scenarios import SCENARIOS, Scenario
 
 Array = NDArray[np.float64]
 
 LEAST, MOST = 1e6, 1e17
-"""Bounds of every size and length that is searched over, as in the paper."""
+"""Bounds of the search over sizes and token counts, as in the paper."""
 NEARLY = 1e-4
-"""A teacher whose training is not paid for gets the fewest tokens that come this near (relative) to the best loss."""
+"""A teacher whose training is free gets the fewest tokens whose loss is within this (relative) of the best."""
 _COARSE, _FINE, _ROUNDS = 65, 17, 11
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher that is there already: its size, and its loss or the tokens that it was trained on."""
+    """An existing teacher: its size, and its loss or its training tokens."""
 
     params: float
     tokens: float | None = None
@@ -49,25 +48,25 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is to be planned: a student, a budget, and who pays for the teacher."""
+    """The input of a plan: a student, a budget, and the scenario that says which teacher costs count."""
 
     student_params: float
     """Non-embedding parameters of the student."""
     compute: float
-    """FLOPs that may be spent in all; infinite where only `student_tokens` limits."""
+    """The total budget in FLOPs; infinite if only `student_tokens` is a limit."""
     scenario: Scenario = SCENARIOS["best-case"]
     students: float = 1.0
     """How many students share the teacher's pretraining."""
     teacher: Teacher | None = None
     student_tokens: float = math.inf
-    """The most tokens that the student may see: the data at hand."""
+    """The maximum number of training tokens of the student: the available data."""
     lifetime_tokens: float = 0.0
-    """Tokens that the student will serve in its life; one forward pass each, paid from the same budget."""
+    """Tokens that the student will serve; one forward pass each, paid from the same budget."""
     architecture: Architecture = DEFAULT_ARCHITECTURE
     coefficients: CoefficientSet = SETS["paper-corrected"]
 
     def checked(self) -> Setting:
-        """Return it as it is. Raises UsageError naming what cannot be planned."""
+        """Return the setting unchanged. Raises UsageError that names the wrong value."""
         self.check_values()
         if math.isinf(self.compute) and math.isinf(self.student_tokens):
             raise UsageError("a recipe needs a limit: give compute, student_tokens or both")
@@ -93,7 +92,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to train, and what the law expects of it, in parameters, tokens, and nats per token."""
+    """What to train, and the predicted losses, in parameters, tokens, and nats per token."""
 
     student_loss: float
     student_tokens: float
@@ -101,10 +100,10 @@ class Recipe:
     teacher_tokens: float
     teacher_loss: float
     supervised_loss: float
-    """What the same student reaches with the same budget (and data) without a teacher."""
+    """The loss of the same student with the same budget and data without a teacher."""
     supervised_tokens: float
     compute: float
-    """FLOPs that the recipe takes, the serving included; less than the budget where data, not compute, is the limit."""
+    """FLOPs of the recipe, serving included; less than the budget where data is the limit."""
 
 
 class _Found(NamedTuple):
@@ -161,7 +160,7 @@ def solve(setting: Setting, compute: Array | None = None, *, rough: bool = False
     if not setting.scenario.inference and not setting.scenario.pretraining:
         return _with_any_loss(setting, budget)
     if math.isfinite(setting.student_tokens):
-        # With so little data that the best teacher for it is affordable, compute is no limit.
+        # With so little data that its best teacher is affordable, compute is not the limit.
         free = _with_any_loss(setting, budget)
         cost = _bill(setting, free.student_tokens, free.teacher_params, free.teacher_tokens)
         affordable = (cost <= np.ravel(budget) * (1 + 1e-9)) & np.isfinite(free.loss)
@@ -180,7 +179,7 @@ def _rows(setting: Setting, compute: Array | None) -> Array:
 
 
 def _with_any_loss(setting: Setting, budget: Array) -> _Found:
-    """Return the optima where the teacher costs nothing: the best loss for it, and the cheapest way to that loss."""
+    """Return the optima for a free teacher: its best loss, and the cheapest teacher with that loss."""
     n_s, coefficients = np.float64(setting.student_params), setting.coefficients
     own = TRAINING_PASSES * setting.architecture.forward(n_s)
     d_s = np.minimum(budget / own, setting.student_tokens)
@@ -205,7 +204,7 @@ def cheapest_teacher(teacher_loss: Array, setting: Setting) -> tuple[Array, Arra
 
 
 def _search(setting: Setting, budget: Array, rough: bool) -> _Found:
-    """Return the optima where the teacher costs something."""
+    """Return the optima for a teacher with costs."""
     coefficients, paid = setting.coefficients, setting.scenario
 
     def outcome(log_n: Array, log_d: Array) -> tuple[Array, Array, Array]:
@@ -214,7 +213,7 @@ def _search(setting: Setting, budget: Array, rough: bool) -> _Found:
         d_s = _tokens_left(setting, budget, n_t, d_t)
         return _loss(setting, d_s, teacher_loss), d_s, teacher_loss
 
-    # A teacher whose pretraining is not paid for is best with endless data: only its size is searched.
+    # A teacher with free pretraining is best with unlimited data, so only its size is searched.
     most = None if paid.pretraining else math.log(MOST)
     log_n, log_d, _ = _refined(lambda n, d: outcome(n, d)[0], len(budget), fixed_tokens=most, rough=rough)
     loss, d_s, teacher_loss = outcome(log_n, log_d)

@@ -1,7 +1,7 @@
-"""Learning curves of a run: students of one kind by how much they learnt from, or by the size of their base.
+"""Learning curves of a run: students of one kind by their number of demonstrations, or by the size of their base.
 
-Each is measured on the same questions beside the same partner. What more would bring is extrapolated
-(planning/curve.py), and what it would cost is scaled from what the run took.
+All students of a curve are measured on the same questions with the same partner. The outcome of more demonstrations
+or parameters is extrapolated (planning/curve.py), and the cost of more is scaled from the cost of the run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fractionate.analysis.matrix import Matrix, matrices
 from fractionate.analysis.pricing import Pricing
 from fractionate.columns import Columns
 from fractionate.errors import UsageError
-from fractionate.report.spent import CHANCES, DEMONSTRATIONS, SCREENING, Spent, Trained
+from fractionate.report.run_cost import CHANCES, DEMONSTRATIONS, SCREENING, RunCost, Trained
 from fractionate.types import Cell, Component
 
 if TYPE_CHECKING:
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 Over = Literal["demonstrations", "parameters"]
 CONFIDENCE = 0.90
 FACTORS = (2.0, 4.0)
-"""Multiples of the demonstrations that are told."""
+"""Multiples of the demonstrations that are predicted."""
 ALIKE = 0.95
-"""Students of several sizes make a curve if none learnt from less than this share of what another did."""
+"""Students of several sizes make a curve only if each has at least this share of the largest number of examples."""
 NOT_BEGUN = 0.05
-"""Outcomes below this are of students that have hardly begun to answer: a power law cannot say when they will."""
+"""Below this outcome a student hardly answers at all, and a power law cannot predict when it will."""
 DRAWN = 12
-"""Amounts that the line of a curve is drawn through."""
+"""Number of amounts on the line of a curve."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """One student's cell, the part that learnt, and what its training was."""
+    """One student's cell, its distilled part, and its training."""
 
     matrix: Matrix
     cell: Cell
@@ -50,39 +50,40 @@ class _Measured:
 
     @property
     def place(self) -> Hashable:
-        """What students of one curve share."""
+        """The key that all students of one curve share."""
         part = self.part
         return self.matrix.label, self.cell.strategy, self.partner, part.role, part.variant, part.learnt_from
 
 
-def learning_curves(cells: Sequence[Cell], spent: Spent | None, pricing: Pricing) -> list[dict[str, Any]]:
-    """Return the `curve` of results.json: a curve over demonstrations or parameters wherever there are two amounts.
+def learning_curves(cells: Sequence[Cell], cost: RunCost | None, pricing: Pricing) -> list[dict[str, Any]]:
+    """Return the `curve` of results.json: a curve over demonstrations or parameters wherever two amounts were measured.
 
-    Outcomes are shares of 1; `beyond` has what more would bring, with the interval of one more training on the same
-    questions (`low`, `high`) and that of the mean over trainings and questions (`expected_low`, `expected_high`), and
-    `usd`, what it would cost once (null: a price is not known). A curve of one point says why in `refused`.
+    Outcomes lie in [0, 1]. `beyond` holds predictions for larger amounts: the interval of one more training on the same
+    questions (`low`, `high`), the interval of the mean over trainings and questions (`expected_low`,
+    `expected_high`), and `usd`, the one-off cost (null where a price is unknown). `refused` says why a curve of one
+    point is not fitted.
     """
-    if spent is None:
+    if cost is None:
         return []
-    measured = [one for matrix in matrices(cells) for cell in matrix.cells for one in _measured(matrix, cell, spent)]
+    measured = [one for matrix in matrices(cells) for cell in matrix.cells for one in _measured(matrix, cell, cost)]
     return [
-        *(_curve("demonstrations", group, FACTORS, spent, pricing) for group in _by_demonstrations(measured)),
-        *(_curve("parameters", group, (_next_size(group),), spent, pricing) for group in _by_size(measured)),
+        *(_curve("demonstrations", group, FACTORS, cost, pricing) for group in _by_demonstrations(measured)),
+        *(_curve("parameters", group, (_next_size(group),), cost, pricing) for group in _by_size(measured)),
     ]
 
 
-def _measured(matrix: Matrix, cell: Cell, spent: Spent) -> Iterator[_Measured]:
+def _measured(matrix: Matrix, cell: Cell, cost: RunCost) -> Iterator[_Measured]:
     for part, partner in ((cell.decomposer, cell.solver), (cell.solver, cell.decomposer)):
         if partner.is_student:
             continue
-        trainings = [one for one in spent.trained.get(part.name, ()) if one.examples]
+        trainings = [one for one in cost.trained.get(part.name, ()) if one.examples]
         if part.trained_for == part.role and trainings and cell.attempts:
             amount = sum(one.examples for one in trainings) / len(trainings)
             yield _Measured(matrix, cell, part, trainings[0], amount)
 
 
 def _by_demonstrations(measured: Sequence[_Measured]) -> list[list[_Measured]]:
-    """Return students that differ in how much they learnt from: those of a curve, and of several max_examples."""
+    """Return students that differ in their number of demonstrations: of a curve run, or by max_examples."""
     groups = _grouped((one, (one.place, one.part.model)) for one in measured)
     return [group for group in groups if _amounts(group) > 1 or any(one.part.share < 1 for one in group)]
 
@@ -121,7 +122,7 @@ def _next_size(group: Sequence[_Measured]) -> float:
 
 
 def _curve(
-    over: Over, group: Sequence[_Measured], factors: Sequence[float], spent: Spent, pricing: Pricing
+    over: Over, group: Sequence[_Measured], factors: Sequence[float], cost: RunCost, pricing: Pricing
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -161,22 +162,22 @@ def _curve(
         fitted = learning_curve([one.amount for one in group], outcomes, answered[-1].clusters)
     except UsageError as error:
         return {**curve, "refused": str(error)}
-    for factor, told in zip(factors, fitted.beyond(factors, CONFIDENCE), strict=True):
-        curve["beyond"].append({"factor": factor, **asdict(told), "usd": _usd(over, last, factor, spent, pricing)})
+    for factor, predicted in zip(factors, fitted.beyond(factors, CONFIDENCE), strict=True):
+        curve["beyond"].append({"factor": factor, **asdict(predicted), "usd": _usd(over, last, factor, cost, pricing)})
     drawn = np.geomspace(group[0].amount, last.amount * max(factors), DRAWN)
     curve["line"] = [asdict(fitted.predict(float(amount), CONFIDENCE)) for amount in drawn]
     return curve
 
 
 def _note(points: Sequence[Mapping[str, Any]]) -> str:
-    """Return what is wrong with extrapolating from these points, "" where nothing is known to be."""
+    """Return a warning where these points are a poor base for extrapolation, else ""."""
     idle = [point for point in points[:-1] if point["value"] is not None and point["value"] < NOT_BEGUN]
     if not idle:
         return ""
     most = max(idle, key=lambda point: float(point["amount"]))
     return (
-        f"With {most['amount']:,.0f} the outcome is near zero ({most['value']:.1%}): such a student has hardly begun "
-        "to answer, and no power law says how fast it goes on once it has. More may bring far more than is told here."
+        f"With {most['amount']:,.0f} the outcome is near zero ({most['value']:.1%}): such a student hardly answers "
+        "yet, and a power law cannot predict its rise from there. The true gain may be far larger than predicted here."
     )
 
 
@@ -201,17 +202,17 @@ def _places_in(cell: Cell, first: Cell, wanted: NDArray[np.int64]) -> NDArray[np
     return wanted if mine is None or theirs is None else theirs[np.searchsorted(mine, wanted)]
 
 
-def _usd(over: Over, last: _Measured, factor: float, spent: Spent, pricing: Pricing) -> float | None:
-    """Return what going on to so many times the largest amount would cost once, None where a price is not known.
+def _usd(over: Over, last: _Measured, factor: float, cost: RunCost, pricing: Pricing) -> float | None:
+    """Return the one-off cost of a multiple of the largest amount, None where a price is unknown.
 
-    Training is taken to last in proportion to the demonstrations, and to the parameters. More demonstrations cost what
-    the run's did, screening and further chances included, for as many as are new.
+    Training time is assumed to grow in proportion to demonstrations and to parameters. Each new demonstration costs
+    as much as one of the run, screening and further samples included.
     """
     hours = last.training.hours
     training = None if hours is None else pricing.by_hours(last.part.model, hours * factor)
     if training is None or over == "parameters":
         return training
-    bill = spent.priced(pricing)
+    bill = cost.priced(pricing)
     asked = [bill[item] for item in (DEMONSTRATIONS, SCREENING, CHANCES) if item in bill]
     if not asked or any(isinstance(amount, str) for amount in asked):
         return None

@@ -30,8 +30,7 @@ from fractionate.columns import Columns
 from fractionate.config import Config
 from fractionate.files import write_text
 from fractionate.report.curves import learning_curves
-from fractionate.report.payback import break_even
-from fractionate.report.spent import Spent
+from fractionate.report.run_cost import RunCost, break_even
 from fractionate.types import ROLES, Cell, Component, Role, Throughput, Usage
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def build_results(
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
     looks: Mapping[str, tuple[int, ...]] | None = None,
-    spent: Spent | None = None,
+    spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
@@ -137,8 +136,8 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "lenient_ci_low": lenient_interval.low if lenient_interval else None,
         "lenient_ci_high": lenient_interval.high if lenient_interval else None,
         "correct": correct,
-        "unextracted": int(outputs.column("unread").sum()),
-        "unextracted_share": share(outputs.column("unread")),
+        "unextracted": int(outputs.column("unextracted").sum()),
+        "unextracted_share": share(outputs.column("unextracted")),
         "fell_back": int(outputs.column("fell_back").sum()),
         "unparsed": int(outputs.column("unparsed").sum()),
         "failures": int(outputs.column("failures").sum()),

@@ -19,8 +19,8 @@ from fractionate.report.amounts import (
     points_between,
     shares_between,
 )
+from fractionate.report.render import section_text
 from fractionate.report.section import Column, Entry, Lines, Section, table_section
-from fractionate.report.terminal import section_text
 
 
 def standing_text(standing: Standing) -> str:

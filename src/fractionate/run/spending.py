@@ -9,7 +9,16 @@ from typing import Any
 
 from fractionate.config import Config
 from fractionate.report.results import total_usage
-from fractionate.report.spent import CHANCES, CURVE, DEMONSTRATIONS, EVALUATION, SCREENING, TRAINING, Spent, Trained
+from fractionate.report.run_cost import (
+    CHANCES,
+    CURVE,
+    DEMONSTRATIONS,
+    EVALUATION,
+    SCREENING,
+    TRAINING,
+    RunCost,
+    Trained,
+)
 from fractionate.run.folder import RunFolder, read_own
 from fractionate.run.names import Names
 from fractionate.students.demonstrate import Demonstration
@@ -18,7 +27,7 @@ from fractionate.types import Cell, Component, Usage
 _Usages = defaultdict[str, defaultdict[str, Usage]]
 
 
-def read_spending(folder: RunFolder, config: Config, cells: Sequence[Cell]) -> Spent:
+def read_spending(folder: RunFolder, config: Config, cells: Sequence[Cell]) -> RunCost:
     """Return what was spent on the students of a run and on its cells."""
     names = Names(config)
     usage: _Usages = defaultdict(lambda: defaultdict(Usage))
@@ -32,10 +41,10 @@ def read_spending(folder: RunFolder, config: Config, cells: Sequence[Cell]) -> S
         missing[TRAINING] = f"{', '.join(elsewhere)}: trained elsewhere, so what that took is not known"
     on_disk = [names.component(one.name, one.role) for one in names.students if folder.is_trained(one.name)]
     trained = {part.name: [_training(folder, part)] for part in (*on_disk, *parts) if part.is_student}
-    return Spent({item: dict(of_item) for item, of_item in usage.items()}, trained, missing)
+    return RunCost({item: dict(of_item) for item, of_item in usage.items()}, trained, missing)
 
 
-def add_spending(several: Sequence[Spent]) -> Spent:
+def add_spending(several: Sequence[RunCost]) -> RunCost:
     """Return what several runs took together."""
     usage: _Usages = defaultdict(lambda: defaultdict(Usage))
     trained: dict[str, list[Trained]] = {}
@@ -47,7 +56,7 @@ def add_spending(several: Sequence[Spent]) -> Spent:
         for name, trainings in spent.trained.items():
             trained.setdefault(name, []).extend(trainings)
         missing |= spent.missing
-    return Spent({item: dict(of_item) for item, of_item in usage.items()}, trained, missing)
+    return RunCost({item: dict(of_item) for item, of_item in usage.items()}, trained, missing)
 
 
 def _demonstrating(folder: RunFolder, names: Names, usage: _Usages) -> dict[str, str]:

@@ -7,16 +7,14 @@ whole. That is why a run that was cut off anywhere is resumed by the same comman
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from fractionate.calls.budget import BudgetReached
 from fractionate.calls.stages import carry_out
 from fractionate.errors import UsageError
-from fractionate.run.cells import Decomposed, Pair, Scoring, TestSet
+from fractionate.run.attempts import AttemptWriter
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
-from fractionate.run.keeping import Keeping, check_large, keeping
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
 from fractionate.run.speed import measure_speed
@@ -60,7 +58,6 @@ def check_before_spending(run: Run) -> None:
     for component in models_asked(run):
         run.models.sampler(component)
     check_repeats(run)
-    check_large(run)
 
 
 def models_asked(run: Run) -> list[Component]:
@@ -157,20 +154,22 @@ def evaluate_stage(run: Run) -> list[Cell]:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
     for note in repeated_decompositions(run):
         run.notes.add(note)
-    kept = keeping(run)
+    attempts, rows_at_most = AttemptWriter(run.folder), run.config.run.rows_at_most
     done = Counter[str]()
     try:
-        in_loop(run, lambda: _evaluate(run, kept, done))
+        in_loop(run, lambda: _evaluate(run, attempts, done))
+        cells = attempts.finish(rows_at_most)
     except BudgetReached:
         if count := done["cells"]:
             planned = len(pairs) * len(run.data.tests)
             run.notes.add(f"Partial: the budget was reached after {count} of {planned} cells; the same run resumes.")
-            kept.finish()
+            attempts.finish(rows_at_most)
             run.notes.save()
             report_stage(run)
             run.progress.stage(f"partial report of {count} of {planned} cells: {run.folder.html}")
         raise
-    cells = kept.finish()
+    finally:
+        attempts.close()
     run.notes.save()
     measure_speed(run)
     return cells
@@ -202,17 +201,13 @@ def _read(run: Run, stage: str) -> list[Demonstration]:
     return demonstrations
 
 
-async def _evaluate(run: Run, kept: Keeping, done: Counter[str]) -> None:
-    def scoring(test: TestSet, pair: Pair, given: Sequence[Decomposed | None]) -> Scoring:
-        return Scoring(test, pair, given, kept.cell(test, pair))
-
-    for stage in evaluating(run, run.models.sampler, scoring):
+async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> None:
+    for stage in evaluating(run, run.models.sampler, attempts.cell):
         cell = (await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())).cell()
-        kept.add(cell)
         done["cells"] += 1
         value = sum(cell.values()) / len(cell.columns)
         times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
-        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.attempts)}{times}")
+        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.columns)}{times}")
         _note_what_is_odd(run, cell)
 
 
@@ -226,5 +221,5 @@ def _note_what_is_odd(run: Run, cell: Cell) -> None:
         pair = f"{cell.strategy}, {cell.decomposer.name} → {cell.solver.name}"
         run.notes.warn(
             f"{cell.reference}: {pair}: every one of {len(failed)} questions failed, the first with: "
-            f"{cell.attempts[0].outputs[0].failures[0]}"
+            f"{cell.outputs_at(0)[0].failures[0]}"
         )

@@ -31,8 +31,7 @@ from typing import Any
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.files import write_text
 from fractionate.testbeds.ceilings import stage
-from fractionate.testbeds.settings import PRECISIONS, TrainResult, TrainSettings
-from fractionate.testbeds.tasks import TEACH, Batch, Task
+from fractionate.testbeds.tasks import PRECISIONS, TEACH, Batch, Task, TrainResult, TrainSettings
 
 Say = Callable[[str], None]
 Tensor = Any

@@ -1,4 +1,4 @@
-"""The sections of a report, one file each. A new one is a file with a `section` function and a line in this list.
+"""The sections of a report in their order. A new one is a function from facts to a section and a line in this list.
 
 Other packages bring theirs by entry points, group "fractionate.sections"; a program may add one with `add_section`.
 """
@@ -12,56 +12,30 @@ from typing import TypeAlias
 from fractionate._plugins import all_plugins
 from fractionate.report.facts import Facts
 from fractionate.report.section import Format, Lines, Section
-from fractionate.report.sections import (
-    agreement,
-    break_even,
-    cells,
-    comparisons,
-    controls,
-    curve,
-    evidence,
-    examples,
-    generalisation,
-    how_to_read,
-    matrix,
-    notes,
-    outcome,
-    prices,
-    published,
-    run,
-    runs,
-    tried,
-    unread,
-    warnings,
-)
+from fractionate.report.sections import about, break_even, cells, comparisons, curve, verdict
 
 Builder: TypeAlias = Callable[[Facts], Section | None]
 """Makes a section of a report's facts, or None where there is nothing to show."""
 
 _MEASURED: tuple[Builder, ...] = (
-    warnings.section,
-    unread.section,
-    evidence.section,
-    controls.section,
+    about.warnings,
+    about.unparsed,
+    verdict.evidence,
+    verdict.controls,
     break_even.section,
     curve.section,
-    outcome.section,
-    matrix.section,
-    cells.section,
-    runs.section,
-    published.section,
-    generalisation.section,
-    agreement.section,
-    comparisons.section,
-    tried.section,
-    examples.section,
+    cells.outcome,
+    cells.matrix,
+    cells.cells,
+    comparisons.runs,
+    comparisons.published,
+    comparisons.generalisation,
+    comparisons.agreement,
+    comparisons.comparisons,
+    about.tried,
+    about.examples,
 )
-_ABOUT: tuple[Builder, ...] = (
-    prices.section,
-    notes.section,
-    how_to_read.section,
-    run.section,
-)
+_ABOUT: tuple[Builder, ...] = (about.prices, about.notes, about.how_to_read, about.run)
 _added: list[Builder] = []
 
 

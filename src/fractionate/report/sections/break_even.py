@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from fractionate.report.amounts import PER, UNKNOWN, count, dollars, dollars_between
-from fractionate.report.break_even_chart import break_even_chart
 from fractionate.report.facts import Facts, Record
+from fractionate.report.line_charts import HEIGHT, WIDTH, break_even_chart
 from fractionate.report.section import PAGES, Block, Column, Entry, Figure, Lines, Row, Section, Table
-from fractionate.report.sections.evidence import answer
+from fractionate.report.sections.verdict import answer
 
 _LEAD = (
-    "The bill is paid once and is the whole run's: what did not pass had to be trained and measured too. A pair is "
-    "proven where it is no worse within the margin and cheaper; to pass it needs its controls too. Intervals are those "
-    "of its saving, at the verdict's confidence. Less than nothing saved means that the bill is not paid back by then."
+    "The bill is paid once. It covers the whole run: configurations that did not pass had to be trained and measured "
+    "too. A pair is proven if it is no worse within the margin and cheaper; to pass, its controls must pass too. "
+    "Intervals are those of the saving, at the verdict's confidence. A negative amount means that the bill is not paid "
+    "back yet."
 )
 
 
@@ -31,7 +32,7 @@ def section(facts: Facts) -> Section | None:
 def _bill(found: Record) -> Table:
     hours = found["training_hours"]
     details = {"training": f"{hours:,.2f} hours"} if hours else {}
-    why = (Column("unknown", "why it is unknown"),) if any(row["unknown"] for row in found["bill"]) else ()
+    why = (Column("unknown", "reason if unknown"),) if any(row["unknown"] for row in found["bill"]) else ()
     rows = []
     for row in (*found["bill"], {"item": "all", "usd": found["usd"], "unknown": ""}):
         entries = {"item": Entry(row["item"], details.get(row["item"], "")), "usd": Entry(dollars(row["usd"]))}
@@ -67,7 +68,7 @@ def _drawing(facts: Facts, found: Record) -> list[Block]:
         return []
     first = min(paying, key=lambda pair: pair["questions"])
     drawings = (
-        break_even_chart(first, found["usd"], 860, 300, "break-even"),
+        break_even_chart(first, found["usd"], WIDTH, HEIGHT, "break-even"),
         break_even_chart(first, found["usd"], 380, 280, "break-even-n"),
     )
     where = f" on {first['dataset']}" if len(facts.test_sets) > 1 else ""

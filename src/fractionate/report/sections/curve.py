@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from fractionate.report.amounts import UNKNOWN, dollars, level, percent, points, points_between, shares_between
-from fractionate.report.curve_chart import curve_chart
 from fractionate.report.facts import Facts, Record
+from fractionate.report.line_charts import curve_chart
 from fractionate.report.section import PAGES, Block, Column, Entry, Figure, Lines, Row, Section, Table
 
 _LEAD = (

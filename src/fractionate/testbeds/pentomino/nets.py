@@ -13,8 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fractionate.testbeds.pentomino.generator import BLOCKS, GRID, SIDE
-from fractionate.testbeds.pentomino.sprites import BLOCK, CLASSES
+from fractionate.testbeds.pentomino.generator import BLOCK, BLOCKS, CLASSES, GRID, SIDE
 
 BLOCK_CLASSES = len(CLASSES) + 1
 """What a block can hold: nothing, or one of the ten classes."""

@@ -1,4 +1,4 @@
-"""What each action of `fractionate plan` does. Imported once one is called, since all of it needs NumPy."""
+"""The actions of `fractionate plan`. Imported when an action is called, because all of them need NumPy."""
 
 from __future__ import annotations
 
@@ -6,40 +6,49 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fractionate.cli.plan import SCENARIOS as SCENARIO_NAMES
-from fractionate.cli.plan_runs import break_even, curve
+from markupsafe import Markup
+
+from fractionate.api import read_report
 from fractionate.errors import UsageError
-from fractionate.planning import answers, plots, saved, tables
+from fractionate.files import write_text
+from fractionate.planning import answers, plots
 from fractionate.planning.checks import positive
 from fractionate.planning.choice import best_size
-from fractionate.planning.coefficients import CoefficientSet
+from fractionate.planning.coefficients import CoefficientSet, load_coefficients
 from fractionate.planning.fit import Fit, fit_distillation, fit_supervised
-from fractionate.planning.flops import SCENARIOS, Architecture
+from fractionate.planning.flops import Architecture
 from fractionate.planning.power import Design, discordance
 from fractionate.planning.protocol import Options
 from fractionate.planning.recipes import Setting, Teacher
 from fractionate.planning.runs import SUPERVISED, DistillationRuns, SupervisedRuns, read_runs
+from fractionate.planning.scenarios import SCENARIOS
+from fractionate.report.facts import Facts
+from fractionate.report.line_charts import HEIGHT, WIDTH, break_even_chart, curve_chart, standalone
+from fractionate.report.render import section_text
+from fractionate.report.run_cost import saved_after
+from fractionate.report.sections import break_even as break_even_section
+from fractionate.report.sections import curve as curve_section
 from fractionate.run.progress import Progress
 
 
 def power(args: argparse.Namespace) -> None:
-    """Say how many questions a comparison needs."""
+    """Print how many questions a comparison needs."""
     if (args.discordance is None) == (args.accuracy is None):
         raise UsageError("plan power needs --discordance, or --accuracy (and --correlation) in its place")
     differ = args.discordance if args.accuracy is None else discordance(args.accuracy, args.correlation)
     design = Design(differ, args.margin, args.difference, args.confidence)
     answer = answers.power_for(design, args.power, args.cluster_size, args.cluster_correlation)
-    _say(args, answer, tables.power_lines)
+    _print(args, answer, answers.power_lines)
 
 
 def law(args: argparse.Namespace) -> None:
-    """Say which loss one student reaches."""
-    coefficients = saved.load_coefficients(args.coefficients)
+    """Print the loss that one student reaches."""
+    coefficients = load_coefficients(args.coefficients)
     teacher_loss = _teacher_loss(args, coefficients)
     if args.plot:
         _ = coefficients.distilled
@@ -47,11 +56,11 @@ def law(args: argparse.Namespace) -> None:
     if args.plot:
         figure = plots.capacity_gap(args.student_params, args.student_tokens, teacher_loss, coefficients)
         plots.save(figure, args.plot, "The capacity gap")
-    _say(args, answer, tables.law_lines)
+    _print(args, answer, answers.law_lines)
 
 
 def recipe(args: argparse.Namespace) -> None:
-    """Say what to train for a budget, by scenario."""
+    """Print the recipe for a budget, by scenario."""
     settings = _settings(args)
     found = [answers.recipe_for(setting, args.loss) for setting in settings]
     if args.plot:
@@ -61,11 +70,11 @@ def recipe(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({"recipes": found} if args.scenario == "all" else found[0]))
     else:
-        print("\n".join(tables.recipe_lines(found)))
+        print("\n".join(answers.recipe_lines(found)))
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Fit a law to runs, write it where it is asked for, and print it."""
+    """Fit a law to runs, print it, and write it to --out."""
     if args.resamples < 0:
         raise UsageError(f"--resamples must be 0 or more, not {args.resamples}")
     progress = Progress(quiet=args.quiet)
@@ -78,12 +87,88 @@ def fit(args: argparse.Namespace) -> None:
     else:
         found = fit_distillation(runs, _inner_law(args, options), options, _state(args, args.file))
     if args.out:
-        saved.write(found, args.out)
+        found.write(args.out)
         print(f"written: {args.out}", file=sys.stderr)
     if args.plot:
         teachers = runs.teacher_loss if isinstance(runs, DistillationRuns) else None
         plots.save(plots.fit(found, runs.loss, teachers), args.plot, f"The {found.law} law and the runs")
-    _say(args, found.as_dict(), tables.fit_lines)
+    _print(args, found.as_dict(), answers.fit_lines)
+
+
+def break_even(args: argparse.Namespace) -> None:
+    """Print when each proven pair of a run has paid back, and its saving after some numbers of questions."""
+    results = _results(args.folder, "break_even")
+    found = results["break_even"]
+    if found is None:
+        raise UsageError(f"nothing was distilled in {args.folder}, so there is no bill to pay back: train a student")
+    for questions in args.questions:
+        number = int(positive("questions", questions))
+        for pair in found["pairs"] if found["usd"] is not None else ():
+            pair["saved"].append(saved_after(pair, found["usd"], number))
+    if args.plot:
+        _save_charts(_break_even_charts(found, Facts(results)), args.plot)
+    if args.json:
+        print(json.dumps(found, ensure_ascii=False))
+    elif section := break_even_section.section(Facts(results)):
+        print(section_text(section))
+
+
+def curve(args: argparse.Namespace) -> None:
+    """Print the predicted outcome and cost of more demonstrations, or of a larger student."""
+    results = _results(args.folder, "curve")
+    found = results["curve"]
+    if not found:
+        raise UsageError(
+            f"no student in {args.folder} learnt from less than all of its demonstrations, so there is no curve: "
+            "run it again with fractionate run CONFIG --curve"
+        )
+    fitted = [one for one in found if not one["refused"]]
+    if not fitted:
+        raise UsageError(found[0]["refused"])
+    if args.plot:
+        _save_charts(
+            [
+                (
+                    f"{one['student']} with {one['partner']}, {one['strategy']} ({one['test_set']})",
+                    curve_chart(one, WIDTH, HEIGHT, f"curve{number}"),
+                )
+                for number, one in enumerate(fitted)
+            ],
+            args.plot,
+        )
+    if args.json:
+        print(json.dumps({"curves": found}, ensure_ascii=False))
+    elif section := curve_section.section(Facts(results)):
+        print(section_text(section))
+
+
+def _break_even_charts(found: Mapping[str, Any], facts: Facts) -> list[tuple[str, Markup]]:
+    if found["usd"] is None:
+        raise UsageError("the bill is unknown, so --plot has nothing to draw: leave it out to see the missing price")
+    paying = [pair for pair in found["pairs"] if pair["questions"]]
+    if not paying:
+        raise UsageError("no pair is proven to pay back, so --plot has nothing to draw: leave it out")
+    return [
+        (
+            f"{pair['dataset']}: {pair['strategy']}, {facts.pair(pair)}",
+            break_even_chart(pair, found["usd"], WIDTH, HEIGHT, f"pair{number}"),
+        )
+        for number, pair in enumerate(paying)
+    ]
+
+
+def _save_charts(charts: Sequence[tuple[str, Markup]], path: Path) -> None:
+    write_text(standalone(charts), path)
+
+
+def _results(folder: Path, entry: str) -> dict[str, Any]:
+    """Return a run's results. Raises UsageError where they cannot be read, or are of a version without the entry."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder: give a run's folder, such as runs/NAME")
+    results = dict(read_report(folder).results)
+    if entry not in results:
+        raise UsageError(f"{folder / 'results.json'} is of an earlier version: run fractionate report {folder} first")
+    return results
 
 
 ACTIONS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -127,9 +212,9 @@ def _settings(args: argparse.Namespace) -> list[Setting]:
         architecture=Architecture(
             float(positive("context", args.context)), float(positive("vocabulary", args.vocabulary))
         ),
-        coefficients=saved.load_coefficients(args.coefficients),
+        coefficients=load_coefficients(args.coefficients),
     )
-    names = SCENARIO_NAMES if args.scenario == "all" else (args.scenario,)
+    names = tuple(SCENARIOS) if args.scenario == "all" else (args.scenario,)
     settings = [replace(base, scenario=SCENARIOS[name]) for name in names]
     return [replace(one, student_params=best_size(one)[0]) for one in settings] if best else settings
 
@@ -145,14 +230,14 @@ def _given_teacher(args: argparse.Namespace) -> Teacher | None:
     if args.teacher_params is not None:
         return Teacher(args.teacher_params, args.teacher_tokens, args.teacher_loss)
     if args.teacher_loss is not None or args.teacher_tokens is not None:
-        raise UsageError("a teacher that is there already needs --teacher-params too")
+        raise UsageError("a given teacher needs --teacher-params too")
     return None
 
 
 def _inner_law(args: argparse.Namespace, options: Options) -> Fit | CoefficientSet:
     """Return the supervised law that a distillation law is fitted over."""
     if args.supervised is None:
-        return saved.load_coefficients(args.coefficients)
+        return load_coefficients(args.coefficients)
     runs = read_runs(args.supervised, SUPERVISED)
     assert isinstance(runs, SupervisedRuns)
     return fit_supervised(runs, options, _state(args, args.supervised))
@@ -166,5 +251,7 @@ def _state(args: argparse.Namespace, file: Path) -> Path | None:
     )
 
 
-def _say(args: argparse.Namespace, answer: Mapping[str, Any], lines: Callable[[Mapping[str, Any]], list[str]]) -> None:
+def _print(
+    args: argparse.Namespace, answer: Mapping[str, Any], lines: Callable[[Mapping[str, Any]], list[str]]
+) -> None:
     print(json.dumps(answer) if args.json else "\n".join(lines(answer)))
