@@ -10,8 +10,10 @@ from fractionate.scoring.statements import PLAIN, Statement
 from fractionate.types import Answer
 
 _ADVERB = (
-    r"(?:very|most|quite|rather|almost|pretty|more|still|perhaps|maybe|indeed|in[ ](?:fact|general|theory|principle|practice|"
-    r"short|all likelihood)|of[ ]course|(?!(?:un)?likely|partial|part(?:ly)\b|hardly|barely|scarcely|only\b)[a-z]{2,15}ly)"
+    r"(?:very|most|quite|rather|almost|pretty|more|still|perhaps|maybe|indeed|in[ ](?:fact|general|theory|principle"
+    r"|practice|"
+    r"short|all likelihood)|of[ ]course|(?!(?:un)?likely|partial|part(?:ly)\b|hardly|barely|scarcely"
+    r"|only\b)[a-z]{2,15}ly)"
 )
 """A word of degree, or any adverb in -ly but those that turn or halve the answer ("hardly", "partially")."""
 _HEDGES = (
@@ -41,7 +43,8 @@ _UNSURE = (
     rf"[\W_]*+(?:that[ ])?(?:(?:it|that|this)(?:[ ](?:is|was|seems|appears|would be)|['’]s)[ ])?(?:{_ADVERB}[ ]){{0,3}}"
 )
 _UNLIKELY = re.compile(
-    rf"{_UNSURE}(?:possible,?[ ](?:but|though|yet)[ ](?:{_ADVERB}[ ]){{0,3}})?(?:not[ ](?:{_ADVERB}[ ]){{0,2}}likely|unlikely)\b",
+    rf"{_UNSURE}(?:possible,?[ ](?:but|though"
+    rf"|yet)[ ](?:{_ADVERB}[ ]){{0,3}})?(?:not[ ](?:{_ADVERB}[ ]){{0,2}}likely|unlikely)\b",
     re.IGNORECASE,
 )
 _LIKELY = re.compile(rf"{_UNSURE}likely(?=[\W_]*+$|[,.;:!])", re.IGNORECASE)
@@ -125,7 +128,8 @@ _NAMED = re.compile(
     rf"|(?<!\w){_LETTER}[*]{{0,3}}\)?(?=[*]{{0,2}}[ ]is[ ](?:the[ ])?(?:correct|right|best)\b)"
 )
 _BRACKETED = re.compile(
-    r"\b(?:is|are|be|was|were|equals|to|with|in|by|of)(?:[ ](?:therefore|thus|hence|then))?[:,]?[ ]{1,2}[*]{0,3}[(\[]([A-Ha-h])[)\]]"
+    r"\b(?:is|are|be|was|were|equals|to|with|in|by|of)(?:[ ](?:therefore|thus|hence"
+    r"|then))?[:,]?[ ]{1,2}[*]{0,3}[(\[]([A-Ha-h])[)\]]"
     r"|[ ][(\[]([A-Ha-h])[)\]](?=[\s.!*]*+$)"
 )
 """A letter in brackets where a sentence has its result: "the price is (d) Rs. 750", "the price is Rs. 750 (d)."."""
@@ -157,7 +161,7 @@ def extract_choice(output: str) -> Answer | None:
 
 
 def read_choice(statement: Statement) -> str | None:
-    """Read the letter that a statement gives: at its beginning, or inside its sentence ("the price was (b) $50,000")."""
+    """Read the letter that a statement gives: first, or inside its sentence ("the price was (b) $50,000")."""
     letter = choice(statement.value)
     if letter is not None or statement.rank == PLAIN:
         return letter

@@ -51,7 +51,8 @@ _TIME = re.compile(
     rf"|(?P<h2>\d{{1,2}})[.](?P<m2>\d{{2}}){_HALF.replace('?P<', '?P<y')}"
     rf"|(?P<h3>{_HOUR})[ ]o['’]?[ ]?clock\b{_HALF.replace('?P<', '?P<z')}?"
     rf"|(?P<h4>{_HOUR}){_HALF}"
-    rf"|(?P<past>half[ ]past|(?:a[ ])?quarter[ ](?:past|after|to)|\d{{1,2}}(?:[ ]minutes)?[ ](?:past|to))[ ](?P<h5>{_HOUR})\b"
+    rf"|(?P<past>half[ ]past|(?:a[ ])?quarter[ ](?:past|after|to)|\d{{1,2}}(?:[ ]minutes)?[ ](?:past"
+    rf"|to))[ ](?P<h5>{_HOUR})\b"
     rf"{_HALF.replace('?P<', '?P<w')}?"
     r"|(?P<named>noon|midday|midnight)\b)",
     re.IGNORECASE,
@@ -101,7 +102,7 @@ class Time(NamedTuple):
 
 
 def date_of(text: str, *, day_first: bool = False) -> Date | None:
-    """Return the one date that an answer is ("May 1, 2021", "2021-05-01", "--05-01", "1999"); None for anything else."""
+    """Return the one date that an answer is ("May 1, 2021", "2021-05-01", "1999"); None for anything else."""
     written = re.fullmatch(r"\s*(?:--(\d\d)-(\d\d)|(\d{4})-(\d\d))\s*", text)
     if written:
         return _date(int(written[3] or 0), int(written[1] or written[4]), int(written[2] or 0))

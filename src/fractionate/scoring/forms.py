@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import get_args
 
 from fractionate.scoring import dates, metrics, quantities
 from fractionate.scoring.choices import extract_choice, extract_yes_no, read_choice, read_yes_no
@@ -47,6 +46,22 @@ READERS: Mapping[AnswerForm, Reader] = {
     "span": Reader(extract_spans, read_spans, metrics.drop_score),
     "text": Reader(extract_final, read_span, metrics.text_score),
 }
+
+
+FORM_NAMES: Mapping[AnswerForm, str] = {
+    "number": "numbers",
+    "numbers": "one or several numbers",
+    "money": "amounts of money",
+    "quantity": "numbers with a unit",
+    "date": "dates (05/01/2021 is 1 May)",
+    "date-day-first": "dates (05/01/2021 is 5 January)",
+    "time": "times of day",
+    "yes-no": "yes or no",
+    "choice": "letters of choices",
+    "span": "spans of text",
+    "text": "free text",
+}
+"""Each form in words, for messages."""
 
 
 def statement_reader(form: AnswerForm) -> Callable[[Statement], object | None]:
@@ -102,8 +117,3 @@ def _order_of_dates(spans: Sequence[str]) -> AnswerForm:
     slashed = [match for span in spans if (match := _SLASHED.fullmatch(span))]
     day_first = any(int(match[1]) > 12 for match in slashed) and not any(int(match[2]) > 12 for match in slashed)
     return "date-day-first" if day_first else "date"
-
-
-def is_form(name: str) -> bool:
-    """Tell whether a name is that of a form of answers."""
-    return name in get_args(AnswerForm)

@@ -51,7 +51,8 @@ _COURTESY = re.compile(
 )
 _WHOLE_SENTENCE = re.compile(
     r"[.!][\"'”’)*_`]{0,4}$|[=≈][ ]?[^=≈]*$|\\[a-z]+(?:\{[^{}\n]{0,100}\})+[$ .]*$|"
-    r"^(?:\*\*|\\[\[(])(?!\W*step)[^\n]*(?:\*\*|\\[\])])\.?$|\b(?:is|are|be|total|result|sum|solution|answer)\b[^:\n]{0,40}:"
+    r"^(?:\*\*|\\[\[(])(?!\W*step)[^\n]*(?:\*\*|\\[\])])\.?$|\b(?:is|are|be|total|result|sum|solution"
+    r"|answer)\b[^:\n]{0,40}:"
     r"[ *_]{0,4}[$€£]?\d[\d,.]*(?:[ ][^\W\d]{1,20}){0,3}[*_ ]{0,4}$",
     re.IGNORECASE,
 )
@@ -79,8 +80,8 @@ def read_statement(statement: Statement) -> Fraction | None:
     if not mentions_number(statement.value):
         return None
     if restates_task(statement.value):
-        first = sentences(statement.value)[0]
-        return stated_result(first) if "=" in first else None
+        task = sentences(statement.value)[0]
+        return stated_result(task) if "=" in task else None
     if statement.alone:
         return read_number(statement.value) if "=" not in statement.value else stated_result(statement.value)
     first = stated_first(statement.value, statement.following, alone=statement.label)
@@ -144,7 +145,8 @@ LEAST_IN_WORDS = 10
 
 _FACTOR = r"\([ ]?[-$€£]{0,2}\d[\d.,]*[ ]?\)"
 PARENTHESES = re.compile(
-    rf"(?<![*/×÷^·])(?<![+*/×÷^·][ ])(?!(?<=[\d+*/×÷^·-]){_FACTOR}|(?<=[-+*/×÷^·][ ]){_FACTOR})(?:\([^()]{{0,200}}\)|\[[^\[\]]{{0,200}}\])"
+    rf"(?<![*/×÷^·])(?<![+*/×÷^·][ ])(?!(?<=[\d+*/×÷^·-]){_FACTOR}"
+    rf"|(?<=[-+*/×÷^·][ ]){_FACTOR})(?:\([^()]{{0,200}}\)|\[[^\[\]]{{0,200}}\])"
     r"(?![ ]?[-+*/×÷^·])"
 )
 """An aside in parentheses, which is no factor or term of a sum."""
@@ -171,7 +173,8 @@ _NO_RESULT = re.compile(
     rf"|{_NOT} have (?:enough|any|sufficient) (?:information|data|detail)"
     r"|\b(?:i|we|you|one) (?:do not|don['’]t|did not|didn['’]t) know\b"
     r"|\b(?:do|does|did)(?:n['’]t| not) make sense\b"
-    r"|\b(?:is|was|are|be) (?:wrong|incorrect)\b|\bdepend(?:s|ing)? (?:up)?on\b|\bwithout (?:knowing|more)\b|\bneed(?:s|ed)? to know\b"
+    r"|\b(?:is|was|are|be) (?:wrong|incorrect)\b|\bdepend(?:s|ing)? (?:up)?on\b|\bwithout (?:knowing|more)\b"
+    r"|\bneed(?:s|ed)? to know\b"
     rf"|\b(?:an?|some) (?:error|mistake|typo) in\b|\berror:|{_NOT}(?: be| equal)? [$€£]?\d|\bnull\b"
     r"|\b(?:am|is|are|was|'m|’m) (?:\w{1,10} )?(?:confus\w{2,4}|stuck)\b|\bgot (?:lost|stuck|confused)\b",
     re.IGNORECASE,
@@ -183,7 +186,8 @@ _WHOM = (
     r"(?:his|her|their|my|your|our|its|the)[ ][a-z]{2,12}))?"
 )
 _ABOUT = (
-    r"(?:[ ](?:an?|about|approximately|around|roughly|exactly|only|just|still|now|back|each|up[ ]to|at[ ]least|at[ ]most|"
+    r"(?:[ ](?:an?|about|approximately|around|roughly|exactly|only|just|still|now|back|each|up[ ]to|at[ ]least"
+    r"|at[ ]most|"
     r"a[ ]total[ ]of|equal[ ]to|with))*[ ]$"
 )
 _STATES = re.compile(
@@ -191,8 +195,10 @@ _STATES = re.compile(
     rf"{_WHOM}(?:[ ](?:to|at|by))?"
     r"|\b(?:is|are|was|were|equals?|weighs?|weighed|totals?|totall?ed|amount(?:s|ed)?[ ]to|c[ao]mes?[ ]to|"
     r"adds?[ ]up[ ]to|sums?[ ]to|measures?|lasts?|arrives?[ ](?:after|in)|"
-    rf"(?:costs?|takes?|took|leaves?|left|has|have|had|needs?|needed|ow(?:es?|ed)|gives?|gave|g(?:ets?|ot)|sav(?:es?|ed)|"
-    r"earn(?:s|ed)?|spends?|spent|ma(?:kes?|de)|sells?|sold|buys?|bought|reads?|walk(?:s|ed)|collect(?:s|ed)|us(?:es?|ed)|"
+    rf"(?:costs?|takes?|took|leaves?|left|has|have|had|needs?|needed|ow(?:es?|ed)|gives?|gave|g(?:ets?|ot)"
+    rf"|sav(?:es?|ed)|"
+    r"earn(?:s|ed)?|spends?|spent|ma(?:kes?|de)|sells?|sold|buys?|bought|reads?|walk(?:s|ed)|collect(?:s|ed)"
+    r"|us(?:es?|ed)|"
     rf"eats?|ate|finds?|found|r[ua]ns?|drives?|miss(?:es|ed)|contains?|holds?|receive[sd]?|pays?|paid){_WHOM})"
     r"|\ba(?:n|[ ][a-z]{1,12})?[ ](?:total|profit|sum|difference|remainder|loss|average|cost|price|amount|income|"
     r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain)[ ]of)"
@@ -203,11 +209,13 @@ _STATES = re.compile(
 _PAYS = re.compile(rf"\b(?:charge[sd]?|gain(?:s|ed)?|los(?:es?|t)){_WHOM}{_ABOUT}", re.IGNORECASE)
 """Words before an amount of money that make it what the clause states."""
 _UNDER_CLAUSE = re.compile(
-    r"\b(?:to[ ](?:ensure|make sure|have|get|reach)|when|if|while|because|since|than|who|which|that|where|until)\b[^,;]{0,80}$",
+    r"\b(?:to[ ](?:ensure|make sure|have|get|reach)|when|if|while|because|since|than|who|which|that|where"
+    r"|until)\b[^,;]{0,80}$",
     re.I,
 )
 _UNDER_PHRASE = re.compile(
-    r"\b(?:[a-z]{2,12}ing|to[ ][a-z]{2,12}|in|for|after|before|at|over|within|with|without|from|by|on|of|per|during|out of|"
+    r"\b(?:[a-z]{2,12}ing|to[ ][a-z]{2,12}|in|for|after|before|at|over|within|with|without|from|by|on|of|per|during"
+    r"|out of|"
     r"among|between|as)\b[^,;]{0,80}$",
     re.IGNORECASE,
 )
@@ -246,8 +254,9 @@ def stated_result(sentence: str) -> Fraction | None:
     """Read the one result a sentence states: behind its last equals sign, its only figure, or the one that is stated.
 
     Figures in parentheses and in an opening clause ("After 3 weeks, …") do not count. Of several others that one is the
-    result that a verb or noun states ("7 tickets would cost $210", "a profit of $60 selling 10 jars"), where it states no
-    other and the later figures are asides; else it is open which one is meant, and none is read. None too where the clause denies that there is a result.
+    result that a verb or noun states ("7 tickets would cost $210", "a profit of $60 selling 10 jars"), where it states
+    no other and the later figures are asides; else it is open which one is meant, and none is read. None too where the
+    clause denies that there is a result.
     """
     plain = plain_text(sentence)
     outside = PARENTHESES.sub(" ", plain)

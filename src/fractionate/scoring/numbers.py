@@ -187,7 +187,8 @@ _LARGE_UNIT = r"(?:years?|months?|weeks?|days?|hours?|hrs?|h|minutes?|mins?|feet
 _SMALL_UNIT = r"(?:months?|weeks?|days?|hours?|minutes?|mins?|m|seconds?|secs?|inch(?:es)?|ounces?|oz|cents?)"
 _FEW_WORDS = r"(?:[ ](?!(?:and|or|are|is|was|were|will|would|have|has|remain)\b)[a-z]{1,15}){0,3}"
 _NO_QUANTITY = (
-    r"(?:which|that|this|these|those|he|she|it|they|we|you|so|and|but|not|the|as|because|since|exactly|only|just|correct|"
+    r"(?:which|that|this|these|those|he|she|it|they|we|you|so|and|but|not|the|as|because|since|exactly|only|just"
+    r"|correct|"
     r"done|yes|total|note|in|for|per|if|when|more|less|about|good|great|thanks?|hope|over|too|also|each|easy)\b"
 )
 """Words after a dash that go on with the sentence: "18 - which is right"."""
@@ -201,7 +202,7 @@ _GOES_ON = re.compile(
     r"|[ ]?(?:%|percent)[ ]of[ ][$€£]?\d"
     rf"|{_UNITS}[ ](?:more|less|fewer|greater|larger|smaller|higher|lower|older|younger)[ ](?:[a-z]{{1,15}}[ ])?than[ ]"
     r"(?:[a-z'’]{1,15}[ ]){0,2}[$€£]?\d"
-    # Several numbers: "5, 7 and 9", "5 apples and 7 pears", "12 boys; 15 girls", "6 or maybe 7"; not "18 and 3 are left".
+    # Several numbers: "5, 7 and 9", "5 apples and 7 pears", "6 or maybe 7"; not "18 and 3 are left".
     rf"|(?:{_FEW_WORDS}(?:[ ]\([^()]{{0,60}}\))?(?:[,;][ ]|,?[ ](?:and|&)[ ]|[ ]or[ ](?=maybe|perhaps|possibly))"
     r"(?:maybe[ ]|perhaps[ ]|possibly[ ]|[a-z]\w{0,12}[ ]?=[ ]?)?"
     rf"[$€£]?\d[\d.,/]*)+{_FEW_WORDS}(?:[ ]\([^()]{{0,60}}\))?[\s.!*)}}\]]*$"
@@ -221,7 +222,8 @@ _TERM_BEFORE = re.compile(
     r"|\b(?:twice|double|triple|half|(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger)[ ]than|between|"
     r"below|above)[ ](?:of[ ])?(?:the[ ])?$"
     # "price / 4", "total - 54".
-    r"|[a-z]\w{1,20}[)]?[ ][+*×÷/·][ ]?[$(]?$|(?:^|\b(?:is|are|be|equals)[ ]|=[ ])(?:the[ ])?(?-i:[a-z])\w{2,20}[ ]-[ ]?[$(]?$",
+    r"|[a-z]\w{1,20}[)]?[ ][+*×÷/·][ ]?[$(]?$|(?:^|\b(?:is|are|be|equals)[ ]"
+    r"|=[ ])(?:the[ ])?(?-i:[a-z])\w{2,20}[ ]-[ ]?[$(]?$",
     re.IGNORECASE,
 )
 _LONGEST_TERM = 40

@@ -49,31 +49,47 @@ _WITH_CENTS = re.compile(
     r"(\d+)[ ](dollars?|euros?|pounds?),?[ ](?:and[ ])?(\d{1,2})[ ](?:cents?|pence|p)\b", re.IGNORECASE
 )
 
-_UNITS: dict[str, tuple[str, Fraction, str]] = {}
-"""By each spelling of a unit: its name, its size, and what it measures."""
-
-
-def _unit(measure: str, name: str, size: str | int, *spellings: str) -> None:
-    for spelling in (name, f"{name}s", *spellings):
-        _UNITS[spelling] = (name, Fraction(size), measure)
-
-
-for _measure, _name, _size, _spellings in (
-    ("time", "second", 1, "s sec secs"), ("time", "minute", 60, "min mins"), ("time", "hour", 3600, "h hr hrs"),
-    ("time", "day", 86400, ""), ("time", "week", 604800, "wk wks"), ("month", "month", 1, ""),
-    ("month", "year", 12, "yr yrs"), ("month", "decade", 120, ""),
-    ("length", "millimetre", "0.001", "mm millimeter millimeters"), ("length", "centimetre", "0.01", "cm centimeter centimeters"),
-    ("length", "metre", 1, "m meter meters"), ("length", "kilometre", 1000, "km kms kilometer kilometers"),
-    ("length", "inch", "0.0254", "in inches"), ("length", "foot", "0.3048", "ft feet"), ("length", "yard", "0.9144", "yd yds"),
+# What is measured, the unit's name, its size in the base unit, and further spellings.
+_TABLE: tuple[tuple[str, str, str | int, str], ...] = (
+    ("time", "second", 1, "s sec secs"),
+    ("time", "minute", 60, "min mins"),
+    ("time", "hour", 3600, "h hr hrs"),
+    ("time", "day", 86400, ""),
+    ("time", "week", 604800, "wk wks"),
+    ("month", "month", 1, ""),
+    ("month", "year", 12, "yr yrs"),
+    ("month", "decade", 120, ""),
+    ("length", "millimetre", "0.001", "mm millimeter millimeters"),
+    ("length", "centimetre", "0.01", "cm centimeter centimeters"),
+    ("length", "metre", 1, "m meter meters"),
+    ("length", "kilometre", 1000, "km kms kilometer kilometers"),
+    ("length", "inch", "0.0254", "in inches"),
+    ("length", "foot", "0.3048", "ft feet"),
+    ("length", "yard", "0.9144", "yd yds"),
     ("length", "mile", "1609.344", "mi"),
-    ("mass", "milligram", "0.001", "mg"), ("mass", "gram", 1, "g gm grams"), ("mass", "kilogram", 1000, "kg kgs kilo kilos"),
-    ("mass", "tonne", 1000000, "ton tons t"), ("mass", "ounce", "28.349523125", "oz"), ("mass", "pound", "453.59237", "lb lbs"),
-    ("volume", "millilitre", "0.001", "ml milliliter milliliters"), ("volume", "litre", 1, "l liter liters"),
-    ("volume", "gallon", "3.785411784", "gal"), ("volume", "quart", "0.946352946", "qt"), ("volume", "pint", "0.473176473", "pt"),
-    ("volume", "cup", "0.2365882365", ""), ("share", "percent", 1, "%"),
-    ("fahrenheit", "fahrenheit", 1, "°f f"), ("celsius", "celsius", 1, "°c c"), ("degree", "degree", 1, "°"),
-):  # fmt: skip
-    _unit(_measure, _name, _size, *_spellings.split())
+    ("mass", "milligram", "0.001", "mg"),
+    ("mass", "gram", 1, "g gm"),
+    ("mass", "kilogram", 1000, "kg kgs kilo kilos"),
+    ("mass", "tonne", 1000000, "ton tons t"),
+    ("mass", "ounce", "28.349523125", "oz"),
+    ("mass", "pound", "453.59237", "lb lbs"),
+    ("volume", "millilitre", "0.001", "ml milliliter milliliters"),
+    ("volume", "litre", 1, "l liter liters"),
+    ("volume", "gallon", "3.785411784", "gal"),
+    ("volume", "quart", "0.946352946", "qt"),
+    ("volume", "pint", "0.473176473", "pt"),
+    ("volume", "cup", "0.2365882365", ""),
+    ("share", "percent", 1, "%"),
+    ("fahrenheit", "fahrenheit", 1, "°f f"),
+    ("celsius", "celsius", 1, "°c c"),
+    ("degree", "degree", 1, "°"),
+)
+_UNITS = {
+    spelling: (name, Fraction(size), measure)
+    for measure, name, size, spellings in _TABLE
+    for spelling in (name, f"{name}s", *spellings.split())
+}
+"""By each spelling of a unit: its name, its size, and what it measures."""
 
 _UNIT_AFTER = re.compile(
     r"[ ]{0,2}(?P<unit>(?:(?:sq|cu)_)?(?:[°%][a-z]?|[a-z]{1,20}))"
@@ -223,7 +239,7 @@ def _unstated_quantity(part: str) -> Quantity | None:
 
 
 def extract_numbers(output: str) -> Answer | None:
-    """Read the one or several numbers that a reply gives as its answer, each written exactly; None where it gives none."""
+    """Read the one or several numbers that a reply gives as its answer, written exactly; None where it gives none."""
     found = read_final(output, read_numbers, _unstated_numbers, _unstated_numbers)
     enumerated = tuple(islice(ENUMERATED.finditer(visible(output)), MOST_VALUES))
     listed = [number for match in enumerated if (number := number_of(match[1])) is not None]

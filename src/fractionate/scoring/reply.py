@@ -140,7 +140,8 @@ _LONGEST_ABBREVIATION = 24
 """Characters up to a full stop in which an abbreviation is looked for; none that is known is longer."""
 _SHORTENED = re.compile(
     # Titles and the like, which something always follows.
-    r"(?:\b(?P<title>Mr|Mrs|Ms|Dr|Prof|Gen|Col|Lt|Sgt|Capt|Maj|Cmdr|Adm|Sen|Rep|Gov|Pres|Rev|Hon|vs|approx|e\.g|i\.e|cf|"
+    r"(?:\b(?P<title>Mr|Mrs|Ms|Dr|Prof|Gen|Col|Lt|Sgt|Capt|Maj|Cmdr|Adm|Sen|Rep|Gov|Pres|Rev|Hon|vs|approx|e\.g"
+    r"|i\.e|cf|"
     r"ca|Rs|Fig|Vol)"
     r"|\b(?P<number>Nos?)"
     # Abbreviations and initials that a sentence may well end in; the last is an initial by itself ("Malcolm X").
@@ -150,7 +151,8 @@ _SHORTENED = re.compile(
 """The abbreviation that a text ends in, with its full stop."""
 _NUMBER_NEXT = re.compile(r"[ ]{1,2}\#?\d")
 _OPENS_SENTENCE = re.compile(
-    r"[\"'”’)*_]{0,4}\s{1,3}[\"'“‘(*_]{0,3}(?:The|It|He|She|They|We|You|This|That|These|Those|There|Here|So|Therefore|Thus|"
+    r"[\"'”’)*_]{0,4}\s{1,3}[\"'“‘(*_]{0,3}(?:The|It|He|She|They|We|You|This|That|These|Those|There|Here|So"
+    r"|Therefore|Thus|"
     r"Hence|In|On|At|But|And|However|Also|Because|Since|If|When|After|Before|As|His|Her|Its|Their|Then|Now|What|Which|"
     r"Who|Both|For|To|From|With|By|Note|Let|My|Our|Your|Not|No|Yes|A|An|I)(?![\w.’'-])"
 )

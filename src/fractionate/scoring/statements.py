@@ -64,7 +64,8 @@ _WORDED = re.compile(
     r"(?:(?(partial)[ ]{1,2}\#?\d{1,3}\b|(?!))"
     r"|[ ]{1,2}(?:to|for|of)[ ]{1,2}(?P<asked>\#\d{1,3}\b|(?:[\w'’-]{1,20}[ ]{1,2}){0,4}"
     r"(?:question|problem|q|subquestion|part|step)s?"
-    r"(?:[ ]{0,2}\#?(?:\d{1,3}|one|two|three|four|five|[a-e])\b)?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus|hence),?"
+    r"(?:[ ]{0,2}\#?(?:\d{1,3}|one|two|three|four|five|[a-e])\b)?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus"
+    r"|hence),?"
     rf"|[ ]{{1,2}}{_BRACKET}[*_]{{0,3}}|[ ]{{1,2}}in[ ]{{1,2}}[a-z]{{1,20}})?"
     r"[ ]{0,2}(?:(?P<link>\bis\b|\bare\b|\bwas\b|\bequals\b|\bcomes to\b|[:=→])"
     r"|(?P<modal>\b(?:(?:would|will|should|must)[ ]be|(?:seems|appears|has|turns[ ]out)[ ]to[ ]be)\b))",
@@ -83,17 +84,21 @@ _JSON = json.JSONDecoder(parse_float=str, parse_int=str)
 # A blank in these patterns is never a line end: what the line before ends in ("… is 12 years old") says nothing here.
 _NOT_ASSERTED = re.compile(
     r"(?:\b(?:if|whether|unless|suppose|assuming|until)[ ]{1,2}(?:that[ ]{1,2})?"
-    r"|\bto[ ](?:find|get|reach|compute|calculate|determine|give|check)[ ])(?:the|an?|our|your|my)?[ ]?(?:\w{1,12}[ ])?$"
+    r"|\bto[ ](?:find|get|reach|compute|calculate|determine|give|check)[ ])(?:the|an?|our|your"
+    r"|my)?[ ]?(?:\w{1,12}[ ])?$"
     # Answers that the problem is about: "each correct answer is 4 points", "right minus wrong answers is 12".
-    r"|\b(?:first|second|third|fourth|fifth|previous|earlier|initial|original|old|wrong|incorrect|false|mean|average|median|his|her|their|each|every|"
+    r"|\b(?:first|second|third|fourth|fifth|previous|earlier|initial|original|old|wrong|incorrect|false|mean"
+    r"|average|median|his|her|their|each|every|"
     r"any|per|minus|plus|all|an?)[ ](?:(?:correct|right|wrong|incorrect)[ ])?$|\b(?-i:[A-Z])[a-z]{1,12}['’]s[ ]$",
     re.IGNORECASE,
 )
 _LONGEST_LEAD_IN = 40
 """Characters before a statement in which "if the …" is looked for; none that is known is longer."""
 _RESTATES = re.compile(
-    r"[*_ ]{0,4}(?:please[ ])?(?:(?:find|calculate|compute|determine|work out|figure out|evaluate|estimate|count|identify|"
-    r"solve)\b|(?:given|if)\b[^.?!\n]{1,200}\b(?:find|calculate|compute|determine|how[ ](?:many|much)|what)\b|how[ ](?:many|much|long|far|old|often|tall|big)\b|what(?:[ ](?:is|are|was|were|will|would)|['’]s)\b)",
+    r"[*_ ]{0,4}(?:please[ ])?(?:(?:find|calculate|compute|determine|work out|figure out|evaluate|estimate|count"
+    r"|identify|"
+    r"solve)\b|(?:given|if)\b[^.?!\n]{1,200}\b(?:find|calculate|compute|determine|how[ ](?:many|much)|what)\b"
+    r"|how[ ](?:many|much|long|far|old|often|tall|big)\b|what(?:[ ](?:is|are|was|were|will|would)|['’]s)\b)",
     re.IGNORECASE,
 )
 """A task that is restated where its answer is announced: "Final answer: Find the price in the year 2010."."""
