@@ -327,13 +327,10 @@ def _compound(text: str) -> Quantity | None:
 def _measured(sentence: str, number: Fraction) -> Quantity:
     """Return a number with the unit that follows it in its sentence."""
     plain = plain_text(sentence)
-    matches = [match for match in (*NUMBER.finditer(plain), *SPELT.finditer(plain)) if _value(match) == number]
+    matches = [match for match in NUMBER.finditer(plain) if value(match) == number]
+    matches += [match for match in SPELT.finditer(plain) if value_of(match) == number]
     units = [unit for match in matches if (unit := _unit_name(plain, match.end()))]
     return Quantity(number, units[-1] if units else "")
-
-
-def _value(match: re.Match[str]) -> Fraction | None:
-    return value(match) if match.re is NUMBER else value_of(match)
 
 
 def _unit_name(plain: str, start: int) -> str:
