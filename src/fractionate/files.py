@@ -27,6 +27,11 @@ def write_text(text: str | Iterable[str], path: Path) -> None:
     _write_beside(path, write)
 
 
+def encodable(text: str) -> str:
+    """Return text with a question mark for each lone surrogate, which neither a UTF-8 file nor SQLite can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def write_bytes(content: bytes, path: Path) -> None:
     """Write a file of bytes in the same way."""
     _write_beside(path, lambda beside: beside.write_bytes(content))

@@ -20,6 +20,11 @@ ROLES: tuple[Role, Role] = ("decomposer", "solver")
 Stages = Literal["single", "two-stage", "dynamic"]
 """How a strategy cuts the work: not at all; decomposed before it is solved; follow-ups asked and answered in turn."""
 
+Prompt = Literal["", "decompose", "single", "single-cot", "static", "step", "final", "follow-up"]
+"""What a call asks for: subquestions ("decompose"); the answer at once, by chain of thought, over all subquestions
+("static") or after the steps ("final"); the answer to one subquestion ("step"); the next follow-up question. "" where a
+strategy does not say."""
+
 Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "distilled", "model"]
 """What a name of a run stands for; see `Component`."""
 
@@ -94,6 +99,13 @@ class Origin:
     """The model name (grammar form) that produced the subquestions."""
     decomposition: str = ""
     """The decomposer's raw output, which recorded solver rows are matched by."""
+    strategy: str = ""
+    """The strategy that the call belongs to; "" for decomposing, which strategies share."""
+    prompt: Prompt = ""
+    step: int = 0
+    """Which subquestion or follow-up the call is about, from 1; 0 where it is about the question."""
+    subquestion: str = ""
+    """That subquestion as it is asked, references filled in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ from scipy import stats
 
 from fractionate.analysis.contrasts import contrast
 from fractionate.analysis.costs import compare_costs, net_benefit
-from fractionate.analysis.matrix import Matrix
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import Matrix, pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import Metered, metered_difference, tango
 from fractionate.types import Usage

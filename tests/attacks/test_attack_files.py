@@ -23,6 +23,7 @@ solvers = ["teacher"]
 decomposers = ["none", "teacher"]
 [run]
 variants = []
+strategies = ["single", "static"]
 [prices."{recording}"]
 input_per_million = 1.0
 output_per_million = 1.0

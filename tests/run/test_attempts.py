@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from measured import cell_of, config_of, correlated
 
 from fractionate import datasets, spool
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.rule import Rule
 from fractionate.averages import MeanAttempts
 from fractionate.calls.store import Store
@@ -38,7 +38,7 @@ from fractionate.run.attempts import AttemptWriter, pack_attempts, read_attempts
 from fractionate.run.cells import Pair, TestSet
 from fractionate.run.folder import RunFolder
 from fractionate.strategies import get as strategy
-from fractionate.strategies.program import Settings
+from fractionate.strategies.base import Settings
 from fractionate.types import Cell, Score, Usage
 
 PAIRS = (("single", "none"), ("static", "teacher"), ("static", "D-R"))

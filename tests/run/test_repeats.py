@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from measured import cell_of
 
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.statistics import mean_interval
 from fractionate.averages import MeanAttempts
 from fractionate.calls.store import Store

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.analysis.contrasts import contrast, mean, outcomes, pair_up
-from fractionate.analysis.controls import decomposing_controls, training_controls
+from fractionate.analysis.contrasts import contrast, mean, misfit_in, outcomes, pair_up
 from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
 from fractionate.analysis.findings import (
     Answer,
@@ -16,8 +15,10 @@ from fractionate.analysis.findings import (
     Finding,
     Judgement,
     Part,
+    decomposing_controls,
     joint,
     part_answer,
+    training_controls,
 )
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.pricing import Pricing
@@ -103,6 +104,7 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
         tuple(benefit),
         _obstacle(findings, benefit, matrix, reference),
         unpriced([reference, *(cell for _, cell in candidates)], pricing) if _any_unknown(findings) else (),
+        misfit_in(reference),
     )
 
 

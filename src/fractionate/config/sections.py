@@ -78,7 +78,7 @@ class ModelOptions(Section):
         default="", description="prompt style: full instructions, or the short form students are trained on"
     )
     format: dict[str, str] = Field(
-        default={}, description="fields of a recorded model's rows: question, index, id, decomposition, output → yours"
+        default={}, description="fields of a recorded model's rows (id, question, strategy, output, …) → yours"
     )
     structured: bool = Field(
         default=False,

@@ -18,7 +18,7 @@ from fractionate.run.lesson import EXAMPLES, RECORD
 from fractionate.run.models import student_options
 from fractionate.run.names import Names
 from fractionate.run.reporting import load_stored_config
-from fractionate.strategies.program import DECOMPOSE_TOKENS, WORKED_TOKENS
+from fractionate.strategies.base import DECOMPOSE_TOKENS, WORKED_TOKENS
 from fractionate.strategies.prompting import decompose_messages, single_messages, static_messages
 from fractionate.students.examples import VARIANTS
 from fractionate.types import Cell, Component, Message

@@ -13,9 +13,9 @@ from fractionate.analysis.matrix import (
     is_candidate_solver,
     matrices,
     of_whole_students,
+    short_pair_names,
 )
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.short_names import short_pair_names
 from fractionate.types import Attempt, Cell
 
 if TYPE_CHECKING:

@@ -7,27 +7,29 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from fractionate.analysis.agreement import measure_agreement
-from fractionate.analysis.comparisons import compare
-from fractionate.analysis.contrasts import mean, outcomes, value_interval
-from fractionate.analysis.generalisation import measure_generalisation
+from pydantic import BaseModel, ValidationError
+
+from fractionate.analysis.comparisons import compare, published_rows
+from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
+from fractionate.analysis.findings import Distill
 from fractionate.analysis.matrix import (
+    Key,
     Matrix,
     is_candidate_decomposer,
     is_candidate_solver,
+    key_of,
     matrices,
     of_whole_students,
 )
-from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.published import published_rows
-from fractionate.analysis.reading import is_read_leniently, share, unread_cells
 from fractionate.analysis.rule import Rule
+from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
 from fractionate.columns import Columns
 from fractionate.config import Config
+from fractionate.errors import UsageError
 from fractionate.files import write_text
 from fractionate.report.curves import learning_curves
 from fractionate.report.run_cost import RunCost, break_even
@@ -73,7 +75,7 @@ def build_results(
         "schema": SCHEMA,
         "run": dict(run),
         "warnings": list(warnings),
-        "unread": [unread.as_dict() for matrix in tests for unread in unread_cells(matrix)],
+        "unread": [unread.as_dict() for matrix in tests for unread in unparsed_cells(matrix)],
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": verdict,
@@ -97,6 +99,40 @@ def to_json(results: Mapping[str, Any]) -> str:
 def write_json(results: Mapping[str, Any], path: Path) -> None:
     """Write results.json, whole or not at all. Raises FractionateError naming the file where that fails."""
     write_text(to_json(results), path)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read results.json. Raises UsageError, in one line, for a file that holds something else."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        checked = _Results.model_validate(results)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there: run fractionate report first") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (OSError, ValueError, RecursionError) as error:
+        said = str(error)
+    else:
+        return {**results, **{name: getattr(checked, name) for name in ("warnings", "cells")}}
+    raise UsageError(f"{path} cannot be read ({said}): run fractionate report again")
+
+
+class _Verdict(BaseModel):
+    distill: Distill
+    because: str
+
+
+class _Results(BaseModel):
+    """What every reader of results.json relies on; sections check what they show."""
+
+    verdict: _Verdict
+    warnings: list[str] = []
+    cells: list[dict[str, Any]]
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:

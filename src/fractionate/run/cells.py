@@ -12,8 +12,8 @@ from fractionate.calls.stages import Gathering, Stage, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
 from fractionate.spool import Spool, gathered
+from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Program, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.prompting import numbered_lines
 from fractionate.types import Attempt, Completion, Component, Decomposition, Problem, Usage
 
@@ -123,10 +123,10 @@ def _work_through(
     solver = sampler_of(pair.solver)
     decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
     settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
-    starts = (
+    factories = (
         partial(
             attempt,
-            pair.strategy.program,
+            pair.strategy.coroutine,
             Task(
                 problem,
                 form,
@@ -135,18 +135,21 @@ def _work_through(
                 one[0] if one else None,
                 replace(settings, sample=repeat),
                 test.dataset,
+                pair.strategy.name,
             ),
             one[1] if one else None,
         )
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    taken: G = yield Work(label, starts, partial(gather, test, pair))
+    taken: G = yield Work(label, factories, partial(gather, test, pair))
     return taken
 
 
-def attempt(solve: Callable[[Task], Program[Solution]], task: Task, decomposing: Completion | None) -> Program[Attempt]:
-    """Work one problem through, then read and score the output: a program, so that it is scored where it runs.
+def attempt(
+    solve: Callable[[Task], CallCoroutine[Solution]], task: Task, decomposing: Completion | None
+) -> CallCoroutine[Attempt]:
+    """Work one problem through, then read and score the output: a coroutine, so that it is scored where it runs.
 
     `decomposing` is the call that made the task's decomposition; its usage is part of the attempt's.
     """
@@ -159,12 +162,12 @@ def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) 
     if decomposer.kind == "gold":
         return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
     sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
-    starts = (
+    factories = (
         partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
         for problem, repeat in test.asked()
     )
     said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
-    made: Sequence[Decomposed] = yield Work(said, starts, _spool)
+    made: Sequence[Decomposed] = yield Work(said, factories, _spool)
     return made
 
 

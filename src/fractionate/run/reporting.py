@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fractionate import __version__
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.rule import Rule
 from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError

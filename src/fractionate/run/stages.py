@@ -15,6 +15,7 @@ from fractionate.errors import UsageError
 from fractionate.run.attempts import AttemptWriter
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
+from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
 from fractionate.run.speed import measure_speed
@@ -58,6 +59,7 @@ def check_before_spending(run: Run) -> None:
     for component in models_asked(run):
         run.models.sampler(component)
     check_repeats(run)
+    check_recordings(run)
 
 
 def models_asked(run: Run) -> list[Component]:
@@ -99,9 +101,13 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
         run.notes.add(
             f"The teacher's recording holds {recorded} sample(s) per question: each has {recorded} of {wanted} chances."
         )
-    demonstrations = in_loop(
-        run, lambda: carry_out(demonstrating(run), run.engine, run.progress.stage, run.workers.runner())
-    )
+
+    async def demonstrate() -> list[Demonstration]:
+        made = await carry_out(demonstrating(run), run.engine, run.progress.stage, run.workers.runner())
+        _note_fields_left_out(run)
+        return made
+
+    demonstrations = in_loop(run, demonstrate)
     problems = run.data.demonstrated
     for note in traffic_notes(run.data.traffic, problems, run.data.recorded):
         run.notes.add(note)
@@ -152,7 +158,7 @@ def evaluate_stage(run: Run) -> list[Cell]:
         run.notes.add(f"{component.name} is named in the matrix but was not trained: its cells are left out.")
     if not pairs:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
-    for note in repeated_decompositions(run):
+    for note in (*repeated_decompositions(run), *missing_decompositions(run)):
         run.notes.add(note)
     attempts, rows_at_most = AttemptWriter(run.folder), run.config.run.rows_at_most
     done = Counter[str]()
@@ -211,7 +217,15 @@ async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> No
         _note_what_is_odd(run, cell)
 
 
+def _note_fields_left_out(run: Run) -> None:
+    """Note the fields that servers rejected as unsupported: replies without them are sampled in another way."""
+    for model in run.models.opened:
+        for field in sorted(model.left_out):
+            run.notes.add(f"{model.name} does not support {field}: its requests were sent without that field.")
+
+
 def _note_what_is_odd(run: Run, cell: Cell) -> None:
+    _note_fields_left_out(run)
     if any(cell.columns.column(f"{role}_counted").any() for role in ROLES):
         replaying = [model.counts_tokens_with for model in run.models.opened if model.replays]
         how = replaying[0] if replaying else "at four bytes per token"
