@@ -95,6 +95,7 @@ def _steps(pattern: re.Pattern[str], method: str, text: str) -> int:
     return steps
 
 
+@pytest.mark.usefixtures("deep")
 @pytest.mark.parametrize("quadratic", [r"a*b", r"a*+b", r"(?:a|aa)*+b", r"\s+$"])
 def test_the_step_counter_finds_a_quadratic_pattern(quadratic: str) -> None:
     pattern, letter = re.compile(quadratic), " " if quadratic.startswith(r"\s") else "a"

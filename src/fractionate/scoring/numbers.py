@@ -182,7 +182,8 @@ _LED_WORDS = re.compile(_LEAD + SPELT.pattern, re.IGNORECASE)
 _NO_UNIT = r"(?:or|to|and|times|plus|minus|more|less|of|thirds?|fourths|quarters?|fifths?|halves)"
 _AFTER_WORDS = re.compile(rf"(?![\w-])(?:[ ](?!{_NO_UNIT}\b)[^\W\d]{{1,20}}){{0,2}}[\s.!*_\"”)]*", re.IGNORECASE)
 
-_UNITS = r"(?:[ ]?[^\W\d][\w'’./-]{0,20}|[ ]?[%$€£°]){0,4}"
+# Possessive, and a mark is part of a word only before a letter: else one long word has thousands of ways to be four.
+_UNITS = r"(?:[ ]?[^\W\d](?:[\w'’]|[./-](?=[^\W\d])){0,20}+|[ ]?[%$€£°]){0,4}"
 _LARGE_UNIT = r"(?:years?|months?|weeks?|days?|hours?|hrs?|h|minutes?|mins?|feet|foot|ft|pounds?|lbs?|dollars?)"
 _SMALL_UNIT = r"(?:months?|weeks?|days?|hours?|minutes?|mins?|m|seconds?|secs?|inch(?:es)?|ounces?|oz|cents?)"
 _FEW_WORDS = r"(?:[ ](?!(?:and|or|are|is|was|were|will|would|have|has|remain)\b)[a-z]{1,15}){0,3}"
