@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fractionate.calls.batches import Batches
-from fractionate.calls.budget import Budget, BudgetReached, Lender, Pricing, Reservation
+from fractionate.calls.budget import Budget, BudgetReached, Pricing, Reservation
 from fractionate.calls.call_locks import CallLocks
 from fractionate.calls.client import CallHooks, ModelClients
 from fractionate.calls.ledger import Ledger, OnEvent
@@ -26,8 +26,8 @@ from fractionate.types import Completion, Request
 class Engine:
     """Completes requests through one store, within limits and a budget.
 
-    `run` names who pays: what it has spent before is read from the store. With a budget, raises FractionateError if
-    another process is spending it. Counters are in `counters`. Call `close` (or use `async with`) at the end.
+    `run` is the name under which calls are paid for: its earlier spending is read from the store. With a budget, raises
+    FractionateError if another process is spending it. Call `close` (or use `async with`) at the end.
     """
 
     def __init__(
@@ -40,16 +40,15 @@ class Engine:
         *,
         run: str = "",
         backoff_s: float = BACKOFF_S,
-        lender: Lender | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or LimitsConfig()
         patience_s = self.limits.attempts * (self.limits.timeout_s + LONGEST_BACKOFF_S)
         self._locks = CallLocks(store, patience_s)
         try:
-            if budget not in (None, BudgetConfig()):
-                self._locks.hold_budget(run)
-            self.budget = Budget(budget or BudgetConfig(), pricing, store, run, lender)
+            if budget is not None and budget.has_caps:
+                self._locks.hold_budget(run, budget.scope)
+            self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
         except BaseException:
             self._locks.close()
             raise
@@ -70,14 +69,14 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Commit what is left. The store and the models stay open: whoever opened them closes them."""
+        """Commit what is left. The store and the models stay open: their owner closes them."""
         self._ledger.commits.close()
         self._locks.close()
 
     def start(self, model: Model, request: Request) -> Completion | asyncio.Task[Completion]:
         """Return a request's completion if it is stored, else the task that makes it (shared by identical requests).
 
-        Cancelling whoever awaits the task's result through `complete` leaves the task alone: it may be paid already.
+        Cancelling a caller of `complete` does not cancel the task: the call may be paid already.
         """
         key = model.key(request)
         running = self._in_flight.get(key)
@@ -132,6 +131,10 @@ class Engine:
     def hold(self, held: bool) -> None:
         """Let no call leave until it is called with False; calls in flight stay."""
         self._clients.hold(held)
+
+    async def settle_rates(self) -> None:
+        """Return once an engine whose rate limiters begin empty may go on in place of this one."""
+        await asyncio.sleep(self._clients.debt_s())
 
     @property
     def slots_taken(self) -> int:

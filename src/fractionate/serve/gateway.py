@@ -16,7 +16,7 @@ from fractionate.models.faults import Fault
 from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
-from fractionate.run.speed import read_speed
+from fractionate.run.records import read_throughput
 from fractionate.serve.admission import Admission, Keys
 from fractionate.serve.answer import Answered, Answerer, OnEvent
 from fractionate.serve.catalog import Catalog, folder_of_config
@@ -72,14 +72,14 @@ class Gateway:
         self.catalog = Catalog(RunFolder(folder), allow_unmeasured=allow_unmeasured)
         config, base = self.catalog.config, folder_of_config(self.catalog.folder)
         self._data = RunData(config, base)
-        self._pool = ModelPool(config, self.catalog.folder, None, base, run="", say=lambda line: None)
+        self._pool = ModelPool(config, self.catalog.folder, base, run="", say=lambda line: None)
         self._live: dict[int, SingleModel] = {}
         self.on_news: list[Callable[[str], None]] = []
         """Called with a line when a server is left out, or is back, where others answer for the same model."""
         self._samplers: dict[Component, Sampler] = {}
         self._datasets: dict[str, Dataset] = {}
         # Served calls are sent one by one, at the full price, though the run may have used a batch endpoint.
-        self.pricing = pricing = Pricing(config.prices, throughput=read_speed(self.catalog.folder))
+        self.pricing = pricing = Pricing(config.prices, throughput=read_throughput(self.catalog.folder))
         bounded = self.bounds
         self.ledger = Ledger(folder / LEDGER, pricing, bounded.budget_usd, bounded.budget_usd_per_key)
         self._upstream = Upstream(config.limits, pricing, self.ledger, self.metrics, self._report)
