@@ -100,11 +100,14 @@ def scoring_of(arguments: argparse.Namespace) -> Scoring:
 
 def open_run(arguments: argparse.Namespace) -> Run:
     """Open the run that the arguments name."""
+    from fractionate.analysis.rule import question_margin
     from fractionate.config import load_config
     from fractionate.run.progress import Progress
     from fractionate.run.run import Run
 
     config = load_config(arguments.config, settings(arguments))
+    if doubt := question_margin(config.verdict.margin):
+        print(f"fractionate: verdict.margin = {config.verdict.margin:g}: {doubt}", file=sys.stderr)
     base, progress = arguments.config.resolve().parent, Progress(quiet=arguments.quiet)
     return Run(config, run_folder(arguments), base, progress, on=getattr(arguments, "on", ""))
 

@@ -17,7 +17,7 @@ from fractionate.report.render import write_html, write_markdown
 from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
 from fractionate.run.folder import RunFolder, read_tried
-from fractionate.run.looks import note_look, read_looks
+from fractionate.run.interim import note_interim, read_interim
 from fractionate.run.names import Names
 from fractionate.run.notes import Notes
 from fractionate.run.run import config_digest
@@ -45,11 +45,11 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         _about(config, name),
         warnings=notes.warnings(),
         throughput=read_speed(folder),
-        looks=read_looks(folder),
+        interim=read_interim(folder),
         spent=read_spending(folder, config, cells),
         tried=read_tried(folder),
     )
-    note_look(folder, cells)
+    note_interim(folder, cells)
     return _write(folder, config, results, cells)
 
 

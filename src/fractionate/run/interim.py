@@ -1,6 +1,6 @@
-"""How many questions each verdict of a run has rested on: whoever adds questions until one falls has had several looks.
+"""How many questions each verdict of a run has rested on: each of several is an interim analysis that spends error.
 
-Kept in looks.json of the run's folder. Reporting the same questions again is no new look.
+Kept in looks.json of the run's folder. Reporting the same questions again is no new analysis.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from fractionate.files import write_text
 from fractionate.run.folder import RunFolder
 from fractionate.types import Cell
 
-Looks = dict[str, tuple[int, ...]]
+Interim = dict[str, tuple[int, ...]]
 
 
-def read_looks(folder: RunFolder) -> Looks:
+def read_interim(folder: RunFolder) -> Interim:
     """Return the questions of earlier verdicts, by test set, in ascending order."""
     try:
         table = json.loads(folder.looks.read_text(encoding="utf-8"))
@@ -28,10 +28,10 @@ def read_looks(folder: RunFolder) -> Looks:
         raise UsageError(f"{folder.looks} cannot be read ({error}): delete it and report again") from None
 
 
-def note_look(folder: RunFolder, cells: Iterable[Cell]) -> None:
+def note_interim(folder: RunFolder, cells: Iterable[Cell]) -> None:
     """Note the questions that a verdict has just rested on."""
-    looks = read_looks(folder)
+    sizes = read_interim(folder)
     for matrix in matrices(cells):
         size = max((len(cell.columns) for cell in matrix.cells), default=0)
-        looks[matrix.label] = tuple(sorted({*looks.get(matrix.label, ()), size} - {0}))
-    write_text(json.dumps(looks, ensure_ascii=False) + "\n", folder.looks)
+        sizes[matrix.label] = tuple(sorted({*sizes.get(matrix.label, ()), size} - {0}))
+    write_text(json.dumps(sizes, ensure_ascii=False) + "\n", folder.looks)
