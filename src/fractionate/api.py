@@ -25,7 +25,7 @@ from fractionate.run import run as pipeline_run
 from fractionate.run import stages
 from fractionate.run.attempt_rows import attempt_lines
 from fractionate.run.attempts import is_measured, read_measured
-from fractionate.run.folder import RunFolder
+from fractionate.run.folder import RunFolder, run_folder
 from fractionate.run.progress import Progress
 from fractionate.run.reporting import load_stored_config
 from fractionate.students.demonstrate import Demonstration
@@ -50,11 +50,11 @@ class Run(pipeline_run.Run):
         quiet: bool = True,
         on: str = "",
     ) -> None:
-        name = "run"
+        source = None
         if not isinstance(config, Config):
-            path = Path(config)
-            config, base, name = load_config(path), path.resolve().parent, path.stem
-        where = Path(folder or config.run.out or Path("runs") / (config.run.name or name))
+            source = Path(config)
+            config, base = load_config(source), source.resolve().parent
+        where = run_folder(config, source, Path(folder) if folder else None)
         super().__init__(config, where, Path(base), Progress(quiet=quiet), on=on)
 
     def __enter__(self) -> Run:

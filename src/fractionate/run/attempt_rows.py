@@ -53,7 +53,9 @@ def attempt_lines(cells: Iterable[Cell]) -> Iterator[Json]:
             for repeat, attempt in enumerate(cell.outputs_at(question)):
                 asked = question_row(attempt.problem)
                 first = {"id": asked["id"], "index": asked["index"], "repeat": repeat}
-                yield {**fields, **first, **asked, **attempt_row(attempt), "components": components}
+                subquestions = list(attempt.decomposition.subquestions) if attempt.decomposition else None
+                own = {"subquestions": subquestions, **attempt_row(attempt)}
+                yield {**fields, **first, **asked, **own, "components": components}
 
 
 def cell_row(cell: Cell) -> Json:
@@ -83,7 +85,6 @@ def attempt_row(attempt: Attempt) -> Json:
     """Return an attempt's own fields."""
     decomposition = attempt.decomposition
     return {
-        "subquestions": list(decomposition.subquestions) if decomposition else None,
         "decomposition": asdict(decomposition) if decomposition else None,
         "output": attempt.output,
         "prediction": list(attempt.prediction) if attempt.prediction is not None else None,

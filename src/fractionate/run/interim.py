@@ -34,4 +34,4 @@ def note_interim(folder: RunFolder, cells: Iterable[Cell]) -> None:
     for matrix in matrices(cells):
         size = max((len(cell.columns) for cell in matrix.cells), default=0)
         sizes[matrix.label] = tuple(sorted({*sizes.get(matrix.label, ()), size} - {0}))
-    write_text(json.dumps(sizes, ensure_ascii=False) + "\n", folder.looks)
+    write_text(json.dumps(sizes, ensure_ascii=False) + "\n", folder.looks, private=True)

@@ -114,7 +114,7 @@ def dollars_interval(
     quantile = critical(confidence, spread_of(array, numbers).df)
     error = (student.high - student.low) / (2 * quantile)
     mean = float(array.mean())
-    # Joined, not replaced: where the sample happens to show no skewness, Hall's interval alone is as short as Student's.
+    # Joined, not replaced: where a sample happens to show no skewness, Hall's interval alone is as short as Student's.
     hall = [mean - error * _unskewed(tail, skewness) for tail in (quantile, -quantile)]
     return Interval(min(student.low, hall[0]), max(student.high, hall[1]))
 
