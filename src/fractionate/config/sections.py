@@ -284,7 +284,10 @@ class VerdictConfig(Section):
     """When a part counts as worth distilling."""
 
     margin: float = Field(
-        default=2.0, ge=0, le=100, description="points (of 100) that a student's pair may lose and be non-inferior"
+        default=2.0,
+        ge=0,
+        le=100,
+        description="the non-inferiority margin, in percentage points: what a distilled pair may lose",
     )
     confidence: float = Field(default=0.95, gt=0.5, le=0.9999, description="confidence of intervals and of the verdict")
     solver: str = Field(
