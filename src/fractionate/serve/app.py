@@ -253,6 +253,8 @@ class App:
         if request.content_type != _JSON:
             # A form on any page could send other types without a preflight request.
             raise Refusal(415, "the body must be sent as application/json", code="wrong_content_type")
+        if request.content.is_eof():  # the body came with the headers, so reading waits for nothing
+            return await request.read()
         try:
             async with asyncio.timeout(self._body_s):
                 return await request.read()
