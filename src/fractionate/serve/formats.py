@@ -315,7 +315,7 @@ def facts_of(answered: Answered) -> dict[str, Any]:
     plan, usd = answered.plan, answered.usd
     decomposer, solver = usd["decomposer"], usd["solver"]
     total = None if decomposer is None or solver is None else decomposer + solver
-    deviations = answered.unlike
+    deviations = answered.deviations
     return {
         **_steps(answered.choices[0]),
         "usage": {role: _usage(usage) for role, usage in answered.usage.items()},
