@@ -72,7 +72,7 @@ class Gateway:
         self.catalog = Catalog(RunFolder(folder), allow_unmeasured=allow_unmeasured)
         config, base = self.catalog.config, folder_of_config(self.catalog.folder)
         self._data = RunData(config, base)
-        self._pool = ModelPool(config, self.catalog.folder, None, base, run="", say=lambda line: None)
+        self._pool = ModelPool(config, self.catalog.folder, base, run="", say=lambda line: None)
         self._live: dict[int, SingleModel] = {}
         self.on_news: list[Callable[[str], None]] = []
         """Called with a line when a server is left out, or is back, where others answer for the same model."""
