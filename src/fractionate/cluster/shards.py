@@ -16,8 +16,9 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from fractionate.calls.batches import GRACE_S
 from fractionate.calls.budget import BudgetReached, Reservation
-from fractionate.calls.drive import GRACE_S, Call, CallCoroutine, Stepper, run_with, stream_all
+from fractionate.calls.drive import Call, CallCoroutine, Stepper, run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.calls.status import Counters
