@@ -14,8 +14,7 @@ from fractionate.cli import main
 from fractionate.datasets.traffic import learnable, read_exchanges
 from fractionate.errors import UsageError
 from fractionate.rows import Row
-from fractionate.students.demonstrate import Demonstration
-from fractionate.students.recorded import demonstration_of
+from fractionate.students.demonstrate import Demonstration, demonstration_of
 
 TEACHER = {"name": "teacher", "kind": "teacher", "model": "echo:"}
 STUDENT = {"name": "D-R", "kind": "student", "model": "local:base"}
