@@ -13,8 +13,8 @@ from fractionate.scoring.lenient import lenient_reader
 from fractionate.scoring.numbers import extract_number, number_of
 from fractionate.scoring.sentences import clean_span
 from fractionate.scoring.spans import extract_spans
+from fractionate.strategies.decompose import fill_references, parse_decomposition
 from fractionate.strategies.dynamic import _read_proposal
-from fractionate.strategies.parse import fill_references, parse_decomposition
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text
 
