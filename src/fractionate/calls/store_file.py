@@ -85,15 +85,18 @@ def _open_to_read(path: Path) -> tuple[sqlite3.Connection, str]:
 
     Returns the folder of a copy too, if it took one.
     """
-    connection = _connect(path, "mode=ro")
+    log = path.with_name(f"{path.name}-wal")
+    # A connection that may write takes the files with it that SQLite made for it; one that may not leaves them behind.
+    # Where there is a log already, it is another process's, or what one that died has left: then nothing is touched.
+    connection = _connect(path, "mode=ro" if log.exists() else "mode=rw")
     try:
+        connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA user_version").fetchone()
         return connection, ""
     except sqlite3.OperationalError as error:
         connection.close()
         if "unable to open" not in str(error) and "readonly" not in str(error):
             raise
-    log = path.with_name(f"{path.name}-wal")
     if log.is_file() and log.stat().st_size:
         # What was committed last is in the log alone, which can be read only where it may be written.
         folder = tempfile.mkdtemp(prefix="fractionate-store-")

@@ -24,6 +24,7 @@ from fractionate.config.values import (
     as_json,
     as_variable,
 )
+from fractionate.types import AnswerForm
 
 
 class DataConfig(Section):
@@ -45,6 +46,9 @@ class DataConfig(Section):
         description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind, group → your names",
     )
     scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
+    answer: Literal["", AnswerForm] = Field(
+        default="", description="the form of the answers of `jsonl` rows; inferred from the known answers if empty"
+    )
     metric: Literal["", "exact_match", "f1"] = Field(
         default="", description="the headline metric; the set's own if empty"
     )
@@ -253,15 +257,15 @@ class LimitsConfig(Section):
 class ClusterConfig(Section):
     """Where a run goes that is started with `--on ray`; without it, nothing here is used."""
 
-    workers: int = Field(default=0, ge=0, le=100_000, description="workers that make calls; 0: one per core")
+    workers: int = Field(default=0, ge=0, le=100_000, description="shards that run at once; 0: one per core")
     scratch: str = Field(
         default="",
-        description="folder for workers' own stores, on each machine's own disk; one in the run's folder, or in the "
+        description="folder for the stores of shards, on each machine's own disk; one in the run's folder, or in the "
         "temporary folder of other machines, if empty",
     )
     share: str = Field(
         default="",
-        description="fsspec URL (s3://…, a path) where what workers stored is kept a second time, as Parquet parts",
+        description="fsspec URL (s3://…, a path) of a remote copy of the calls that shards made, as Parquet parts",
     )
 
 
@@ -280,7 +284,10 @@ class VerdictConfig(Section):
     """When a part counts as worth distilling."""
 
     margin: float = Field(
-        default=2.0, ge=0, le=100, description="points (of 100) that a student's pair may lose and be non-inferior"
+        default=2.0,
+        ge=0,
+        le=100,
+        description="the non-inferiority margin, in percentage points: what a distilled pair may lose",
     )
     confidence: float = Field(default=0.95, gt=0.5, le=0.9999, description="confidence of intervals and of the verdict")
     solver: str = Field(

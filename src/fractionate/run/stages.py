@@ -64,7 +64,7 @@ def check_before_spending(run: Run) -> None:
     if run.names.students:
         _ = run.data.demonstrated
         check_trainer(run)
-    for note in run.data.overlaps():
+    for note in (*run.data.answer_notes(), *run.data.overlaps()):
         run.notes.add(note)
     for component in models_asked(run):
         run.models.sampler(component)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from fractionate.datasets.base import AnswerForm
 from fractionate.scoring.final import split_final
-from fractionate.scoring.forms import claim_reader
+from fractionate.scoring.forms import statement_reader
 from fractionate.strategies.prompting import (
     decompose_messages,
     final_line,
@@ -144,6 +144,6 @@ def _solver_example(recipe: Recipe, problem: Problem, form: AnswerForm, demonstr
     else:
         messages = single_messages(problem, "student", form, chain_of_thought=False)
     answer = problem.answers[0] if recipe.answer == "gold" else demonstration.prediction or ()
-    rationale = split_final(demonstration.output, claim_reader(form))[0] if recipe.rationale else ""
+    rationale = split_final(demonstration.output, statement_reader(form))[0] if recipe.rationale else ""
     target = f"{rationale}\n{final_line(answer)}" if rationale else final_line(answer)
     return Example(messages, target, problem.id)
