@@ -70,7 +70,8 @@ async def child_fractionate(url: str, count: int) -> dict[str, float]:
 
     def program(number: int) -> Any:
         request = Request((Message("system", SYSTEM), Message("user", QUESTION % number)), "decomposer")
-        return (yield Call(model, request)).text
+        (completion,) = yield [Call(model, request)]
+        return completion.text
 
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "calls.sqlite") as store:
         async with Engine(store, LimitsConfig(concurrency=CONCURRENCY)) as engine:

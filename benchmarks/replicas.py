@@ -54,7 +54,8 @@ async def ask_all(name: str, count: int, limit: int) -> dict[str, Any]:
             f"Context: Passage {passage} tells of rivers and of towns.\n\nQuestion: What of it, for the {question}th?"
         )
         messages = (Message("system", "Answer."), Message("user", text))
-        return (yield Call(model, Request(messages, "solver"))).text
+        (completion,) = yield [Call(model, Request(messages, "solver"))]
+        return completion.text
 
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "calls.sqlite") as store:
         async with Engine(store, LimitsConfig(concurrency=limit, attempts=20)) as engine:

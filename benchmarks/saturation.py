@@ -48,7 +48,8 @@ async def ask_all(url: str, count: int, limit: int) -> dict[str, float]:
 
     def program(number: int) -> Any:
         question = f"Natalia sold clips to 48 of her friends. How many in all? ({number})"
-        return (yield Call(model, Request((Message("user", question),), "solver"))).text
+        (completion,) = yield [Call(model, Request((Message("user", question),), "solver"))]
+        return completion.text
 
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "calls.sqlite") as store:
         async with Engine(store, LimitsConfig(concurrency=limit, attempts=20)) as engine:

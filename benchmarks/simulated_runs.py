@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtri
 from simulated_outcomes import Array, Random, f1_differences
 
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.config import PriceConfig

@@ -38,7 +38,7 @@ from fractionate.analysis.statistics import (
     Metered,
     bonferroni_confidence,
     dollars_interval,
-    look_confidence,
+    interim_confidence,
     mean_interval,
     mean_t_interval,
     metered_difference,
@@ -319,7 +319,7 @@ def looks(random: Random, trials: int) -> Iterator[Line]:
                     sizes, size = [], start
                     while len(sizes) < 6:
                         sizes.append(size)
-                        level = 0.95 if method == "before" else look_confidence(0.95, sizes, planned)
+                        level = 0.95 if method == "before" else interim_confidence(0.95, sizes, planned)
                         seen = stream[:size].tolist()
                         found = score_interval(seen, -1.0, 1.0, level)
                         if found.low >= -margin or found.high < -margin:

@@ -25,8 +25,8 @@ from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
 from fractionate.datasets import iter_problems
 from fractionate.models.openai.api import OpenAIModel
+from fractionate.strategies.base import Sampler, Settings
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Sampler, Settings
 
 
 def write_questions(path: Path, count: int) -> None:

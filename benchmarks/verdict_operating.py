@@ -28,8 +28,7 @@ from simulated_runs import World, first_questions, pricing_of, run_of
 from verdict_scenarios import SCENARIOS, Scenario
 
 from fractionate.analysis.contrasts import mean
-from fractionate.analysis.controls import CLAIMS, untrained_in_place
-from fractionate.analysis.findings import Judgement
+from fractionate.analysis.findings import CLAIMS, Judgement, untrained_in_place
 from fractionate.analysis.matrix import Matrix, matrices
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import wilson

@@ -126,7 +126,7 @@ from fractionate.types import Message, Request
 
 def program(sample):
     model = run.models.sampler(run.names.component("echo:", "solver")).model
-    call = yield Call(model, Request((Message("user", "How many?"),), "solver", sample=sample))
+    (call,) = yield [Call(model, Request((Message("user", "How many?"),), "solver", sample=sample))]
     return call.text
 
 def stage(sample):

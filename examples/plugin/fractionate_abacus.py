@@ -34,8 +34,8 @@ ROUNDED = fr.Scorer("rounded", "exact_match", "number", extract_number, score_ro
 
 def answer_twice(task: fr.Task) -> Any:
     """Answer in one stage, then again beside the first answer."""
-    first = yield fr.ask(task.solver, "solver", said(task), task.origin(), task.settings, 64)
-    second = yield fr.ask(task.solver, "solver", said(task, first.text), task.origin(), task.settings, 64)
+    (first,) = yield [fr.ask(task.solver, "solver", said(task), task.origin(), task.settings, 64)]
+    (second,) = yield [fr.ask(task.solver, "solver", said(task, first.text), task.origin(), task.settings, 64)]
     return fr.Solution(second.text, [("solver", first), ("solver", second)])
 
 

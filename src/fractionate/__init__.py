@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fractionate.api import Comparison as Comparison
     from fractionate.api import Report as Report
     from fractionate.api import Run as Run
     from fractionate.api import Scores as Scores
-    from fractionate.api import Standing as Standing
     from fractionate.api import System as System
     from fractionate.api import compare as compare
     from fractionate.api import compare_systems as compare_systems
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from fractionate.models.base import BatchModel as BatchModel
     from fractionate.models.base import Model as Model
     from fractionate.models.base import SingleModel as SingleModel
-    from fractionate.strategies.program import Solution as Solution
-    from fractionate.strategies.program import Strategy as Strategy
-    from fractionate.strategies.program import Task as Task
-    from fractionate.strategies.program import ask as ask
+    from fractionate.strategies.base import Solution as Solution
+    from fractionate.strategies.base import Strategy as Strategy
+    from fractionate.strategies.base import Task as Task
+    from fractionate.strategies.base import ask as ask
     from fractionate.types import Attempt as Attempt
     from fractionate.types import Cell as Cell
     from fractionate.types import Completion as Completion
@@ -50,20 +50,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "api": "Report Run Scores Standing System compare compare_systems read_cells read_report read_system score "
+    "api": "Comparison Report Run Scores System compare compare_systems read_cells read_report read_system score "
     "to_pandas",
     "config": "Config load_config parse_config",
     "datasets": "load",
     "datasets.base": "Dataset Scorer",
     "errors": "FractionateError UsageError",
     "models.base": "BatchModel Model SingleModel",
-    "strategies.program": "Solution Strategy Task ask",
+    "strategies.base": "Solution Strategy Task ask",
     "types": "Attempt Cell Completion Component Decomposition Message Problem Request Usage",
 }
+_RENAMED = {"Standing": "Comparison"}
+"""Names of the release before this one, by today's."""
 _HOME_OF = {name: f"fractionate.{home}" for home, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        import warnings
+
+        warnings.warn(f"fractionate.{name} is now fractionate.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+        return __getattr__(_RENAMED[name])
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'fractionate' has no attribute {name!r}")

@@ -7,7 +7,9 @@ nothing at start-up; `examples/plugin` is a worked one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
 
 from fractionate.errors import UsageError
@@ -25,6 +27,30 @@ def find_plugin(group: Group, name: str) -> Any | None:
 def all_plugins(group: Group) -> dict[str, Any]:
     """Return everything that installed packages offer in a group, by name."""
     return {point.name: _loaded(group, point) for point in entry_points(group=f"fractionate.{group}")}
+
+
+def load_function(text: str) -> Callable[..., Any]:
+    """Return the function that `FILE.py:NAME` names. Raises UsageError where the file or the function is not there."""
+    import importlib.util
+
+    file, _, name = text.rpartition(":")
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UsageError(f"{text}: {path} does not exist: write FILE.py:FUNCTION")
+    spec = importlib.util.spec_from_file_location(f"_fractionate_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{text}: {path} is no Python file: write FILE.py:FUNCTION")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"{path} cannot be loaded: {said}") from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(f"{path} has no function {name!r}")
+    found: Callable[..., Any] = function
+    return found
 
 
 def _loaded(group: str, point: EntryPoint) -> Any:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractionate.analysis.compare import PairedComparison, compare_outcomes
+from fractionate.analysis.comparison import Comparison, PairedComparison, compare_systems, compare_two
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.standing import Standing, compare_systems
-from fractionate.analysis.systems import System
+from fractionate.analysis.systems import Answered, System
 from fractionate.config import Config, load_config
-from fractionate.datasets.scoring import Fields, ScoredRow, Summary, file_rows, score_rows, summarize
+from fractionate.datasets.own_scorers import Scale
+from fractionate.datasets.scoring import Fields, ScoredRow, Scoring, Summary, file_rows, score_rows, summarize
 from fractionate.errors import UsageError, missing_extra
 from fractionate.logs.choices import Choices
 from fractionate.logs.read import read_systems
@@ -22,9 +22,9 @@ from fractionate.report.render import html
 from fractionate.rows import Row
 from fractionate.run import run as pipeline_run
 from fractionate.run import stages
-from fractionate.run.attempts import attempt_rows
+from fractionate.run.attempt_rows import attempt_lines
+from fractionate.run.attempts import is_measured, read_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.keeping import is_measured, read_measured
 from fractionate.run.progress import Progress
 from fractionate.run.reporting import load_stored_config
 from fractionate.students.demonstrate import Demonstration
@@ -146,7 +146,7 @@ def read_cells(folder: str | Path) -> list[Cell]:
 
 def to_pandas(cells: Iterable[Cell]) -> Any:
     """Return the attempts of cells as a pandas data frame, one row each, with the fields of attempts.jsonl."""
-    return _pandas().DataFrame(list(attempt_rows(cells)))
+    return _pandas().DataFrame(list(attempt_lines(cells)))
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,17 @@ class Scores:
 
 def score(
     outputs: str | Path | Iterable[Mapping[str, Any]],
-    dataset: str,
+    dataset: str = "",
     *,
     gold: str = "",
     output_field: str = "",
     answers_field: str = "",
     index_field: str = "",
     columns: Mapping[str, str] | None = None,
+    scorer: str = "",
+    scale: str = "",
 ) -> Scores:
-    """Score outputs (a data file, or rows as mappings) as a data set does; see `fractionate score --help`.
+    """Score outputs (a data file, or rows as mappings) as a data set or a scorer does; see `fractionate score --help`.
 
     Raises UsageError with the row and the reason for one that cannot be scored, and where there is none.
     """
@@ -188,7 +190,8 @@ def score(
     else:
         rows = (Row(values, f"row {number}") for number, values in enumerate(outputs, 1))
     fields = Fields(output_field, answers_field, index_field)
-    scored = score_rows(rows, dataset, gold=gold, fields=fields, columns=columns)
+    ratings = Scale.parse(scale) if scale else None
+    scored = score_rows(rows, Scoring(dataset, scorer, ratings, gold, fields, columns or {})).rows
     if not scored:
         raise UsageError("there are no rows to score")
     return Scores(tuple(scored))
@@ -215,10 +218,10 @@ def read_system(
         id=id_field,
         outcome=outcome_field,
         group=group_field,
-        scorer=scorer,
         metric=metric,
         filter=filter,
         task=task,
+        scoring=Scoring(scorer=scorer),
         repeats=repeats,
     )
     return read_systems([str(log)], choices)[0]
@@ -233,23 +236,25 @@ def compare(
     """Compare two systems over the questions that both answered: logs, scored outputs, cells, or outcomes from 0 to 1.
 
     Outcomes are matched by question id; two plain sequences by position. Of logs and cells, questions on one passage
-    count as one independent unit. Raises UsageError where nothing is shared. `compare_systems` compares several logs.
+    count as one independent unit, by whichever of the two says so: `compare(b, a)` mirrors `compare(a, b)`. Raises
+    UsageError where nothing is shared, or the two group a question differently. `compare_systems` compares several.
     """
-    groups = a.groups if isinstance(a, System) else None
-    if isinstance(a, Cell):
-        groups = {one.problem.id: one.problem.cluster for one in a.attempts}
-    return compare_outcomes(_outcomes(a, metric), _outcomes(b, metric), confidence, groups)
+    return compare_two(_system(a, "a", metric), _system(b, "b", metric), confidence)
 
 
-def _outcomes(system: System | Scores | Cell | Mapping[str, float] | Sequence[float], metric: str) -> dict[str, float]:
-    if isinstance(system, System):
-        return system.outcomes
-    if isinstance(system, Scores):
-        return system.outcomes(metric)
-    if isinstance(system, Cell):
-        return {attempt.problem.id: float(getattr(attempt.score, metric)) for attempt in system.attempts}
-    items = system.items() if isinstance(system, Mapping) else enumerate(system)
-    return {str(identity): float(value) for identity, value in items}
+def _system(of: System | Scores | Cell | Mapping[str, float] | Sequence[float], name: str, metric: str) -> System:
+    if isinstance(of, System):
+        return of
+    if isinstance(of, Cell):
+        answers = [
+            Answered(one.problem.id, float(getattr(one.score, metric)), one.problem.group or one.problem.context)
+            for one in of.attempts
+        ]
+    else:
+        items = of.outcomes(metric) if isinstance(of, Scores) else of
+        pairs = items.items() if isinstance(items, Mapping) else enumerate(items)
+        answers = [Answered(str(identity), float(value)) for identity, value in pairs]
+    return System(name, tuple(answers))
 
 
 def _pandas() -> Any:
@@ -261,6 +266,6 @@ def _pandas() -> Any:
 
 
 __all__ = [
-    "PairedComparison", "Report", "Run", "Scores", "Standing", "System", "compare", "compare_systems", "read_cells",
+    "Comparison", "PairedComparison", "Report", "Run", "Scores", "System", "compare", "compare_systems", "read_cells",
     "read_report", "read_system", "score", "to_pandas",
 ]  # fmt: skip

@@ -1,53 +1,101 @@
-"""Several attempts at one question as one: the question counts with their mean, since it is the independent unit."""
+"""Several attempts at each question as one: the question counts with their mean, since it is the independent unit.
+
+The arithmetic is `columns.Mean`; here are the same means as objects, for whoever reads an attempt and not a column.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from operator import attrgetter
+from dataclasses import replace
+from functools import cache, cached_property
+from typing import overload
 
+from fractionate.columns import AMOUNTS, Columns, Mean, OfAttempts
 from fractionate.types import Attempt, Score, Usage
 
-_AMOUNTS = attrgetter(*(amount.name for amount in fields(Usage)))
 
+class MeanAttempts(Sequence[Attempt]):
+    """One attempt a question: the mean over several parts, each of them one attempt a question.
 
-def mean_attempt(attempts: Sequence[Attempt]) -> Attempt:
-    """Return one attempt for a question's several; what cannot be averaged is what most of them had.
-
-    Usage is that of answering the question once, rounded to whole tokens. One attempt alone is returned as it is.
+    A mean is shown as the attempt whose prediction is the most frequent, with mean scores, latency and usage.
     """
-    if len(attempts) == 1:
-        return attempts[0]
-    usual = Counter(attempt.prediction for attempt in attempts).most_common(1)[0][0]
-    shown = next(attempt for attempt in attempts if attempt.prediction == usual)
-    lenient = lenient_scores(attempts)
-    return replace(
-        shown,
-        score=_mean_score([attempt.score for attempt in attempts]),
-        lenient=_mean_score(lenient) if lenient else None,
-        decomposer_usage=_mean_usage([attempt.decomposer_usage for attempt in attempts]),
-        solver_usage=_mean_usage([attempt.solver_usage for attempt in attempts]),
-        latency_s=sum(attempt.latency_s for attempt in attempts) / len(attempts),
-        of=tuple(output for attempt in attempts for output in attempt.outputs),
-    )
+
+    def __init__(self, parts: Sequence[Sequence[Attempt]], *, pooled: bool = False) -> None:
+        self._parts = parts
+        self.columns = Mean([columns_of(part) for part in parts], pooled=pooled)
+        self._column = cache(lambda name: self.columns.column(name).tolist())
+
+    @classmethod
+    def of_repeats(cls, outputs: Sequence[Attempt], repeats: int) -> Sequence[Attempt]:
+        """Return one attempt a question, given every single one: a question's repeats one after another."""
+        return cls([_Every(outputs, first, repeats) for first in range(repeats)]) if repeats > 1 else outputs
+
+    def __len__(self) -> int:
+        return len(self._parts[0])
+
+    @overload
+    def __getitem__(self, place: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Attempt]: ...
+    def __getitem__(self, place: int | slice) -> Attempt | Sequence[Attempt]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        at = range(len(self))[place]
+        shown = self._parts[self._shown[at]][at]
+        lenient = Score(self._column("lenient_exact_match")[at], self._column("lenient_f1")[at])
+        return replace(
+            shown,
+            score=Score(self._column("exact_match")[at], self._column("f1")[at]),
+            lenient=None if lenient.exact_match != lenient.exact_match else lenient,
+            decomposer_usage=self._usage("decomposer", at),
+            solver_usage=self._usage("solver", at),
+            latency_s=self._column("latency_s")[at],
+        )
+
+    def outputs_at(self, question: int) -> list[Attempt]:
+        """Return every single attempt at a question."""
+        return [one for part in self._parts for one in _outputs_at(part, question)]
+
+    def _usage(self, role: str, at: int) -> Usage:
+        return Usage(*(self._column(f"{role}_{amount}")[at] for amount in AMOUNTS))
+
+    @cached_property
+    def _shown(self) -> list[int]:
+        shown: list[int] = self.columns.shown.tolist()
+        return shown
 
 
-def lenient_scores(attempts: Sequence[Attempt]) -> tuple[Score, ...]:
-    """Return the lenient scores of all attempts, () where one has none."""
-    scores = tuple(attempt.lenient for attempt in attempts if attempt.lenient is not None)
-    return scores if len(scores) == len(attempts) else ()
+class _Every(Sequence[Attempt]):
+    """One of several attempts at each question, out of all: every `step`-th from the `first` on."""
+
+    def __init__(self, outputs: Sequence[Attempt], first: int, step: int) -> None:
+        self._outputs = outputs
+        self._places = range(first, len(outputs), step)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Attempt]: ...
+    def __getitem__(self, place: int | slice) -> Attempt | Sequence[Attempt]:
+        if isinstance(place, slice):
+            return [self._outputs[one] for one in self._places[place]]
+        return self._outputs[self._places[place]]
+
+    @cached_property
+    def columns(self) -> Columns:
+        import numpy as np
+
+        return columns_of(self._outputs).take(np.asarray(self._places))
 
 
-def _mean_score(scores: Sequence[Score]) -> Score:
-    count = len(scores)
-    return Score(sum(score.exact_match for score in scores) / count, sum(score.f1 for score in scores) / count)
+def columns_of(attempts: Sequence[Attempt]) -> Columns:
+    """Return attempts as arrays: those that they have themselves, or made of the objects."""
+    stored = getattr(attempts, "columns", None)
+    return stored if isinstance(stored, Columns) else OfAttempts(attempts)
 
 
-def _mean_usage(usages: Sequence[Usage]) -> Usage:
-    if all(usage == usages[0] for usage in usages):
-        return usages[0]
-    calls, read, cached, written, thought, seconds, counted = (
-        sum(column) / len(usages) for column in zip(*map(_AMOUNTS, usages), strict=True)
-    )
-    return Usage(round(calls), round(read), round(cached), round(written), round(thought), seconds, round(counted))
+def _outputs_at(attempts: Sequence[Attempt], question: int) -> Sequence[Attempt]:
+    return attempts.outputs_at(question) if isinstance(attempts, MeanAttempts) else [attempts[question]]

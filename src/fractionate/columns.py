@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +35,9 @@ AMOUNTS = (
 )
 """The fields of a usage."""
 _METRICS = ("exact_match", "f1")
+OF_QUESTIONS = ("id_digest", "cluster_digest")
+"""The columns that say which question an attempt is at."""
+_MEANS = ("exact_match", "f1", "lenient_exact_match", "lenient_f1", "latency_s")
 _ROLES = ("decomposer", "solver")
 
 
@@ -62,7 +65,8 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
         for role in _ROLES
         for amount in AMOUNTS
     },
-    "unread": ("bool", lambda one: one.prediction is None),
+    "prediction_digest": ("uint64", lambda one: digest(repr(one.prediction))),
+    "unextracted": ("bool", lambda one: one.prediction is None),
     "fell_back": ("bool", attrgetter("fell_back")),
     "unparsed": ("bool", lambda one: one.decomposition is not None and one.decomposition.status == "unparsed"),
     "failures": ("int64", lambda one: len(one.failures)),
@@ -103,18 +107,20 @@ class Columns(ABC):
         return 1
 
     @property
-    def seeds(self) -> int:
-        """How many runs were pooled, the most of any question; 1 where none were."""
-        return 1
-
-    def by_run(self, metric: str, reading: Reading = "strict") -> Sequence[Array] | None:
-        """Return the score in each pooled run, None where questions were pooled over different numbers of them."""
-        return None
+    def runs(self) -> Sequence[Columns]:
+        """The runs that these columns pool; none where no runs were pooled."""
+        return ()
 
     @property
-    def runs(self) -> Sequence[Columns]:
-        """The usage of each pooled run; none where the questions' numbers of them differ, or none were pooled."""
-        return ()
+    def seeds(self) -> int:
+        """How many runs were pooled; 1 where none were."""
+        return len(self.runs) or 1
+
+    def by_run(self, metric: str, reading: Reading = "strict") -> Sequence[Array] | None:
+        """Return the score in each pooled run; None where no runs were pooled, or one of them lacks the reading."""
+        found = [run.score(metric, reading) for run in self.runs]
+        scores = [score for score in found if score is not None]
+        return scores if found and len(scores) == len(found) else None
 
     @property
     def ids(self) -> NDArray[np.uint64]:
@@ -159,7 +165,6 @@ class OfAttempts(Columns):
     def __init__(self, attempts: Sequence[Any]) -> None:
         self._attempts = attempts
         self._made: dict[str, Numbers] = {}
-        self._outputs: Columns | None = None
 
     def __len__(self) -> int:
         return len(self._attempts)
@@ -167,90 +172,107 @@ class OfAttempts(Columns):
     def column(self, name: str) -> Numbers:
         """Return one of `FIELDS`."""
         if name not in self._made:
-            kind, read = FIELDS[name]
-            self._made[name] = _array([read(one) for one in self._attempts], kind)
+            self._made[name] = make_column(name, self._attempts)
         return self._made[name]
+
+    def take(self, places: Places) -> Columns:
+        """Return the attempts at these places."""
+        return OfAttempts([self._attempts[place] for place in places.tolist()])
+
+
+class Mean(Columns):
+    """The mean over several attempts at each question: its repeats, or the runs that were pooled.
+
+    `parts` hold the same questions in the same order. A score or latency is the mean over the parts. Usage is that of
+    answering the question once, rounded to whole tokens. Whatever has no mean (a flag, a prediction) is that of the
+    first part whose prediction is the most frequent.
+    """
+
+    def __init__(self, parts: Sequence[Columns], *, pooled: bool = False) -> None:
+        self._parts = parts
+        self._pooled = pooled
+
+    def __len__(self) -> int:
+        return len(self._parts[0])
 
     @property
     def outputs(self) -> Columns:
-        """Every single attempt."""
-        if self._outputs is None:
-            several = any(one.of for one in self._attempts)
-            each = [output for one in self._attempts for output in one.outputs] if several else []
-            self._outputs = OfAttempts(each) if several else self
-        return self._outputs
+        """Every single attempt: for each question those of the first part, then those of the next."""
+        return _Interleaved([part.outputs for part in self._parts], len(self))
 
     @property
     def starts(self) -> Places:
         """The place in `outputs` of each question's first one."""
         import numpy as np
 
-        sizes = np.asarray([len(one.outputs) for one in self._attempts], dtype=np.int64)
-        return np.cumsum(sizes) - sizes
+        return np.arange(len(self)) * (len(self.outputs) // max(len(self), 1))
 
     @property
     def repeats(self) -> int:
-        """How often a question was answered in each run."""
-        return max((len(one.outputs) // max(len(one.by_run), 1) for one in self._attempts), default=1)
-
-    @property
-    def seeds(self) -> int:
-        """How many runs were pooled."""
-        return max((len(one.by_run) for one in self._attempts), default=1) or 1
-
-    def take(self, places: Places) -> Columns:
-        """Return the attempts at these places."""
-        return OfAttempts([self._attempts[place] for place in places.tolist()])
-
-    def by_run(self, metric: str, reading: Reading = "strict") -> Sequence[Array] | None:
-        """Return the score in each pooled run."""
-        strict = self._of_each("by_run", metric)
-        if reading == "strict" or strict is None:
-            return strict
-        lenient = self._of_each("lenient_by_run", metric)
-        if lenient is None or len(lenient) != len(strict):
-            return None
-        return (
-            lenient if reading == "lenient" else [ours - theirs for ours, theirs in zip(lenient, strict, strict=True)]
-        )
-
-    def score(self, metric: str, reading: Reading = "strict") -> Array | None:
-        """Return the metric of each attempt by a reading; None also where a pooled run lacks that reading."""
-        if reading != "strict" and any(len(one.by_run) != len(one.lenient_by_run) for one in self._attempts):
-            return None
-        return super().score(metric, reading)
+        """How often a question was answered in each run, the most of any."""
+        return max(part.repeats for part in self._parts) if self._pooled else len(self._parts)
 
     @property
     def runs(self) -> Sequence[Columns]:
-        """The usage of each pooled run."""
-        counts = {len(one.usage_by_run) for one in self._attempts}
-        if len(counts) != 1:
-            return ()
-        return [_Used([one.usage_by_run[run] for one in self._attempts]) for run in range(counts.pop())]
+        """The pooled runs."""
+        return self._parts if self._pooled else ()
 
-    def _of_each(self, field: str, metric: str) -> list[Array] | None:
-        counts = {len(getattr(one, field)) for one in self._attempts}
-        if len(counts) != 1:
-            return None
-        return [
-            _array([getattr(getattr(one, field)[run], metric) for one in self._attempts], "float64")
-            for run in range(counts.pop())
-        ]
-
-
-class _Used(Columns):
-    """The usage alone of attempts in one of several runs: a decomposer's and a solver's for each."""
-
-    def __init__(self, pairs: Sequence[tuple[Any, Any]]) -> None:
-        self._pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self._pairs)
+    def take(self, places: Places) -> Columns:
+        """Return the questions at these places."""
+        return Mean([part.take(places) for part in self._parts], pooled=self._pooled)
 
     def column(self, name: str) -> Numbers:
+        """Return one of `FIELDS`, an entry a question."""
+        import numpy as np
+
+        if name in OF_QUESTIONS:
+            return self._parts[0].column(name)
+        rows = [part.column(name) for part in self._parts]
+        if name in _MEANS:
+            return _sum(rows) / len(rows)
         role, _, amount = name.partition("_")
-        place = _ROLES.index(role)
-        return _array([getattr(pair[place], amount) for pair in self._pairs], "")
+        if role in _ROLES:
+            mean = _sum(rows) / len(rows)
+            once = np.where(self._same_usage(role), rows[0], mean if amount == "compute_s" else np.rint(mean))
+            return once.astype(rows[0].dtype)
+        return np.stack(rows)[self.shown, np.arange(len(self))]
+
+    @cached_property
+    def shown(self) -> Places:
+        """The part that stands for each question: the first of those whose prediction is the most frequent."""
+        import numpy as np
+
+        made = np.stack([part.column("prediction_digest") for part in self._parts])
+        shown: Places = np.argmax([(made == one).sum(axis=0) for one in made], axis=0)
+        return shown
+
+    def _same_usage(self, role: str) -> NDArray[np.bool_]:
+        """Return for which questions all parts used the same, so that rounding has nothing to round."""
+        import numpy as np
+
+        same = np.ones(len(self), dtype=np.bool_)
+        for amount in AMOUNTS:
+            first, *others = (part.column(f"{role}_{amount}") for part in self._parts)
+            for other in others:
+                same &= first == other
+        return same
+
+
+class _Interleaved(Columns):
+    """The attempts of several columns, question by question."""
+
+    def __init__(self, parts: Sequence[Columns], questions: int) -> None:
+        self._parts = parts
+        self._questions = questions
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def column(self, name: str) -> Numbers:
+        import numpy as np
+
+        rows = [part.column(name).reshape(self._questions, -1) for part in self._parts]
+        return np.concatenate(rows, axis=1).reshape(-1) if self._questions else rows[0].reshape(-1)
 
 
 class Taken(Columns):
@@ -285,7 +307,17 @@ def total(amounts: Numbers) -> Any:
     return np.cumsum(amounts)[-1].item()
 
 
-def _array(values: list[Any], kind: str) -> Numbers:
+def make_column(name: str, attempts: Iterable[Any]) -> Numbers:
+    """Return one of `FIELDS` of some attempts."""
     import numpy as np
 
-    return np.asarray(values, dtype=kind or None)
+    kind, read = FIELDS[name]
+    return np.asarray([read(one) for one in attempts], dtype=kind or None)
+
+
+def _sum(rows: Sequence[Numbers]) -> Numbers:
+    """Return the sum of several columns, added one after another as Python adds."""
+    first, *others = rows
+    for row in others:
+        first = first + row
+    return first

@@ -81,6 +81,24 @@ def read_growing(path: Path) -> Iterator[Row]:
     yield from _read(path, lambda file: _json_lines(file, growing=True))
 
 
+def at(values: Mapping[str, Any], path: str, missing: Any = None) -> Any:
+    """Return the value of a field, `missing` where there is none; "a.b.0" is entry 0 of `b` inside `a`.
+
+    A field whose own name holds the dots wins.
+    """
+    if path in values or "." not in path:
+        return values.get(path, missing)
+    found: Any = values
+    for step in path.split("."):
+        if isinstance(found, Mapping) and step in found:
+            found = found[step]
+        elif isinstance(found, list | tuple) and step.isdecimal() and len(step) < 10 and int(step) < len(found):
+            found = found[int(step)]
+        else:
+            return missing
+    return found
+
+
 def is_json(line: bytes) -> bool:
     """Whether bytes are a JSON value, whole."""
     try:

@@ -20,6 +20,11 @@ ROLES: tuple[Role, Role] = ("decomposer", "solver")
 Stages = Literal["single", "two-stage", "dynamic"]
 """How a strategy cuts the work: not at all; decomposed before it is solved; follow-ups asked and answered in turn."""
 
+Prompt = Literal["", "decompose", "single", "single-cot", "static", "step", "final", "follow-up"]
+"""What a call asks for: subquestions ("decompose"); the answer at once, by chain of thought, over all subquestions
+("static") or after the steps ("final"); the answer to one subquestion ("step"); the next follow-up question. "" where a
+strategy does not say."""
+
 Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "distilled", "model"]
 """What a name of a run stands for; see `Component`."""
 
@@ -88,6 +93,13 @@ class Origin:
     """The model name (grammar form) that produced the subquestions."""
     decomposition: str = ""
     """The decomposer's raw output, which recorded solver rows are matched by."""
+    strategy: str = ""
+    """The strategy that the call belongs to; "" for decomposing, which strategies share."""
+    prompt: Prompt = ""
+    step: int = 0
+    """Which subquestion or follow-up the call is about, from 1; 0 where it is about the question."""
+    subquestion: str = ""
+    """That subquestion as it is asked, references filled in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,21 +215,8 @@ class Attempt:
     """Calls that did not end well: finish reasons other than "stop", and errors."""
     cut_off: tuple[Role, ...] = ()
     """Whose replies reached `max_tokens` before they ended."""
-    by_run: tuple[Score, ...] = ()
-    """Where several runs were pooled: the score in each of them."""
-    usage_by_run: tuple[tuple[Usage, Usage], ...] = ()
-    """Where several runs were pooled: the usage of the decomposer and of the solver in each of them."""
     lenient: Score | None = None
     """The score of what the output may have meant, read leniently; None where that was not asked."""
-    lenient_by_run: tuple[Score, ...] = ()
-    """The same for `lenient`; () where any run has none."""
-    of: tuple[Attempt, ...] = ()
-    """The attempts that this one is the mean of: a question's repeats, and those of all runs that were pooled."""
-
-    @property
-    def outputs(self) -> tuple[Attempt, ...]:
-        """Every single attempt at the question: itself where it is no mean."""
-        return self.of or (self,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +252,9 @@ class Component:
 class Cell:
     """All attempts of one decomposer × strategy × solver on one test set, one a question, in the order of the set.
 
-    Attempts are objects in memory, or are read from the files of a large run as they are asked for; `columns` is what
-    statistics read of either.
+    `attempts` holds objects in memory, or reads them from the run's store of attempts as they are asked for; statistics
+    read `columns`. Where a question has several attempts (repeats, pooled runs) its entry is their mean, and
+    `outputs_at` has every single one.
     """
 
     dataset: str
@@ -275,9 +275,14 @@ class Cell:
         found: list[float] = self.columns.column(self.metric).tolist()
         return found
 
+    def outputs_at(self, question: int) -> Sequence[Attempt]:
+        """Return every single attempt at a question, counted from 0: its repeats, run after run."""
+        several = getattr(self.attempts, "outputs_at", None)
+        return several(question) if several else (self.attempts[question],)
+
     @cached_property
     def columns(self) -> Columns:
-        """The attempts as arrays."""
+        """The attempts as arrays, an entry a question."""
         stored = getattr(self.attempts, "columns", None)
         return stored if isinstance(stored, Columns) else OfAttempts(self.attempts)
 

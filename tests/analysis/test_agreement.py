@@ -2,7 +2,7 @@
 
 from measured import TEACHER, component_of
 
-from fractionate.analysis.agreement import measure_agreement
+from fractionate.analysis.students import measure_agreement
 from fractionate.types import Attempt, Cell, Decomposition, Problem, Score
 
 

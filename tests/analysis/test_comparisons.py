@@ -11,9 +11,8 @@ from measured import TEACHER, cell_of, matrix
 
 from fractionate.analysis.comparisons import compare
 from fractionate.analysis.contrasts import pair_up, paired_places
-from fractionate.analysis.matrix import matrices
+from fractionate.analysis.matrix import matrices, short_names
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.short_names import short_names
 from fractionate.analysis.statistics import holm, mcnemar
 
 STUDENT_PAIR = "atlas/static/D-R/teacher"

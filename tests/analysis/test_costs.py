@@ -11,8 +11,7 @@ from scipy import stats
 
 from fractionate.analysis.contrasts import contrast
 from fractionate.analysis.costs import compare_costs, net_benefit
-from fractionate.analysis.matrix import Matrix
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import Matrix, pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import Metered, metered_difference, tango
 from fractionate.types import Usage
@@ -97,4 +96,5 @@ def test_a_cell_of_fewer_runs_does_not_hide_what_the_other_ones_runs_leave_open(
         found = contrast(Matrix("atlas", (varied, other)), varied, other, 0.95)
         same = contrast(Matrix("atlas", (varied, reference)), varied, reference, 0.95)
         assert (found.seeds, found.ci_low, found.ci_high) == (3, same.ci_low, same.ci_high)
-    assert student.attempts[0].usage_by_run == ((Usage(1, 0, 0, 30), Usage()),) * 3
+    used = [run.column("decomposer_output_tokens")[0] for run in student.columns.runs]
+    assert used == [30, 30, 30]

@@ -7,8 +7,8 @@ import pytest
 from measured import TEACHER, cell_of, component_of, config_of
 
 from fractionate.analysis.comparisons import compare
-from fractionate.analysis.generalisation import Generalisation, covers, measure_generalisation
 from fractionate.analysis.rule import Rule
+from fractionate.analysis.students import Generalisation, covers, measure_generalisation
 from fractionate.report.render import markdown, write_html
 from fractionate.report.results import build_results
 from fractionate.run.names import Names

@@ -10,16 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import cell_of, config_of
 
-from fractionate.analysis.contrasts import contrast
-from fractionate.analysis.controls import training_controls
-from fractionate.analysis.matrix import Matrix
-from fractionate.analysis.pooling import pool_cells
-from fractionate.analysis.reading import MOST, is_read_leniently, split_gain, unread_cells
+from fractionate.analysis.contrasts import MOST, contrast, is_read_leniently, split_gain, unparsed_cells
+from fractionate.analysis.findings import training_controls
+from fractionate.analysis.matrix import Matrix, pool_cells
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import tango
 from fractionate.report.facts import Facts
 from fractionate.report.results import build_results
-from fractionate.report.sections import controls
+from fractionate.report.sections.verdict import controls
 from fractionate.types import Attempt, Cell, Component, Score
 
 MISSED, RIGHT, WRONG = (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)
@@ -44,10 +42,10 @@ def test_an_untrained_model_that_only_missed_the_form_leaves_no_substance() -> N
     base = read_both_ways([MISSED] * 5 + [WRONG] * 5, solver="student")
     split = split_gain(Matrix("atlas", (student, base)), student, base, 0.95)
     assert split is not None
-    assert contrast(split.form.matrix, student, base, 0.95).difference == pytest.approx(0.6)
-    assert (split.form.difference, split.substance.difference) == pytest.approx((0.5, 0.1))
-    assert (split.substance.ci_low, split.substance.ci_high) == pytest.approx(tango(1, 0, 10))
-    assert (split.form.ci_low, split.form.ci_high) == pytest.approx(tango(5, 0, 10))
+    assert contrast(split.formatting.matrix, student, base, 0.95).difference == pytest.approx(0.6)
+    assert (split.formatting.difference, split.content.difference) == pytest.approx((0.5, 0.1))
+    assert (split.content.ci_low, split.content.ci_high) == pytest.approx(tango(1, 0, 10))
+    assert (split.formatting.ci_low, split.formatting.ci_high) == pytest.approx(tango(5, 0, 10))
 
 
 pairs = st.lists(st.sampled_from([MISSED, RIGHT, WRONG]), min_size=4, max_size=30)
@@ -63,7 +61,7 @@ def test_form_and_substance_add_up_to_the_gain(
     split = split_gain(matrix, a, b, 0.95)
     assert split is not None
     whole = contrast(matrix, a, b, 0.95).difference
-    assert split.form.difference + split.substance.difference == pytest.approx(whole)
+    assert split.formatting.difference + split.content.difference == pytest.approx(whole)
 
 
 def test_pooled_runs_are_split_too_and_one_attempt_without_a_lenient_reading_leaves_none() -> None:
@@ -77,8 +75,8 @@ def test_pooled_runs_are_split_too_and_one_attempt_without_a_lenient_reading_lea
     a, b = pool_cells(runs)[0]
     split = split_gain(Matrix("atlas", (a, b)), a, b, 0.95)
     assert split is not None
-    assert split.substance.seeds == 3
-    assert (split.form.difference, split.substance.difference) == pytest.approx((0.3, 0.3))
+    assert split.content.seeds == 3
+    assert (split.formatting.difference, split.content.difference) == pytest.approx((0.3, 0.3))
     without = replace(a, attempts=(replace(a.attempts[0], lenient=None), *a.attempts[1:]))
     assert split_gain(Matrix("atlas", (without, b)), without, b, 0.95) is None
     assert not is_read_leniently(without)
@@ -95,7 +93,7 @@ def test_the_controls_show_the_split_of_a_trained_part() -> None:
     assert control.as_dict()["substance"]["difference"] == pytest.approx(0.5)
     teacher = read_both_ways([RIGHT] * 28 + [WRONG] * 12)
     results = build_results([teacher, student, base], config_of(), [], {})
-    section = controls.section(Facts(results))
+    section = controls(Facts(results))
     assert section is not None
     (table,) = section.body
     shown = [row for row in table.rows if "substance" in row]  # type: ignore[union-attr]
@@ -124,8 +122,8 @@ def test_more_than_a_tenth_unread_is_named_with_its_mend_and_a_tenth_is_not(
     change: dict[str, object], fix: str
 ) -> None:
     assert MOST == 0.1
-    assert unread_cells(Matrix("atlas", (with_unread(2, 20, **change),))) == []
-    (found,) = unread_cells(Matrix("atlas", (with_unread(3, 20, **change),)))
+    assert unparsed_cells(Matrix("atlas", (with_unread(2, 20, **change),))) == []
+    (found,) = unparsed_cells(Matrix("atlas", (with_unread(3, 20, **change),)))
     assert found.unread_share == pytest.approx(0.15)
     assert found.cut_off_share == pytest.approx(0.15 if "cut_off" in change else 0)
     (said,) = found.fixes
@@ -135,6 +133,6 @@ def test_more_than_a_tenth_unread_is_named_with_its_mend_and_a_tenth_is_not(
 def test_cut_off_answers_that_were_read_all_the_same_are_named_too() -> None:
     cell = with_unread(3, 20, cut_off=("solver",), failures=("length",))
     cell = replace(cell, attempts=tuple(replace(one, prediction=("x",)) for one in cell.attempts))
-    (found,) = unread_cells(Matrix("atlas", (cell,)))
+    (found,) = unparsed_cells(Matrix("atlas", (cell,)))
     assert (found.unread_share, found.cut_off_share) == (0, pytest.approx(0.15))
-    assert unread_cells(Matrix("atlas", (cell_of([]),))) == []
+    assert unparsed_cells(Matrix("atlas", (cell_of([]),))) == []

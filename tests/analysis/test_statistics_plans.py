@@ -16,7 +16,7 @@ from fractionate.analysis.statistics import (
     bonferroni_confidence,
     dollars_interval,
     holm,
-    look_confidence,
+    interim_confidence,
     mean_t_interval,
     metered_difference,
     planned_sample_size,
@@ -161,7 +161,7 @@ def test_equal_speeds_seldom_come_out_cheaper():
 
 def test_boundaries_are_the_published_ones():
     """Lan and DeMets, O'Brien-Fleming, five equal looks, two-sided .05 (Jennison & Turnbull 2000)."""
-    found = [z_of(look_confidence(0.95, range(1, k + 1), 5, 0.0)) for k in range(1, 6)]
+    found = [z_of(interim_confidence(0.95, range(1, k + 1), 5, 0.0)) for k in range(1, 6)]
     assert found == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=1e-3)
 
 
@@ -170,7 +170,7 @@ def test_boundaries_are_the_published_ones():
 def test_all_looks_together_spend_no_more_than_the_error(steps, reserve):
     """By scipy's multivariate normal probability that no look crosses."""
     sizes = np.cumsum(steps).tolist()
-    bounds = [z_of(look_confidence(0.95, sizes[: k + 1], None, max(reserve, 0.1))) for k in range(len(sizes))]
+    bounds = [z_of(interim_confidence(0.95, sizes[: k + 1], None, max(reserve, 0.1))) for k in range(len(sizes))]
     shared = np.sqrt(np.minimum.outer(sizes, sizes) / np.maximum.outer(sizes, sizes))
     inside = stats.multivariate_normal.cdf(bounds, np.zeros(len(sizes)), shared, allow_singular=True)
     spent = 1 - max(reserve, 0.1) * sizes[0] / sizes[-1]
@@ -178,18 +178,18 @@ def test_all_looks_together_spend_no_more_than_the_error(steps, reserve):
 
 
 def test_a_single_look_pays_with_the_reserve_alone_and_the_same_size_is_no_new_look():
-    assert look_confidence(0.95, [300], reserve=0.0) == pytest.approx(0.95)
-    assert look_confidence(0.95, [300]) == pytest.approx(1 - 0.05 * 0.8)
-    assert look_confidence(0.95, [300, 300, 300]) == look_confidence(0.95, [300])
-    assert look_confidence(0.95, [100, 300, 300]) == look_confidence(0.95, [100, 300])
-    assert look_confidence(0.95, [300, 600], 300, 0.0) == 1.0
+    assert interim_confidence(0.95, [300], reserve=0.0) == pytest.approx(0.95)
+    assert interim_confidence(0.95, [300]) == pytest.approx(1 - 0.05 * 0.8)
+    assert interim_confidence(0.95, [300, 300, 300]) == interim_confidence(0.95, [300])
+    assert interim_confidence(0.95, [100, 300, 300]) == interim_confidence(0.95, [100, 300])
+    assert interim_confidence(0.95, [300, 600], 300, 0.0) == 1.0
     assert score_interval([0.0] * 600, -1, 1, 1.0) == (-1, 1)
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [300, 200], [-1, 5]])
 def test_looks_that_cannot_be_are_refused(sizes):
     with pytest.raises(ValueError, match="never fall"):
-        look_confidence(0.95, sizes)
+        interim_confidence(0.95, sizes)
 
 
 def test_an_always_valid_bound_would_ask_for_nearly_twice_the_questions():
@@ -198,7 +198,7 @@ def test_an_always_valid_bound_would_ask_for_nearly_twice_the_questions():
     best = np.sqrt((1 + 1 / size) * np.log((1 + size) / 0.05**2)).min()
     power = stats.norm.ppf(0.8)
     assert ((best + power) / (stats.norm.ppf(0.975) + power)) ** 2 == pytest.approx(1.9, abs=0.05)
-    look = z_of(look_confidence(0.95, [300]))
+    look = z_of(interim_confidence(0.95, [300]))
     assert ((look + power) / (stats.norm.ppf(0.975) + power)) ** 2 == pytest.approx(1.07, abs=0.005)
 
 

@@ -10,7 +10,7 @@ from measured import PRICES, STUDENT, TEACHER, cell_of, component_of, config_of,
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import bonferroni_confidence, look_confidence, questions_to_decide, tango
+from fractionate.analysis.statistics import bonferroni_confidence, interim_confidence, questions_to_decide, tango
 from fractionate.analysis.verdict import VERSION, decide
 from fractionate.types import Cell
 
@@ -179,8 +179,8 @@ def test_each_look_at_more_questions_is_paid_for():
     once = decide(cells, Pricing(config.prices), Rule.of(config))
     again = decide(cells, Pricing(config.prices), Rule.of(config, {"atlas": (150, 300)}))
     same = decide(cells, Pricing(config.prices), Rule.of(config, {"atlas": (N,)}))
-    assert finding(once, "decomposer")["confidence"] == pytest.approx(look_confidence(0.95, [N]))
-    assert finding(again, "decomposer")["confidence"] == pytest.approx(look_confidence(0.95, [150, 300, N]))
+    assert finding(once, "decomposer")["confidence"] == pytest.approx(interim_confidence(0.95, [N]))
+    assert finding(again, "decomposer")["confidence"] == pytest.approx(interim_confidence(0.95, [150, 300, N]))
     assert finding(again, "decomposer")["confidence"] > finding(once, "decomposer")["confidence"]
     assert same.as_dict() == once.as_dict(), "the same questions again are no new look"
 

@@ -23,6 +23,7 @@ solvers = ["teacher"]
 decomposers = ["none", "teacher"]
 [run]
 variants = []
+strategies = ["single", "static"]
 [prices."{recording}"]
 input_per_million = 1.0
 output_per_million = 1.0
@@ -132,6 +133,7 @@ def test_a_mutated_recording(
     "name",
     [
         "attempts.jsonl",
+        "attempts.sqlite",
         "demonstrations.jsonl",
         "notes.json",
         "config.json",
@@ -154,6 +156,8 @@ def test_a_mutated_run_folder(
         Path("jsonl/.lock").unlink(missing_ok=True)
         shutil.copy(good / "calls.sqlite", tmp_path)
         file = tmp_path / "jsonl" / name
+        if name == "attempts.jsonl":
+            Path("jsonl/attempts.sqlite").unlink(missing_ok=True)  # which is read in its place
         if not file.exists():
             file.write_text("{}\n")
         how = mutate(file, OF_ROWS if name in ("attempts.jsonl", "run.json", "config.json") else OF_BYTES, draw)

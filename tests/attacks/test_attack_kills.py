@@ -70,7 +70,7 @@ def work(
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_kb << 10, file_kb << 10))
 
     def program(model: OpenAIModel, number: int) -> Any:
-        reply = yield Call(model, ask(f"{prefix} {number} " + "x" * letters))
+        (reply,) = yield [Call(model, ask(f"{prefix} {number} " + "x" * letters))]
         return reply.text
 
     async def main() -> None:

@@ -27,8 +27,8 @@ async def main(path, url):
     model = OpenAIModel(url + "#m", ModelOptions())
     limits = LimitsConfig(attempts=1, timeout_s=float(sys.argv[3]), concurrency=64)
     engine = Engine(Store(path), limits)
-    for lane in engine._roads.of(model).lanes:
-        lane.limit = 64.0  # all at once, without the ramp-up
+    for endpoint in engine._clients.of(model).dispatcher.endpoints:
+        endpoint.limit = 64.0  # all at once, without the ramp-up
     asked = [Request((Message("user", f"q{n}"),), "solver", max_tokens=16) for n in range(64)]
     ends = await asyncio.gather(*(engine.complete(model, one) for one in asked), return_exceptions=True)
     await model.close()

@@ -23,7 +23,7 @@ def asking(model: Model, *texts: str) -> Generator[Any, Any, str]:
     """Ask one question after another; the value is what came back, joined."""
     heard = []
     for text in texts:
-        completion = yield Call(model, ask(text))
+        (completion,) = yield [Call(model, ask(text))]
         heard.append(completion.text)
     return " ".join(heard)
 

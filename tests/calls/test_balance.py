@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.calls.balance import SPREAD, Load, beginning, choose, order, takers
-from fractionate.calls.circuit import FAILURES, FIRST_OUT_S, LONGEST_OUT_S, Circuit
+from fractionate.calls.dispatch import SPREAD, Load, choose, order, prefix_key, takers
+from fractionate.calls.endpoint import FAILURES, FIRST_OUT_S, LONGEST_OUT_S, CircuitBreaker
 from fractionate.types import Message
 
 NAMES = st.lists(st.text("abcdef:/.0", min_size=1, max_size=12), min_size=1, max_size=8, unique=True)
@@ -73,21 +73,21 @@ def test_beginnings_are_spread_evenly() -> None:
 
 def test_what_shares_a_passage_begins_alike() -> None:
     def asked(user: str, system: str = "") -> str:
-        return beginning([*([Message("system", system)] if system else []), Message("user", user)])
+        return prefix_key([*([Message("system", system)] if system else []), Message("user", user)])
 
-    passage = "Context: The road is long.\nIt has bends.\n\n"
+    passage = "Context: The dispatcher is long.\nIt has bends.\n\n"
     assert asked(f"{passage}Question: How long?", "Decompose.") == asked(f"{passage}Question: Why?", "Solve.")
     assert asked("Question: How long?", "Decompose.") == asked("Question: How long?\n\nSubquestions:\n1. Why?")
     assert asked("Question: How long?") != asked("Question: Why?")
     longer = [Message("user", f"{passage}Question: Why?"), Message("assistant", "So."), Message("user", "And now?")]
-    assert beginning(longer) == asked(f"{passage}Question: How long?")
-    assert beginning([]) == ""
-    assert beginning([Message("system", "Only this.")]) == "Only this."
+    assert prefix_key(longer) == asked(f"{passage}Question: How long?")
+    assert prefix_key([]) == ""
+    assert prefix_key([Message("system", "Only this.")]) == "Only this."
     order(asked("half an emoji \ud83d"), ["a", "b"])
 
 
 def test_a_circuit_opens_after_failures_in_a_row_and_for_ever_longer() -> None:
-    circuit, now = Circuit(), 10.0
+    circuit, now = CircuitBreaker(), 10.0
     for _ in range(FAILURES - 1):
         assert not circuit.failed(now, now)
     assert not circuit.answered()
@@ -114,7 +114,7 @@ def test_a_circuit_opens_after_failures_in_a_row_and_for_ever_longer() -> None:
 
 
 def test_calls_that_were_under_way_when_a_server_fell_count_once() -> None:
-    circuit = Circuit()
+    circuit = CircuitBreaker()
     assert circuit.failed(1.0, 2.0, at_once=True)
     for _ in range(20):
         assert not circuit.failed(1.5, 2.1, at_once=True)

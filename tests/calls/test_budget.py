@@ -67,7 +67,7 @@ def drive(store: Store, provider: Provider, budget: BudgetConfig, calls: int, co
             def program(number: int) -> Any:
                 from fractionate.calls.drive import Call
 
-                yield Call(provider, ask(f"question {number}", role=("decomposer", "solver")[number % 2]))
+                yield [Call(provider, ask(f"question {number}", role=("decomposer", "solver")[number % 2]))]
 
             await run_all((program(number) for number in range(calls)), engine)
 

@@ -15,7 +15,7 @@ from helpers import ask, asking
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fractionate.calls.drive import Call, run_all, stream_all
+from fractionate.calls.drive import Call, run_all, run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig
@@ -102,7 +102,7 @@ def test_the_window_bounds_live_programs(store: Store) -> None:
         nonlocal live, most
         live += 1
         most = max(most, live)
-        yield Call(model, ask(text))
+        yield [Call(model, ask(text))]
         live -= 1
 
     model = Instant()
@@ -133,8 +133,8 @@ def test_batches_are_gathered_over_all_programs(store: Store) -> None:
 
     def program(number: int) -> Any:
         if number % 2:
-            yield Call(helper, ask(str(number)))
-        first = yield Call(model, ask(f"q{number}"))
+            yield [Call(helper, ask(str(number)))]
+        (first,) = yield [Call(model, ask(f"q{number}"))]
         return first.text
 
     run((program(number) for number in range(10)), store)
@@ -182,12 +182,12 @@ def test_a_program_that_fails_ends_the_run_and_closes_the_others(store: Store) -
     closed = []
 
     def bad() -> Any:
-        yield Call(Instant(), ask("bad"))
+        yield [Call(Instant(), ask("bad"))]
         raise ValueError("a bug in a strategy")
 
     def waiting() -> Any:
         try:
-            yield Call(Instant(slow="w"), ask("w"))
+            yield [Call(Instant(slow="w"), ask("w"))]
         finally:
             closed.append(True)
 
@@ -311,3 +311,15 @@ def test_a_second_run_makes_no_calls(tmp_path: Path) -> None:
 
     server: Any = None
     asyncio.run(both())
+
+
+def test_a_coroutine_that_yields_bare_calls_runs_with_a_line_that_names_the_new_form() -> None:
+    def old_form(model: Instant) -> Any:
+        first = yield Call(model, ask("a"))
+        second, third = yield [Call(model, ask(text)) for text in ("b", "c")]
+        last = yield Call(model, ask("d"))
+        return [first.text, second.text, third.text, last.text]
+
+    with pytest.warns(FutureWarning, match=r"old_form yields a bare Call.*\(completion,\) = yield \[call\]"):
+        values = run_with(old_form(Instant()), lambda call: Completion(call.request.messages[0].content))
+    assert values == ["a", "b", "c", "d"]

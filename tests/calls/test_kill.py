@@ -56,7 +56,7 @@ def work(path: str, url: str, prefix: str, results: str, used: str) -> None:
         texts: list[str] = []
         for step in "ab":
             question = f"{prefix} {number}{step} {' '.join(texts)}"
-            reply = yield Call(model, ask(question))
+            (reply,) = yield [Call(model, ask(question))]
             os.write(note, f"{question}\t{reply.text}\n".encode())
             texts.append(reply.text)
         return texts
@@ -250,7 +250,7 @@ def work_slowly(path: str, url: str, local: bool, started: str, ended: str) -> N
             time.sleep(600)
 
     def program(model: Any, number: int) -> Any:
-        reply = yield Call(model, ask(f"ctrl-c {number}"))
+        (reply,) = yield [Call(model, ask(f"ctrl-c {number}"))]
         Path(started).touch()
         return reply.text
 

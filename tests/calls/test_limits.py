@@ -1,4 +1,4 @@
-"""A lane keeps the server busy, heeds its complaints, and never passes the user's limits."""
+"""An endpoint limiter keeps its server busy, backs off when it complains, and never passes the user's limits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from helpers import asking
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fractionate.calls.dispatch import Dispatcher
 from fractionate.calls.drive import run_all
+from fractionate.calls.endpoint import EndpointLimiter
 from fractionate.calls.engine import Engine
-from fractionate.calls.lane import Lane
-from fractionate.calls.limits import Bucket, Places
-from fractionate.calls.road import Road
+from fractionate.calls.limits import InFlightSlots, TokenBucket
 from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
 from fractionate.models.echo import EchoModel
@@ -31,7 +31,7 @@ def test_no_minute_sees_more_than_the_limit(
     per_minute: float, arrivals: list[tuple[float, float, float, float]]
 ) -> None:
     """Amounts up to a whole minute's leave as early as they may; of each, a part turns out unused some time later."""
-    bucket, now = Bucket(per_minute, 0.0), 0.0
+    bucket, now = TokenBucket(per_minute, 0.0), 0.0
     left: list[tuple[float, float]] = []
     back: list[tuple[float, float, float]] = []
 
@@ -57,7 +57,7 @@ def test_no_minute_sees_more_than_the_limit(
 
 
 def test_two_calls_of_most_of_a_minute_are_a_minute_apart() -> None:
-    bucket = Bucket(600, 0.0)
+    bucket = TokenBucket(600, 0.0)
     assert bucket.wait_s(400, 0.0) == 0
     bucket.take(400, 0.0)
     assert bucket.wait_s(400, 50.0) == pytest.approx(10.0)
@@ -68,41 +68,43 @@ def test_two_calls_of_most_of_a_minute_are_a_minute_apart() -> None:
 
 
 def test_an_amount_over_the_burst_leaves_a_debt() -> None:
-    bucket = Bucket(600, 0.0)
+    bucket = TokenBucket(600, 0.0)
     assert bucket.wait_s(10 * bucket.burst, 0.0) == 0
     bucket.take(10 * bucket.burst, 0.0)
     assert bucket.wait_s(1, 0.0) > 9 * bucket.burst / bucket.per_second * 0.99
 
 
-def lane_of(concurrency: int) -> Lane:
-    return Lane(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=concurrency), Places(concurrency))
+def endpoint_of(concurrency: int) -> EndpointLimiter:
+    return EndpointLimiter(
+        EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=concurrency), InFlightSlots(concurrency)
+    )
 
 
 def test_the_limit_doubles_until_the_first_complaint_then_creeps() -> None:
     async def main() -> None:
-        lane = lane_of(1000)
+        endpoint = endpoint_of(1000)
         for _ in range(4):
-            before = lane.limit
+            before = endpoint.limit
             for _ in range(int(before)):
-                lane.in_flight = int(lane.limit) - 1  # one came back, the others are still busy
-                lane.succeeded()
-            assert lane.limit == 2 * before
+                endpoint.in_flight = int(endpoint.limit) - 1  # one came back, the others are still busy
+                endpoint.succeeded()
+            assert endpoint.limit == 2 * before
         for _ in range(10):
-            lane.in_flight = 3  # far from the limit: nothing is learnt about the server
-            lane.succeeded()
-        assert lane.limit == 256
+            endpoint.in_flight = 3  # far from the limit: nothing is learnt about the server
+            endpoint.succeeded()
+        assert endpoint.limit == 256
         loop = asyncio.get_running_loop()
-        lane.in_flight = 100
-        lane.congested(loop.time())
-        assert lane.limit == 50
-        lane.congested(loop.time() - 10)  # the same congestion: no second cut
-        assert lane.limit == 50
+        endpoint.in_flight = 100
+        endpoint.congested(loop.time())
+        assert endpoint.limit == 50
+        endpoint.congested(loop.time() - 10)  # the same congestion: no second cut
+        assert endpoint.limit == 50
         await asyncio.sleep(0.001)
         rounds = 0
-        while lane.limit < 300:  # a passing complaint is not remembered for ever: the limit doubles again
-            for _ in range(int(lane.limit)):
-                lane.in_flight = int(lane.limit) - 1
-                lane.succeeded()
+        while endpoint.limit < 300:  # a passing complaint is not remembered for ever: the limit doubles again
+            for _ in range(int(endpoint.limit)):
+                endpoint.in_flight = int(endpoint.limit) - 1
+                endpoint.succeeded()
             rounds += 1
         assert rounds < 100
 
@@ -111,37 +113,37 @@ def test_the_limit_doubles_until_the_first_complaint_then_creeps() -> None:
 
 def test_a_server_that_keeps_refusing_one_more_is_asked_ever_less_often() -> None:
     async def main() -> None:
-        lane, loop = lane_of(100), asyncio.get_running_loop()
+        endpoint, loop = endpoint_of(100), asyncio.get_running_loop()
         refusals: list[int] = []
         for trip in range(200):
-            places = int(lane.limit)
-            if places > 10:
+            slots = int(endpoint.limit)
+            if slots > 10:
                 refusals.append(trip)
-                lane.in_flight = 11
-                lane.congested(loop.time())
+                endpoint.in_flight = 11
+                endpoint.congested(loop.time())
                 await asyncio.sleep(0.001)
                 continue
-            for _ in range(places):
-                lane.in_flight = int(lane.limit) - 1
-                lane.succeeded()
+            for _ in range(slots):
+                endpoint.in_flight = int(endpoint.limit) - 1
+                endpoint.succeeded()
         assert 4 <= len(refusals) <= 30  # doubling and halving alone would make it a hundred
         assert refusals[-1] - refusals[-2] > 10 > refusals[1] - refusals[0]
-        assert lane.limit >= 9.5
+        assert endpoint.limit >= 9.5
 
     asyncio.run(main())
 
 
 def test_waiting_is_in_order_and_cancelled_waiters_take_no_place() -> None:
     async def main() -> None:
-        road = Road(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=1))
-        first = await road.enter(0)
+        dispatcher = Dispatcher(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=1))
+        first = await dispatcher.enter(0)
         order: list[int] = []
 
         async def wait(number: int) -> None:
-            lane = await road.enter(0)
+            endpoint = await dispatcher.enter(0)
             order.append(number)
-            lane.answered()
-            lane.leave()
+            endpoint.answered()
+            endpoint.leave()
 
         tasks = [asyncio.create_task(wait(number)) for number in range(4)]
         await asyncio.sleep(0)
@@ -151,22 +153,22 @@ def test_waiting_is_in_order_and_cancelled_waiters_take_no_place() -> None:
         first.leave()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == [0, 2, 3]
-        assert road.in_flight == 0
+        assert dispatcher.in_flight == 0
 
     asyncio.run(main())
 
 
 def test_a_stopped_road_turns_everyone_away() -> None:
     async def main() -> None:
-        road = Road(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=1))
-        await road.enter(0)
-        waiting = asyncio.create_task(road.enter(0))
+        dispatcher = Dispatcher(EchoModel("echo:", ModelOptions()), LimitsConfig(concurrency=1))
+        await dispatcher.enter(0)
+        waiting = asyncio.create_task(dispatcher.enter(0))
         await asyncio.sleep(0)
-        road.stop(RuntimeError("over"))
+        dispatcher.stop(RuntimeError("over"))
         with pytest.raises(RuntimeError, match="over"):
             await waiting
         with pytest.raises(RuntimeError, match="over"):
-            await road.enter(0)
+            await dispatcher.enter(0)
 
     asyncio.run(main())
 
@@ -192,9 +194,9 @@ def test_concurrency_is_never_passed(store: Store) -> None:
 def test_a_server_that_allows_much_is_asked_much(store: Store) -> None:
     server = ChatServer(delay_s=0.1)
     engine, _ = run(store, server, 400, LimitsConfig(concurrency=100))
-    (road,) = engine._roads.values()
-    (lane,) = road.lanes
-    assert lane.limit == 100
+    (client,) = engine._clients.values()
+    (endpoint,) = client.dispatcher.endpoints
+    assert endpoint.limit == 100
     assert 16 < server.peak <= 100
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from helpers import KEY, ask, asking
 
-from fractionate.calls import circuit
+from fractionate.calls import endpoint
 from fractionate.calls.drive import run_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.forecast import plan_stage
@@ -97,7 +97,7 @@ def test_shares_follow_what_each_server_takes(store: Store) -> None:
     small, large = ChatServer(delay_s=0.02, concurrency=4), ChatServer(delay_s=0.02, concurrency=16)
     serve(store, [small, large], numbered(600), concurrency=64, attempts=60)
     assert (small.peak, large.peak) == (4, 16)
-    assert 0.1 < small.answered.total() / 600 < 0.35  # 4 of 20 places
+    assert 0.1 < small.answered.total() / 600 < 0.35  # 4 of 20 slots
     assert set(answered(small, large).values()) == {1}
 
 
@@ -164,8 +164,8 @@ def test_a_killed_process_is_failed_over(store: Store) -> None:
 
 
 def test_a_server_that_comes_back_is_used_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuit, "FIRST_OUT_S", 0.05)
-    monkeypatch.setattr(circuit, "LONGEST_OUT_S", 0.2)
+    monkeypatch.setattr(endpoint, "FIRST_OUT_S", 0.05)
+    monkeypatch.setattr(endpoint, "LONGEST_OUT_S", 0.2)
     goes, stays = ChatServer(delay_s=0.01), ChatServer(delay_s=0.01)
     heard: list[str] = []
 

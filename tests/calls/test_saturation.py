@@ -11,8 +11,8 @@ from helpers import asking
 from virtual import VirtualServer, run_virtually
 
 from fractionate.calls.drive import run_all
+from fractionate.calls.endpoint import START
 from fractionate.calls.engine import Engine
-from fractionate.calls.lane import START
 from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig
 

@@ -23,7 +23,7 @@ from fractionate.cluster.programs import NamedModel
 from fractionate.cluster.worker import Setup, Worker
 from fractionate.config import BudgetConfig, LimitsConfig, PriceConfig
 from fractionate.models.base import Model
-from fractionate.strategies.program import Program
+from fractionate.strategies.base import CallCoroutine
 from fractionate.types import Completion, Message, Request, Usage
 
 AWAY_S = 0.002
@@ -146,10 +146,10 @@ class NearHiring:
         actor.line.dismissed.set()
 
 
-def asking(model: Model, text: str, more: int) -> Program[str]:
+def asking(model: Model, text: str, more: int) -> CallCoroutine[str]:
     """Ask, and ask `more` times for what came of it."""
     for turn in range(more + 1):
-        completion = yield Call(model, Request((Message("user", f"{text} {turn}"),), "solver", max_tokens=20))
+        (completion,) = yield [Call(model, Request((Message("user", f"{text} {turn}"),), "solver", max_tokens=20))]
         if completion.error:
             return completion.error
     return completion.text

@@ -13,7 +13,7 @@ from virtual import run_virtually
 
 from cluster.near import NearHiring, PaidServer, run_near
 from fractionate.calls.budget import BudgetReached
-from fractionate.calls.limits import Bucket
+from fractionate.calls.limits import TokenBucket
 from fractionate.cluster.crew import SILENT_S
 from fractionate.cluster.shares import most_workers, shares, smaller
 from fractionate.cluster.worker import LEASE_S
@@ -90,7 +90,7 @@ def test_no_minute_sees_more_requests_than_the_limit(workers: int, per_minute: i
     assert len(values) == questions
     assert most_in_a_minute(server.served) <= per_minute
     # And the limit is used: the whole takes little longer than by one process.
-    assert max(server.served) <= 1.1 * 2 * questions / Bucket(per_minute, 0.0).per_second + 60
+    assert max(server.served) <= 1.1 * 2 * questions / TokenBucket(per_minute, 0.0).per_second + 60
 
 
 @settings(max_examples=40, deadline=None)

@@ -156,7 +156,7 @@ def asking(sampler: Any, number: int, deadly: bool) -> Any:
     if deadly and os.getpid() != MINE:
         os.kill(os.getpid(), signal.SIGKILL)
     request = Request((Message("user", f"Question: What is {number}? {number}"),), "solver")
-    reply = yield Call(sampler.model, request)
+    (reply,) = yield [Call(sampler.model, request)]
     return reply.text or reply.error
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fractionate.cli import main
+from fractionate.datasets.own_scorers import Scale
 from fractionate.datasets.scoring import Fields, score_file
 from fractionate.errors import FractionateError, UsageError
 
@@ -39,7 +40,10 @@ def test_outputs_are_extracted_and_predictions_taken_as_they_are(tmp_path: Path)
     )
     summary = score_file(rows, "gsm8k", tmp_path / "out.jsonl")
     assert summary == {"n": 8, "exact_match": 3 / 8, "f1": 3 / 8, "unextracted": 0.5}
-    assert read(tmp_path / "out.jsonl") == [
+    written = read(tmp_path / "out.jsonl")
+    assert [row.pop("id") for row in written] == [str(number) for number in range(8)]
+    assert [row.pop("output") for row in written] == [row.get("output") for row in read(rows)]
+    assert written == [
         {"prediction": "1234", "exact_match": 1.0, "f1": 1.0, "extracted": True},
         {"prediction": None, "exact_match": 0.0, "f1": 0.0, "extracted": False},
         {"prediction": None, "exact_match": 0.0, "f1": 0.0, "extracted": False},
@@ -132,7 +136,14 @@ def test_gold_answers_come_from_a_data_set_by_index(tmp_path: Path) -> None:
         {"index": 0, "completion": "The answer is 2."},
     )
     summary = score_file(rows, "gsm8k", gold=f"gsm8k:{gold}", fields=Fields(output="completion"))
-    assert summary == {"n": 2, "exact_match": 0.5, "f1": 0.5, "unextracted": 0.0}
+    assert summary == {
+        "n": 2,
+        "exact_match": 0.5,
+        "f1": 0.5,
+        "unextracted": 0.0,
+        "unmatched_rows": 0,
+        "unmatched_gold": 0,
+    }
     rows = write(tmp_path / "rows.jsonl", {"index": 2, "output": "x"})
     with pytest.raises(UsageError, match=r"rows\.jsonl:1: 'index' is 2, which is no row of gsm8k:"):
         score_file(rows, "gsm8k", gold=f"gsm8k:{gold}")
@@ -199,6 +210,146 @@ def test_the_command_prints_its_summary(tmp_path: Path, capsys: pytest.CaptureFi
         main(["score", "--help"])
     assert stopped.value.code == 0
     assert "example" in capsys.readouterr().out
+
+
+def gold_of_numbers(folder: Path, ids: list[Any]) -> Path:
+    """Write questions in another order than their numeric ids: question i has the answer i + 100."""
+    return write(folder / "gold.jsonl", *({"id": n, "question": f"q{n}", "answer": str(int(n) + 100)} for n in ids))
+
+
+def test_gold_is_matched_by_the_value_of_a_field_and_not_by_position(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gold = gold_of_numbers(tmp_path, [7, "3", 12, 0])
+    rows = write(tmp_path / "rows.jsonl", *({"id": n, "output": f"{int(n) + 100}"} for n in ["12", 3, 0, 7.0]))
+    for given in (["--index-field", "id"], []):
+        assert main(["score", str(rows), "--dataset", "gsm8k", "--gold", f"jsonl:{gold}", "--json", *given]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["exact_match"] == 1.0
+        assert f"against the answers of jsonl:{gold} by 'id'\n" in err
+    renamed = write(tmp_path / "renamed.jsonl", *({"qid": n, "question": f"q{n}", "answer": f"{n}"} for n in (5, 4)))
+    rows = write(tmp_path / "rows.jsonl", {"qid": 4, "output": "4"}, {"qid": 5, "output": "5"})
+    found = score_file(rows, "gsm8k", gold=f"gsm8k:{renamed}", fields=Fields(index="qid"))
+    assert found["exact_match"] == 1.0, "of a file that a data set's own loader reads too"
+
+
+def test_rows_and_questions_without_a_match_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gold = gold_of_numbers(tmp_path, [1, 2, 3])
+    rows = write(tmp_path / "rows.jsonl", {"id": 2, "output": "102"}, {"id": 9, "output": "1"})
+    out = tmp_path / "out.jsonl"
+    assert main(["score", str(rows), "--gold", f"jsonl:{gold}", "--rows", str(out), "--json"]) == 0
+    said, err = capsys.readouterr()
+    summary = json.loads(said)
+    assert (summary["n"], summary["exact_match"]) == (1, 1.0)
+    assert (summary["unmatched_rows"], summary["unmatched_gold"]) == (1, 2)
+    assert "1 rows match no question and are left out; 2 questions of the gold data have no row" in err
+    assert [row["id"] for row in read(out)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("gold", "rows", "said"),
+    [
+        ([1, 1], [1], "gold.jsonl:2: the id '1' stands on an earlier row"),
+        ([1, "1"], [1], "gold.jsonl:2: the id '1' stands on an earlier row"),
+        ([1, 2], [2, "2"], "rows.jsonl:2: 'id' is '2' as in "),
+        ([1, 2], [8, 9], "rows.jsonl:1: 'id' is 8, which is no row of"),
+    ],
+)
+def test_what_names_no_question_or_several_is_refused_by_a_line(
+    gold: list[Any], rows: list[Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gold_file = gold_of_numbers(tmp_path, gold)
+    file = write(tmp_path / "rows.jsonl", *({"id": n, "output": "1"} for n in rows))
+    assert main(["score", str(file), "--gold", f"jsonl:{gold_file}", "--index-field", "id"]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+SCORERS = """
+def length(output, answers):
+    return min(len(output) / 10, 1)
+
+async def among(output, answers):
+    import asyncio
+    await asyncio.sleep(0)
+    return output in answers
+
+def rating(output, answers):
+    return 4
+
+def wrong(output, answers):
+    return 7
+
+def broken(output, answers):
+    raise KeyError("no key")
+"""
+
+
+def test_a_function_of_ones_own_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text(SCORERS)
+    rows = write(
+        tmp_path / "rows.jsonl",
+        {"output": "12345", "answers": ["12345", ["a", "b"]]},
+        {"output": "x", "answers": "y"},
+        {"output": None},
+    )
+
+    def scored(name: str, *more: str) -> dict[str, Any]:
+        assert main(["score", str(rows), "--scorer", f"{tmp_path / 'mine.py'}:{name}", "--json", *more]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert scored("length") == {
+        "n": 3,
+        "exact_match": pytest.approx(0.2),
+        "f1": pytest.approx(0.2),
+        "unextracted": pytest.approx(1 / 3),
+    }
+    assert scored("among")["exact_match"] == pytest.approx(1 / 3), "async, and the answers are those of the row"
+    assert scored("rating", "--scale", "1-5")["exact_match"] == pytest.approx(2 * 0.75 / 3)
+    for name, said in {"wrong": "7, which is no rating from 0 to 1", "broken": "failed: KeyError"}.items():
+        assert main(["score", str(rows), "--scorer", f"{tmp_path / 'mine.py'}:{name}"]) == 2
+        assert f"rows.jsonl:1: {tmp_path / 'mine.py'}:{name}" in (err := capsys.readouterr().err)
+        assert said in err
+    for scorer, said in {"none.py:f": "none.py does not exist", "mine.py:none": "no function 'none'"}.items():
+        assert main(["score", str(rows), "--scorer", str(tmp_path / scorer)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_ratings_and_nested_fields_are_taken(tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", *({"review": {"ratings": [n]}, "index": n} for n in (1, "3", 5)))
+    summary = score_file(rows, fields=Fields(output="review.ratings.0"), scale=Scale(1, 5))
+    assert summary["exact_match"] == pytest.approx(0.5)
+    rows = write(tmp_path / "rows.jsonl", {"reply": {"text": "The answer is 3."}, "gold": {"answer": 3}})
+    assert score_file(rows, "gsm8k", fields=Fields("reply.text", "gold.answer"))["exact_match"] == 1.0
+    with pytest.raises(UsageError, match=r"rows.jsonl:1: no field 'reply.words'"):
+        score_file(rows, "gsm8k", fields=Fields("reply.words", "gold.answer"))
+    for text in ("5", "5-1", "a-b", "1-nan", "-"):
+        with pytest.raises(UsageError, match="--scale takes LOW-HIGH"):
+            Scale.parse(text)
+    assert Scale.parse("0-10") == Scale(0.0, 10.0)
+
+
+def test_a_scorer_that_does_not_fit_is_said_with_the_reader_that_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path / "rows.jsonl", *({"output": "So the answer is yes.", "answers": "yes"} for _ in range(30)))
+    assert main(["score", str(rows), "--dataset", "gsm8k"]) == 0
+    out, err = capsys.readouterr()
+    assert "the scorer gsm8k does not fit: 30 of 30 unparsed; --dataset strategyqa" in err
+    assert "parses 30 of 30" in err
+    assert "exact match" not in out, "no figure where nothing was read"
+    assert main(["score", str(rows), "--dataset", "gsm8k", "--json"]) == 0
+    assert "does not fit" in json.loads(capsys.readouterr().out)["note"]
+    assert main(["score", str(rows), "--dataset", "strategyqa"]) == 0
+    assert "exact match  1.0000" in capsys.readouterr().out
+
+
+def test_nothing_to_score_by_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write(tmp_path / "rows.jsonl", {"output": "1", "answers": "1"})
+    assert main(["score", str(rows)]) == 2
+    assert "name a data set (--dataset) or a scorer (--scorer)" in capsys.readouterr().err
 
 
 # Found on the same rows against GSM8K's own gold; agreement within a point is asked, and half a point is held here.

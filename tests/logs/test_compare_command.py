@@ -50,7 +50,7 @@ def test_the_tables_say_who_is_better_who_is_tied_and_what_it_costs(capsys: pyte
     assert "Systems over 6 questions that all answered, in 3 groups" in said
     assert "95.8 % (" in said
     assert "$0.0235" in said, "20 tokens read at $1 and 1.75 written at $2 per million, per 1,000 questions"
-    assert "b is not shown to be less than 5 points worse than a" in said
+    assert "b is not shown to be less than 5 percentage points worse than a" in said
     assert said.rstrip().endswith("Not told apart: a, b. That does not show that they are alike.")
 
 
@@ -60,7 +60,7 @@ def test_systems_that_are_told_apart_are_named(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "Not told apart: good, fair." in said
     assert "good is better than poor." in said
-    assert "fair is less than 25 points worse than good" in said
+    assert "fair is less than 25 percentage points worse than good" in said
     assert "told apart" in said
 
 

@@ -14,7 +14,7 @@ import pytest
 import fractionate
 from fractionate import UsageError, read_system
 from fractionate.config import PriceConfig
-from fractionate.datasets.scoring import Fields
+from fractionate.datasets.scoring import Fields, Scoring
 from fractionate.logs.choices import Choices, outcome_of
 from fractionate.logs.read import read_systems
 
@@ -94,7 +94,7 @@ def test_dollars_that_inspect_ai_states_are_taken_where_no_price_is_given(tmp_pa
     for sample in log["samples"]:
         sample["model_usage"]["mockllm/strong"] |= {"total_cost": 0.5, "input_tokens_cache_read": 80}
     (tmp_path / "log.json").write_text(json.dumps(log))
-    choices = Choices(scorer="graded")
+    choices = Choices(scoring=Scoring(scorer="graded"))
     (stated,) = read_systems([str(tmp_path / "log.json")], choices)
     assert stated.usd(["q1", "q2"]) == 0.5
     assert stated.tokens(["q1"]) == (100.0, 2.0), "cached tokens are read too"
@@ -198,7 +198,7 @@ def test_outputs_are_scored_as_the_command_score_does(tmp_path: Path) -> None:
         {"question": f"What is {n}?", "answer": str(n), "context": f"passage {n // 2}"} for n in range(4)
     ))  # fmt: skip
     path = rows(tmp_path / "a.jsonl", *({"index": n, "said": f"The answer is: {min(n, 2)}"} for n in range(4)))
-    (system,) = read_systems([str(path)], Choices(gold=f"jsonl:{gold}", fields=Fields(output="said")))
+    (system,) = read_systems([str(path)], Choices(scoring=Scoring(gold=f"jsonl:{gold}", fields=Fields(output="said"))))
     assert system.outcomes == {"0": 1, "1": 1, "2": 1, "3": 0}
     assert list(system.groups.values()) == ["passage 0", "passage 0", "passage 1", "passage 1"]
 

@@ -16,7 +16,7 @@ from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, TransientFault
 from fractionate.models.openai.api import OpenAIModel
-from fractionate.models.openai.events import join_events
+from fractionate.models.openai.streams import Stream
 from fractionate.models.openai.wire import (
     completion_of,
     duration_s,
@@ -184,6 +184,14 @@ def test_rate_headers() -> None:
     rate = rate_of({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m"})
     assert rate is not None
     assert (rate.remaining_requests, rate.reset_requests_s, rate.remaining_tokens) == (0, 60, None)
+
+
+def join_events(data: bytes) -> dict[str, Any]:
+    """Join a whole stream into one reply."""
+    stream = Stream(len(data))
+    stream.begin()
+    stream.feed(data)
+    return stream.reply()
 
 
 def events(*chunks: object, end: bool = True) -> bytes:

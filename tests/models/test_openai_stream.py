@@ -16,7 +16,7 @@ from fractionate.models.base import request_key
 from fractionate.models.faults import PermanentFault, TransientFault
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.openai.keys import KeyHider
-from fractionate.models.openai.words import Words
+from fractionate.models.openai.streams import TextStream
 from fractionate.types import Completion, Message, Request
 from servers.chat_server import ChatServer
 
@@ -116,6 +116,15 @@ def test_the_key_is_never_handed_over_wherever_it_is_cut(size: int) -> None:
     assert completion.text == "".join(pieces) == "You sent [key], or [key]; sk-very is no key."
 
 
+@pytest.mark.parametrize("size", [1, 4, 1000])
+@pytest.mark.parametrize("form", ["%{:02X}", "\\u{:04x}", "&#{};"])
+def test_an_escaped_key_is_never_handed_over_wherever_it_is_cut(form: str, size: int) -> None:
+    escaped = "".join(form.format(ord(letter)) for letter in KEY)
+    text = f"You sent {escaped}. That is 100 % of it."
+    pieces, completion = streamed(Speaking([text[at : at + size] for at in range(0, len(text), size)]))
+    assert completion.text == "".join(pieces) == "You sent [key]. That is 100 % of it."
+
+
 def test_a_server_that_does_not_stream_hands_over_the_whole() -> None:
     pieces, completion = streamed(ChatServer())
     assert pieces == [completion.text]
@@ -167,7 +176,7 @@ def test_cancelling_closes_the_connection() -> None:
 
 def test_an_answer_that_only_looks_like_a_thought_is_handed_over() -> None:
     said: list[str] = []
-    words = Words(said.append, KeyHider(""))
+    words = TextStream(said.append, KeyHider(""))
     for piece in ("<thi", "nker> 7", " </think> 8"):
         words.take(piece)
     words.end()
@@ -176,7 +185,7 @@ def test_an_answer_that_only_looks_like_a_thought_is_handed_over() -> None:
 
 def test_a_thought_that_never_ends_is_no_answer() -> None:
     said: list[str] = []
-    words = Words(said.append, KeyHider(""))
+    words = TextStream(said.append, KeyHider(""))
     words.take("<think>and so on </thi")
     words.end()
     assert (said, words.thoughts) == ([], "and so on </thi")

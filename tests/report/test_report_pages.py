@@ -17,7 +17,7 @@ from fractionate.report.charts import Forest, Point, scatter, ticks
 from fractionate.report.examples import pick_examples
 from fractionate.report.render import html, markdown, write_html, write_markdown
 from fractionate.report.results import build_results
-from fractionate.run.attempts import attempt_rows, read_cells
+from fractionate.run.attempt_rows import attempt_lines, read_jsonl
 from fractionate.run.folder import write_rows
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -137,8 +137,8 @@ def test_a_question_with_markup_stays_text():
 
 def test_an_example_s_passage_survives_the_run_s_folder(tmp_path: Path) -> None:
     path, config = tmp_path / "attempts.jsonl", config_of()
-    write_rows(path, attempt_rows([cell_of([1, 0, 1]), cell_of([0, 1, 1], decomposer="D-R")]))
-    cells = read_cells(path)
+    write_rows(path, attempt_lines([cell_of([1, 0, 1]), cell_of([0, 1, 1], decomposer="D-R")]))
+    cells = read_jsonl(path)
     page = html(build_results(cells, config, [], {"name": "demo"}), pick_examples(cells, Rule.of(config)))
     assert page.count("<summary>Passage</summary><pre>Country") == 3
 

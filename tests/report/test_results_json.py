@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import TEACHER, cell_of, config_of, matrix
 
-from fractionate.analysis.published import published_rows
+from fractionate.analysis.comparisons import published_rows
 from fractionate.analysis.statistics import wilson
 from fractionate.config import PublishedFigure
 from fractionate.errors import FractionateError, UsageError

@@ -16,7 +16,7 @@ from fractionate.report.facts import Facts
 from fractionate.report.line_charts import break_even_chart
 from fractionate.report.section import Table
 from fractionate.report.sections import break_even
-from fractionate.run.attempts import attempt_rows
+from fractionate.run.attempt_rows import attempt_lines
 from fractionate.run.folder import RunFolder, write_rows
 from fractionate.types import Cell, Component, Usage
 
@@ -51,7 +51,7 @@ def write_run(path: Path, measured: list[Cell], **config: Any) -> Path:
     folder = RunFolder(path)
     table = {"prices": PRICES, "run": {"variants": ["D-R"]}, **config}
     folder.student("D-R").mkdir(parents=True)
-    write_rows(folder.attempts, attempt_rows(measured))
+    write_rows(folder.attempts, attempt_lines(measured))
     write_rows(folder.demonstrations, [chance(n, 0) for n in range(30)] + [chance(n, 1) for n in range(10)])
     folder.config.write_text(json.dumps(config_of(**table).model_dump(mode="json")))
     folder.throughput.write_text(json.dumps({LOCAL: RATES}))

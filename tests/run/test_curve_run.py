@@ -20,7 +20,7 @@ from fractionate.report.results import build_results
 from fractionate.report.run_cost import RunCost, Trained
 from fractionate.report.section import Lines
 from fractionate.report.sections import curve as curve_section
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
 from fractionate.run.progress import Progress
 from fractionate.run.run import Run
 from fractionate.run.stages import demonstrate_stage, run_everything, screen_stage, train_stage
@@ -75,7 +75,7 @@ def test_a_run_trains_on_nested_shares_measures_and_reports_them(project: Path, 
     assert half == [one for one in whole if one in half], "in the order of the demonstrations"
 
     cells = {
-        (cell.strategy, cell.decomposer.name, cell.solver.name): cell for cell in read_cells(out / "attempts.jsonl")
+        (cell.strategy, cell.decomposer.name, cell.solver.name): cell for cell in read_jsonl(out / "attempts.jsonl")
     }
     assert {key for key in cells if "@" in key[1]} == {("static", name, "teacher") for name in STUDENTS[1:]}
     component = cells["static", "D-R@1/4", "teacher"].decomposer
@@ -137,7 +137,7 @@ def test_a_curve_cut_off_in_training_resumes_to_the_same_run(
     for student in ("D-R", "D-R~1~4", "D-R~1~2"):
         files = [project / name / "students" / student / "adapter_model.safetensors" for name in ("whole", "cut")]
         assert files[0].read_bytes() == files[1].read_bytes()
-    assert said(read_cells(project / "cut/attempts.jsonl")) == said(read_cells(project / "whole/attempts.jsonl"))
+    assert said(read_jsonl(project / "cut/attempts.jsonl")) == said(read_jsonl(project / "whole/attempts.jsonl"))
     whole, cut = (json.loads((project / name / "results.json").read_text()) for name in ("whole", "cut"))
     assert cut["curve"] == whole["curve"]
     assert cut["verdict"] == whole["verdict"]

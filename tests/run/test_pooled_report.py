@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from measured import cell_of
 
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.cli import main
 from fractionate.config import parse_config
 from fractionate.errors import UsageError

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from measured import cell_of
 
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.statistics import mean_interval
-from fractionate.averages import mean_attempt
+from fractionate.averages import MeanAttempts
 from fractionate.calls.store import Store
 from fractionate.cli import main
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
 from fractionate.types import Attempt, Problem, Score, Usage
 from servers.chat_server import ChatServer
 from servers.threaded import in_thread
@@ -98,8 +100,8 @@ def test_every_question_is_answered_k_times_and_counts_once(
     assert len(wavering.bodies) == forecast, "the same run asks nothing again"
     assert main(["report", "out", "--quiet"]) == 0
     assert results(folder)["cells"] == before["cells"]
-    (cell, _) = read_cells(folder / "out/attempts.jsonl")
-    assert [len(attempt.outputs) for attempt in cell.attempts] == [5] * 6
+    (cell, _) = read_jsonl(folder / "out/attempts.jsonl")
+    assert [len(cell.outputs_at(question)) for question in range(len(cell.attempts))] == [5] * 6
 
 
 def test_one_answer_a_question_is_stored_under_the_key_it_always_had(wavering: Wavering, folder: Path) -> None:
@@ -233,19 +235,32 @@ def attempt(exact: float, tokens: int = 10, lenient: bool = True) -> Attempt:
 
 def test_the_mean_of_several_attempts() -> None:
     parts = [attempt(1.0, 10), attempt(0.0, 11), attempt(0.0, 13)]
-    mean = mean_attempt(parts)
+    means = MeanAttempts.of_repeats(parts, 3)
+    (mean,) = means
     assert mean.score.exact_match == pytest.approx(statistics.mean([1, 0, 0]))
     assert mean.solver_usage == Usage(1, 11, 0, 11)
     assert mean.latency_s == pytest.approx(statistics.mean([1.0, 1.1, 1.3]))
-    assert (mean.prediction, mean.outputs, mean.lenient) == (None, tuple(parts), Score(1.0, 1.0))
-    assert mean_attempt([*parts, attempt(1.0, lenient=False)]).lenient is None
-    assert mean_attempt(parts[:1]) is parts[0]
-    nested = mean_attempt([mean_attempt(parts[:2]), replace(parts[2], output="last")])
-    assert [one.output for one in nested.outputs] == ["1.0", "0.0", "last"]
+    assert (mean.prediction, mean.output, mean.lenient) == (None, "0.0", Score(1.0, 1.0))
+    assert replace(cell_of([]), attempts=means).outputs_at(0) == parts
+    (mean,) = MeanAttempts.of_repeats([*parts, attempt(1.0, lenient=False)], 4)
+    assert mean.lenient is None
+    assert MeanAttempts.of_repeats(parts, 1) is parts
+
+
+def test_runs_with_another_number_of_repeats_are_pooled_as_means_of_means() -> None:
+    twice, once = [attempt(1.0, 10), attempt(0.0, 11)], [replace(attempt(0.0, 13), output="last")]
+    runs = {"a": [replace(cell_of([]), attempts=MeanAttempts.of_repeats(twice, 2))], "b": [cell_of([])]}
+    runs["b"] = [replace(runs["b"][0], attempts=once)]
+    ((pooled,), _) = pool_cells(runs)
+    assert [one.output for one in pooled.outputs_at(0)] == ["1.0", "0.0", "last"]
+    assert pooled.values() == [0.25]
+    assert pooled.columns.column("solver_output_tokens").tolist() == [12]  # 10.5 rounds to even, then 11.5 does
+    assert (pooled.columns.repeats, pooled.columns.seeds) == (2, 2)
+    assert [run.score("exact_match").tolist() for run in pooled.columns.runs] == [[0.5], [0.0]]
 
 
 def test_asking_the_same_again_makes_no_interval_narrower() -> None:
     once = [attempt(float(n % 3 == 0)) for n in range(30)]
-    folded = [mean_attempt([one] * 5) for one in once]
+    folded = MeanAttempts.of_repeats([one for one in once for _ in range(5)], 5)
     values = [one.score.exact_match for one in folded]
     assert tuple(mean_interval(values)) == tuple(mean_interval([one.score.exact_match for one in once]))

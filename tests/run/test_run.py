@@ -10,7 +10,7 @@ from fractionate.config import parse_config
 from fractionate.errors import UsageError
 from fractionate.models.base import SingleModel
 from fractionate.models.faults import PermanentFault
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
 from fractionate.run.progress import Progress
 from fractionate.run.run import Run
 from fractionate.run.stages import (
@@ -142,7 +142,7 @@ def test_a_passage_stands_in_attempts_and_in_the_report(folder: Path) -> None:
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with open_run(folder, run__strategies=["static"]) as run:
         run_everything(run)
-    (cell, *_) = read_cells(folder / "run/attempts.jsonl")
+    (cell, *_) = read_jsonl(folder / "run/attempts.jsonl")
     assert [attempt.problem.context for attempt in cell.attempts] == [row["context"] for row in rows]
     assert "A passage on 1." in (folder / "run/report.html").read_text()
 

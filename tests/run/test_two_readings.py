@@ -12,7 +12,7 @@ import pytest
 from fractionate.cli import main
 from fractionate.datasets import get, names
 from fractionate.report.render import markdown
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
 from fractionate.scoring.lenient import lenient_reader
 
 OUTPUTS = ["The answer is: 4", "2 and 2, that makes 4", "2 and 2, that makes 5", "I do not know."]
@@ -70,12 +70,13 @@ def test_a_run_of_an_earlier_version_is_reported_with_blanks_that_are_said(
         del row["lenient"], row["cut_off"]
         row["failures"] = ["length"] if n % 4 == 3 else []
     attempts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run / "out/attempts.sqlite").unlink()  # earlier versions left the lines alone
     results = measured(run, monkeypatch, "report", "out")
     (cell,) = results["cells"]
     assert (cell["value"], cell["lenient_value"], cell["lenient_ci_low"]) == (0.25, None, None)
     assert cell["cut_off_share"] == 0.25
     assert any(note.startswith("1 of 1 cells have no lenient value") for note in results["notes"])
-    assert read_cells(attempts)[0].attempts[3].cut_off == ("solver",)
+    assert read_jsonl(attempts)[0].attempts[3].cut_off == ("solver",)
 
 
 def test_results_of_an_earlier_version_are_shown_without_what_they_lack(

@@ -356,3 +356,20 @@ def test_metrics_say_what_was_done(run: Measured) -> None:
     assert 'fractionate_refused_total{code="model_not_found"} 1' in lines
     assert "fractionate_request_seconds_count 1" in lines
     assert "fractionate_requests_in_flight 0" in lines
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_says_which_field_its_server_does_not_support(run: Measured, stream: bool) -> None:
+    run.server.refused_fields = ("temperature",)
+
+    async def work(url: str, gateway: Gateway) -> None:
+        async with aiohttp.ClientSession() as session:
+            asked = body(run.pair("single"), stream=stream)
+            async with session.post(f"{url}/v1/chat/completions", json=asked) as reply:
+                text = await reply.text()
+            told = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: {")]
+            own = [one["fractionate"] for one in (told or [json.loads(text)]) if "fractionate" in one][-1]
+            assert own["measured"] is False
+            assert (own.get("deviations") or own.get("unlike")) == ["temperature"]
+
+    through(run, work)

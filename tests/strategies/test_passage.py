@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from fractionate.calls.drive import Stepper
 from fractionate.config import ModelOptions
 from fractionate.models.echo import EchoModel
 from fractionate.strategies import built_in
+from fractionate.strategies.base import Sampler, Settings, Task
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Sampler, Settings, Task
 from fractionate.types import Completion, Decomposition, Problem, Request
 
 PASSAGE = "Ann has 16 eggs and eats 7 of them."
@@ -20,17 +21,12 @@ STYLES = ("instruct", "student")
 def asked(style: str, strategy: str) -> Iterator[Request]:
     """Yield the requests of a strategy whose every reply is one more follow-up question."""
     sampler = Sampler(EchoModel("echo:", ModelOptions.model_validate({"style": style})))
-    program = built_in()[strategy].program(Task(PROBLEM, "span", sampler, sampler, GIVEN, Settings()))
-    call, number = next(program), 0
-    while True:
-        calls = call if isinstance(call, list) else [call]
-        yield from (one.request for one in calls)
+    stepper = Stepper(built_in()[strategy].coroutine(Task(PROBLEM, "span", sampler, sampler, GIVEN, Settings())))
+    calls, number = stepper.send(None), 0
+    while calls is not None:
+        yield from (call.request for call in calls)
         number += 1
-        reply = Completion(f"{number}. What is number {number}?")
-        try:
-            call = program.send([reply] * len(calls) if isinstance(call, list) else reply)
-        except StopIteration:
-            return
+        calls = stepper.send([Completion(f"{number}. What is number {number}?")] * len(calls))
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -62,7 +58,7 @@ def test_an_answer_from_a_passage_is_asked_for_in_few_words_or_as_the_number_alo
 @pytest.mark.parametrize("seen", [True, False])
 def test_a_decomposer_sees_the_passage_where_the_run_says_so(style: str, seen: bool) -> None:
     sampler = Sampler(EchoModel("echo:", ModelOptions.model_validate({"style": style})))
-    call = next(decompose(PROBLEM, sampler, Settings(decomposer_context=seen)))
+    (call,) = next(decompose(PROBLEM, sampler, Settings(decomposer_context=seen)))
     said = "\n".join(message.content for message in call.request.messages)
     assert said.count(PASSAGE) == seen
     assert PROBLEM.question in said

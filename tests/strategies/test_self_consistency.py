@@ -14,7 +14,7 @@ from fractionate import strategies
 from fractionate.config import ModelOptions, RunConfig
 from fractionate.datasets import get
 from fractionate.models.echo import EchoModel
-from fractionate.strategies.program import Sampler, Settings, Task
+from fractionate.strategies.base import Sampler, Settings, Task
 from fractionate.strategies.self_consistency import majority
 from fractionate.types import Completion, Problem, Request, Usage
 
@@ -25,7 +25,7 @@ def voted(replies: list[str], temperature: float = 0.0, **task: Any) -> tuple[An
     solver = Sampler(EchoModel("echo:", ModelOptions()), temperature)
     settings = Settings(votes=len(replies), **task.pop("settings", {}))
     whole = Task(PROBLEM, "number", solver, settings=settings, **task)
-    program = strategies.get("self-consistency").program(whole)
+    program = strategies.get("self-consistency").coroutine(whole)
     calls: Any = next(program)
     with pytest.raises(StopIteration) as stop:
         program.send([Completion(reply, usage=Usage(1, 10, 0, 5)) for reply in replies])

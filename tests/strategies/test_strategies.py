@@ -1,15 +1,16 @@
-"""What each strategy asks, in which order, and what it makes of the replies. Programs are driven by hand."""
+"""What each strategy asks, in which order, and what it makes of the replies, without an engine."""
 
 from typing import Any
 
 import pytest
 
 from fractionate import strategies
+from fractionate.calls.drive import Call, run_with
 from fractionate.config import ModelOptions
 from fractionate.datasets import get
 from fractionate.models.echo import EchoModel
+from fractionate.strategies.base import Sampler, Settings, Task
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Sampler, Settings, Task
 from fractionate.students.demonstrate import demonstrate
 from fractionate.types import Completion, Decomposition, Problem, Request
 
@@ -25,18 +26,16 @@ def sampler(**options: object) -> Sampler:
 def drive(strategy: str, replies: list[str], decomposition: Decomposition | None = None, **task: Any) -> Any:
     solver, decomposer = task.pop("solver", sampler()), task.pop("decomposer", sampler())
     whole = Task(PROBLEM, "number", solver, decomposer, decomposition, **task)
-    program = strategies.get(strategy).program(whole)
     asked: list[Request] = []
-    sent = None
-    for reply in [*replies, ""]:
-        try:
-            call = program.send(sent)
-        except StopIteration as stop:
-            assert len(asked) == len(replies), "a reply was not asked for"
-            return stop.value, asked
+    left = iter(replies)
+
+    def reply(call: Call) -> Completion:
         asked.append(call.request)
-        sent = Completion(reply)
-    raise AssertionError(f"{strategy} asked more than {len(replies)} times")
+        return Completion(next(left))
+
+    solution = run_with(strategies.get(strategy).coroutine(whole), reply)
+    assert len(asked) == len(replies), "a reply was not asked for"
+    return solution, asked
 
 
 def said(request: Request) -> str:
@@ -109,10 +108,11 @@ def test_dynamic_stops_when_it_repeats_itself() -> None:
 def test_samples_are_numbered_and_further_chances_warm() -> None:
     _, (second,) = drive("single", ["9"], settings=Settings(sample=1))
     assert (second.temperature, second.sample) == (0.0, 1)
-    program = demonstrate(PROBLEM, get("gsm8k"), sampler(), sampler(temperature=0.2), Settings(), 2)
-    asked = [next(program)]
-    asked += [program.send(Completion(reply)) for reply in ("1. A?", "The answer is: 8", "1. A?")]
-    assert [(call.request.sample, call.request.temperature) for call in asked] == [  # type: ignore[union-attr]
+    coroutine = demonstrate(PROBLEM, get("gsm8k"), sampler(), sampler(temperature=0.2), Settings(), 2)
+    asked = [*next(coroutine)]
+    for reply in ("1. A?", "The answer is: 8", "1. A?"):
+        asked += coroutine.send([Completion(reply)])
+    assert [(call.request.sample, call.request.temperature) for call in asked] == [
         (0, 0.0), (0, 0.2), (1, 0.7), (1, 0.7),
     ]  # fmt: skip
 
@@ -140,38 +140,46 @@ def test_a_model_s_own_token_limit_lowers_and_raises_that_of_every_prompt(
 
 @pytest.mark.parametrize("limit", [20, 8192])
 def test_a_model_s_own_token_limit_lowers_and_raises_that_of_decomposing(limit: int) -> None:
-    assert next(decompose(PROBLEM, sampler(max_tokens=limit), Settings())).request.max_tokens == limit  # type: ignore[union-attr]
+    (call,) = next(decompose(PROBLEM, sampler(max_tokens=limit), Settings()))
+    assert call.request.max_tokens == limit
 
 
 def test_students_are_asked_in_the_short_form() -> None:
-    program = decompose(PROBLEM, sampler(style="student"), Settings(decomposer_context=False))
-    (message,) = next(program).request.messages  # type: ignore[union-attr]
+    (call,) = next(decompose(PROBLEM, sampler(style="student"), Settings(decomposer_context=False)))
+    (message,) = call.request.messages
     assert message.content == "How many eggs are left?"
 
 
 def test_the_instruction_states_cap_and_example() -> None:
     for cap, shots in ((3, 0), (None, 1)):
-        program = decompose(PROBLEM, sampler(), Settings(cap=cap, shots=shots))
-        text = said(next(program).request)  # type: ignore[union-attr]
+        (call,) = next(decompose(PROBLEM, sampler(), Settings(cap=cap, shots=shots)))
+        text = said(call.request)
         assert ("at most 3" in text) == (cap == 3)
         assert ("worked example" in text) == (shots == 1)
 
 
 def test_structured_models_are_asked_for_json_and_read_from_it() -> None:
-    program = decompose(PROBLEM, sampler(structured=True), Settings())
-    call = next(program)
-    assert "subquestions" in (call.request.response_format or "")  # type: ignore[union-attr]
-    with pytest.raises(StopIteration) as stop:
-        program.send(Completion('{"subquestions": ["A?", "B?"]}'))
-    assert stop.value.value[0].subquestions == ("A?", "B?")
+    asked: list[Call] = []
+
+    def reply(call: Call) -> Completion:
+        asked.append(call)
+        return Completion('{"subquestions": ["A?", "B?"]}')
+
+    decomposition, _ = run_with(decompose(PROBLEM, sampler(structured=True), Settings()), reply)
+    assert "subquestions" in (asked[0].request.response_format or "")
+    assert decomposition.subquestions == ("A?", "B?")
 
 
 def test_a_chance_notes_whose_reply_was_cut_off() -> None:
-    program = demonstrate(PROBLEM, get("gsm8k"), sampler(), sampler(), Settings(), 2)
-    program.send(None)
-    program.send(Completion("1. How many eggs has Ann?\n2. What is", finish_reason="length"))
-    program.send(Completion("1. 16\n2. 16 - 7", finish_reason="length"))
-    program.send(Completion("1. How many eggs has Ann?"))
-    with pytest.raises(StopIteration) as stop:
-        program.send(Completion("The answer is: 9"))
-    assert [one.cut_off for one in stop.value.value] == [("decomposer", "solver"), ()]
+    replies = iter(
+        [
+            Completion("1. How many eggs has Ann?\n2. What is", finish_reason="length"),
+            Completion("1. 16\n2. 16 - 7", finish_reason="length"),
+            Completion("1. How many eggs has Ann?"),
+            Completion("The answer is: 9"),
+        ]
+    )
+    samples = run_with(
+        demonstrate(PROBLEM, get("gsm8k"), sampler(), sampler(), Settings(), 2), lambda call: next(replies)
+    )
+    assert [sample.cut_off for sample in samples] == [("decomposer", "solver"), ()]

@@ -19,16 +19,17 @@ The exploratory family holds the rest:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 from fractionate.analysis.contrasts import Contrast, contrast
-from fractionate.analysis.controls import CLAIMS, untrained_in_place
+from fractionate.analysis.findings import CLAIMS, untrained_in_place
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import holm
+from fractionate.config import PublishedFigure
 from fractionate.types import Cell
 
 Family = Literal["primary", "exploratory"]
@@ -147,3 +148,45 @@ def _same_but_for(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> _Pa
         groups.setdefault(key(cell), []).append(cell)
     for members in groups.values():
         yield from combinations(members, 2)
+
+
+def published_rows(published: Sequence[PublishedFigure], cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per published figure and matching cell: published, measured and measured − published, in [0, 1].
+
+    A figure names its pair by the names of the matrix or by model names. Without a strategy it belongs to every
+    two-stage cell of the pair (single-stage ones where the decomposer is "none"), without a data set to every test
+    set. `cells` are those of results.json. A figure without a measured cell is kept, with nulls.
+    """
+    rows: list[dict[str, Any]] = []
+    for figure in published:
+        matching = [cell for cell in cells if _measures(figure, cell)]
+        rows += [_published_row(figure, cell) for cell in matching] or [_published_row(figure, None)]
+    return rows
+
+
+def _measures(figure: PublishedFigure, cell: Mapping[str, Any]) -> bool:
+    right_stage = (cell["stages"] == "single") == (figure.decomposer == "none")
+    return (
+        figure.decomposer in (cell["decomposer"], cell["decomposer_model"])
+        and figure.solver in (cell["solver"], cell["solver_model"])
+        and (cell["strategy"] == figure.strategy if figure.strategy else right_stage)
+        and figure.dataset in ("", cell["dataset"])
+    )
+
+
+def _published_row(figure: PublishedFigure, cell: Mapping[str, Any] | None) -> dict[str, Any]:
+    measured = cell["value"] if cell else None
+    return {
+        "dataset": cell["dataset"] if cell else figure.dataset,
+        "strategy": cell["strategy"] if cell else figure.strategy,
+        "decomposer": figure.decomposer,
+        "solver": figure.solver,
+        "cell": cell["name"] if cell else None,
+        "published": figure.share,
+        "source": figure.source,
+        "measured": measured,
+        "ci_low": cell["ci_low"] if cell else None,
+        "ci_high": cell["ci_high"] if cell else None,
+        "n": cell["n"] if cell else 0,
+        "difference": measured - figure.share if measured is not None else None,
+    }

@@ -1,18 +1,18 @@
-"""Two cells over the questions that both answered: the one record that comparisons, findings and controls share."""
+"""Two cells over the questions that both answered, under each reading of their outputs; and cells not parsed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
-from fractionate.analysis.statistics.clusters import Values
+from fractionate.analysis.statistics.clusters import Groups, Values
 from fractionate.columns import Columns, Reading
-from fractionate.types import Cell
+from fractionate.types import Cell, Component
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """a − b over the same `n` questions, in the metric of a; means and differences are shares of 1.
+class Paired:
+    """a − b over the same `n` questions; means and differences are shares of 1.
 
-    `ci_low` and `ci_high` bound the difference at `confidence`; `p_value` is two-sided, of `test`. `clusters` are the
-    independent units that the questions come in (passages), `seeds` the runs that were pooled.
+    `value` is the mean of a, `reference_value` that of b. `ci_low` and `ci_high` bound the difference at `confidence`;
+    `p_value` is two-sided, of `test`. `clusters` are the independent units that the questions come in (passages),
+    `seeds` the runs that were pooled.
     """
 
-    matrix: Matrix
-    a: Cell
-    b: Cell
     n: int
     value: float
     reference_value: float
@@ -44,6 +42,25 @@ class Contrast:
     confidence: float
     clusters: int
     seeds: int
+
+    def interval_fields(self) -> dict[str, Any]:
+        """Return what results.json holds of every contrast: the difference, its interval and what it rests on."""
+        return {
+            "difference": self.difference,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "clusters": self.clusters,
+            "seeds": self.seeds,
+        }
+
+
+@dataclass(frozen=True)
+class Contrast(Paired):
+    """Two cells of a matrix over the questions that both answered, in the metric of a."""
+
+    matrix: Matrix
+    a: Cell
+    b: Cell
 
     @cached_property
     def names(self) -> tuple[str, str]:
@@ -63,47 +80,36 @@ class Contrast:
             ci_high=-self.ci_low,
         )
 
-    def interval_fields(self) -> dict[str, Any]:
-        """Return what results.json holds of every contrast: the difference, its interval and what it rests on."""
-        return {
-            "difference": self.difference,
-            "ci_low": self.ci_low,
-            "ci_high": self.ci_high,
-            "clusters": self.clusters,
-            "seeds": self.seeds,
-        }
+
+def compare_paired(a: Sequence[Values], b: Sequence[Values], confidence: float, groups: Groups | None = None) -> Paired:
+    """Compare two systems over common questions: the one comparison behind cells, logs and plain outcomes.
+
+    `a[s][i]` is the outcome (0 to 1) of question i in run s: one row for a single run. `groups[i]` is what question i
+    shares with others. Raises ValueError where the rows differ in length, or an outcome lies outside 0 to 1.
+    """
+    import numpy as np
+
+    seeds = len(a)
+    ours, others = (rows[0] if seeds == 1 else np.mean(np.asarray(rows, dtype=np.float64), axis=0) for rows in (a, b))
+    value, reference_value = mean(ours), mean(others)
+    if seeds > 1:
+        pooled = pooled_difference(a, b, confidence, groups)
+        low, high, p_value, clusters = pooled.low, pooled.high, pooled.p_value, pooled.clusters
+        test = f"over {seeds} seeds and questions"
+    else:
+        found = paired_difference(ours, others, confidence, groups)
+        low, high, p_value, test, clusters = found.low, found.high, found.p_value, found.test, found.clusters
+    difference = value - reference_value
+    return Paired(len(ours), value, reference_value, difference, low, high, p_value, test, confidence, clusters, seeds)
 
 
 def contrast(matrix: Matrix, a: Cell, b: Cell, confidence: float, reading: Reading = "strict") -> Contrast:
     """Compare two cells over the questions they share, by a reading of the outputs that both cells have."""
     mine, theirs = pair_up(a, b)
-    ours, others = outcomes(mine, a.metric, reading), outcomes(theirs, a.metric, reading)
-    groups = mine.clusters
     seeds = max(mine.seeds, theirs.seeds)
-    if seeds > 1:
-        runs = [by_run(columns, a.metric, seeds, reading) for columns in (mine, theirs)]
-        pooled = pooled_difference(runs[0], runs[1], confidence, groups)
-        low, high, p_value = pooled.low, pooled.high, pooled.p_value
-        test, clusters = f"over {seeds} seeds and questions", pooled.clusters
-    else:
-        found = paired_difference(ours, others, confidence, groups)
-        low, high, p_value, test, clusters = found.low, found.high, found.p_value, found.test, found.clusters
-    return Contrast(
-        matrix=matrix,
-        a=a,
-        b=b,
-        n=len(mine),
-        value=mean(ours),
-        reference_value=mean(others),
-        difference=mean(ours) - mean(others),
-        ci_low=low,
-        ci_high=high,
-        p_value=p_value,
-        test=test,
-        confidence=confidence,
-        clusters=clusters,
-        seeds=seeds,
-    )
+    ours, others = (by_run(columns, a.metric, seeds, reading) for columns in (mine, theirs))
+    found = compare_paired(ours, others, confidence, mine.clusters)
+    return Contrast(**vars(found), matrix=matrix, a=a, b=b)
 
 
 def value_interval(cell: Cell, confidence: float, reading: Reading = "strict") -> Interval:
@@ -152,7 +158,7 @@ def by_run(columns: Columns, metric: str, seeds: int, reading: Reading = "strict
     Attempts that were pooled over another number of runs count with their mean in each: one cell's runs cannot be told
     from the other's then, but those of the other still count.
     """
-    runs = columns.by_run(metric, reading)
+    runs = columns.by_run(metric, reading) if seeds > 1 else None
     if runs is None or len(runs) != seeds:
         return [outcomes(columns, metric, reading)] * seeds
     return runs
@@ -164,3 +170,96 @@ def mean(values: Values) -> float:
 
     listed = values.tolist() if isinstance(values, np.ndarray) else values
     return math.fsum(listed) / len(listed) if listed else 0.0
+
+
+MOST = 0.1
+"""The share of a cell's outputs from which on those unread, or cut off, are said before anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A gain in two parts that add up to it: a − b of what only the strict reading gains, and of what both gain."""
+
+    formatting: Contrast
+    content: Contrast
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """A cell with more than `MOST` of its outputs unread or cut off: both shares of 1, and what would fix it."""
+
+    cell: str
+    outputs: int
+    unread_share: float
+    cut_off_share: float
+    fixes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as results.json holds them."""
+        return {**asdict(self), "fixes": list(self.fixes)}
+
+
+def is_read_leniently(cell: Cell) -> bool:
+    """Return whether every attempt of a cell, in every pooled run, has a lenient reading."""
+    return cell.columns.score(cell.metric, "lenient") is not None
+
+
+def split_gain(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Split | None:
+    """Split a's gain over b into form and substance; None without a lenient reading of both.
+
+    Substance is the gain under the lenient reading. Form is the rest: what b lost by answers that only the lenient
+    reading finds, less what a lost so.
+    """
+    if not (is_read_leniently(a) and is_read_leniently(b)):
+        return None
+    return Split(contrast(matrix, b, a, confidence, "lost"), contrast(matrix, a, b, confidence, "lenient"))
+
+
+def unparsed_cells(matrix: Matrix) -> list[Unparsed]:
+    """Return the cells of a test set of whose outputs too many are unread or cut off."""
+    found = []
+    for cell in matrix.cells:
+        outputs = cell.columns.outputs
+        unread, cut_off = share(outputs.column("unextracted")), share(outputs.cut_off)
+        if max(unread, cut_off) > MOST:
+            found.append(Unparsed(matrix.name(cell), len(outputs), unread, cut_off, _fixes(cell)))
+    return found
+
+
+def share(holds: NDArray[np.bool_]) -> float:
+    """Return the share of those that hold, 0 of none."""
+    return int(holds.sum()) / len(holds) if len(holds) else 0.0
+
+
+def _fixes(cell: Cell) -> tuple[str, ...]:
+    """Return what would fix a cell, in words. Half of `MOST` by one cause is enough to name its fix."""
+    outputs = cell.columns.outputs
+    cut_off = [
+        _option_key(component)
+        for component in (cell.decomposer, cell.solver)
+        if share(outputs.column(f"cut_off_{component.role}")) > MOST / 2
+    ]
+    fixes = [
+        f'raise models.options."{key}".max_tokens: replies reach it before they end' for key in dict.fromkeys(cut_off)
+    ]
+    unread = outputs.column("unextracted")
+    if share(unread & outputs.column("failed")) > MOST / 2:
+        fixes.append("see why calls failed (failures in attempts.jsonl), and run again")
+    if share(unread & (outputs.column("failures") == 0)) > MOST / 2:
+        fixes.append(_fix_of_form(cell.solver))
+    return tuple(fixes)
+
+
+def _fix_of_form(solver: Component) -> str:
+    example = "show worked examples in the question or its passage (few-shot)"
+    if solver.model.startswith(("openai:", "http:", "https:")):
+        return f'set models.options."{_option_key(solver)}".structured = true, or {example}'
+    if solver.model.startswith("recorded:"):
+        return f"{solver.name} was recorded as it is: its outputs state no answer that can be read"
+    if solver.trained_for == "solver":
+        return f"train {solver.name} on more demonstrations, or for longer"
+    return f"{example}, or let a student learn the form (run.variants, such as E-A)"
+
+
+def _option_key(component: Component) -> str:
+    return component.name if component.is_student else component.model

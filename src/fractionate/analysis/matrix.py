@@ -1,12 +1,18 @@
-"""Which measured cells belong together: the matrix of one test set, its undistilled pair, its baselines."""
+"""Which measured cells belong together: the matrix of one test set, the same pooled over several runs, and names.
+
+A pooled question counts with its mean over the runs. The columns of a pooled cell keep scores and usage run by run: its
+intervals and tests take runs and questions as two sources of chance (`statistics/paired.py`, `dollars.py`).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fractionate.analysis.rule import Rule
+from fractionate.averages import MeanAttempts
+from fractionate.errors import UsageError
 from fractionate.types import Cell, Component
 
 
@@ -92,3 +98,88 @@ def is_candidate_solver(component: Component) -> bool:
 def _label(dataset: str, split: str, occurrence: int) -> str:
     name = f"{dataset}#{split}" if split else dataset
     return f"{name} ({occurrence + 1})" if occurrence else name
+
+
+Key = tuple[str, str, str, str, str]
+
+
+def pool_cells(runs: Mapping[str, Sequence[Cell]]) -> tuple[list[Cell], dict[Key, dict[str, float]]]:
+    """Return pooled cells, and each one's value in every run that measured it, by run name.
+
+    A cell that only some runs measured is pooled over those. Raises UsageError where runs asked a cell other questions.
+    """
+    found: dict[Key, dict[str, Cell]] = {}
+    for name, cells in runs.items():
+        for cell in cells:
+            if name in found.setdefault(key_of(cell), {}):
+                raise UsageError(f"{name} holds {_said(cell)} twice: its test sets cannot be told apart")
+            found[key_of(cell)][name] = cell
+    pooled = [_pool(of_run) for of_run in found.values()]
+    values = {
+        key: {name: sum(cell.values()) / max(len(cell.columns), 1) for name, cell in of_run.items()}
+        for key, of_run in found.items()
+    }
+    return pooled, values
+
+
+def key_of(cell: Cell) -> Key:
+    """Return what makes a cell the same one in several runs."""
+    return cell.dataset, cell.split, cell.strategy, cell.decomposer.name, cell.solver.name
+
+
+def _pool(of_run: Mapping[str, Cell]) -> Cell:
+    (first_name, first), *others = of_run.items()
+    import numpy as np
+
+    for name, cell in others:
+        if not np.array_equal(cell.columns.ids, first.columns.ids):
+            raise UsageError(f"{name} and {first_name} asked other questions in {_said(cell)}: they cannot be pooled")
+    return replace(first, attempts=MeanAttempts([cell.attempts for cell in of_run.values()], pooled=True))
+
+
+def _said(cell: Cell) -> str:
+    return f"{cell.dataset}#{cell.split}/{cell.strategy}/{cell.decomposer.name}/{cell.solver.name}"
+
+
+_PREFIXES = ("local", "recorded", "http", "https", "openai", "echo")
+
+
+def short_pair_names(decomposers: Iterable[str], solvers: Iterable[str]) -> dict[str, str]:
+    """Return short forms of the names of both roles, unique within each role (a decomposer and a solver may share)."""
+    of_decomposers, of_solvers = list(decomposers), list(solvers)
+    both = set(of_decomposers) & set(of_solvers)
+    short = {**short_names(of_decomposers), **short_names(of_solvers)}
+    return {**short, **{name: form for name, form in short_names([*short]).items() if name in both}}
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return a short, still unique form of each model name: the end of its path, as much as it takes.
+
+    "local:org/Model-1B@run/D-R" reads "Model-1B@D-R"; names without a path stay as they are.
+    """
+    wanted = list(dict.fromkeys(names))
+    pieces = {name: _pieces(name) for name in wanted}
+    short = {name: name for name in wanted}
+    for name in wanted:
+        for length in range(1, len(pieces[name]) + 1):
+            form = "/".join(pieces[name][-length:])
+            rivals = [other for other in wanted if other != name and "/".join(pieces[other][-length:]) == form]
+            if not rivals and form not in wanted:
+                short[name] = form
+                break
+    return short
+
+
+def _pieces(name: str) -> list[str]:
+    prefix, colon, rest = name.partition(":")
+    if not colon or prefix not in _PREFIXES:
+        return [name]
+    base, at, adapter = rest.partition("@")
+    ending = f"@{adapter.rstrip('/').rsplit('/', 1)[-1]}" if at else ""
+    parts = [part for part in base.replace("#", "/").split("/") if part]
+    if not parts:
+        return [name]
+    if parts[-1].endswith(".jsonl"):
+        parts[-1] = parts[-1].removesuffix(".jsonl")
+    parts[-1] += ending
+    return parts

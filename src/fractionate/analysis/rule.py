@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from fractionate.analysis.statistics import look_confidence
+from fractionate.analysis.statistics import interim_confidence
 from fractionate.config import Config
 
 
@@ -41,4 +41,11 @@ class Rule:
     def confidence_at(self, test_set: str, questions: int) -> float:
         """Return the confidence of the verdict at this look, so that all looks together err no more than one."""
         sizes = sorted({size for size in self.looks.get(test_set, ()) if size < questions} | {max(questions, 1)})
-        return look_confidence(self.confidence, sizes)
+        return interim_confidence(self.confidence, sizes)
+
+
+def question_margin(margin: float) -> str:
+    """Return why a margin, in percentage points, looks like a share; "" where it does not."""
+    if not 0 < margin < 0.1:
+        return ""
+    return f"a margin is in percentage points, so this is {margin:g} %; if a share is meant, write {margin * 100:g}"

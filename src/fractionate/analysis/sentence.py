@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fractionate.analysis.contrasts import Contrast
 from fractionate.analysis.findings import Claim, Control, Distill, Finding, Judgement, joint, part_answer
-from fractionate.analysis.short_names import short_pair_names
+from fractionate.analysis.matrix import short_pair_names
 from fractionate.analysis.statistics import Needed
 
 _OPENING = {

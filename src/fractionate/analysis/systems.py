@@ -21,7 +21,8 @@ class Answered:
 
     `repeat` tells several answers to one question apart. `question` is what the question says (or a digest of it),
     `group` what it shares with others, such as its passage; both are "" where the log does not say. `usage` is by
-    model; `usd` are the dollars that the log itself states.
+    model; `usd` are the dollars that the log itself states. `unparsed` says whether no answer could be parsed out of
+    the output, `lenient` is the outcome under the lenient reading; None where the log does not say.
     """
 
     question_id: str
@@ -31,6 +32,8 @@ class Answered:
     usage: Mapping[str, Usage] = field(default_factory=dict)
     usd: float | None = None
     repeat: str = ""
+    unparsed: bool | None = None
+    lenient: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class System:
 
     Several answers to one question count by their mean. `source` is the kind of log, `notes` what a reader of the
     comparison must know of it. `pricing` has the prices that its dollars are computed at; `calibration` names the run
-    whose measured speeds they rest on, if any.
+    whose measured speeds they rest on, if any. `misfit` says that its scorer does not fit: more than half of its
+    outputs are unparsed.
     """
 
     name: str
@@ -48,6 +52,7 @@ class System:
     notes: tuple[str, ...] = ()
     pricing: Pricing = field(default_factory=Pricing)
     calibration: str = ""
+    misfit: str = ""
 
     def __post_init__(self) -> None:
         """Raise UsageError where a question was answered twice under one `repeat`, and where nothing has an outcome."""
@@ -82,8 +87,39 @@ class System:
 
     @cached_property
     def groups(self) -> dict[str, str]:
-        """What each question shares with others, where the log says so."""
-        return {name: ones[0].group for name, ones in self.by_question.items() if ones[0].group}
+        """What each question shares with others, where the log says so.
+
+        Raises UsageError where several answers to one question name different groups.
+        """
+        found = {}
+        for name, ones in self.by_question.items():
+            named = {one.group for one in ones if one.group}
+            if len(named) > 1:
+                raise UsageError(f"{self.name} puts the question {name!r} in several groups: check --group-field")
+            if named:
+                found[name] = named.pop()
+        return found
+
+    @cached_property
+    def lenient_outcomes(self) -> dict[str, float] | None:
+        """The mean outcome of each question under the lenient reading; None where an answer has none."""
+        found = {
+            name: [one.lenient for one in ones if one.lenient is not None] for name, ones in self.by_question.items()
+        }
+        complete = all(len(found[name]) == len(ones) for name, ones in self.by_question.items())
+        return {name: mean(ones) for name, ones in found.items()} if complete else None
+
+    @cached_property
+    def with_unparsed(self) -> frozenset[str]:
+        """The questions with an unparsed answer."""
+        return frozenset(name for name, ones in self.by_question.items() if any(one.unparsed for one in ones))
+
+    def unparsed_share(self, questions: Sequence[str]) -> float | None:
+        """Return the share of answers that could not be parsed, each question counting one; None where not known."""
+        answers = self._answers_to(questions)
+        if any(one.unparsed is None for one in answers):
+            return None
+        return mean(_by_question([float(bool(one.unparsed)) for one in answers], answers, questions))
 
     @property
     def unscored(self) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fractionate.analysis.contrasts import contrast, mean, outcomes, pair_up
-from fractionate.analysis.controls import decomposing_controls, training_controls
 from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
 from fractionate.analysis.findings import (
     Answer,
@@ -16,8 +15,10 @@ from fractionate.analysis.findings import (
     Finding,
     Judgement,
     Part,
+    decomposing_controls,
     joint,
     part_answer,
+    training_controls,
 )
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.pricing import Pricing

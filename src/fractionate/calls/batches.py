@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
-from fractionate.calls.accounts import Accounts
 from fractionate.calls.budget import BudgetReached, Reservation
-from fractionate.calls.workers import in_worker
+from fractionate.calls.ledger import Ledger
 from fractionate.errors import FractionateError
 from fractionate.models.base import BatchModel, ProviderBatchModel
 from fractionate.models.faults import Fault
@@ -18,13 +18,15 @@ from fractionate.types import Completion, Request
 
 Row = tuple[str, Request]
 """A store key and its request."""
+INTERRUPT_GRACE_S = 10.0
+"""Seconds that a batch which can be interrupted has to reach a safe point."""
 
 
 class Batches:
-    """Answers requests in batches, on the books of one engine."""
+    """Answers requests in batches, on the ledger of one engine."""
 
-    def __init__(self, accounts: Accounts) -> None:
-        self._accounts = accounts
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def complete(
@@ -35,7 +37,7 @@ class Batches:
         for position, request in enumerate(requests):
             positions.setdefault(model.key(request), []).append(position)
         rows = [(key, requests[where[0]]) for key, where in positions.items()]
-        self._accounts.counters.joined += len(requests) - len(rows)
+        self._ledger.counters.joined += len(requests) - len(rows)
         if isinstance(model, BatchModel):
             answers = self._in_this_process(model, rows)
         else:
@@ -70,18 +72,18 @@ class Batches:
 
     async def _answered(self, model: BatchModel, chosen: Sequence[Row]) -> dict[str, Completion]:
         """Return the replies of one batch: those stored, and those made and committed now."""
-        accounts = self._accounts
-        replies = accounts.store.get_many([key for key, _ in chosen])
-        accounts.counters.served += len(replies)
+        ledger = self._ledger
+        replies = ledger.store.get_many([key for key, _ in chosen])
+        ledger.counters.served += len(replies)
         missing = [row for row in chosen if row[0] not in replies]
         if missing:
             async with self._turn_of(model):
-                accounts.check_before_sending()
-                accounts.counters.sent += len(missing)
-                completions = await in_worker(model, [request for _, request in missing])
+                ledger.check_before_sending()
+                ledger.counters.sent += len(missing)
+                completions = await run_in_thread(model, [request for _, request in missing])
                 for (_, request), completion in zip(missing, completions, strict=True):
-                    accounts.counters.completed(model.name, request.role, completion)
-                kept = await accounts.commit_together(model, missing, completions)
+                    ledger.counters.completed(model.name, request.role, completion)
+                kept = await ledger.commit_together(model, missing, completions)
             replies.update((key, reply) for (key, _), reply in zip(missing, kept, strict=True))
         return replies
 
@@ -98,14 +100,14 @@ class Batches:
         self, model: ProviderBatchModel, rows: Sequence[Row]
     ) -> AsyncIterator[tuple[str, Completion]]:
         """Hand over as many requests at a time as the budget has room for; yields what is committed."""
-        accounts = self._accounts
-        stored = accounts.store.get_many([key for key, _ in rows])
-        accounts.counters.served += len(stored)
+        ledger = self._ledger
+        stored = ledger.store.get_many([key for key, _ in rows])
+        ledger.counters.served += len(stored)
         for key, completion in stored.items():
             yield key, completion
         left = [row for row in rows if row[0] not in stored]
         while left:
-            accounts.check_before_sending()
+            ledger.check_before_sending()
             reservations = await self._reserve(model, left)
             chosen, left = left[: len(reservations)], left[len(reservations) :]
             # What this leaves unanswered when it is cut off stays reserved: whoever asks again takes that over.
@@ -123,15 +125,15 @@ class Batches:
         held: Reservation | None,
     ) -> Completion:
         if not isinstance(outcome, Fault):
-            return await self._accounts.succeeded(model, request, key, outcome, held)
+            return await self._ledger.succeeded(model, request, key, outcome, held)
         if held is not None:
-            budget = self._accounts.budget
+            budget = self._ledger.budget
             (budget.lose if outcome.maybe_paid else budget.release)(held)
-        return await self._accounts.failed(model, request, key, outcome, 1)
+        return await self._ledger.failed(model, request, key, outcome, 1)
 
     async def _reserve(self, model: ProviderBatchModel, rows: Sequence[Row]) -> Sequence[Reservation | None]:
         """Reserve for as many requests as the budget has room for, in order; raises if it is none."""
-        budget = self._accounts.budget
+        budget = self._ledger.budget
         if not (model.paid and budget.active):
             return [None] * len(rows)
         reservations: list[Reservation] = []
@@ -141,10 +143,59 @@ class Batches:
             except FractionateError as error:
                 if reservations and isinstance(error, BudgetReached):
                     break
-                self._accounts.stop(error)
+                self._ledger.stop(error)
                 raise
-        await self._accounts.commits.holds()
+        await self._ledger.commits.holds()
         return reservations
 
     def _count_sent(self, calls: int) -> None:
-        self._accounts.counters.sent += calls
+        self._ledger.counters.sent += calls
+
+
+async def run_in_thread(model: BatchModel, requests: Sequence[Request]) -> list[Completion]:
+    """Run `model.complete_batch` in a daemon thread.
+
+    A thread of its own keeps progress and Ctrl-C working meanwhile. When cancelled, the model is asked to stop
+    (`interrupt`) and given `INTERRUPT_GRACE_S`; a batch that has not ended by then is left behind: its thread dies with
+    the process and its result is dropped. Other errors than FractionateError become one that names the model.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[list[Completion]] = loop.create_future()
+
+    def finish(result: list[Completion] | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            assert result is not None
+            done.set_result(result)
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = model.complete_batch(requests)
+        except FractionateError as raised:
+            error = raised
+        except BaseException as raised:
+            text = " ".join(str(raised).split()) or type(raised).__name__
+            error = FractionateError(f"{model.name} failed on a batch of {len(requests)}: {text}")
+            error.__cause__ = raised
+        try:
+            loop.call_soon_threadsafe(finish, result, error)
+        except RuntimeError:
+            return  # the loop is gone: the run was interrupted and nobody waits
+
+    threading.Thread(target=work, name=f"batch of {model.name}", daemon=True).start()
+    try:
+        completions = await asyncio.shield(done)
+    except asyncio.CancelledError:
+        if not done.done():
+            model.interrupt()
+            await asyncio.wait([done], timeout=INTERRUPT_GRACE_S)
+        if done.done() and not done.cancelled():
+            done.exception()  # seen, so that it is not reported as forgotten
+        raise
+    if len(completions) != len(requests):
+        raise FractionateError(f"{model.name} gave {len(completions)} replies to a batch of {len(requests)}")
+    return completions

@@ -1,25 +1,29 @@
-"""Runs many programs at once. A program is a generator: it yields calls, is sent completions and returns a value.
+"""Runs many coroutines of model calls at once.
 
-Programs do no I/O, so a strategy reads like the paper and is tested without a loop:
+A coroutine is a generator that yields lists of calls, is sent their completions in the same order, and returns a value:
 
-    def program():
-        completion = yield Call(model, request)
+    def two_steps():
+        (completion,) = yield [Call(model, request)]
         first, second = yield [Call(model, a), Call(model, b)]
         return completion.text
 
-Calls to servers leave at once, one by one. Calls to models in this process are gathered until every live program
-waits for one (nothing else can happen), and are then planned as a whole: what a batch is made of depends on the
-programs alone, never on timing or on what was stored before.
+Coroutines do no I/O, so a strategy reads like the paper and is tested without an event loop. `Stepper` is the only code
+that advances one.
+
+Calls to servers leave at once, one by one. Calls to models in this process are gathered until every live coroutine
+waits for one (nothing else can happen), and are then planned as a whole: the composition of a batch depends on the
+coroutines alone, never on timing or on what was stored before.
 """
 
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from fractionate.calls.engine import Engine
@@ -30,7 +34,7 @@ from fractionate.types import Completion, Request
 T = TypeVar("T")
 
 WINDOW = 4096
-"""Programs alive at once."""
+"""Coroutines alive at once."""
 GRACE_S = 3.0
 """Seconds that calls in flight have to come back after Ctrl-C; what comes back is stored."""
 _STEPS_A_TURN = 256
@@ -38,10 +42,10 @@ _STEPS_A_TURN = 256
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a program asks for: one completion from one model.
+    """A request for one completion from one model.
 
-    `final`: the reply is to be the answer, or one of the votes for it. `subquestion` is what the reply is to answer
-    on the way there. Who runs a program to its end needs neither; who shows it while it runs does.
+    `final`: the reply is the answer, or one of the votes for it. `subquestion`: the subquestion that the reply answers.
+    Both serve displays of a coroutine while it runs; its value does not depend on them.
     """
 
     model: Model
@@ -50,22 +54,72 @@ class Call:
     subquestion: str = ""
 
 
-Program: TypeAlias = Generator["Call | list[Call]", Any, T]
-"""Yields a Call and is sent a Completion, or yields a list of Calls and is sent a list of Completions in its order."""
+CallCoroutine: TypeAlias = Generator[Sequence[Call], Sequence[Completion], T]
+"""Yields lists of calls, is sent lists of completions in the same order, and returns a value."""
 
 
-async def run_all(programs: Iterable[Program[T]], engine: Engine, window: int = WINDOW) -> list[T]:
-    """Run programs to their ends and return their values, in order."""
-    return [value async for value in stream_all(programs, engine, window)]
+class Stepper(Generic[T]):
+    """Advances one coroutine. `value` is what it returned, once `send` has returned None.
+
+    Until version 0.2 a plug-in's coroutine may also yield a bare `Call`; it is then sent a bare completion.
+    """
+
+    def __init__(self, coroutine: CallCoroutine[T]) -> None:
+        self._coroutine = coroutine
+        self._yields_bare_calls = False
+        self.value: T
+
+    def send(self, completions: Sequence[Completion] | None) -> Sequence[Call] | None:
+        """Send the completions of the calls returned last (None at the start); return the next calls, None at the end.
+
+        Raises what the coroutine raises.
+        """
+        sent: Any = completions[0] if self._yields_bare_calls and completions else completions
+        try:
+            calls = self._coroutine.send(sent)
+        except StopIteration as stop:
+            self.value = stop.value
+            return None
+        self._yields_bare_calls = isinstance(calls, Call)
+        if isinstance(calls, Call):
+            _warn_of_bare_calls(getattr(self._coroutine, "__qualname__", "a coroutine"))
+            return [calls]
+        return calls
+
+    def close(self) -> None:
+        """Close the coroutine, whatever it waits for."""
+        self._coroutine.close()
 
 
-async def stream_all(programs: Iterable[Program[T]], engine: Engine, window: int = WINDOW) -> AsyncGenerator[T, None]:
-    """Run programs, at most `window` alive or waiting to be yielded, and yield their values in order.
+@cache
+def _warn_of_bare_calls(name: str) -> None:
+    message = f"{name} yields a bare Call, which version 0.2 will refuse: write `(completion,) = yield [call]`"
+    warnings.warn(message, FutureWarning, stacklevel=3)
 
-    Memory depends on the window alone. When a program, a model or the budget stops the run, calls in flight come back
+
+def run_with(coroutine: CallCoroutine[T], reply: Callable[[Call], Completion]) -> T:
+    """Run one coroutine to its end without an engine, `reply` answering each call; return its value."""
+    stepper = Stepper(coroutine)
+    completions: list[Completion] | None = None
+    while (calls := stepper.send(completions)) is not None:
+        completions = [reply(call) for call in calls]
+    return stepper.value
+
+
+async def run_all(coroutines: Iterable[CallCoroutine[T]], engine: Engine, window: int = WINDOW) -> list[T]:
+    """Run coroutines to their ends and return their values, in order."""
+    return [value async for value in stream_all(coroutines, engine, window)]
+
+
+async def stream_all(
+    coroutines: Iterable[CallCoroutine[T]], engine: Engine, window: int = WINDOW
+) -> AsyncGenerator[T, None]:
+    """Run coroutines, at most `window` alive or waiting to be yielded, and yield their values in order.
+
+    Memory depends on the window alone. When a coroutine, a model or the budget stops the run, calls in flight come back
     and are stored first, then the error is raised; when cancelled (Ctrl-C), they have `GRACE_S` seconds.
     """
-    driver = _Driver(iter(programs), engine, window)
+    driver = _Driver(iter(coroutines), engine, window)
     try:
         while True:
             await driver.advance()
@@ -81,7 +135,7 @@ async def stream_all(programs: Iterable[Program[T]], engine: Engine, window: int
         await driver.shut_down(engine.limits.timeout_s)
         raise
     except Exception:
-        await driver.shut_down(GRACE_S)  # a bug in a program: what is paid for is still kept
+        await driver.shut_down(GRACE_S)  # a bug in a coroutine: what is paid for is still kept
         raise
     finally:
         await driver.shut_down(0.0)
@@ -89,20 +143,19 @@ async def stream_all(programs: Iterable[Program[T]], engine: Engine, window: int
 
 @dataclass(slots=True, eq=False)
 class _Live(Generic[T]):
-    """A program that has started: the replies it waits for, and how many are still to come."""
+    """A coroutine that has started: the replies it waits for, and how many are still to come."""
 
     number: int
-    program: Program[T]
+    stepper: Stepper[T]
     replies: list[Completion | None]
-    single: bool = True
     missing: int = 0
 
 
 class _Driver(Generic[T]):
-    """Steps programs, sends their calls and gathers those of models in this process."""
+    """Steps coroutines, sends their calls and gathers those of models in this process."""
 
-    def __init__(self, programs: Iterator[Program[T]], engine: Engine, window: int) -> None:
-        self._programs = programs
+    def __init__(self, coroutines: Iterator[CallCoroutine[T]], engine: Engine, window: int) -> None:
+        self._programs = coroutines
         self._engine = engine
         self._window = max(1, window)
         self._started = 0
@@ -131,7 +184,7 @@ class _Driver(Generic[T]):
     async def advance(self) -> None:
         """Step whatever can be stepped; return once a value is there or a step was taken."""
         self._check()
-        self._start_programs()
+        self._start_coroutines()
         steps = 0
         while self._ready and steps < _STEPS_A_TURN:
             self._step(*self._ready.popleft())
@@ -165,33 +218,30 @@ class _Driver(Generic[T]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         for live in self._live.values():
-            live.program.close()
+            live.stepper.close()
         self._live.clear()
 
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
 
-    def _start_programs(self) -> None:
+    def _start_coroutines(self) -> None:
         while self._more and self._started - self._next < self._window and len(self._ready) < _STEPS_A_TURN:
-            program = next(self._programs, None)
-            if program is None:
+            coroutine = next(self._programs, None)
+            if coroutine is None:
                 self._more = False
                 return
-            live = _Live(self._started, program, [])
+            live = _Live(self._started, Stepper(coroutine), [])
             self._live[self._started] = live
             self._started += 1
             self._ready.append((live, None))
 
     def _step(self, live: _Live[T], value: Any) -> None:
-        try:
-            wanted = live.program.send(value)
-        except StopIteration as stop:
-            self._values[live.number] = stop.value
+        calls = live.stepper.send(value)
+        if calls is None:
+            self._values[live.number] = live.stepper.value
             del self._live[live.number]
             return
-        live.single = isinstance(wanted, Call)
-        calls = [wanted] if isinstance(wanted, Call) else wanted
         live.replies = [None] * len(calls)
         live.missing = len(calls)
         if not calls:
@@ -222,14 +272,14 @@ class _Driver(Generic[T]):
         live.replies[position] = completion
         live.missing -= 1
         if live.missing == 0:
-            self._ready.append((live, live.replies[0] if live.single else live.replies))
+            self._ready.append((live, live.replies))
             live.replies = []
             self._woken.set()
 
     async def _run_batches(self) -> None:
-        """Answer all that was gathered, model by model; programs go on as their batches are done."""
+        """Answer all that was gathered, model by model; coroutines go on as their batches are done."""
         gathered, self._gathered = self._gathered, []
-        # The order of arrival depends on timing, the programs' order does not.
+        # The order of arrival depends on timing, the coroutines' order does not.
         gathered.sort(key=lambda entry: (entry[0].number, entry[1]))
         by_model: dict[str, list[tuple[_Live[T], int, Call]]] = {}
         for entry in gathered:

@@ -1,11 +1,9 @@
-"""What the user allows: so many calls in flight, so many a minute.
+"""The user's limits: calls in flight, requests per minute, tokens per minute.
 
-A call has a place from before it leaves until its reply is committed, so that no more than `limits.concurrency` calls
-are ever paid for and not stored, whatever the models and however long the store is locked. The requests- and
-tokens-per-minute limits are token buckets that also remember the last minute, so that no window of 60 s ever sees more
-than the limit; they are a model's, however many servers answer for it.
-
-Within that, `road` is the way to a model, and `lane` finds out how much each of its servers takes.
+A call has an in-flight slot from before it leaves until its reply is committed, so that no more than
+`limits.concurrency` calls are ever paid for and not stored, whatever the models and however long the store is locked.
+The limits per minute belong to a model, however many endpoints serve it. `endpoint` finds out how much each endpoint
+takes within these limits.
 """
 
 from __future__ import annotations
@@ -18,38 +16,38 @@ from collections.abc import Callable
 from fractionate.config import LimitsConfig
 
 BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
-"""Seconds that a call's first retry waits at most, and any."""
+"""Seconds that a call's first retry waits at most, and any retry at most."""
 _ROUNDING = 1e-9
-"""What sums of floats may be short of a whole call: waiting for it would move no clock."""
+"""Tolerance for sums of floats: a wait shorter than this would not move any clock."""
 BURST_S = 2.0
 """Seconds' worth of a rate that may leave at once."""
 WINDOW_S, SLOT_S = 60.0, 1.0
-"""Seconds that a limit per minute is about; what leaves within a slot of so many seconds is remembered as one."""
+"""Seconds that a limit per minute covers, and the resolution in which departures are remembered."""
 
 
-class Window:
-    """What left in the last 60 s. Times are a clock's seconds, never earlier than before."""
+class SlidingWindow:
+    """The amounts that left in the last 60 s. Times are a clock's seconds, never earlier than before."""
 
     def __init__(self) -> None:
-        self._slots: deque[tuple[float, float, float]] = deque()  # of the first and the last that left in it, amount
+        self._slots: deque[tuple[float, float, float]] = deque()  # time of the first and last departure, amount
 
     def add(self, amount: float, now: float) -> None:
-        """Note what leaves."""
+        """Note a departure."""
         start, before = now, 0.0
         if self._slots and now - self._slots[-1][0] < SLOT_S:
             start, _, before = self._slots.pop()
         self._slots.append((start, now, before + amount))
 
     def give_back(self, amount: float, left_at: float) -> None:
-        """Note that so much of what left at a time was not used; beyond the window it makes no difference any more."""
-        for place in reversed(range(len(self._slots))):
-            start, end, left = self._slots[place]
+        """Note that part of an amount that left at a time was not used; beyond the window it makes no difference."""
+        for at in reversed(range(len(self._slots))):
+            start, end, left = self._slots[at]
             if start <= left_at:
-                self._slots[place] = start, end, left - amount
+                self._slots[at] = start, end, left - amount
                 return
 
     def wait_s(self, amount: float, most: float, now: float) -> float:
-        """Return the seconds until an amount fits, together at most `most`, or nothing else is in the window."""
+        """Return the seconds until an amount keeps the window within `most`, or the window is empty."""
         while self._slots and self._slots[0][1] <= now - WINDOW_S:
             self._slots.popleft()
         over, wait = sum(left for _, _, left in self._slots) + amount - most * (1 + _ROUNDING), 0.0
@@ -60,28 +58,29 @@ class Window:
         return wait
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket that never lets more than `per_minute` through in any 60 s.
 
-    For amounts within its burst the bucket alone would do. A larger one leaves a debt, and without a look at what left
-    before, two of them could leave within a minute. What is larger than a whole minute's leaves alone.
+    For amounts within its burst the bucket alone would do. A larger amount leaves a debt, and two such amounts could
+    leave within a minute, so a sliding window bounds them too. An amount above a whole minute's leaves alone.
     """
 
     def __init__(self, per_minute: float, now: float, *, full: bool = True) -> None:
         self.burst = max(1.0, per_minute * BURST_S / 60)
+        # A full burst and a minute of refill together stay within the limit.
         self.per_second = max(per_minute - self.burst, per_minute / 2) / 60
         self._level = self.burst if full else 0.0
         self._at = now
         self._most = max(1.0, per_minute)
-        self._window = Window()
+        self._window = SlidingWindow()
 
     def change(self, per_minute: float, now: float) -> None:
-        """Let another number through from now on, beginning with nothing saved up.
+        """Let another rate through from now on, beginning with an empty bucket.
 
-        Else a share that goes from one process to another and back would let its burst through each time.
+        A quota that moves between processes would otherwise let its burst through at each move.
         """
         self._fill(now)
-        fresh = Bucket(per_minute, now)
+        fresh = TokenBucket(per_minute, now)
         self.burst, self.per_second, self._most = fresh.burst, fresh.per_second, fresh._most
         self._level = min(self._level, 0.0)
 
@@ -102,7 +101,7 @@ class Bucket:
         self._window.add(amount, now)
 
     def give_back(self, amount: float, left_at: float, now: float) -> None:
-        """Give back what was not used of an amount that left at a time."""
+        """Give back the unused part of an amount that left at a time."""
         self._fill(now)
         self._level = min(self.burst, self._level + amount)
         self._window.give_back(amount, left_at)
@@ -112,17 +111,17 @@ class Bucket:
         self._at = now
 
 
-class Minute:
-    """The limits per minute of one model."""
+class RateLimiter:
+    """The limits per minute of one model: requests and tokens."""
 
     def __init__(self, limits: LimitsConfig) -> None:
         self._limits = limits
         self._full = True
-        self._requests: Bucket | None = None
-        self._tokens: Bucket | None = None
+        self._requests: TokenBucket | None = None
+        self._tokens: TokenBucket | None = None
 
     def change(self, limits: LimitsConfig) -> None:
-        """Keep to other limits from now on."""
+        """Apply other limits from now on."""
         self._limits = limits
         self._full = False
         for bucket, per_minute in (
@@ -136,10 +135,12 @@ class Minute:
         """Return the seconds until a call that uses at most so many tokens may leave, 0 if it may now."""
         delay = 0.0
         if self._limits.requests_per_minute:
-            self._requests = self._requests or Bucket(self._limits.requests_per_minute, loop_time(), full=self._full)
+            self._requests = self._requests or TokenBucket(
+                self._limits.requests_per_minute, loop_time(), full=self._full
+            )
             delay = self._requests.wait_s(1, loop_time())
         if self._limits.tokens_per_minute:
-            self._tokens = self._tokens or Bucket(self._limits.tokens_per_minute, loop_time(), full=self._full)
+            self._tokens = self._tokens or TokenBucket(self._limits.tokens_per_minute, loop_time(), full=self._full)
             delay = max(delay, self._tokens.wait_s(tokens, loop_time()))
         return delay
 
@@ -150,16 +151,16 @@ class Minute:
                 bucket.take(amount, loop_time())
 
     def give_back(self, tokens: float, requests: float, left_at: float) -> None:
-        """Give back what a call that left at a time (loop time) did not use after all."""
+        """Give back the unused part of a call that left at a time (loop time)."""
         for bucket, amount in ((self._requests, requests), (self._tokens, tokens)):
             if bucket is not None and amount:
                 bucket.give_back(amount, left_at, loop_time())
 
 
-class Places:
-    """What the roads to all models share: at most `ceiling` calls that have left and are not committed yet.
+class InFlightSlots:
+    """The slots that all models share: at most `ceiling` calls that have left and are not committed yet.
 
-    While they are `held`, none leaves.
+    While they are `held`, no call leaves.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -170,15 +171,15 @@ class Places:
 
     @property
     def left(self) -> bool:
-        """Whether there is one."""
+        """Whether a slot is free."""
         return not self.held and self.taken < self.ceiling
 
     def add(self, wake: Callable[[], None]) -> None:
-        """Let a road know of free places."""
+        """Register a model's queue, which is woken when a slot becomes free."""
         self._wake.append(wake)
 
     def free(self) -> None:
-        """Give a place back. Roads take turns at it."""
+        """Give a slot back. The models' queues take turns at free slots, so that none of them starves."""
         self.taken -= 1
         for _ in range(len(self._wake)):
             self._wake.rotate(-1)
@@ -188,7 +189,11 @@ class Places:
 
 
 def backoff(first_s: float, attempt: int) -> float:
-    """Return the seconds that a call waits after its failed attempt (from 1): exponential, with jitter."""
+    """Return the seconds that a call waits after its failed attempt (from 1): exponential, with jitter.
+
+    The jitter keeps calls that failed together from coming back together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
     return random.uniform(0.2, 1.0) * min(LONGEST_BACKOFF_S, first_s * 2.0 ** (attempt - 1))
 
 

@@ -1,8 +1,8 @@
-"""A stage of a run as work to be done: what the engine carries out and the forecaster walks through.
+"""A stage of a run as work to be done: the engine carries it out, the forecaster walks through it.
 
-A stage is a generator one level above programs: it yields pieces of `Work` (programs that may run side by side), is
-sent the values they returned, and returns what it made of them. Because both readers below take the very same stage,
-a forecast cannot count other calls than a run makes.
+A stage is a generator one level above coroutines of calls: it yields pieces of `Work` (coroutines that may run side by
+side), is sent the values they returned, and returns a value made of them. `carry_out` and `walk` take the very same
+stage, so a forecast counts the calls that a run makes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from fractionate.calls.drive import Call, Program, stream_all
+from fractionate.calls.drive import Call, CallCoroutine, run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.types import Completion
 
@@ -19,38 +19,34 @@ T = TypeVar("T")
 
 
 class Gathering(Protocol):
-    """Takes the values of programs as they come, in the programs' order: a list, or what needs less memory."""
+    """Takes the values of coroutines as they come, in the coroutines' order: a list, or what needs less memory."""
 
     def append(self, value: Any, /) -> object:
         """Take one value."""
 
 
-Start: TypeAlias = Callable[[], Program[Any]]
-"""Begins a program."""
+TaskFactory: TypeAlias = Callable[[], CallCoroutine[Any]]
+"""Makes one coroutine. A function of a module or a `partial` of one can be sent to another process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Programs that may run side by side, what they do, in words for a person, and what gathers their values.
-
-    Each of `starts` begins one program: a function of a module, or a `partial` of one, so that it can be begun in
-    another process too.
-    """
+    """Coroutines that may run side by side: a label for a person, their factories, and what gathers their values."""
 
     label: str
-    starts: Iterable[Start]
+    factories: Iterable[TaskFactory]
     gather: Callable[[], Gathering] = list
 
 
-Runner: TypeAlias = Callable[[Iterable[Start], Engine], AsyncGenerator[Any, None]]
-"""Runs programs on an engine's books, wherever; yields their values in order."""
+Runner: TypeAlias = Callable[[Iterable[TaskFactory], Engine], AsyncGenerator[Any, None]]
+"""Runs coroutines through an engine, here or elsewhere; yields their values in order."""
 Stage: TypeAlias = Generator[Work, Any, T]
-"""Yields Work and is sent what gathered the programs' values."""
+"""Yields Work and is sent the gathered values of its coroutines."""
 
 
-def run_here(starts: Iterable[Start], engine: Engine) -> AsyncGenerator[Any, None]:
-    """Run programs in this process; yields their values in order."""
-    return stream_all((start() for start in starts), engine)
+def run_here(factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator[Any, None]:
+    """Run coroutines in this process; yields their values in order."""
+    return stream_all((factory() for factory in factories), engine)
 
 
 async def carry_out(
@@ -66,7 +62,7 @@ async def carry_out(
             return value
         say(work.label)
         values = work.gather()
-        async for value in run(work.starts, engine):
+        async for value in run(work.factories, engine):
             values.append(value)
 
 
@@ -76,6 +72,11 @@ def walk(stage: Stage[T], reply: Callable[[Call], Completion]) -> tuple[T, list[
     Returns what the stage returns, and every call it would have made.
     """
     made: list[Call] = []
+
+    def noted(call: Call) -> Completion:
+        made.append(call)
+        return reply(call)
+
     values: Gathering | None = None
     while True:
         try:
@@ -83,20 +84,5 @@ def walk(stage: Stage[T], reply: Callable[[Call], Completion]) -> tuple[T, list[
         except StopIteration as stop:
             return stop.value, made
         values = work.gather()
-        for start in work.starts:
-            values.append(walk_program(start(), reply, made))
-
-
-def walk_program(program: Program[T], reply: Callable[[Call], Completion], made: list[Call]) -> T:
-    """Drive one program by hand. Returns its value; the calls it makes are added to `made`."""
-    sent: Any = None
-    while True:
-        try:
-            wanted = program.send(sent)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
-        calls = wanted if isinstance(wanted, list) else [wanted]
-        made += calls
-        replies = [reply(call) for call in calls]
-        sent = replies if isinstance(wanted, list) else replies[0]
+        for factory in work.factories:
+            values.append(run_with(factory(), noted))

@@ -29,6 +29,7 @@ COMMANDS = (
     ("plan", "plan", "plan before paying: sample sizes, learning curves, break-even, the distillation scaling law"),
     ("score", "score", "score recorded outputs as a data set does"),
     ("compare", "compare", "compare systems over the same questions, from logs that you have"),
+    ("import", "import_log", "rewrite a log as recorded rows, splitting replies that hold subquestions and answers"),
     ("store", "store", "list, show, export or purge stored calls"),
     ("testbed", "testbed", "All-Pairs and Knowledge Matters: dividing and solving where the truth is exact"),
     ("doctor", "doctor", "say what is installed, what works and what is missing"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fractionate.datasets.scoring import Scoring
     from fractionate.run.run import Run
 
 
@@ -50,11 +51,16 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what says how outputs are scored: --gold, --column, --output-field, --answers-field, --index-field."""
-    parser.add_argument("--gold", metavar="REFERENCE", default="", help="take answers from this data, by 'index'")
+    """Add what says how outputs are scored: --gold, --column, --scale, and the fields of output, answers and index."""
+    parser.add_argument("--gold", metavar="REFERENCE", default="", help="take the right answers from this data")
     parser.add_argument("--output-field", metavar="FIELD", default="", help="the field with the raw output")
     parser.add_argument("--answers-field", metavar="FIELD", default="", help="the field with the right answers")
-    parser.add_argument("--index-field", metavar="FIELD", default="", help="the field with the row of the --gold data")
+    parser.add_argument(
+        "--index-field", metavar="FIELD", default="", help="the field that rows match the --gold data by (index, id)"
+    )
+    parser.add_argument(
+        "--scale", metavar="LOW-HIGH", default="", help="ratings from LOW (counts 0) to HIGH (counts 1), such as 1-5"
+    )
     parser.add_argument(
         "--column",
         metavar="OURS=YOURS",
@@ -75,6 +81,21 @@ def columns_of(arguments: argparse.Namespace) -> dict[str, str]:
             raise UsageError(f"--column takes OURS=YOURS (such as answers=label), not {pair!r}")
         columns[ours] = yours
     return columns
+
+
+def scoring_of(arguments: argparse.Namespace) -> Scoring:
+    """Return how outputs are scored, as --dataset, --scorer and the scoring arguments say."""
+    from fractionate.datasets.own_scorers import Scale
+    from fractionate.datasets.scoring import Fields, Scoring
+
+    return Scoring(
+        arguments.dataset,
+        arguments.scorer,
+        Scale.parse(arguments.scale) if arguments.scale else None,
+        arguments.gold,
+        Fields(arguments.output_field, arguments.answers_field, arguments.index_field),
+        columns_of(arguments),
+    )
 
 
 def open_run(arguments: argparse.Namespace) -> Run:

@@ -1,17 +1,19 @@
-"""`fractionate compare A B [C ...]`: systems over the same questions, from logs that others wrote."""
+"""`fractionate compare A B [C ...]`: systems over the same questions, from logs of any kind."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from fractionate.cli.common import add_scoring_arguments, columns_of
+from fractionate.cli.common import add_scoring_arguments, scoring_of
 
 if TYPE_CHECKING:
     from fractionate.config import PriceConfig
     from fractionate.logs.choices import Choices
 
 HELP = "compare systems over the same questions, from logs that you have"
+NOT_SHOWN = 3
+"""The exit code where --require was not shown."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,24 +24,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  RUN_DIR:CELL            a cell of a run, such as runs/mine:static/D-R/E-A\n"
         "  FILE.jsonl              rows with 'id' (or 'index') and 'outcome' ('correct', 'exact_match', 'score'), or\n"
         "                          outputs and right answers as 'fractionate score' takes them; CSV, Parquet, … too\n"
+        "  FILE.jsonl#FIELD        one column of such a file: its output, or its outcome\n"
         "  FILE.eval, FILE.json    a log of inspect_ai\n"
         "  FILE.jsonl:PAIR         what a pair answered, kept by 'fractionate serve --record', marked by clients\n"
         "  DIR, samples_….jsonl    what lm-evaluation-harness writes with --log_samples\n"
         "and NAME=LOG calls the system NAME. Only questions that all answered count. Questions that share a 'group'\n"
-        "(or 'context', 'passage') count as one independent unit, several answers to a question by their mean."
+        "(or 'context', 'passage') count as one independent unit, several answers to a question by their mean. A\n"
+        "field inside another is written a.b.c.\n\n"
+        "Exit codes: 0; 1 where a scorer does not fit, so that nothing is compared; 2 for bad usage; 3 where what\n"
+        "--require names is not shown."
     )
     parser.epilog = (
         "examples:\n"
         "  fractionate compare small.jsonl large.jsonl --margin 2\n"
+        "  fractionate compare new.jsonl old.jsonl --require not-worse --margin 2\n"
+        "  fractionate compare outputs.csv#gpt4 outputs.csv#llama --answers-field label --dataset gsm8k\n"
         "  fractionate compare runs/mine:static/D-R/E-A runs/mine:static/teacher/teacher --json\n"
         "  fractionate compare a.eval b.eval c.eval --scorer match --price openai/gpt-4o-mini=0.15,0.60\n"
         "  fractionate compare out/one out/two --task gsm8k --filter strict-match\n"
         "  fractionate compare traffic.jsonl:static:teacher+teacher traffic.jsonl:static:D-R+teacher\n"
         "  fractionate compare a.jsonl b.jsonl --gold gsm8k#test --output-field completion"
     )
-    parser.add_argument("logs", metavar="LOG", nargs="+", help="two logs or more, each [NAME=]PATH[:CELL]")
+    parser.add_argument("logs", metavar="LOG", nargs="+", help="two logs or more, each [NAME=]PATH[:CELL | #FIELD]")
     parser.add_argument(
-        "--margin", metavar="POINTS", type=float, default=0.0, help="also test who is less than so many points worse"
+        "--margin", metavar="PP", type=float, default=0.0, help="the non-inferiority margin, in percentage points"
+    )
+    parser.add_argument(
+        "--require",
+        choices=("not-worse", "better"),
+        help="exit 3 unless the first of two logs is shown to be not worse by the margin, or better",
     )
     parser.add_argument("--confidence", metavar="C", type=float, default=0.95, help="of intervals and tests (0.95)")
     parser.add_argument("--id-field", metavar="FIELD", default="", help="the field that questions are matched by")
@@ -48,7 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", metavar="NAME", default="", help="which metric: exact_match or f1, or one of lm-evaluation-harness"
     )
-    parser.add_argument("--scorer", metavar="NAME", default="", help="which scorer of an inspect_ai log")
+    parser.add_argument(
+        "--scorer",
+        metavar="NAME",
+        default="",
+        help="which scorer of an inspect_ai log; for rows FILE.py:FUNCTION, or a scorer that a plug-in brings",
+    )
     parser.add_argument("--filter", metavar="NAME", default="", help="which filter of lm-evaluation-harness")
     parser.add_argument("--task", metavar="NAME", default="", help="which task of lm-evaluation-harness")
     parser.add_argument("--repeats", action="store_true", help="rows with one id are several answers to one question")
@@ -65,42 +83,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the logs, compare them and print how they stand."""
+    """Read the logs, compare them and print the comparison."""
     import json
+    import sys
+    import warnings
 
-    from fractionate.analysis.standing import compare_systems
-    from fractionate.errors import UsageError
+    from fractionate.analysis.comparison import compare_systems
+    from fractionate.errors import UsageError, printable
     from fractionate.logs.read import read_systems
+    from fractionate.report.comparison import comparison_text
 
     if len(args.logs) < 2:
         raise UsageError("compare takes two logs or more: name another")
+    if args.require and len(args.logs) != 2:
+        raise UsageError(f"--require is about two logs, NEW and OLD, not {len(args.logs)}")
+    if args.require == "not-worse" and not args.margin:
+        raise UsageError("--require not-worse needs --margin, in percentage points, such as --margin 2")
     systems = read_systems(args.logs, _choices(args), dict(map(_price, args.price)))
-    standing = compare_systems(systems, args.confidence, args.margin / 100)
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", UserWarning)
+        comparison = compare_systems(systems, args.confidence, args.margin)
+    for doubt in doubts:
+        print(f"fractionate: {doubt.message}", file=sys.stderr)
     if args.json:
-        print(json.dumps(standing.as_dict(), ensure_ascii=False))
-        return 0
-    from fractionate.report.standing import standing_text
-
-    print(standing_text(standing))
-    return 0
+        print(json.dumps(comparison.as_dict()))
+    else:
+        print(printable(comparison_text(comparison)))
+    for misfit in comparison.misfits:
+        print(f"fractionate: {printable(misfit)}", file=sys.stderr)
+    if args.require:
+        shown, (new, old) = comparison.shows(args.require), (one.name for one in comparison.systems)
+        claim = "better" if args.require == "better" else f"not worse by {args.margin:g} percentage points"
+        said = f"{new} is {'' if shown else 'not '}shown to be {claim} than {old}"
+        print(printable(said), file=sys.stderr if args.json else sys.stdout)
+        return 0 if shown else NOT_SHOWN
+    return int(bool(comparison.misfits))
 
 
 def _choices(args: argparse.Namespace) -> Choices:
-    from fractionate.datasets.scoring import Fields
     from fractionate.logs.choices import Choices
 
     return Choices(
         id=args.id_field,
         outcome=args.outcome_field,
         group=args.group_field,
-        scorer=args.scorer,
         metric=args.metric,
         filter=args.filter,
         task=args.task,
-        dataset=args.dataset,
-        gold=args.gold,
-        fields=Fields(args.output_field, args.answers_field, args.index_field),
-        columns=columns_of(args),
+        scoring=scoring_of(args),
         repeats=args.repeats,
     )
 

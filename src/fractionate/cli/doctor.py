@@ -113,8 +113,7 @@ def _servers(name: str, api_key_env: str) -> list[dict[str, Any]]:
     from fractionate.models import open_model
     from fractionate.models.base import SingleModel
     from fractionate.models.faults import Fault
-    from fractionate.models.openai.api import OpenAIModel
-    from fractionate.models.openai.look import lacks, look_at
+    from fractionate.models.openai.api import OpenAIModel, health_check, unlisted
 
     model = open_model(name, ModelOptions(api_key_env=api_key_env))
     servers = model.servers if isinstance(model, SingleModel) else ()
@@ -124,10 +123,10 @@ def _servers(name: str, api_key_env: str) -> list[dict[str, Any]]:
 
     async def look(server: OpenAIModel) -> dict[str, Any]:
         try:
-            listed = await look_at(server)
+            listed = await health_check(server)
         except Fault as fault:
             return _finding("server", "broken", fault.message)
-        wrong = lacks(server, listed)
+        wrong = unlisted(server, listed)
         found = "it keeps no list of models" if listed is None else "it has the model"
         return _finding("server", "missing" if wrong else "ok", wrong or f"{server.name} answers, {found}")
 

@@ -174,9 +174,9 @@ def _export(store: Store, args: argparse.Namespace) -> int:
 
 def _export_attempts(args: argparse.Namespace) -> int:
     """Write the attempts of a run's folder as JSON lines, however the run keeps them."""
-    from fractionate.run.attempts import attempt_rows
+    from fractionate.run.attempt_rows import attempt_lines
+    from fractionate.run.attempts import read_measured
     from fractionate.run.folder import RunFolder
-    from fractionate.run.keeping import read_measured
 
     if any((args.key, args.model, args.run, args.role)):
         raise UsageError("--key, --model, --run and --role choose calls: leave them out with --attempts")
@@ -186,7 +186,7 @@ def _export_attempts(args: argparse.Namespace) -> int:
 
     def lines() -> Iterator[str]:
         nonlocal count
-        for row in attempt_rows(read_measured(folder)):
+        for row in attempt_lines(read_measured(folder)):
             yield json.dumps(row, ensure_ascii=False) + "\n"
             count += 1
 
@@ -194,7 +194,7 @@ def _export_attempts(args: argparse.Namespace) -> int:
         sys.stdout.writelines(lines())
         return 0
     target = Path(args.file)
-    refuse_input(target, folder.attempts, folder.parts)
+    refuse_input(target, folder.attempts, folder.attempt_lines)
     write_text(lines(), target)
     print(
         json.dumps({"exported": count, "file": args.file}) if args.json else f"{count:,} attempts written to {target}"

@@ -11,7 +11,7 @@ from typing import Any
 from fractionate.calls.budget import BudgetReached
 from fractionate.calls.drive import stream_all
 from fractionate.calls.engine import Engine
-from fractionate.calls.stages import Start, run_here
+from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.cluster.crew import Crew
 from fractionate.cluster.hiring import Hiring
 from fractionate.cluster.member import Member, WorkerDied
@@ -54,7 +54,7 @@ class Cluster:
         """`workers` is how many there are to be, 0 for one per core; `say` is told what a person should know."""
         self.crew = Crew(engine, setup, workers, say, hiring, share)
 
-    async def stream(self, starts: Iterable[Start], engine: Engine) -> AsyncGenerator[Any, None]:
+    async def stream(self, starts: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run programs on the workers; yields their values in order.
 
         Programs of local weights, of a provider's batches or of recordings alone run here: they have no calls to
@@ -90,7 +90,7 @@ class Cluster:
 class _Piece:
     """One piece of work: its ranges in order, and who runs which."""
 
-    def __init__(self, crew: Crew, engine: Engine, starts: Iterator[Start]) -> None:
+    def __init__(self, crew: Crew, engine: Engine, starts: Iterator[TaskFactory]) -> None:
         self._crew = crew
         self._engine = engine
         self._starts = starts

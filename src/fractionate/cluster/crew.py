@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from fractionate import __version__
-from fractionate.calls.counters import Counters
 from fractionate.calls.engine import Engine
+from fractionate.calls.status import Counters
 from fractionate.cluster.hiring import Hiring, OnRay, Place
 from fractionate.cluster.member import Member, WorkerDied, ask
 from fractionate.cluster.scratch import ORPHAN_S

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
-from fractionate.calls.counters import Counters
+from fractionate.calls.status import Counters
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError
 

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fractionate.calls.stages import Start
+from fractionate.calls.stages import TaskFactory
 from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model
@@ -31,7 +31,7 @@ Known = Mapping[str, Completion]
 OpenModel = Callable[[NamedModel], Model]
 
 
-def pack(starts: Sequence[Start], known: Known) -> tuple[bytes, list[Model]]:
+def pack(starts: Sequence[TaskFactory], known: Known) -> tuple[bytes, list[Model]]:
     """Return beginnings of programs, and the completions they have already, as bytes; and the models they ask."""
     from ray import cloudpickle
 
@@ -49,7 +49,7 @@ def pack(starts: Sequence[Start], known: Known) -> tuple[bytes, list[Model]]:
     return file.getvalue(), list(models.values())
 
 
-def unpack(data: bytes, open_model: OpenModel) -> tuple[list[Start], dict[str, Completion]]:
+def unpack(data: bytes, open_model: OpenModel) -> tuple[list[TaskFactory], dict[str, Completion]]:
     """Return what `pack` was given. `open_model` opens a model, or returns one that is open.
 
     Raises FractionateError where the code that it needs is not installed here.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.calls.drive import Call
-from fractionate.calls.stages import Start
+from fractionate.calls.drive import Call, Stepper
+from fractionate.calls.stages import TaskFactory
 from fractionate.types import Completion
 
 Find = Callable[[str], Completion | None]
@@ -35,18 +35,16 @@ class Halted:
     missing: list[tuple[str, Call]]
 
 
-def drive_by_hand(start: Start, find: Find) -> Ended | Halted:
+def drive_by_hand(start: TaskFactory, find: Find) -> Ended | Halted:
     """Run a program as far as its replies are there."""
-    program = start()
+    program = Stepper(start())
     known: dict[str, Completion] = {}
-    sent: Any = None
+    sent: Sequence[Completion] | None = None
     calls = 0
     while True:
-        try:
-            wanted = program.send(sent)
-        except StopIteration as stop:
-            return Ended(stop.value, calls)
-        asked = [wanted] if isinstance(wanted, Call) else wanted
+        asked = program.send(sent)
+        if asked is None:
+            return Ended(program.value, calls)
         keys = [call.model.key(call.request) for call in asked]
         replies = [find(key) or _elsewhere(call, find) for key, call in zip(keys, asked, strict=True)]
         known.update((key, reply) for key, reply in zip(keys, replies, strict=True) if reply is not None)
@@ -55,7 +53,7 @@ def drive_by_hand(start: Start, find: Find) -> Ended | Halted:
             program.close()
             return Halted(known, missing)
         calls += len(asked)
-        sent = replies[0] if isinstance(wanted, Call) else replies
+        sent = [reply for reply in replies if reply is not None]
 
 
 def _elsewhere(call: Call, find: Find) -> Completion | None:
@@ -71,7 +69,7 @@ class Range:
     `alone`: the worker gets one of them at a time, because workers died over it.
     """
 
-    starts: Sequence[Start]
+    starts: Sequence[TaskFactory]
     values: dict[int, Any]
     at: list[int] = field(default_factory=list)
     known: dict[str, Completion] = field(default_factory=dict)
@@ -82,7 +80,7 @@ class Range:
     done: bool = False
 
 
-def look_into(starts: Sequence[Start], find: Find, taken: set[str]) -> Range:
+def look_into(starts: Sequence[TaskFactory], find: Find, taken: set[str]) -> Range:
     """Return a range of programs, those that have ended with their values.
 
     A program whose first missing call is already made for another (`taken`) waits for that one and goes to no worker.

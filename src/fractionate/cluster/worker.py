@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 from fractionate import __version__
 from fractionate.calls.budget import BudgetReached, Pricing, Reservation
-from fractionate.calls.counters import Counters
-from fractionate.calls.drive import Program, stream_all
+from fractionate.calls.drive import CallCoroutine, Stepper, stream_all
 from fractionate.calls.engine import Engine
+from fractionate.calls.status import Counters
 from fractionate.calls.store import Hold, Store, StoredCall
 from fractionate.cluster.programs import NamedModel, unpack
 from fractionate.cluster.scratch import Left, Scratch
@@ -182,7 +182,7 @@ class Worker:
     async def allow(self, limits: LimitsConfig) -> None:
         """Keep to other limits; returns once no more calls are under way than they allow."""
         self._engine.change_limits(limits)
-        while self._engine.places_taken > limits.concurrency:
+        while self._engine.slots_taken > limits.concurrency:
             await asyncio.sleep(0.02)
 
     async def lend(self, role: Role, usd: float, tokens: int) -> None:
@@ -296,16 +296,13 @@ class Worker:
         return self._store.last_place()
 
 
-def _watched(program: Program[Any], failed: dict[str, Completion]) -> Program[Any]:
+def _watched(program: CallCoroutine[Any], failed: dict[str, Completion]) -> CallCoroutine[Any]:
     """Run a program and note its calls that failed: no store keeps them, and the run is to see the same."""
-    sent: Any = None
-    while True:
-        try:
-            wanted = program.send(sent)
-        except StopIteration as stop:
-            return stop.value
-        sent = yield wanted
-        calls, replies = (wanted, sent) if isinstance(wanted, list) else ([wanted], [sent])
+    stepper = Stepper(program)
+    replies: Sequence[Completion] | None = None
+    while (calls := stepper.send(replies)) is not None:
+        replies = yield calls
         for call, reply in zip(calls, replies, strict=True):
             if reply.finish_reason == "error":
                 failed[call.model.key(call.request)] = reply
+    return stepper.value

@@ -74,7 +74,7 @@ class ModelOptions(Section):
         default="", description="prompt style: full instructions, or the short form students are trained on"
     )
     format: dict[str, str] = Field(
-        default={}, description="fields of a recorded model's rows: question, index, id, decomposition, output → yours"
+        default={}, description="fields of a recorded model's rows (id, question, strategy, output, …) → yours"
     )
     structured: bool = Field(
         default=False,
@@ -170,7 +170,7 @@ class RunConfig(Section):
     rows_at_most: int = Field(
         default=100_000,
         ge=0,
-        description="attempts up to which they are held in memory and written to attempts.jsonl; more are kept on disk",
+        description="attempts up to which a run writes attempts.jsonl beside attempts.sqlite",
     )
     votes: int = Field(
         default=5, ge=1, le=1000, description="answers per question that self-consistency takes the majority of"

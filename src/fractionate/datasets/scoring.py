@@ -1,47 +1,68 @@
-"""Score recorded outputs as a data set does: the plain function behind `fractionate score`."""
+"""Recorded outputs scored by a data set's reader or the user's scorer: the plain function of `fractionate score`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
-from fractionate.datasets import get, iter_problems
+from fractionate import datasets
+from fractionate._plugins import load_function
 from fractionate.datasets.base import Dataset
+from fractionate.datasets.gold import Gold, find_gold
 from fractionate.datasets.jsonl import forms_of, span_text
+from fractionate.datasets.own_scorers import Scale, call_for_each
 from fractionate.errors import FractionateError, UsageError
-from fractionate.rows import TEXT_TABLES, Row, kind_of, list_in, read_rows
+from fractionate.rows import TEXT_TABLES, Row, at, kind_of, list_in, read_rows
 from fractionate.types import Answer, Score
+
+REPEATS = ("repeat", "epoch", "sample", "seed")
+"""Fields that tell several answers to one question apart."""
 
 
 class Summary(TypedDict):
-    """What a file scored: rows, means over all rows (0 to 1), and the share of rows without an answer to score."""
+    """What a file scored: rows, means over all rows (0 to 1), and the share of rows without an answer to score.
+
+    With gold from a data set: how many rows match no question and are left out, and how many questions have no row.
+    `note` says that more than half of the outputs are unparsed, and which reader fits better.
+    """
 
     n: int
     exact_match: float
     f1: float
     unextracted: float
+    unmatched_rows: NotRequired[int]
+    unmatched_gold: NotRequired[int]
+    note: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
     """One row: its answer (None when there is none), its score, and whether there was an answer to score.
 
-    `identity` is what the row calls its question: its `id`, else its `index`, else its place among the rows.
+    `identity` is what the row calls its question: its `id`, else its `index`, else its position among the rows, which
+    is `position`. `output` is the raw text, None where the row has none. `lenient` is the score under the lenient
+    reading, None where there is no such reading.
     """
 
     prediction: Answer | None
     score: Score
     extracted: bool
     identity: str = ""
+    id: Any = None
+    output: str | None = None
+    position: int = 0
+    lenient: Score | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as `--rows` writes it; an answer of several spans is a list."""
         prediction = self.prediction
         written = prediction[0] if prediction is not None and len(prediction) == 1 else prediction
         return {
+            "id": self.identity if self.id is None else self.id,
+            "output": self.output,
             "prediction": written,
             "exact_match": self.score.exact_match,
             "f1": self.score.f1,
@@ -51,62 +72,145 @@ class ScoredRow:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which fields of a row hold what. Empty names stand for the usual ones: `output`, `answers`, `index`."""
+    """Which fields of a row hold what; "a.b" is `b` inside `a`. "" is the usual one: `output`, `answers`, `index`."""
 
     output: str = ""
     answers: str = ""
     index: str = ""
 
-    def described(self, gold: str) -> str:
-        """Return in words what is scored against what."""
-        answers = f"the answers of {gold} by {self.index or 'index'!r}" if gold else repr(self.answers or "answers")
-        return f"{self.output or 'output'!r} (or 'prediction') against {answers}"
+
+@dataclass(frozen=True)
+class Scoring:
+    """How outputs are scored.
+
+    `dataset` names the data set whose reader and metric are used ("" for that of `gold`). `scorer` is a plug-in's
+    scorer, another data set's, or FILE.py:FUNCTION: function(output, answers) → a number from 0 to 1, or on `scale`.
+    With a scale and neither, the output itself is the rating. `gold` is a data reference that holds the answers, its
+    columns mapped by `columns`.
+    """
+
+    dataset: str = ""
+    scorer: str = ""
+    scale: Scale | None = None
+    gold: str = ""
+    fields: Fields = field(default_factory=Fields)
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_figure(self) -> bool:
+        """Whether a row's score is a plain figure: a function's, or a rating."""
+        return ".py:" in self.scorer or (self.scale is not None and not (self.scorer or self.dataset or self.gold))
+
+    def reader(self) -> Dataset:
+        """Return the data set whose reader and metric are used. Raises UsageError where none is named."""
+        name = self.dataset or (datasets.parse_reference(self.gold).name if self.gold else "")
+        if self.scorer:
+            return datasets.scored_as(name or "jsonl", self.scorer)
+        if not name:
+            raise UsageError("nothing says how outputs are scored: name a data set (--dataset) or a scorer (--scorer)")
+        return datasets.get(name)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scored rows in order, without those that match no question of the gold data: `unmatched_rows`."""
+
+    rows: list[ScoredRow]
+    scorer: str
+    against: str
+    gold: Gold | None = None
+    unmatched_rows: int = 0
+    unmatched_gold: int = 0
+
+    def summary(self) -> Summary:
+        """Return the means of at least one scored row, and what does not fit."""
+        summary = summarize(self.rows)
+        if self.gold is not None:
+            summary["unmatched_rows"], summary["unmatched_gold"] = self.unmatched_rows, self.unmatched_gold
+        note = misfit(self.rows, self.scorer)
+        if note:
+            summary["note"] = note
+        return summary
+
+    def described(self) -> list[str]:
+        """Return what was scored against what, and what was left out."""
+        lines = [f"scored by {self.scorer} against {self.against}"]
+        if self.unmatched_rows or self.unmatched_gold:
+            lines.append(
+                f"{self.unmatched_rows} rows match no question and are left out; {self.unmatched_gold} questions of "
+                "the gold data have no row"
+            )
+        return lines
 
 
 def score_file(
     path: Path,
-    dataset_name: str,
+    dataset: str = "",
     rows_out: Path | None = None,
     *,
     gold: str = "",
     fields: Fields | None = None,
     columns: Mapping[str, str] | None = None,
+    scorer: str = "",
+    scale: Scale | None = None,
 ) -> Summary:
-    """Score every row of a data file as a data set does, and write the scored rows to `rows_out` where given.
+    """Score every row of a data file, and write the scored rows to `rows_out` where given; see `Scoring`.
 
     A row holds `output` (a model's raw text; null counts as unextracted) or `prediction` (already extracted: a string,
     or a list of spans), and `answers`: alternatives, each a string or a list of spans. `fields` names other fields for
-    them. `gold` is a data reference ("gsm8k:test.jsonl"), its columns mapped by `columns`: then the answers are those
-    of the problem that the row's `index` names. In CSV and TSV a cell that begins with "[" is read as JSON.
+    them. `gold` is a data reference ("gsm8k:test.jsonl"): then the answers are those of the problem that the row names.
+    In CSV and TSV a cell that begins with "[" is read as JSON.
 
     Nothing is written before every row was read. Raises UsageError with file, line and reason for a row that cannot be
     scored, or where `rows_out` is the file itself; FractionateError when `rows_out` cannot be written.
     """
+    scoring = Scoring(dataset, scorer, scale, gold, fields or Fields(), columns or {})
+    return score_to(path, rows_out, scoring).summary()
+
+
+def score_to(path: Path, rows_out: Path | None, scoring: Scoring) -> Scored:
+    """Score a file as `score_file` does, and return its rows."""
     if rows_out is not None and rows_out.exists() and path.exists() and rows_out.samefile(path):
         raise UsageError(f"{rows_out} is the file that is scored: name another for the scored rows")
-    scored = score_rows(file_rows(path), dataset_name, gold=gold, fields=fields, columns=columns)
-    if not scored:
+    scored = score_rows(file_rows(path), scoring)
+    if not scored.rows:
         raise UsageError(f"{path} has no rows to score")
     if rows_out is not None:
-        _write(scored, rows_out)
-    return summarize(scored)
+        _write(scored.rows, rows_out)
+    return scored
 
 
-def score_rows(
-    rows: Iterable[Row],
-    dataset_name: str,
-    *,
-    gold: str = "",
-    fields: Fields | None = None,
-    columns: Mapping[str, str] | None = None,
-) -> list[ScoredRow]:
-    """Score rows as `score_file` does those of a file. Raises UsageError as it does."""
-    dataset, fields = get(dataset_name), fields or Fields()
-    answers_of = _answers_by_index(gold, columns, fields) if gold else _answers_in_row(fields.answers)
-    return [_score_row(row, dataset, answers_of, fields, position) for position, row in enumerate(rows)]
+def score_rows(rows: Iterable[Row], scoring: Scoring, *, repeats: bool = False, lenient: bool = False) -> Scored:
+    """Score rows as `score_file` does those of a file. Raises UsageError as it does.
+
+    `repeats` allows several rows of one gold question; `lenient` also scores the lenient reading, where there is one.
+    """
+    rows = list(rows)
+    gold = find_gold(scoring.gold, scoring.columns, scoring.fields.index, rows) if scoring.gold else None
+    matched = list(enumerate(rows))
+    if gold is not None:
+        if not repeats:
+            _refuse_twice(rows, gold)
+        matched = [(position, row) for position, row in matched if gold.key(row) in gold.problems]
+        named = {gold.key(row) for _, row in matched}
+    answers = [_answers(row, gold, scoring) for _, row in matched]
+    if scoring.is_figure:
+        scored, scorer = _figures(matched, answers, scoring), scoring.scorer or f"its rating, {scoring.scale}"
+    else:
+        dataset = scoring.reader()
+        scored = [
+            _read(row, dataset, of_row, scoring.fields, position, lenient)
+            for (position, row), of_row in zip(matched, answers, strict=True)
+        ]
+        scorer = scoring.scorer or dataset.name
+    against = repr(scoring.fields.answers or "answers")
+    if gold is not None:
+        against = f"the answers of {gold.reference} by {gold.described()}"
+        return Scored(scored, scorer, against, gold, len(rows) - len(matched), len(gold.problems) - len(named))
+    return Scored(scored, scorer, against)
 
 
-def summarize(scored: list[ScoredRow]) -> Summary:
+def summarize(scored: Sequence[ScoredRow]) -> Summary:
     """Return the means of at least one scored row."""
     n = len(scored)
     return {
@@ -117,6 +221,29 @@ def summarize(scored: list[ScoredRow]) -> Summary:
     }
 
 
+def misfit(scored: Sequence[ScoredRow], scorer: str) -> str:
+    """Return that a scorer parses less than half of the outputs, and which one parses more; "" where it fits."""
+    unparsed = sum(not row.extracted for row in scored)
+    outputs = [row.output for row in scored if row.output]
+    return misfit_of(outputs, unparsed, len(scored), scorer) if 2 * unparsed > len(scored) else ""
+
+
+def misfit_of(outputs: Sequence[str], unparsed: int, n: int, scorer: str) -> str:
+    """Return in words that a scorer leaves `unparsed` of `n` outputs unparsed, and which one parses more of them."""
+    return f"the scorer {scorer} does not fit: {unparsed} of {n} unparsed" + _better(outputs, n - unparsed)
+
+
+def _better(outputs: Sequence[str], parsed: int) -> str:
+    """Return which data set's reader parses the most outputs, where it parses more than were parsed."""
+    readers = {name: datasets.get(name).extract for name in ("gsm8k", "strategyqa", "aqua", "drop", "jsonl")}
+    counts = {name: sum(read(output) is not None for output in outputs) for name, read in readers.items()}
+    best = max(counts, key=lambda name: counts[name])
+    if counts[best] <= parsed:
+        return "; no other reader parses more: check that --output-field names the model's raw output"
+    form = datasets.get(best).answer_form
+    return f"; --dataset {best} (answers of the form {form}) parses {counts[best]} of {len(outputs)}"
+
+
 def file_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a file of outputs; in tables of text a cell that writes a list as JSON is that list."""
     for row in read_rows(path):
@@ -125,53 +252,121 @@ def file_rows(path: Path) -> Iterator[Row]:
         yield row
 
 
-def _score_row(
-    row: Row, dataset: Dataset, answers_of: Callable[[Row], tuple[Answer, ...]], fields: Fields, position: int
+def _refuse_twice(rows: Sequence[Row], gold: Gold) -> None:
+    """Raise UsageError where two rows answer one question of the gold data, and no field tells them apart."""
+    seen: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key = (gold.key(row), *(str(row.values[name]) for name in REPEATS if row.values.get(name) is not None))
+        if key in seen:
+            raise row.error(
+                f"{gold.field!r} is {key[0]!r} as in {seen[key].where}: a question has one row, or rows with a field "
+                f"{', '.join(REPEATS)}"
+            )
+        seen[key] = row
+
+
+def _identity(row: Row, fields: Fields, position: int) -> dict[str, Any]:
+    given = (at(row.values, name) for name in ("id", fields.index or "index"))
+    found = next((value for value in given if value not in (None, "")), None)
+    return {"identity": str(position if found is None else found), "id": found, "position": position}
+
+
+def _read(
+    row: Row, dataset: Dataset, answers: tuple[Answer, ...], fields: Fields, position: int, lenient: bool
 ) -> ScoredRow:
-    prediction = _prediction(row, dataset, fields.output)
-    extracted = prediction is not None and any(span.strip() for span in prediction)
-    given = (row.values.get(name) for name in ("id", fields.index or "index"))
-    identity = next((str(value) for value in given if value not in (None, "")), str(position))
-    return ScoredRow(prediction, dataset.score(prediction, answers_of(row)), extracted, identity)
+    output = _output(row, fields.output)
+    prediction = _prediction(row) if output is _MISSING else None if output is None else dataset.extract(output)
+    text = output if isinstance(output, str) else None
+    loosely = dataset.lenient if lenient and text is not None else None
+    return ScoredRow(
+        prediction,
+        dataset.score(prediction, answers),
+        prediction is not None and any(span.strip() for span in prediction),
+        **_identity(row, fields, position),
+        output=text,
+        lenient=dataset.score(loosely(text), answers) if loosely and text is not None else None,
+    )
 
 
-def _prediction(row: Row, dataset: Dataset, output_field: str) -> Answer | None:
-    field = output_field or "output"
-    if field in row.values:
-        output = row.values[field]
-        if output is not None and not isinstance(output, str):
-            raise row.error(f"{field!r} must be a string or null, not {kind_of(output)}")
-        return dataset.extract(output) if output is not None else None
-    if output_field:
-        raise row.error(f"no field {output_field!r}: it has {', '.join(row.values)}")
+_MISSING: Any = object()
+
+
+def _output(row: Row, named: str) -> Any:
+    """Return a row's raw output (a string or None), or `_MISSING` where its prediction is to be read instead."""
+    field = named or "output"
+    output = at(row.values, field, _MISSING)
+    if output is _MISSING:
+        if named:
+            raise row.error(f"no field {named!r}: it has {', '.join(map(str, row.values))}")
+        return _MISSING
+    if output is not None and not isinstance(output, str):
+        raise row.error(f"{field!r} must be a string or null, not {kind_of(output)}")
+    return output
+
+
+def _prediction(row: Row) -> Answer | None:
     if "prediction" not in row.values:
         raise row.error("neither 'output' nor 'prediction': name the field with --output-field")
     prediction = row.values["prediction"]
     return None if prediction is None else _spans(row, "prediction", prediction)
 
 
-def _answers_in_row(named: str) -> Callable[[Row], tuple[Answer, ...]]:
-    """Return how a row's own answers are read: from the field named, or from `answers` and no other.
+def _figures(
+    matched: Sequence[tuple[int, Row]], answers: Sequence[tuple[Answer, ...]], scoring: Scoring
+) -> list[ScoredRow]:
+    """Score by the user's function or by rating. A row without an output scores 0 and counts as unparsed."""
+    function = load_function(scoring.scorer) if scoring.scorer else None
+    outputs = []
+    for _, row in matched:
+        fields = (scoring.fields.output,) if scoring.fields.output else ("output", "prediction")
+        value = next((found for name in fields if (found := at(row.values, name, _MISSING)) is not _MISSING), _MISSING)
+        if value is _MISSING:
+            raise row.error(f"no field {' or '.join(map(repr, fields))}: name the field with --output-field")
+        outputs.append(value if value is None or isinstance(value, str) or function is None else json.dumps(value))
+    figures: list[Any] = list(outputs)
+    if function is not None:
+        plain = [[spans[0] if len(spans) == 1 else list(spans) for spans in of_row] for of_row in answers]
+        figures = call_for_each(function, [row for _, row in matched], outputs, plain, scoring.scorer)
+    found = []
+    for (position, row), output, figure in zip(matched, outputs, figures, strict=True):
+        extracted = output is not None and (not isinstance(output, str) or bool(output.strip()))
+        said = f"{row.where}: {scoring.scorer or 'the rating'}"
+        share = (scoring.scale or Scale(0.0, 1.0)).share(figure, said) if extracted else 0.0
+        text = output if isinstance(output, str) else None if output is None else str(output)
+        found.append(
+            ScoredRow(
+                None if text is None else (text,),
+                Score(share, share),
+                extracted,
+                **_identity(row, scoring.fields, position),
+                output=text,
+            )
+        )
+    return found
+
+
+def _answers(row: Row, gold: Gold | None, scoring: Scoring) -> tuple[Answer, ...]:
+    """Return the right answers of a row: those of the gold data, or the row's own.
 
     A field called `answer` holds the model's own answer as often as the right one (it does in GSM8K-AI-SubQ's
     recordings), so it is taken only where it is named.
     """
-    field = named or "answers"
-
-    def answers(row: Row) -> tuple[Answer, ...]:
-        given = row.values.get(field)
-        if given is None:
-            also = "; if 'answer' holds the right one, say --answers-field answer" if "answer" in row.values else ""
-            raise row.error(
-                f"no {field!r}: give them in the row, name their field with --answers-field, or the data set that "
-                f"holds them with --gold{also}"
-            )
-        alternatives = given if isinstance(given, list) else [given]
-        if not alternatives:
-            raise row.error(f"{field!r} is empty")
-        return tuple(answer for each in alternatives for answer in _alternatives(row, field, each))
-
-    return answers
+    if gold is not None:
+        return gold.problems[gold.key(row)].answers
+    field = scoring.fields.answers or "answers"
+    given = at(row.values, field)
+    if given is None:
+        if scoring.is_figure and not scoring.fields.answers:
+            return ()  # a scorer of the user's own may need none
+        also = "; if 'answer' holds the right one, say --answers-field answer" if "answer" in row.values else ""
+        raise row.error(
+            f"no {field!r}: give them in the row, name their field with --answers-field, or the data set that "
+            f"holds them with --gold{also}"
+        )
+    alternatives = given if isinstance(given, list) else [given]
+    if not alternatives:
+        raise row.error(f"{field!r} is empty")
+    return tuple(answer for each in alternatives for answer in _alternatives(row, field, each))
 
 
 def _alternatives(row: Row, name: str, value: object) -> tuple[Answer, ...]:
@@ -198,31 +393,9 @@ def _no_answer(row: Row, name: str, value: object) -> UsageError:
     return row.error(f"{name!r} must hold strings or lists of strings, not {kind_of(value)}")
 
 
-def _answers_by_index(
-    reference: str, columns: Mapping[str, str] | None, fields: Fields
-) -> Callable[[Row], tuple[Answer, ...]]:
-    """Return the look-up of a row's answers in a data set by the row's index."""
-    by_index = {problem.index: problem.answers for problem in iter_problems(reference, columns)}
-    field = fields.index or "index"
-
-    def answers(row: Row) -> tuple[Answer, ...]:
-        index = row.values.get(field)
-        if index is None:
-            has = ", ".join(row.values)
-            raise row.error(
-                f"no field {field!r} to look up in {reference} (the row has {has}): name it with --index-field"
-            )
-        try:
-            return by_index[int(str(index))]
-        except (KeyError, ValueError):
-            raise row.error(f"{field!r} is {index!r}, which is no row of {reference}") from None
-
-    return answers
-
-
-def _write(scored: list[ScoredRow], path: Path) -> None:
+def _write(scored: Sequence[ScoredRow], path: Path) -> None:
     try:
-        with path.open("w", encoding="utf-8") as out:
+        with path.open("w", encoding="utf-8", errors="backslashreplace") as out:
             out.writelines(json.dumps(row.as_json(), ensure_ascii=False) + "\n" for row in scored)
     except OSError as error:
         raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None

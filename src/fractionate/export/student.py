@@ -12,13 +12,13 @@ from fractionate.config import Config
 from fractionate.errors import UsageError
 from fractionate.models.local.weights import Weights, resolve
 from fractionate.rows import read_rows
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempts import is_measured, read_measured
 from fractionate.run.folder import RunFolder
 from fractionate.run.lesson import EXAMPLES, RECORD
 from fractionate.run.models import student_options
 from fractionate.run.names import Names
 from fractionate.run.reporting import load_stored_config
-from fractionate.strategies.program import DECOMPOSE_TOKENS, WORKED_TOKENS
+from fractionate.strategies.base import DECOMPOSE_TOKENS, WORKED_TOKENS
 from fractionate.strategies.prompting import decompose_messages, single_messages, static_messages
 from fractionate.students.examples import VARIANTS
 from fractionate.types import Cell, Component, Message
@@ -84,7 +84,7 @@ class Student:
         return list(found)
 
     def _all_prompts(self) -> Iterator[tuple[Message, ...]]:
-        cells = read_cells(self.run.attempts) if self.run.attempts.is_file() else []
+        cells = read_measured(self.run) if is_measured(self.run) else []
         for cell in cells:
             yield from self._asked(cell)
         learnt = self.folder / EXAMPLES

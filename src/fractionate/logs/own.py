@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fractionate.analysis.matrix import matrices
+from fractionate.analysis.matrix import matrices, short_pair_names
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.short_names import short_pair_names
 from fractionate.analysis.systems import Answered, System
 from fractionate.config import PriceConfig
+from fractionate.datasets.scoring import misfit_of
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, named
-from fractionate.run.attempts import read_cells
+from fractionate.run.attempt_rows import read_jsonl
+from fractionate.run.attempts import read_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.keeping import read_measured
 from fractionate.run.reporting import load_stored_config
 from fractionate.run.speed import read_speed
 from fractionate.types import Attempt, Cell, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def read_cell(path: Path, cell_name: str, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
@@ -26,12 +31,25 @@ def read_cell(path: Path, cell_name: str, name: str, choices: Choices, prices: M
     Raises UsageError naming the cells where there are several, or none of that name.
     """
     folder = RunFolder(path if path.is_dir() else path.parent)
-    cell = _chosen(read_measured(folder) if path.is_dir() else read_cells(path), cell_name, path)
+    cell = _chosen(read_measured(folder) if path.is_dir() else read_jsonl(path), cell_name, path)
     metric = choices.metric or cell.metric
     if metric not in ("exact_match", "f1"):
         raise UsageError(f"{path} has the metrics exact_match and f1, not {metric!r}: fix --metric")
-    answers = [_answered(cell, attempt, metric, choices, str(path)) for attempt in cell.attempts]
-    return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), str(folder.path.resolve()))
+    answers = [
+        _answered(cell, attempt, bool(unparsed), metric, choices, str(path))
+        for attempt, unparsed in zip(cell.attempts, _unparsed(cell), strict=True)
+    ]
+    calibration = str(folder.path.resolve())
+    return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), calibration, _misfit(cell))
+
+
+def _misfit(cell: Cell) -> str:
+    """Return that the reader of a cell's answers does not fit, where more than half of its outputs are unparsed."""
+    outputs = cell.columns.outputs
+    unparsed = int(outputs.column("unextracted").sum())
+    if 2 * unparsed <= len(outputs):
+        return ""
+    return misfit_of([attempt.output for attempt in cell.attempts], unparsed, len(outputs), f"of {cell.dataset}")
 
 
 def _chosen(cells: list[Cell], wanted: str, path: Path) -> Cell:
@@ -50,7 +68,15 @@ def _chosen(cells: list[Cell], wanted: str, path: Path) -> Cell:
     raise UsageError(f"{path} has {problem}: write {path}:CELL with one of {named(names)}")
 
 
-def _answered(cell: Cell, attempt: Attempt, metric: str, choices: Choices, where: str) -> Answered:
+def _unparsed(cell: Cell) -> NDArray[np.bool_]:
+    """Return whether any output of each question is unparsed."""
+    import numpy as np
+
+    outputs = cell.columns.outputs.column("unextracted")
+    return np.logical_or.reduceat(outputs, cell.columns.starts) if len(outputs) else outputs
+
+
+def _answered(cell: Cell, attempt: Attempt, unparsed: bool, metric: str, choices: Choices, where: str) -> Answered:
     problem = attempt.problem
     fields = {"id": problem.id, "index": problem.index, "kind": problem.kind, "question": problem.question}
     grouped = {**fields, "group": problem.group, "context": problem.context}
@@ -64,6 +90,8 @@ def _answered(cell: Cell, attempt: Attempt, metric: str, choices: Choices, where
         group=choices.group_of(grouped, where),
         question=problem.question,
         usage=usage,
+        unparsed=unparsed,
+        lenient=None if attempt.lenient is None else float(getattr(attempt.lenient, metric)),
     )
 
 

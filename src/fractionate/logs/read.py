@@ -7,52 +7,71 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.systems import System
 from fractionate.config import PriceConfig
 from fractionate.datasets.scoring import file_rows
 from fractionate.errors import UsageError
-from fractionate.logs.choices import Choices
-from fractionate.logs.inspect_ai import is_inspect_json, read_eval, read_eval_json
-from fractionate.logs.lm_eval import is_sample, read_samples, sample_files
+from fractionate.logs.choices import Choices, readable
+from fractionate.logs.harnesses import (
+    is_inspect_json,
+    is_sample,
+    read_eval,
+    read_eval_json,
+    read_samples,
+    sample_files,
+)
 from fractionate.logs.own import read_cell
 from fractionate.logs.tables import read_table
 from fractionate.logs.traffic import is_traffic, read_record
+from fractionate.run.attempts import is_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.keeping import is_measured
 
 
 def read_systems(
     texts: Sequence[str], choices: Choices, prices: Mapping[str, PriceConfig] | None = None
 ) -> list[System]:
-    """Read logs, each `[NAME=]PATH[:CELL]`; without a name a system is called by the end of its path, told apart.
+    """Read logs, each `[NAME=]PATH[:CELL | #FIELD]`; a system without a name is called by the end of its path, unique.
 
     Raises UsageError for a path that is no log, with the fix.
     """
     parts = [_parts(text) for text in texts]
-    tails = _tails([path for _, path, _ in parts])
-    one_run = len({path for _, path, _ in parts}) == 1
-    return [
-        _read(path, cell, name or (f"{tail}:{cell}" if cell and not one_run else cell or tail), choices, prices or {})
-        for (name, path, cell), tail in zip(parts, tails, strict=True)
-    ]
+    tails = _tails([part.path for part in parts])
+    one_file = len({part.path for part in parts}) == 1
+    systems = []
+    for part, tail in zip(parts, tails, strict=True):
+        inner = part.cell or part.column
+        name = part.name or (inner if one_file and inner else f"{tail}:{inner}" if inner else tail)
+        with readable(str(part.path), "log"):
+            systems.append(_read(part, name, choices, prices or {}))
+    return systems
 
 
-def _parts(text: str) -> tuple[str, Path, str]:
-    """Return name, path and cell of `[NAME=]PATH[:CELL]`. What exists wins over what the signs in it may mean."""
+class _Part(NamedTuple):
+    """What `[NAME=]PATH[:CELL | #FIELD]` names."""
+
+    name: str
+    path: Path
+    cell: str = ""
+    column: str = ""
+
+
+def _parts(text: str) -> _Part:
+    """Return what a log's text names. What exists wins over what the signs in it may mean."""
     name, equals, rest = text.partition("=")
     if not equals or Path(text).exists() or "/" in name:
         name, rest = "", text
     if not rest:
         raise UsageError(f"{text!r} names no log: write [NAME=]PATH, a log or a run's folder")
     if Path(rest).exists():
-        return name, Path(rest), ""
-    cuts = [place for place, letter in enumerate(rest) if letter == ":" and Path(rest[:place]).exists()]
+        return _Part(name, Path(rest))
+    cuts = [place for place, letter in enumerate(rest) if letter in ":#" and Path(rest[:place]).exists()]
     if not cuts:
         raise UsageError(f"{rest} does not exist: name a log, or a run's folder")
-    return name, Path(rest[: cuts[-1]]), rest[cuts[-1] + 1 :]
+    path, sign, inner = Path(rest[: cuts[-1]]), rest[cuts[-1]], rest[cuts[-1] + 1 :]
+    return _Part(name, path, cell=inner) if sign == ":" else _Part(name, path, column=inner)
 
 
 def _tails(paths: Sequence[Path]) -> list[str]:
@@ -67,7 +86,8 @@ def _tails(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _read(path: Path, cell: str, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
+def _read(part: _Part, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
+    path, cell = part.path, part.cell
     if path.is_dir() and is_measured(RunFolder(path)):
         return read_cell(path, cell, name, choices, prices)
     if path.is_dir():
@@ -75,29 +95,31 @@ def _read(path: Path, cell: str, name: str, choices: Choices, prices: Mapping[st
         if not found:
             raise UsageError(f"{path} holds neither attempts.jsonl nor samples_*.jsonl: name a log in it")
         return replace(read_samples(found, name, choices), pricing=Pricing(prices))
-    if path.suffix.lower() == ".eval":
-        system = read_eval(path, name, choices)
-    else:
-        system = _of_rows(path, cell, name, choices, prices)
-    if system.source in ("fractionate", "traffic"):
+    is_eval = path.suffix.lower() == ".eval"
+    system = read_eval(path, name, choices) if is_eval else _of_rows(part, name, choices, prices)
+    if system.source == "fractionate":
         return system
-    if cell:
+    if cell and system.source != "traffic":
         raise UsageError(f"{path} is no run of fractionate, so it has no cell {cell!r}: leave that out")
+    if part.column and system.source != "rows":
+        raise UsageError(f"{path} is no table, so it has no field {part.column!r}: leave #{part.column} out")
     return replace(system, pricing=Pricing(prices))
 
 
-def _of_rows(path: Path, cell: str, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
-    if path.suffix.lower() == ".json" and is_inspect_json(table := _json(path)):
-        return read_eval_json(table, path, name, choices)
+def _of_rows(part: _Part, name: str, choices: Choices, prices: Mapping[str, PriceConfig]) -> System:
+    path, table = part.path, choices.name_fields or bool(part.column)
+    if not table and path.suffix.lower() == ".json" and is_inspect_json(content := _json(path)):
+        return read_eval_json(content, path, name, choices)
     rows = file_rows(path)
     first = next(rows, None)
-    if first is not None and {"components", "solver_usage"} <= first.values.keys():
-        return read_cell(path, cell, name, choices, prices)
-    if first is not None and is_traffic(first.values):
-        return replace(read_record(path, cell, name, choices), pricing=Pricing(prices))
-    if first is not None and is_sample(first.values):
-        return read_samples([path], name, choices)
-    return read_table(list(chain([first] if first else [], rows)), path, name, choices)
+    if first is not None and not table:
+        if {"components", "solver_usage"} <= first.values.keys():
+            return read_cell(path, part.cell, name, choices, prices)
+        if is_traffic(first.values):
+            return read_record(path, part.cell, name, choices)
+        if is_sample(first.values):
+            return read_samples([path], name, choices)
+    return read_table(list(chain([first] if first else [], rows)), path, name, choices, part.column)
 
 
 def _json(path: Path) -> Any:

@@ -3,118 +3,162 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fractionate.analysis.systems import Answered, System
-from fractionate.datasets import iter_problems, parse_reference
-from fractionate.datasets.scoring import score_rows
+from fractionate.datasets.gold import find_gold, key_of
+from fractionate.datasets.scoring import REPEATS, misfit, score_rows
 from fractionate.errors import UsageError
-from fractionate.logs.choices import Choices, outcome_of
-from fractionate.rows import Row, kind_of
+from fractionate.logs.choices import MOST_DOLLARS, MOST_TOKENS, Choices, amount_of, digest, readable
+from fractionate.rows import Row, at, shown
 from fractionate.types import Usage
 
 OUTCOMES = ("outcome", "correct", "exact_match", "score")
 """Fields that hold an outcome, the first that a row has."""
 IDS = ("id", "index", "question_id", "doc_id")
-REPEATS = ("repeat", "epoch", "sample", "seed")
 INPUT_TOKENS = ("input_tokens", "prompt_tokens")
 OUTPUT_TOKENS = ("output_tokens", "completion_tokens")
 DOLLARS = ("usd", "cost_usd")
 METRICS = ("exact_match", "f1")
 
 
-def read_table(rows: Sequence[Row], path: Path, name: str, choices: Choices) -> System:
-    """Read rows as a system. Raises UsageError naming the row where one lacks an id or outcome, or has a wrong one."""
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The outcome of a row, and what is known of how it was parsed."""
+
+    value: float | None
+    unparsed: bool | None = None
+    lenient: float | None = None
+
+
+def read_table(rows: Sequence[Row], path: Path, name: str, choices: Choices, column: str = "") -> System:
+    """Read rows as a system. `column` is the field of its output, or of its outcome where there is nothing to score by.
+
+    Raises UsageError naming the row where one lacks an id or outcome, or has a wrong one.
+    """
     if not rows:
         raise UsageError(f"{path} is empty: there is nothing to compare")
-    outcomes = _outcomes(rows, path, choices)
+    if column:
+        choices = _of_column(rows, choices, column)
+    outcomes, does_not_fit = _outcomes(rows, path, choices)
     ids, numbered = _ids(rows, choices)
-    notes = ("its rows have no id: they are matched by their place",) if numbered else ()
-    shared = _passages(choices) if choices.gold and not choices.group else {}
+    notes = ("its rows have no id: they are matched by their position",) if numbered else ()
+    shared = _passages(choices, rows) if choices.scoring.gold and not choices.group else [""] * len(rows)
     answers = []
     seen: dict[str, int] = {}
-    for row, question, outcome in zip(rows, ids, outcomes, strict=True):
+    for row, question, outcome, passage in zip(rows, ids, outcomes, shared, strict=True):
         seen[question] = seen.get(question, 0) + 1
         text = row.values.get("question")
-        answers.append(
-            Answered(
-                question_id=question,
-                outcome=outcome,
-                group=choices.group_of(row.values, row.where) or shared.get(question, ""),
-                question=" ".join(text.split()) if isinstance(text, str) else "",
-                usage=_usage(row, name),
-                usd=_number(row, row.values, DOLLARS),
-                repeat=str(seen[question]) if choices.repeats else _first(row.values, REPEATS),
+        with readable(row.where, "row"):
+            answers.append(
+                Answered(
+                    question_id=question,
+                    outcome=outcome.value,
+                    group=choices.group_of(row.values, row.where) or passage,
+                    question=digest(" ".join(text.split())) if isinstance(text, str) else "",
+                    usage=_usage(row, name),
+                    usd=_amount(row, row.values, DOLLARS, MOST_DOLLARS),
+                    repeat=str(seen[question]) if choices.repeats else _first(row.values, REPEATS),
+                    unparsed=outcome.unparsed,
+                    lenient=outcome.lenient,
+                )
             )
-        )
-    return System(name, tuple(answers), "rows", notes)
+    return System(name, tuple(answers), "rows", notes, misfit=does_not_fit)
 
 
-def _passages(choices: Choices) -> dict[str, str]:
-    """Return what the questions of the --gold data share, by their index."""
-    problems = iter_problems(choices.gold, choices.columns)
-    return {str(problem.index): problem.group or problem.context for problem in problems}
+def _of_column(rows: Sequence[Row], choices: Choices, column: str) -> Choices:
+    """Return the choices with one column as the output, or as the outcome where nothing says what is right."""
+    held = [at(row.values, column, rows) for row in rows]
+    if all(value is rows for value in held):
+        raise rows[0].error(f"no field {column!r}: it has {', '.join(map(str, rows[0].values))}")
+    scoring = choices.scoring
+    judged = scoring.gold or scoring.dataset or scoring.scorer or scoring.fields.answers or "answers" in rows[0].values
+    if judged and not all(isinstance(value, bool | None) for value in held):
+        return replace(choices, outcome="", scoring=replace(scoring, fields=replace(scoring.fields, output=column)))
+    return replace(choices, outcome=column)
 
 
-def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> list[float | None]:
-    scored = choices.dataset or choices.gold or choices.fields.output or choices.fields.answers
-    field = choices.outcome or next((name for name in OUTCOMES if name in rows[0].values), "")
+def _passages(choices: Choices, rows: Sequence[Row]) -> list[str]:
+    """Return what the question of each row shares with others, as the --gold data say."""
+    scoring = choices.scoring
+    gold = find_gold(scoring.gold, scoring.columns, scoring.fields.index, rows)
+    problems = [gold.problems.get(gold.key(row)) for row in rows]
+    return [problem.group or problem.context if problem else "" for problem in problems]
+
+
+def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> tuple[list[_Outcome], str]:
+    """Return the outcome of each row, and whether the scorer does not fit."""
+    scoring = choices.scoring
+    scored = scoring.dataset or scoring.gold or scoring.scorer or scoring.fields.output or scoring.fields.answers
+    names = (*OUTCOMES, "rating") if scoring.scale else OUTCOMES
+    field = choices.outcome or next((name for name in names if name in rows[0].values), "")
     if choices.outcome or (field and not scored):
-        return [_outcome(row, field) for row in rows]
+        found = [_outcome(row, field, choices) for row in rows]
+        unparsed = sum(one.unparsed is True for one in found)
+        wrong = f"the scorer does not fit: {unparsed} of {len(found)} unparsed" if 2 * unparsed > len(found) else ""
+        return found, wrong
     if not scored and "answers" not in rows[0].values:
         has = ", ".join(map(str, rows[0].values))
         raise UsageError(
             f"{path}: no outcome ({', '.join(OUTCOMES)}) and nothing to score (output and answers) among {has}: name "
             "the field with --outcome-field, or the right answers with --answers-field or --gold"
         )
-    dataset = choices.dataset or (parse_reference(choices.gold).name if choices.gold else "jsonl")
     metric = choices.metric or "exact_match"
     if metric not in METRICS:
         raise UsageError(f"outputs are scored by {' or '.join(METRICS)}, not {metric!r}: fix --metric")
-    found = score_rows(rows, dataset, gold=choices.gold, fields=choices.fields, columns=choices.columns)
-    return [float(getattr(one.score, metric)) for one in found]
+    if not (scoring.dataset or scoring.gold or scoring.scorer):
+        scoring = replace(scoring, dataset="jsonl")
+    results = score_rows(rows, scoring, repeats=True, lenient=True)
+    found = [_Outcome(None)] * len(rows)
+    for one in results.rows:
+        lenient = None if one.lenient is None else float(getattr(one.lenient, metric))
+        found[one.position] = _Outcome(float(getattr(one.score, metric)), not one.extracted, lenient)
+    return found, misfit(results.rows, results.scorer)
 
 
-def _outcome(row: Row, field: str) -> float | None:
-    if field not in row.values:
+def _outcome(row: Row, field: str, choices: Choices) -> _Outcome:
+    value = at(row.values, field, row)
+    if value is row:
         raise row.error(f"no field {field!r} (the row has {', '.join(map(str, row.values))})")
-    return outcome_of(row.values[field], f"{row.where}: {field!r}")
+    extracted = row.values.get("extracted")  # `fractionate score --rows` says so
+    unparsed = not extracted if isinstance(extracted, bool) else None
+    return _Outcome(choices.outcome_of(value, f"{row.where}: {field!r}"), unparsed)
 
 
 def _ids(rows: Sequence[Row], choices: Choices) -> tuple[list[str], bool]:
-    """Return what each row calls its question, and whether that is only its place."""
+    """Return what each row calls its question, and whether that is only its position."""
     if choices.id:
         return [choices.id_of(row.values, row.where) for row in rows], False
-    by_index = choices.fields.index or ("index" if choices.gold else "")
-    names = (by_index, *IDS) if by_index else IDS
-    field = next((name for name in names if name in rows[0].values), "")
+    by_index = choices.scoring.fields.index
+    names = (by_index, *IDS) if by_index else ("index", *IDS) if choices.scoring.gold else IDS
+    field = next((name for name in names if at(rows[0].values, name) not in (None, "")), "")
     if not field:
-        return [str(place) for place in range(len(rows))], True
-    return [row.text(field) for row in rows], False
+        return [str(position) for position in range(len(rows))], True
+    ids = []
+    for row in rows:
+        value = at(row.values, field)
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
+            raise row.error(f"{field!r} must be text or a number, not {shown(value)}")
+        ids.append(key_of(value))
+    return ids, False
 
 
 def _usage(row: Row, name: str) -> dict[str, Usage]:
     nested = row.values.get("usage")
     values = {**row.values, **nested} if isinstance(nested, Mapping) else row.values
-    read, written = _number(row, values, INPUT_TOKENS), _number(row, values, OUTPUT_TOKENS)
+    read = _amount(row, values, INPUT_TOKENS, MOST_TOKENS)
+    written = _amount(row, values, OUTPUT_TOKENS, MOST_TOKENS)
     if read is None or written is None:
         return {}
     model = _first(row.values, ("model",)) or name
     return {model: Usage(calls=1, input_tokens=round(read), output_tokens=round(written))}
 
 
-def _number(row: Row, values: Mapping[str, Any], names: Sequence[str]) -> float | None:
+def _amount(row: Row, values: Mapping[str, Any], names: Sequence[str], most: float) -> float | None:
     field = next((name for name in names if values.get(name) not in (None, "")), "")
-    if not field:
-        return None
-    try:
-        number = float(values[field])
-    except (TypeError, ValueError):
-        number = -1.0
-    if isinstance(values[field], bool) or not 0 <= number < float("inf"):
-        raise row.error(f"{field!r} must be a number from 0, not {kind_of(values[field])}: {values[field]!r}"[:200])
-    return number
+    return amount_of(values[field], most, f"{row.where}: {field!r}") if field else None
 
 
 def _first(values: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ _PREFIX = "fractionate/"
 
 def is_traffic(values: Mapping[str, Any]) -> bool:
     """Return whether a row is one of a record of traffic."""
-    return {"pair", "replies", "latency_s"} <= values.keys() or "feedback" in values
+    return {"pair", "replies", "latency_s"} <= values.keys() or {"feedback", "time", "right"} <= values.keys()
 
 
 def read_record(path: Path, wanted: str, name: str, choices: Choices) -> System:

@@ -41,7 +41,12 @@ class Model:
     made_with: ModelOptions | None = None
     """The options that it was opened with: what another process needs to open the same one."""
     rate: RateHeaders | None = None
-    """What its server's rate-limit headers said last."""
+    """Its server's latest rate-limit headers."""
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Fields of requests that its server does not support, so that replies are made without them."""
+        return frozenset()
 
     def key(self, request: Request) -> str:
         """Return the store key of a request: equal keys are the same call."""

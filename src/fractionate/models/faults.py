@@ -1,4 +1,4 @@
-"""What can go wrong with one model call, sorted by what the engine does about it.
+"""What can go wrong with one model call, sorted by what the client does about it.
 
 A model's `complete` raises one of these; nothing here holds a key, a header or a request body.
 """
@@ -12,8 +12,10 @@ class Fault(Exception):  # noqa: N818 - the field's word
     """One call went wrong. `cause` is the short name it is counted under; `message` is one line for a person.
 
     `maybe_paid`: the provider may have done the work and billed it (a timeout, a reply cut short), so a budget must
-    count the call's reservation as spent.
+    count the call's reservation as spent. `attempts`: how often the call was sent before it was given up.
     """
+
+    attempts = 1
 
     def __init__(self, cause: str, message: str, *, maybe_paid: bool = False) -> None:
         super().__init__(message)

@@ -1,83 +1,60 @@
 """`recorded:PATH`: replay of recorded outputs, such as a user's logs: a file that `rows` reads, or a folder of them.
 
-A row names its question by `id`, `index` or `question`, and holds a decomposer's output (`decomposition`), a solver's
-(`output`), or both; solver rows are matched by the decomposition that they answered. Other field names are mapped
-under [models.options."recorded:PATH".format]. A question without a row is an error, never an empty answer.
+A row names its question by `id`, `index` or `question`, and says what it answers by `strategy`, `step` and `sample`;
+solver rows are matched by the decomposition that they answered as well. A request that no row answers, or several rows
+with different replies, is an error that names both: a guess would be a wrong figure. docs/guide/your-own-data.md states
+the format; `_recorded_rows` reads it.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
+from fractionate.models._recorded_rows import FIELDS, Recording, Reply, read_recording
 from fractionate.models.base import SingleModel
 from fractionate.models.tokens import reference_counter
-from fractionate.rows import SUFFIXES, Row, read_rows, shown
+from fractionate.rows import SUFFIXES, read_rows
 from fractionate.spool import Places, Spool
-from fractionate.types import ROLES, Completion, Origin, Problem, Request, Role, Usage
+from fractionate.types import Completion, Origin, Problem, Prompt, Request, Role, Usage
 
-_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "id": ("id",),
-    "index": ("index",),
-    "question": ("question", "problem", "input"),
-    "decomposition": ("decomposition", "questions", "subquestions"),
-    "output": ("output", "completion", "response", "answers"),
-}
-_COUNTS = ("input_tokens", "prompt_tokens", "cached_input_tokens", "output_tokens", "completion_tokens")
 _REMEMBERED = 8192
-"""Questions whose rows stay at hand: a call looks for them several times."""
-MOST_TOKENS = 10**9
-"""No call reads or writes so many."""
+"""Questions whose rows stay in memory: a call looks for them several times."""
 _SAME_QUESTION, _COMPARED = 0.6, 1000
-"""Similarity (difflib ratio) of their beginnings, so many characters of them, under which a row found by index is taken
-for another question: difflib's time grows with the square of the length."""
+"""Similarity (difflib ratio) of their beginnings, so many characters of them, under which a row is taken for another
+question: difflib's time grows with the square of the length."""
+_PROMPTS: tuple[Prompt, ...] = ("", "decompose", "single", "single-cot", "static", "step", "final", "follow-up")
+_ANSWERING: dict[Prompt, tuple[str, ...]] = {
+    "single": ("single",),
+    "single-cot": ("single-cot",),
+    "static": ("static",),
+    "step": ("stepwise",),
+    "final": ("stepwise",),
+}
+"""The strategies whose rows answer a prompt, beside those of the strategy that asks: a static run without subquestions
+falls back to the prompt of `single`, and a vote of self-consistency is a chain of thought."""
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One recorded row, its fields under our names."""
+class _Numbered(NamedTuple):
+    """A row and its number in the recording."""
 
-    place: str
-    identifier: str | None
-    index: int | None
-    file: str
-    role: Role | None
-    question: str
-    decomposition: str | None
-    output: str | None
-    sample: int | None
-    usage: Mapping[str, int]
-    latency_s: float
-
-    def text(self, role: Role) -> str | None:
-        """Return what the row holds for a role: None if nothing."""
-        if self.role is not None:
-            return self.output if self.role == role else None
-        return self.decomposition if role == "decomposer" else self.output
+    number: int
+    row: Recording
 
 
-_PLAIN = attrgetter(*(field.name for field in fields(Recording)))
+class _Match(NamedTuple):
+    """A reply that answers a request, and the row that holds it."""
 
-
-def _plain(row: Recording) -> tuple[Any, ...]:
-    *others, usage, latency_s = _PLAIN(row)
-    return (*others, tuple(usage.items()), latency_s)
-
-
-def _recording(plain: tuple[Any, ...]) -> Recording:
-    *others, usage, latency_s = plain
-    values: list[Any] = [*others, dict(usage), latency_s]
-    return Recording(*values)
+    number: int
+    row: Recording
+    reply: Reply
 
 
 class RecordedModel(SingleModel):
@@ -91,136 +68,262 @@ class RecordedModel(SingleModel):
         path = Path(name.partition(":")[2])
         files = _files(path)
         self.identity = f"recorded:{_digest(files)}"
-        self._names = {
-            **_FIELDS,
-            **{k: (v,) for k, v in options.format.items()},
-        }
-        unknown = set(options.format) - set(_FIELDS)
+        unknown = set(options.format) - set(FIELDS)
         if unknown:
-            raise UsageError(f"{name}: format maps {', '.join(_FIELDS)}, not {sorted(unknown)[0]!r}")
-        self._recordings = Spool(_plain, _recording)
+            raise UsageError(f"{name}: format maps {', '.join(FIELDS)}, not {sorted(unknown)[0]!r}")
+        self._names = {**FIELDS, **{ours: (theirs,) for ours, theirs in options.format.items()}}
+        self._recordings = Spool(Recording.plain, Recording.from_plain)
         self._by_id, self._by_index, self._by_question = Places(), Places(), Places()
+        self._decomposes = False
         for file in files:
             self._read(file)
         if not len(self._recordings):
             raise UsageError(f"{path} holds no recorded rows")
+        # What each row that names no strategy was taken for, as a place in _PROMPTS: it may answer one prompt alone.
+        self._taken_for = bytearray(len(self._recordings))
         self._rows = lru_cache(_REMEMBERED)(self._rows_of)
 
     def key(self, request: Request) -> str:
-        """Return the store key: the very row that is replayed. Raises UsageError where there is none."""
-        row = self._find(request)
-        return hashlib.sha256(f"{self.identity}\n{row.place}\n{request.role}".encode()).hexdigest()
+        """Return the store key: the very reply that is replayed. Raises UsageError as `replay` does."""
+        found = self._find(request)
+        step = request.origin.step if request.origin else 0
+        body = (self.identity, found.row.place, request.role, str(step), found.reply.text)
+        return hashlib.sha256("\n".join(body).encode()).hexdigest()
+
+    def replay(self, request: Request) -> str:
+        """Return the recorded text alone. Raises UsageError where no row answers, or several differ."""
+        return self._find(request).reply.text
 
     async def complete(self, request: Request) -> Completion:
-        """Replay the row. Tokens the row does not report are counted with a tokenizer and flagged."""
-        row = self._find(request)
-        text = row.text(request.role) or ""
-        return Completion(text, usage=_usage(row, request, text), latency_s=row.latency_s)
+        """Replay the reply. Tokens that the row does not report are counted with a tokenizer and flagged."""
+        reply = self._find(request).reply
+        return Completion(reply.text, usage=_usage(reply, request), latency_s=reply.latency_s)
 
-    def samples(self, problem: Problem, role: Role = "decomposer") -> int:
-        """Return how many independent outputs of a role were recorded for a problem."""
-        rows = [row for row in self._rows(problem) if row.text(role)]
-        return len({row.sample for row in rows}) if any(row.sample is not None for row in rows) else min(len(rows), 1)
+    def samples(self, problem: Problem, role: Role = "decomposer") -> int | None:
+        """Return how many independent outputs of a role were recorded for a problem; 0 where none was.
+
+        None where the question was recorded without a decomposition: each sample is then a fallback. Raises UsageError
+        where a sample between two others is missing.
+        """
+        rows = [one.row for one in self._rows(problem)]
+        if role == "decomposer":
+            held = [row for row in rows if row.decomposing is not None and row.decomposing.text]
+            if rows and not held and self._decomposes:
+                return None
+        else:
+            held = [row for row in rows if row.output is not None or row.steps]
+        numbers = {row.sample or 0 for row in held}
+        missing = next((number for number in range(len(numbers)) if number not in numbers), None)
+        if missing is not None:
+            raise UsageError(
+                f"{self.name}: {problem.id} has a {role} output of sample {max(numbers)} and none of sample {missing} "
+                f"({_shown_rows(held)}): number the samples 0, 1, … without a gap"
+            )
+        return len(numbers)
+
+    def lacks_decomposition(self, problem: Problem) -> bool:
+        """Whether the question was recorded without a decomposition, so that it falls back to single stage."""
+        rows = self._rows(problem)
+        return bool(rows) and not any(one.row.decomposing and one.row.decomposing.text for one in rows)
 
     @property
     def counts_tokens_with(self) -> str:
-        """The tokenizer that stands in for the one that nobody knows."""
+        """The tokenizer that stands in for the unknown one."""
         return f"with {reference_counter()[1]}"
 
-    def _find(self, request: Request) -> Recording:
+    def _find(self, request: Request) -> _Match:
         origin = request.origin
         if origin is None:
             raise UsageError(f"{self.name} replays outputs for known questions only: it cannot answer a new prompt")
-        rows = [row for row in self._rows(origin.problem) if row.text(request.role) is not None]
-        matching = rows if request.role == "decomposer" else _answering(rows, origin)
-        numbered = [row for row in matching if row.sample == request.sample]
-        unnumbered = [row for row in matching if row.sample is None] if request.sample == 0 else []
-        found = numbered or unnumbered
-        # Two decomposers may have produced the same text and got different recorded answers: each keeps its own.
+        rows = self._rows(origin.problem)
+        asks_decomposition = request.role == "decomposer" and origin.prompt in ("", "decompose")
+        matches = _decompositions(rows) if asks_decomposition else _answers(rows, request.role, origin)
+        if asks_decomposition and not matches and rows and self._decomposes:
+            # The question was asked without being decomposed: the strategy falls back, and the cell counts it.
+            return _Match(rows[0].number, rows[0].row, Reply(""))
+        found = [one for one in matches if (one.row.sample or 0) == request.sample]
+        named = self._of_named_strategy(found, request.role, origin)
+        # Two decomposers may have written the same text and got different recorded answers: each keeps its own.
         stem = Path(origin.decomposer.partition(":")[2]).name
-        own = [row for row in found if request.role == "solver" and row.file == stem]
-        if not found:
-            raise UsageError(self._lacks(request, origin, bool(rows)))
-        return (own or found)[0]
+        own = [one for one in named if request.role == "solver" and one.row.file == stem] or named
+        if not own:
+            raise UsageError(self._lacks(request, origin, rows, matches))
+        first = own[0]
+        for other in own[1:]:
+            if other.reply.text != first.reply.text:
+                raise UsageError(self._several(request, origin, first, other))
+        if not first.row.strategy and not asks_decomposition:
+            self._take(first, origin)
+        return first
 
-    def _rows_of(self, problem: Problem) -> list[Recording]:
-        if rows := [row for row in self._at(self._by_id, problem.id) if row.identifier == problem.id]:
-            return rows
-        if rows := [row for row in self._at(self._by_index, str(problem.index)) if row.index == problem.index]:
-            for row in rows:
-                if row.question and not _same_question(row.question, problem.question):
-                    raise UsageError(
-                        f"{row.place}: index {problem.index} is another question than {problem.id}: "
-                        "the recorded rows belong to another data set or split"
-                    )
-            return rows
+    def _of_named_strategy(self, found: list[_Match], role: Role, origin: Origin) -> list[_Match]:
+        """Keep the rows that name the strategy asked for; without any, those that name none."""
+        if role == "decomposer" and origin.prompt in ("", "decompose"):
+            return found
+        for strategy in _strategies(origin):
+            if named := [one for one in found if one.row.strategy == strategy]:
+                return named
+        # A follow-up depends on those before it: a row that names no strategy cannot be matched to one.
+        return [] if origin.strategy == "dynamic" else [one for one in found if not one.row.strategy]
+
+    def _take(self, match: _Match, origin: Origin) -> None:
+        """Note the prompt that a row without a strategy answers. Raises UsageError where it answered another one."""
+        wanted = _PROMPTS.index(origin.prompt)
+        taken = self._taken_for[match.number]
+        if wanted and taken and taken != wanted:
+            before, now = (_ANSWERING.get(_PROMPTS[one], (origin.strategy,))[0] for one in (taken, wanted))
+            raise UsageError(
+                f"{match.row.place}: the row does not say which strategy it answers, and this run asks {self.name} for "
+                f'{before} and for {now}: add "strategy": "{before}" (or "{now}") to the rows (for a whole file: '
+                f"'fractionate import FILE --strategy {before} --out NEW'), or leave one out of run.strategies"
+            )
+        self._taken_for[match.number] = wanted
+
+    def _rows_of(self, problem: Problem) -> list[_Numbered]:
+        """Return a question's rows, however each names it."""
+        by_id = [one for one in self._at(self._by_id, problem.id) if one.row.identifier == problem.id]
+        by_index = [one for one in self._at(self._by_index, str(problem.index)) if one.row.index == problem.index]
         asked = _normal(problem.question)
-        return [row for row in self._at(self._by_question, asked) if _normal(row.question) == asked]
+        by_text = [one for one in self._at(self._by_question, asked) if _normal(one.row.question) == asked]
+        if by_id:
+            # Where ids are known, an index or a text speaks for a row that has nothing better.
+            by_index = [one for one in by_index if one.row.identifier is None]
+        for one in (*by_id, *by_index):
+            if one.row.question and not _same_question(one.row.question, problem.question):
+                how = f"id {problem.id}" if one in by_id else f"index {problem.index}"
+                raise UsageError(
+                    f"{one.row.place}: {how} is another question than {problem.id}: "
+                    "the recorded rows belong to another data set or split"
+                )
+        if by_id or by_index:
+            by_text = [one for one in by_text if one.row.identifier is None and one.row.index is None]
+        return sorted({one.number: one for one in (*by_id, *by_index, *by_text)}.values(), key=lambda one: one.number)
 
-    def _at(self, places: Places, key: str) -> list[Recording]:
-        return [self._recordings[place] for place in places.of(key)]
+    def _at(self, places: Places, key: str) -> list[_Numbered]:
+        return [_Numbered(place, self._recordings[place]) for place in places.of(key)]
 
-    def _lacks(self, request: Request, origin: Origin, has_rows: bool) -> str:
+    def _lacks(self, request: Request, origin: Origin, rows: Sequence[_Numbered], matches: Sequence[_Match]) -> str:
         what = f"{self.name} has no {request.role} output for {origin.problem.id}"
-        if request.sample:
+        asked = _asked(request.role, origin)
+        if not rows:
+            return f"{what} ({origin.problem.question[:60]!r}): leave the question out of the data or add its row"
+        if request.role == "decomposer" and not self._decomposes:
+            return f"{self.name} holds no decomposition at all: name another model as decomposer"
+        there = _shown_rows(one.row for one in rows)
+        if request.sample and matches:
             asked_by = "run.samples, or run.repeats and run.votes"
-            return f"{what}, sample {request.sample + 1}: ask for as many as were recorded ({asked_by})"
-        if request.role == "solver" and has_rows:
+            return f"{what}, {asked}, sample {request.sample}: ask for as many as were recorded ({asked_by}; {there})"
+        named = sorted({one.row.strategy for one in matches if one.row.strategy})
+        if named:
+            return f"{what}, {asked}: its rows answer {', '.join(named)} ({there}); add a row that answers {asked}"
+        if request.role == "solver" and origin.prompt not in ("step", "follow-up"):
             given = "these subquestions" if origin.decomposition else "the question alone"
-            return f"{what} given {given}: recorded solvers answer only what they were asked; pair them as recorded"
-        return f"{what} ({origin.problem.question[:60]!r}): leave the question out of the data or add its row"
+            return (
+                f"{what}, {asked}, given {given}: recorded solvers answer only what they were asked; pair them as "
+                f"recorded ({there})"
+            )
+        return f"{what}, {asked} ({there}): record the steps ('steps', or rows with 'step'), or leave the strategy out"
+
+    def _several(self, request: Request, origin: Origin, first: _Match, other: _Match) -> str:
+        return (
+            f"{self.name} has several outputs for {origin.problem.id}, {_asked(request.role, origin)}, sample "
+            f"{request.sample}, and they differ: {first.row.place} and {other.row.place}. Keep one, or let each row "
+            "say what it answers ('strategy', 'step', 'sample')"
+        )
 
     def _read(self, file: Path) -> None:
         for raw in read_rows(file):
-            identifier, index = self._field(raw, "id"), _whole(raw, "index", self._field(raw, "index"))
-            row = Recording(
-                place=raw.where,
-                identifier=None if identifier is None else str(identifier),
-                index=index,
-                file=file.name,
-                role=_role(raw),
-                question=str(self._field(raw, "question") or ""),
-                decomposition=_as_text(self._field(raw, "decomposition")),
-                output=_as_text(self._field(raw, "output"), missing="" if self._has(raw, "output") else None),
-                sample=_whole(raw, "sample", raw.values.get("sample")),
-                usage=_reported(raw),
-                latency_s=_seconds(raw),
-            )
-            if identifier is None and index is None and not row.question:
-                raise raw.error("the row names no question: give it an id, an index or the question's text")
-            place = len(self._recordings)
+            row = read_recording(raw, file.name, self._names)
+            number = len(self._recordings)
             self._recordings.append(row)
+            self._decomposes |= row.strategy == "dynamic" or bool(row.decomposing and row.decomposing.text)
             if row.identifier is not None:
-                self._by_id.add(row.identifier, place)
-            if index is not None:
-                self._by_index.add(str(index), place)
+                self._by_id.add(row.identifier, number)
+            if row.index is not None:
+                self._by_index.add(str(row.index), number)
             if row.question:
-                self._by_question.add(_normal(row.question), place)
-
-    def _field(self, raw: Row, ours: str) -> Any:
-        return next((raw.values[name] for name in self._names[ours] if raw.values.get(name) is not None), None)
-
-    def _has(self, raw: Row, ours: str) -> bool:
-        return any(name in raw.values for name in self._names[ours])
+                self._by_question.add(_normal(row.question), number)
 
 
-def _answering(rows: list[Recording], origin: Origin) -> list[Recording]:
-    """Keep the solver rows that answered the same decomposition, or none."""
-    wanted = _normal(origin.decomposition)
-    return [row for row in rows if _normal(row.decomposition or "") == wanted]
+def _strategies(origin: Origin) -> list[str]:
+    """Return the strategies whose rows answer a call, the best first."""
+    return [name for name in dict.fromkeys((origin.strategy, *_ANSWERING.get(origin.prompt, ()))) if name]
 
 
-def _usage(row: Recording, request: Request, text: str) -> Usage:
-    if row.usage:
-        return Usage(
-            calls=1,
-            input_tokens=row.usage.get("input_tokens", row.usage.get("prompt_tokens", 0)),
-            cached_input_tokens=row.usage.get("cached_input_tokens", 0),
-            output_tokens=row.usage.get("output_tokens", row.usage.get("completion_tokens", 0)),
-        )
-    count, _ = reference_counter()
-    prompt = "\n".join(message.content for message in request.messages)
-    return Usage(calls=1, input_tokens=count(prompt), output_tokens=count(text), counted=1)
+def _decompositions(rows: Sequence[_Numbered]) -> list[_Match]:
+    return [_Match(*one, one.row.decomposing) for one in rows if one.row.decomposing is not None]
+
+
+def _answers(rows: Sequence[_Numbered], role: Role, origin: Origin) -> list[_Match]:
+    """Return the replies to what a call asks, whatever strategy or sample their rows name."""
+    found = ((one, _answer(one.row, role, origin)) for one in rows)
+    return [_Match(*one, reply) for one, reply in found if reply is not None]
+
+
+def _answer(row: Recording, role: Role, origin: Origin) -> Reply | None:
+    """Return a row's reply to what a call asks: a step, a follow-up, or the question itself."""
+    if origin.strategy == "dynamic":
+        return _dynamic_answer(row, role, origin)
+    if role == "decomposer" or row.role == "decomposer":
+        return None
+    same = _normal(row.decomposition) == _normal(origin.decomposition)
+    if origin.prompt != "step":
+        return row.output if same and not row.step else None
+    if same and origin.step <= len(row.steps):
+        held = row.steps[origin.step - 1]
+        return held.reply if held else None
+    if row.step != origin.step:
+        return None
+    unfilled = origin.subquestions[origin.step - 1] if origin.step <= len(origin.subquestions) else ""
+    named = not row.decomposition and _normal(row.subquestion) in (_normal(origin.subquestion), _normal(unfilled))
+    return row.output if same or named else None
+
+
+def _dynamic_answer(row: Recording, role: Role, origin: Origin) -> Reply | None:
+    """Return a row's reply in a self-ask dialogue: rows of one turn each, or one row that holds all turns as steps."""
+    if row.strategy != "dynamic" or origin.prompt not in ("follow-up", "step", "final"):
+        return None
+    if row.steps:
+        turn = row.steps[origin.step - 1] if 0 < origin.step <= len(row.steps) else None
+        if origin.prompt == "step":
+            same = turn and _normal(turn.subquestion) == _normal(origin.subquestion)
+            return turn.reply if turn and same else None
+        if origin.prompt == "follow-up" and turn:
+            return Reply(f"Follow up: {turn.subquestion}") if turn.subquestion else None
+        # After the last turn the decomposer states the answer.
+        return row.output if origin.prompt == "final" or origin.step == len(row.steps) + 1 else None
+    if row.step != origin.step or (row.role or "solver") != role:
+        return None
+    same = not row.subquestion or _normal(row.subquestion) == _normal(origin.subquestion)
+    return row.output if origin.prompt != "step" or same else None
+
+
+def _asked(role: Role, origin: Origin) -> str:
+    """Return what a call asks for, in words: `stepwise, step 2`."""
+    if role == "decomposer" and origin.prompt in ("", "decompose"):
+        return "decomposition"
+    strategy = next(iter(_strategies(origin)), role)
+    if origin.prompt == "single" and strategy != "single":
+        strategy = f"{strategy} without subquestions (as single)"
+    return f"{strategy}, {'turn' if strategy == 'dynamic' else 'step'} {origin.step}" if origin.step else strategy
+
+
+def _shown_rows(rows: Iterable[Recording]) -> str:
+    """Return where a question's rows stand, the first three."""
+    places = [row.place for row in rows]
+    return ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+
+
+def _usage(reply: Reply, request: Request) -> Usage:
+    """Return a reply's usage: as recorded, and what the row does not tell counted with a tokenizer."""
+    inputs, outputs = reply.input_tokens, reply.output_tokens
+    counted = int(inputs is None or outputs is None)
+    if inputs is None:
+        prompt = "\n".join(message.content for message in request.messages)
+        inputs = reference_counter()[0](f"{prompt}\n{reply.passages}" if reply.passages else prompt)
+    if outputs is None:
+        outputs = reference_counter()[0](reply.text)
+    return Usage(1, inputs, min(reply.cached_input_tokens, inputs), outputs, counted=counted)
 
 
 def _files(path: Path) -> list[Path]:
@@ -237,70 +340,8 @@ def _files(path: Path) -> list[Path]:
 def _digest(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        digest.update(file.name.encode("utf-8", "surrogateescape") + b"\0" + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
-
-
-def _role(raw: Row) -> Role | None:
-    value = raw.values.get("role")
-    if value in (None, ""):
-        return None
-    for role in ROLES:
-        if value == role:
-            return role
-    raise raw.error(f"role is 'decomposer' or 'solver', not {shown(value)}")
-
-
-def _whole(raw: Row, name: str, value: Any) -> int | None:
-    """Return a whole number, which a CSV cell writes as text; None where the row has none."""
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-        if isinstance(value, bool) or not number.is_integer():
-            raise ValueError
-    except (TypeError, ValueError, OverflowError):
-        raise raw.error(f"{name!r} must be a whole number, not {shown(value)}") from None
-    return int(value) if isinstance(value, int) else int(number)
-
-
-def _reported(raw: Row) -> Mapping[str, int]:
-    """Return a row's usage as token counts by name: an object, or in a table of text one written as JSON."""
-    usage = raw.values.get("usage")
-    if isinstance(usage, str) and usage.strip():
-        try:
-            usage = json.loads(usage)
-        except (ValueError, RecursionError):
-            raise raw.error(f"'usage' must be an object of token counts, not {shown(usage)}") from None
-    if usage in (None, "", {}):
-        return {}
-    if not isinstance(usage, dict):
-        raise raw.error(f"'usage' must be an object of token counts, not {shown(usage)}")
-    return {name: _tokens(raw, name, usage[name]) for name in _COUNTS if usage.get(name) is not None}
-
-
-def _tokens(raw: Row, name: str, value: Any) -> int:
-    count = _whole(raw, name, value) or 0
-    if not 0 <= count < MOST_TOKENS:
-        raise raw.error(f"{name!r} must be a number of tokens, not {shown(value)}")
-    return count
-
-
-def _seconds(raw: Row) -> float:
-    value = raw.values.get("latency_s")
-    try:
-        seconds = float(value) if value not in (None, "") else 0.0
-    except (TypeError, ValueError):
-        raise raw.error(f"'latency_s' must be seconds, not {shown(value)}") from None
-    return seconds if 0 <= seconds < float("inf") else 0.0
-
-
-def _as_text(value: Any, missing: str | None = None) -> str | None:
-    if value is None:
-        return missing
-    if isinstance(value, list):
-        return "\n".join(f"{number}. {item}" for number, item in enumerate(value, 1))
-    return str(value)
 
 
 def _normal(text: str) -> str:

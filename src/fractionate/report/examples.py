@@ -13,9 +13,9 @@ from fractionate.analysis.matrix import (
     is_candidate_solver,
     matrices,
     of_whole_students,
+    short_pair_names,
 )
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.short_names import short_pair_names
 from fractionate.types import Attempt, Cell
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _of_test_set(matrix: Matrix, rule: Rule, limit: int) -> list[dict[str, Any]]
     return [
         _example(
             matrix.label,
-            [(label, cell.attempts[of[row]].outputs[0]) for label, cell, of in zip(labels, shown, rows, strict=True)],
+            [(label, cell.outputs_at(of[row])[0]) for label, cell, of in zip(labels, shown, rows, strict=True)],
         )
         for row in _disagreeing_first(right, limit)
     ]

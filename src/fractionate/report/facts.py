@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from fractionate.analysis.matrix import short_pair_names
 from fractionate.analysis.sentence import HEADLINES
-from fractionate.analysis.short_names import short_pair_names
 from fractionate.report.section import EVERYWHERE, TEXT, Column
 
 Record = Mapping[str, Any]

@@ -9,22 +9,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fractionate.analysis.agreement import measure_agreement
-from fractionate.analysis.comparisons import compare
-from fractionate.analysis.contrasts import mean, outcomes, value_interval
-from fractionate.analysis.generalisation import measure_generalisation
+from fractionate.analysis.comparisons import compare, published_rows
+from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
 from fractionate.analysis.matrix import (
+    Key,
     Matrix,
     is_candidate_decomposer,
     is_candidate_solver,
+    key_of,
     matrices,
     of_whole_students,
 )
-from fractionate.analysis.pooling import Key, key_of
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.published import published_rows
-from fractionate.analysis.reading import is_read_leniently, share, unread_cells
 from fractionate.analysis.rule import Rule
+from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
 from fractionate.columns import Columns
 from fractionate.config import Config
@@ -73,7 +71,7 @@ def build_results(
         "schema": SCHEMA,
         "run": dict(run),
         "warnings": list(warnings),
-        "unread": [unread.as_dict() for matrix in tests for unread in unread_cells(matrix)],
+        "unread": [unread.as_dict() for matrix in tests for unread in unparsed_cells(matrix)],
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": verdict,
@@ -136,8 +134,8 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "lenient_ci_low": lenient_interval.low if lenient_interval else None,
         "lenient_ci_high": lenient_interval.high if lenient_interval else None,
         "correct": correct,
-        "unextracted": int(outputs.column("unread").sum()),
-        "unextracted_share": share(outputs.column("unread")),
+        "unextracted": int(outputs.column("unextracted").sum()),
+        "unextracted_share": share(outputs.column("unextracted")),
         "fell_back": int(outputs.column("fell_back").sum()),
         "unparsed": int(outputs.column("unparsed").sum()),
         "failures": int(outputs.column("failures").sum()),

@@ -1,151 +1,359 @@
-"""attempts.jsonl: every attempt of every cell, one line each, enough to make every report again without a call."""
+"""attempts.sqlite: every attempt of every cell, enough to make every report again without a call.
+
+    cells       a cell a row: its fields as JSON, its test set, how often each question was answered
+    questions   a question a row, as JSON, shared by the cells that ask it
+    attempts    an attempt a row, as JSON: the same fields as in attempts.jsonl
+    arrays      the numbers of the same attempts once more, as arrays: a column of a cell is read with one SELECT
+    scores      a view for people: id, kind, exact match and F1 of each attempt
+
+Rows stand at integers that anybody can compute (`number << 32 | place`), so that parts of a cell that were scored in
+other processes are merged by SQLite alone, in any order (`pack_attempts`, `CellWriter.merge`).
+
+The file is written beside its place and takes its name when the stage ends, as every other file of a run does. Nothing
+here ever holds more than `GROUP` attempts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-from fractionate.averages import mean_attempt
-from fractionate.rows import shown
-from fractionate.run.folder import read_own
-from fractionate.types import Attempt, Cell, Component, Decomposition, Problem, Role, Score, Usage
-
-_TEXTS = (
-    *("id", "kind", "group", "question", "context", "output"),
-    *("dataset", "split", "strategy", "stages", "label", "metric", "reference"),
+from fractionate.averages import MeanAttempts
+from fractionate.columns import FIELDS, Columns, make_column
+from fractionate.errors import FractionateError, UsageError
+from fractionate.run.attempt_rows import (
+    INVALID,
+    attempt_lines,
+    attempt_of,
+    attempt_row,
+    cell_of,
+    cell_row,
+    describe,
+    problem_of,
+    question_row,
+    read_jsonl,
 )
-_NUMBERS = ("exact_match", "f1", "latency_s")
-_MOST = 1e15
-"""More than any count or time that a run comes to."""
-_CELL = ("dataset", "split", "strategy", "stages", "label", "metric", "reference")
+from fractionate.run.cells import Pair, TestSet
+from fractionate.run.folder import RunFolder, write_rows
+from fractionate.types import Attempt, Cell
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+GROUP = 1024
+"""Attempts that are written, and read, at a time."""
+VERSION = 1
+_PLACE_BITS = 32
+_TABLES = f"""
+PRAGMA user_version = {VERSION};
+CREATE TABLE cells (cell INTEGER PRIMARY KEY, test_set INTEGER, questions INTEGER, repeats INTEGER, fields TEXT);
+CREATE TABLE questions (question INTEGER PRIMARY KEY, fields TEXT);
+CREATE TABLE attempts (attempt INTEGER PRIMARY KEY, cell INTEGER, question INTEGER, repeat INTEGER, fields TEXT);
+CREATE TABLE arrays (cell INTEGER, name TEXT, first INTEGER, kind TEXT, packed BLOB, PRIMARY KEY (cell, name, first));
+CREATE VIEW scores AS SELECT
+    json_extract(c.fields, '$.reference') AS test_set, json_extract(c.fields, '$.strategy') AS strategy,
+    json_extract(c.fields, '$.decomposer') AS decomposer, json_extract(c.fields, '$.solver') AS solver,
+    json_extract(q.fields, '$.id') AS id, json_extract(q.fields, '$.kind') AS kind, a.repeat,
+    json_extract(a.fields, '$.exact_match') AS exact_match, json_extract(a.fields, '$.f1') AS f1
+    FROM attempts a JOIN cells c USING (cell) JOIN questions q USING (question);
+"""
 
 
-def attempt_rows(cells: Iterable[Cell]) -> Iterator[dict[str, Any]]:
-    """Yield one row per attempt, a question's repeats one after another, numbered from 0.
+@dataclass(frozen=True, slots=True)
+class CellKey:
+    """Where a cell's attempts stand in the store. It can be sent to another process."""
 
-    `components` says what the names of decomposer and solver stood for.
+    cell: int
+    test_set: int
+    repeats: int
+
+
+class AttemptWriter:
+    """Writes a run's attempts, cell by cell, into a new file that takes the place of `folder`'s when it is finished."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._beside = folder.attempts.with_name(f".{folder.attempts.name}.part")
+        self._test_sets: dict[str, int] = {}
+        self._cells = 0
+        with _writing(folder.attempts):
+            folder.path.mkdir(parents=True, exist_ok=True)
+            self._beside.unlink(missing_ok=True)
+            os.close(os.open(self._beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._database = sqlite3.connect(self._beside, isolation_level=None, check_same_thread=False)
+            # A file that was cut off is never read: it needs no journal.
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
+                self._database.execute(f"PRAGMA {pragma}")
+            self._database.executescript(_TABLES)
+            self._database.execute("ATTACH ':memory:' AS shard")
+
+    def cell(self, test: TestSet, pair: Pair) -> CellWriter:
+        """Return what takes the attempts of the next cell."""
+        with _writing(self._folder.attempts):
+            if test.reference not in self._test_sets:
+                self._test_sets[test.reference] = len(self._test_sets)
+                first = self._test_sets[test.reference] << _PLACE_BITS
+                rows = ((first + place, _json(question_row(one))) for place, one in enumerate(test.problems))
+                self._insert("questions", rows)
+        key = CellKey(self._cells, self._test_sets[test.reference], test.repeats)
+        self._cells += 1
+        cell = Cell(
+            dataset=test.name,
+            split=test.split,
+            strategy=pair.strategy.name,
+            stages=pair.strategy.stages,
+            decomposer=pair.decomposer,
+            solver=pair.solver,
+            metric=test.metric,
+            attempts=(),
+            reference=test.reference,
+            label=pair.strategy.label,
+        )
+        return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems))
+
+    def _insert(self, table: str, rows: Iterator[tuple[Any, ...]]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
+        self._database.execute("COMMIT")
+
+    def finish(self, rows_at_most: int) -> list[Cell]:
+        """Give the file its name, with the cells that were completed; write attempts.jsonl too where it is short.
+
+        Returns the cells, read back.
+        """
+        target = self._folder.attempts
+        with _writing(target):
+            for table in ("attempts", "arrays"):
+                self._database.execute(f"DELETE FROM {table} WHERE cell NOT IN (SELECT cell FROM cells)")
+            self._database.close()
+            with self._beside.open("rb") as file:
+                os.fsync(file.fileno())
+            self._beside.replace(target)
+        cells = read_attempts(target)
+        if sum(len(cell.columns.outputs) for cell in cells) <= rows_at_most:
+            write_rows(self._folder.attempt_lines, attempt_lines(cells))
+        else:
+            self._folder.attempt_lines.unlink(missing_ok=True)
+        return cells
+
+    def close(self) -> None:
+        """Drop what was not finished."""
+        self._database.close()
+        self._beside.unlink(missing_ok=True)
+
+
+class CellWriter:
+    """Takes the attempts of one cell, a question's repeats one after another, or parts of them in any order."""
+
+    def __init__(self, database: sqlite3.Connection, path: Path, key: CellKey, cell: Cell, questions: int) -> None:
+        self.key = key
+        self._database = database
+        self._path = path
+        self._cell = cell
+        self._questions = questions
+        self._first = 0
+        self._waiting: list[Attempt] = []
+
+    def append(self, attempt: Attempt) -> None:
+        """Take the next attempt."""
+        self._waiting.append(attempt)
+        if len(self._waiting) == GROUP:
+            self._flush()
+
+    def merge(self, packed: bytes) -> None:
+        """Take attempts that were packed in another process."""
+        with _writing(self._path):
+            self._database.deserialize(packed, name="shard")
+            self._database.execute("BEGIN")
+            for table in ("attempts", "arrays"):
+                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
+            self._database.execute("COMMIT")
+
+    def cell(self) -> Cell:
+        """Return the cell, once all its attempts are there. Raises FractionateError where some are missing."""
+        self._flush()
+        with _writing(self._path):
+            query = "SELECT count(*) FROM attempts WHERE cell = ?"
+            ((found,),) = self._database.execute(query, (self.key.cell,))
+            if found != self._questions * self.key.repeats:
+                raise FractionateError(f"{self._path}: {found:,} attempts of {self._questions * self.key.repeats:,}")
+            values = (self.key.cell, self.key.test_set, self._questions, self.key.repeats, _json(cell_row(self._cell)))
+            self._database.execute("INSERT INTO cells VALUES (?, ?, ?, ?, ?)", values)
+        return _stored(self._database, self._path, self.key, self._cell, self._questions)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        with _writing(self._path):
+            self._database.execute("BEGIN")
+            _insert(self._database, self.key, self._first, waiting)
+            self._database.execute("COMMIT")
+        self._first += len(waiting)
+
+
+def pack_attempts(key: CellKey, first: int, attempts: Sequence[Attempt]) -> bytes:
+    """Return attempts of a cell as bytes for `CellWriter.merge`.
+
+    `first` is the place of the first one in the cell: the number of its question, from 0, times the repeats, plus its
+    repeat. The others follow it.
     """
-    for cell in cells:
-        named = {name: getattr(cell, name) for name in _CELL}
-        named |= {"decomposer": cell.decomposer.name, "solver": cell.solver.name}
-        components = {"decomposer": asdict(cell.decomposer), "solver": asdict(cell.solver)}
-        for question in cell.attempts:
-            for repeat, attempt in enumerate(question.outputs):
-                yield {**named, **_row(attempt, repeat), "components": components}
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(_TABLES)
+        _insert(database, key, first, attempts)
+        database.commit()
+        return database.serialize()
 
 
-def _row(attempt: Attempt, repeat: int) -> dict[str, Any]:
-    problem, decomposition = attempt.problem, attempt.decomposition
-    return {
-        "id": problem.id,
-        "index": problem.index,
-        "repeat": repeat,
-        "kind": problem.kind,
-        "group": problem.group,
-        "question": problem.question,
-        "context": problem.context,
-        "answers": [list(answer) for answer in problem.answers],
-        "subquestions": list(decomposition.subquestions) if decomposition else None,
-        "decomposition": asdict(decomposition) if decomposition else None,
-        "output": attempt.output,
-        "prediction": list(attempt.prediction) if attempt.prediction is not None else None,
-        "exact_match": attempt.score.exact_match,
-        "f1": attempt.score.f1,
-        "lenient": attempt.lenient._asdict() if attempt.lenient else None,
-        "fell_back": attempt.fell_back,
-        "decomposer_usage": asdict(attempt.decomposer_usage),
-        "solver_usage": asdict(attempt.solver_usage),
-        "latency_s": attempt.latency_s,
-        "failures": list(attempt.failures),
-        "cut_off": list(attempt.cut_off),
-    }
-
-
-def read_cells(path: Path) -> list[Cell]:
-    """Read attempts.jsonl back into cells. Raises UsageError for a row that lacks a field."""
-    grouped: dict[tuple[Any, ...], list[list[Attempt]]] = {}
-    contexts: dict[str, str] = {}
-    for row in read_own(path, "evaluate"):
-        try:
-            key = tuple(row.values[name] for name in _CELL)
-            _check(row.values)
-            components = tuple(_component(row.values["components"][role]) for role in ("decomposer", "solver"))
-            questions = grouped.setdefault((*key, *components), [])
-            if not row.values.get("repeat"):
-                questions.append([])
-            questions[-1].append(_attempt(row.values, contexts))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise row.error(f"not an attempt ({error}): run fractionate evaluate again") from None
-    return [_cell(key, attempts) for key, attempts in grouped.items()]
-
-
-def _cell(key: tuple[Any, ...], questions: list[list[Attempt]]) -> Cell:
-    *named, decomposer, solver = key
-    fields: dict[str, Any] = dict(zip(_CELL, named, strict=True))
-    return Cell(**fields, decomposer=decomposer, solver=solver, attempts=tuple(map(mean_attempt, questions)))
-
-
-def _component(row: Mapping[str, Any]) -> Component:
-    return Component(**{**row, "learnt_from": tuple(row["learnt_from"])})
-
-
-def _check(row: Mapping[str, Any]) -> None:
-    """Raise TypeError for a field of another kind than the reports are made of."""
-    for name in _TEXTS:
-        if not isinstance(row[name], str):
-            raise TypeError(f"{name!r} must be text, not {shown(row[name])}")
-    numbers = {name: row[name] for name in _NUMBERS}
-    for role in ("decomposer", "solver"):
-        numbers |= {f"{role}_usage.{name}": value for name, value in row[f"{role}_usage"].items()}
-    numbers |= {f"lenient.{name}": value for name, value in (row.get("lenient") or {}).items()}
-    for name, value in numbers.items():
-        if not isinstance(value, int | float) or not 0 <= value < _MOST:
-            raise TypeError(f"{name!r} must be a number from 0, not {shown(value)}")
-    read = row["decomposition"] or {"subquestions": []}
-    for words in (
-        *row["answers"],
-        row["prediction"] or [],
-        row["failures"],
-        row.get("cut_off", []),
-        read["subquestions"],
-    ):
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise TypeError(f"a list of texts is expected, not {shown(words)}")
-
-
-def _attempt(row: Mapping[str, Any], contexts: dict[str, str]) -> Attempt:
-    problem = Problem(
-        id=row["id"],
-        question=row["question"],
-        answers=tuple(tuple(answer) for answer in row["answers"]),
-        context=contexts.setdefault(row["context"], row["context"]),  # one passage stands in many rows: keep one of it
-        dataset=row["dataset"],
-        split=row["split"],
-        index=row["index"],
-        kind=row["kind"],
-        group=row["group"],
+def _insert(database: sqlite3.Connection, key: CellKey, first: int, attempts: Sequence[Attempt]) -> None:
+    cell, question = key.cell << _PLACE_BITS, key.test_set << _PLACE_BITS
+    rows = (
+        (cell + place, key.cell, question + place // key.repeats, place % key.repeats, _json(attempt_row(attempt)))
+        for place, attempt in enumerate(attempts, first)
     )
-    read = row["decomposition"]
-    return Attempt(
-        problem=problem,
-        prediction=tuple(row["prediction"]) if row["prediction"] is not None else None,
-        score=Score(row["exact_match"], row["f1"]),
-        output=row["output"],
-        decomposition=Decomposition(tuple(read["subquestions"]), read["status"], read["raw"], read["dropped"])
-        if read
-        else None,
-        fell_back=row["fell_back"],
-        decomposer_usage=Usage(**row["decomposer_usage"]),
-        solver_usage=Usage(**row["solver_usage"]),
-        latency_s=row["latency_s"],
-        failures=tuple(row["failures"]),
-        cut_off=tuple(row["cut_off"]) if "cut_off" in row else _cut_off_before(row["failures"]),
-        lenient=Score(**row["lenient"]) if row.get("lenient") else None,
-    )
+    database.executemany("INSERT INTO attempts VALUES (?, ?, ?, ?, ?)", rows)
+    for name in FIELDS if attempts else ():
+        array = make_column(name, attempts)
+        packed = zlib.compress(array.tobytes(), 1)
+        database.execute("INSERT INTO arrays VALUES (?, ?, ?, ?, ?)", (key.cell, name, first, array.dtype.str, packed))
 
 
-def _cut_off_before(failures: Sequence[str]) -> tuple[Role, ...]:
-    """Return who was cut off in a row that does not say it (older ones do not): the solver, most likely."""
-    return ("solver",) if "length" in failures else ()
+class StoredAttempts(Sequence[Attempt]):
+    """All attempts of a cell in the store, a question's repeats one after another, made as they are asked for."""
+
+    def __init__(self, database: sqlite3.Connection, path: Path, key: CellKey, cell: Cell, questions: int) -> None:
+        self._database = database
+        self._path = path
+        self._key = key
+        self._cell = cell
+        self._count = questions * key.repeats
+        self._last: tuple[int, list[Attempt]] = (-1, [])
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Attempt]: ...
+    def __getitem__(self, place: int | slice) -> Attempt | Sequence[Attempt]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        group, within = divmod(range(self._count)[place], GROUP)
+        if self._last[0] != group:
+            self._last = group, self._read(group * GROUP, min(self._count, (group + 1) * GROUP))
+        return self._last[1][within]
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The attempts as arrays."""
+        return _StoredColumns(self)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return one of `FIELDS`, an entry an attempt. Raises UsageError where the file is damaged."""
+        import numpy as np
+
+        with reading(self._path):
+            query = "SELECT first, kind, packed FROM arrays WHERE cell = ? AND name = ? ORDER BY first"
+            parts: list[NDArray[Any]] = []
+            count = 0
+            for first, kind, packed in self._database.execute(query, (self._key.cell, name)):
+                if first != count:
+                    raise ValueError(f"attempt {count} is not where it should be")
+                parts.append(np.frombuffer(zlib.decompress(packed), dtype=np.dtype(kind)))
+                count += len(parts[-1])
+            if count != self._count:
+                raise ValueError(f"{count} attempts are there, not {self._count}")
+            return np.concatenate(parts) if parts else np.empty(0, dtype=FIELDS[name][0] or "int64")
+
+    def _read(self, start: int, end: int) -> list[Attempt]:
+        with reading(self._path):
+            query = (
+                "SELECT q.fields, a.fields FROM attempts a LEFT JOIN questions q USING (question) "
+                "WHERE a.attempt BETWEEN ? AND ? ORDER BY a.attempt"
+            )
+            first = self._key.cell << _PLACE_BITS
+            rows = self._database.execute(query, (first + start, first + end - 1)).fetchall()
+            if len(rows) != end - start:
+                raise ValueError(f"{end - start - len(rows)} attempts are missing")
+            return [attempt_of(json.loads(own), problem_of(json.loads(asked), self._cell)) for asked, own in rows]
+
+
+class _StoredColumns(Columns):
+    def __init__(self, stored: StoredAttempts) -> None:
+        self._stored = stored
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def column(self, name: str) -> NDArray[Any]:
+        return self._stored.column(name)
+
+
+def read_attempts(path: Path) -> list[Cell]:
+    """Return the cells of an attempts.sqlite; attempts are read as they are asked for. Raises UsageError."""
+    with reading(path):
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version != VERSION:
+            raise ValueError(f"its version is {version}, not {VERSION}")
+        rows = database.execute("SELECT cell, test_set, questions, repeats, fields FROM cells ORDER BY cell").fetchall()
+        cells = []
+        for number, test_set, questions, repeats, fields in rows:
+            for count in (number, test_set, questions, repeats - 1):
+                if not isinstance(count, int) or not 0 <= count < 1 << _PLACE_BITS:
+                    raise ValueError(f"{count!r} is no count")
+            key, cell = CellKey(number, test_set, repeats), cell_of(json.loads(fields))
+            cells.append(_stored(database, path, key, cell, questions))
+        return cells
+
+
+def _stored(database: sqlite3.Connection, path: Path, key: CellKey, cell: Cell, questions: int) -> Cell:
+    """Return a cell with its attempts in the store."""
+    stored = StoredAttempts(database, path, key, cell, questions)
+    return replace(cell, attempts=MeanAttempts.of_repeats(stored, key.repeats))
+
+
+def read_measured(folder: RunFolder) -> list[Cell]:
+    """Return the cells in a run's folder. Raises UsageError where they cannot be read."""
+    if folder.attempts.is_file():
+        return read_attempts(folder.attempts)
+    if (folder.path / "attempts" / "cells.json").is_file() and not folder.attempt_lines.is_file():
+        raise UsageError(
+            f"{folder.path} keeps its attempts as Parquet files, which this version does not read: run fractionate "
+            "evaluate again (every call is in the store, so none is made again)"
+        )
+    return read_jsonl(folder.attempt_lines)
+
+
+def is_measured(folder: RunFolder) -> bool:
+    """Return whether a run's folder holds attempts."""
+    return folder.attempts.is_file() or folder.attempt_lines.is_file()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong with a damaged file into one line that says what to do."""
+    try:
+        yield
+    except (sqlite3.Error, zlib.error, MemoryError, OverflowError, *INVALID) as error:
+        raise UsageError(f"{path} cannot be read ({describe(error)}): run fractionate evaluate again") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise FractionateError(f"{path} cannot be written: {said}") from None
+
+
+def _json(fields: dict[str, Any]) -> str:
+    return json.dumps(fields)  # ASCII: a reply may hold lone surrogates, which no UTF-8 can

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from fractionate.calls.stages import Gathering, Stage, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
 from fractionate.spool import Spool, gathered
+from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.prompting import numbered_lines
-from fractionate.types import Attempt, Cell, Completion, Component, Decomposition, Problem, Usage
+from fractionate.types import Attempt, Completion, Component, Decomposition, Problem, Usage
 
 Decomposed = tuple[Decomposition, Completion | None]
 """A decomposition and the call that made it (None for reference decompositions, which cost nothing)."""
@@ -64,49 +64,8 @@ class TestSet:
 
 
 G = TypeVar("G", bound=Gathering)
-Gather = Callable[[TestSet, Pair, Sequence["Decomposed | None"]], G]
-"""Makes what gathers a cell's solutions, given the decomposition of each question and repeat (None: none was made)."""
-
-
-class Keeper(Protocol):
-    """Keeps the attempts of one cell: each question's repeats one after another."""
-
-    def append(self, attempt: Attempt, /) -> object:
-        """Take the next attempt."""
-
-    def attempts(self) -> Sequence[Attempt]:
-        """Return one attempt a question, the mean of its repeats."""
-
-
-class Scoring:
-    """Reads and scores a cell's outputs as they come, and hands the attempts to what keeps them."""
-
-    def __init__(self, test: TestSet, pair: Pair, given: Sequence[Decomposed | None], keeper: Keeper) -> None:
-        self._test = test
-        self._pair = pair
-        self._asked = zip(test.asked(), given, strict=True)
-        self._keeper = keeper
-
-    def append(self, solution: Solution) -> None:
-        """Score the solution of the next question or repeat."""
-        (problem, _), given = next(self._asked)
-        self._keeper.append(_attempt(problem, solution, given[1] if given else None, self._test.dataset))
-
-    def cell(self) -> Cell:
-        """Return the cell, once all its questions were worked through."""
-        test, pair = self._test, self._pair
-        return Cell(
-            dataset=test.name,
-            split=test.split,
-            strategy=pair.strategy.name,
-            stages=pair.strategy.stages,
-            decomposer=pair.decomposer,
-            solver=pair.solver,
-            metric=test.metric,
-            attempts=self._keeper.attempts(),
-            reference=test.reference,
-            label=pair.strategy.label,
-        )
+Gather = Callable[[TestSet, Pair], G]
+"""Makes what takes a cell's attempts, a question's repeats one after another."""
 
 
 def plan_pairs(
@@ -140,7 +99,7 @@ def measure(
 ) -> Iterator[Stage[G]]:
     """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
 
-    Each stage is to be carried out (or walked) before the next is asked for. It returns what gathered its solutions.
+    Each stage is to be carried out (or walked) before the next is asked for. It returns what took its attempts.
     """
     for test in tests:
         decomposed: dict[Component, Sequence[Decomposed]] = {}
@@ -164,9 +123,10 @@ def _work_through(
     solver = sampler_of(pair.solver)
     decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
     settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
-    starts = (
+    factories = (
         partial(
-            pair.strategy.program,
+            attempt,
+            pair.strategy.coroutine,
             Task(
                 problem,
                 form,
@@ -175,25 +135,39 @@ def _work_through(
                 one[0] if one else None,
                 replace(settings, sample=repeat),
                 test.dataset,
+                pair.strategy.name,
             ),
+            one[1] if one else None,
         )
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    solutions: G = yield Work(label, starts, partial(gather, test, pair, given))
-    return solutions
+    taken: G = yield Work(label, factories, partial(gather, test, pair))
+    return taken
+
+
+def attempt(
+    solve: Callable[[Task], CallCoroutine[Solution]], task: Task, decomposing: Completion | None
+) -> CallCoroutine[Attempt]:
+    """Work one problem through, then read and score the output: a coroutine, so that it is scored where it runs.
+
+    `decomposing` is the call that made the task's decomposition; its usage is part of the attempt's.
+    """
+    assert task.dataset is not None, "an attempt is scored as its data set says"
+    solution = yield from solve(task)
+    return _scored(task.problem, solution, decomposing, task.dataset)
 
 
 def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
     if decomposer.kind == "gold":
         return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
     sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
-    starts = (
+    factories = (
         partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
         for problem, repeat in test.asked()
     )
     said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
-    made: Sequence[Decomposed] = yield Work(said, starts, _spool)
+    made: Sequence[Decomposed] = yield Work(said, factories, _spool)
     return made
 
 
@@ -235,7 +209,7 @@ def _gold(problem: Problem, cap: int | None) -> Decomposition:
     return Decomposition(kept, "ok", numbered_lines(problem.subquestions), len(problem.subquestions) - len(kept))
 
 
-def _attempt(problem: Problem, solution: Solution, decomposing: Completion | None, dataset: Dataset) -> Attempt:
+def _scored(problem: Problem, solution: Solution, decomposing: Completion | None, dataset: Dataset) -> Attempt:
     prediction = dataset.extract(solution.output)
     calls = list(solution.calls)
     if decomposing is not None:

@@ -20,7 +20,7 @@ from fractionate.errors import UsageError
 from fractionate.run.cells import TestSet
 from fractionate.run.dev_split import dev_overlaps, hold_out
 from fractionate.run.names import Student
-from fractionate.strategies.program import Settings
+from fractionate.strategies.base import Settings
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.recorded import demonstration_of
 from fractionate.types import Problem

@@ -29,8 +29,8 @@ class RunFolder:
         self.students = path / "students"
         self.search = path / "search"
         self.tried = path / "tried.json"
-        self.attempts = path / "attempts.jsonl"
-        self.parts = path / "attempts"
+        self.attempts = path / "attempts.sqlite"
+        self.attempt_lines = path / "attempts.jsonl"
         self.workers = path / "workers"
         self.notes = path / "notes.json"
         self.results = path / "results.json"
@@ -45,12 +45,9 @@ class RunFolder:
     def refuse_inputs(self, inputs: Iterable[Path]) -> None:
         """Raise UsageError if one of the files that are written here is one that the run reads."""
         read = list(inputs)
-        for target in (self.demonstrations, self.screened, self.attempts, self.notes, self.results, self.markdown,
-                       self.html, self.config, self.about, self.throughput):  # fmt: skip
+        for target in (self.demonstrations, self.screened, self.attempts, self.attempt_lines, self.notes, self.results,
+                       self.markdown, self.html, self.config, self.about, self.throughput):  # fmt: skip
             refuse_input(target, *read)
-        for source in read:
-            if self.parts.resolve() in source.resolve().parents:
-                raise UsageError(f"{self.parts} holds {source.name}, which this run reads: name another run.out")
 
     def create(self) -> None:
         """Make the folder, and keep it for this process while this object lives.

@@ -11,16 +11,16 @@ import hashlib
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from fractionate.calls.drive import Call
+from fractionate.calls.drive import Call, run_with
 from fractionate.calls.forecast import Forecast, Stage, forecast, plan_stage
-from fractionate.calls.stages import walk, walk_program
+from fractionate.calls.stages import walk
 from fractionate.models.base import Model, SingleModel
 from fractionate.run.lesson import settings_for
 from fractionate.run.names import Student
 from fractionate.run.run import Run
 from fractionate.run.training import examples_for
 from fractionate.run.work import demonstrating, evaluating
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.strategies.prompting import final_line
 from fractionate.students.demonstrate import Demonstration, demonstrate
 from fractionate.types import Completion, Example, Problem, Request
@@ -57,10 +57,9 @@ def _stand_in_demonstrations(run: Run, problems: Iterable[Problem]) -> list[Demo
         demonstration
         for problem in problems
         for dataset in (run.data.dataset(problem.dataset),)
-        for demonstration in walk_program(
+        for demonstration in run_with(
             demonstrate(problem, dataset, nobody, nobody, run.data.settings(dataset), 1),
             lambda call: _stand_in(call, right=True),
-            [],
         )
     ]
 

@@ -32,6 +32,6 @@ def note_look(folder: RunFolder, cells: Iterable[Cell]) -> None:
     """Note the questions that a verdict has just rested on."""
     looks = read_looks(folder)
     for matrix in matrices(cells):
-        size = max((len(cell.attempts) for cell in matrix.cells), default=0)
+        size = max((len(cell.columns) for cell in matrix.cells), default=0)
         looks[matrix.label] = tuple(sorted({*looks.get(matrix.label, ()), size} - {0}))
     write_text(json.dumps(looks, ensure_ascii=False) + "\n", folder.looks)

@@ -11,7 +11,7 @@ from fractionate.errors import UsageError
 from fractionate.models import open_model
 from fractionate.models.base import Model
 from fractionate.run.folder import RunFolder
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.types import Component
 
 

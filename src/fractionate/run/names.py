@@ -17,7 +17,7 @@ from fractionate.config import DECOMPOSER_VARIANTS, STUDENTS, Config, StudentCon
 from fractionate.errors import UsageError
 from fractionate.models import check_name, is_model_name
 from fractionate.run.cells import Pair, plan_pairs
-from fractionate.strategies.program import Strategy
+from fractionate.strategies.base import Strategy
 from fractionate.types import Component, Kind, Role
 
 NO_MODEL = ("none", "gold")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fractionate import __version__
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.rule import Rule
 from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError
@@ -15,8 +15,8 @@ from fractionate.files import write_text
 from fractionate.report.examples import pick_examples
 from fractionate.report.render import write_html, write_markdown
 from fractionate.report.results import build_results, write_json
+from fractionate.run.attempts import read_measured
 from fractionate.run.folder import RunFolder, read_tried
-from fractionate.run.keeping import read_measured
 from fractionate.run.looks import note_look, read_looks
 from fractionate.run.names import Names
 from fractionate.run.notes import Notes

@@ -7,16 +7,15 @@ whole. That is why a run that was cut off anywhere is resumed by the same comman
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from fractionate.calls.budget import BudgetReached
 from fractionate.calls.stages import carry_out
 from fractionate.errors import UsageError
-from fractionate.run.cells import Decomposed, Pair, Scoring, TestSet
+from fractionate.run.attempts import AttemptWriter
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
-from fractionate.run.keeping import Keeping, check_large, keeping
+from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
 from fractionate.run.speed import measure_speed
@@ -60,7 +59,7 @@ def check_before_spending(run: Run) -> None:
     for component in models_asked(run):
         run.models.sampler(component)
     check_repeats(run)
-    check_large(run)
+    check_recordings(run)
 
 
 def models_asked(run: Run) -> list[Component]:
@@ -102,9 +101,13 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
         run.notes.add(
             f"The teacher's recording holds {recorded} sample(s) per question: each has {recorded} of {wanted} chances."
         )
-    demonstrations = in_loop(
-        run, lambda: carry_out(demonstrating(run), run.engine, run.progress.stage, run.workers.runner())
-    )
+
+    async def demonstrate() -> list[Demonstration]:
+        made = await carry_out(demonstrating(run), run.engine, run.progress.stage, run.workers.runner())
+        _note_fields_left_out(run)
+        return made
+
+    demonstrations = in_loop(run, demonstrate)
     problems = run.data.demonstrated
     for note in traffic_notes(run.data.traffic, problems, run.data.recorded):
         run.notes.add(note)
@@ -155,22 +158,24 @@ def evaluate_stage(run: Run) -> list[Cell]:
         run.notes.add(f"{component.name} is named in the matrix but was not trained: its cells are left out.")
     if not pairs:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
-    for note in repeated_decompositions(run):
+    for note in (*repeated_decompositions(run), *missing_decompositions(run)):
         run.notes.add(note)
-    kept = keeping(run)
+    attempts, rows_at_most = AttemptWriter(run.folder), run.config.run.rows_at_most
     done = Counter[str]()
     try:
-        in_loop(run, lambda: _evaluate(run, kept, done))
+        in_loop(run, lambda: _evaluate(run, attempts, done))
+        cells = attempts.finish(rows_at_most)
     except BudgetReached:
         if count := done["cells"]:
             planned = len(pairs) * len(run.data.tests)
             run.notes.add(f"Partial: the budget was reached after {count} of {planned} cells; the same run resumes.")
-            kept.finish()
+            attempts.finish(rows_at_most)
             run.notes.save()
             report_stage(run)
             run.progress.stage(f"partial report of {count} of {planned} cells: {run.folder.html}")
         raise
-    cells = kept.finish()
+    finally:
+        attempts.close()
     run.notes.save()
     measure_speed(run)
     return cells
@@ -202,21 +207,25 @@ def _read(run: Run, stage: str) -> list[Demonstration]:
     return demonstrations
 
 
-async def _evaluate(run: Run, kept: Keeping, done: Counter[str]) -> None:
-    def scoring(test: TestSet, pair: Pair, given: Sequence[Decomposed | None]) -> Scoring:
-        return Scoring(test, pair, given, kept.cell(test, pair))
-
-    for stage in evaluating(run, run.models.sampler, scoring):
+async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> None:
+    for stage in evaluating(run, run.models.sampler, attempts.cell):
         cell = (await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())).cell()
-        kept.add(cell)
         done["cells"] += 1
         value = sum(cell.values()) / len(cell.columns)
         times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
-        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.attempts)}{times}")
+        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.columns)}{times}")
         _note_what_is_odd(run, cell)
 
 
+def _note_fields_left_out(run: Run) -> None:
+    """Note the fields that servers rejected as unsupported: replies without them are sampled in another way."""
+    for model in run.models.opened:
+        for field in sorted(model.left_out):
+            run.notes.add(f"{model.name} does not support {field}: its requests were sent without that field.")
+
+
 def _note_what_is_odd(run: Run, cell: Cell) -> None:
+    _note_fields_left_out(run)
     if any(cell.columns.column(f"{role}_counted").any() for role in ROLES):
         replaying = [model.counts_tokens_with for model in run.models.opened if model.replays]
         how = replaying[0] if replaying else "at four bytes per token"
@@ -226,5 +235,5 @@ def _note_what_is_odd(run: Run, cell: Cell) -> None:
         pair = f"{cell.strategy}, {cell.decomposer.name} → {cell.solver.name}"
         run.notes.warn(
             f"{cell.reference}: {pair}: every one of {len(failed)} questions failed, the first with: "
-            f"{cell.attempts[0].outputs[0].failures[0]}"
+            f"{cell.outputs_at(0)[0].failures[0]}"
         )

@@ -11,7 +11,7 @@ from fractionate.errors import UsageError
 from fractionate.models.base import Model
 from fractionate.run.cells import G, Gather, SamplerOf, measure
 from fractionate.run.run import Run
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.students.demonstrate import Demonstration, demonstrate, flatten
 from fractionate.students.examples import needs_screening, needs_solutions
 from fractionate.types import Component, Role
@@ -24,7 +24,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     solver = run.models.sampler(run.names.screen_solver) if needs_solutions(variants) else None
     samples = chances(run)
     recorded, problems = run.data.recorded, run.data.demonstrated
-    starts = (
+    factories = (
         partial(demonstrate, problem, dataset, teacher, solver, run.data.settings(dataset), samples)
         for problem in problems.values()
         if problem.id not in recorded
@@ -33,16 +33,16 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     each = f", up to {samples} chances each" if samples > 1 else ""
     shown = f"; {len(recorded)} more from traffic" if recorded else ""
     said = f"demonstrate: {run.names.teacher.model} on {len(problems) - len(recorded)} questions{each}{shown}"
-    by_teacher = iter((yield Work(said, starts)))
+    by_teacher = iter((yield Work(said, factories)))
     return flatten([recorded[key]] if key in recorded else next(by_teacher) for key in problems)
 
 
 def evaluating(run: Run, sampler_of: SamplerOf, gather: Gather[G]) -> Iterator[Stage[G]]:
     """Yield every cell of the run, to be worked through one after another; each returns what gathered its solutions."""
-    return measure(run.data.tests, run.pairs(), partial(_on_test, run, sampler_of), gather)
+    return measure(run.data.tests, run.pairs(), partial(on_test, run, sampler_of), gather)
 
 
-def _on_test(run: Run, sampler_of: SamplerOf, component: Component) -> Sampler:
+def on_test(run: Run, sampler_of: SamplerOf, component: Component) -> Sampler:
     """Return how a component is sampled on test questions: at its own temperature, or else at that of the run."""
     sampler = sampler_of(component)
     return replace(sampler, temperature=sampler.temperature or run.config.run.temperature)
@@ -55,7 +55,7 @@ def check_repeats(run: Run) -> None:
         times = repeats * (votes if pair.strategy.votes else 1)
         if times == 1:
             continue
-        sampler = _on_test(run, run.models.stand_in, pair.solver)
+        sampler = on_test(run, run.models.stand_in, pair.solver)
         if sampler.model.replays:
             _check_recorded(run, sampler.model, times)
         elif pair.strategy.votes and not (sampler.temperature or run.config.run.sample_temperature):
@@ -72,7 +72,7 @@ def repeated_decompositions(run: Run) -> Iterator[str]:
     repeats = run.config.run.repeats
     asked = [pair.decomposer for pair in run.pairs() if pair.strategy.stages == "two-stage"] if repeats > 1 else []
     for component in dict.fromkeys(one for one in asked if one.kind not in ("none", "gold")):
-        sampler = _on_test(run, run.models.sampler, component)
+        sampler = on_test(run, run.models.sampler, component)
         held = _fewest(run, sampler.model, "decomposer")
         if held is not None and held < repeats:
             yield f"{component.name} was recorded with {held} sample(s) per question: {repeats} repeats take turns."

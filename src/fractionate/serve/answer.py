@@ -1,4 +1,4 @@
-"""One request worked through: the strategy's program, stepped with live calls, told as it goes."""
+"""One request worked through: the strategy's coroutine with live calls, and events while it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fractionate import strategies
-from fractionate.calls.drive import Call, Program
+from fractionate.calls.drive import Call, CallCoroutine, Stepper
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault
@@ -16,8 +16,8 @@ from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan
 from fractionate.serve.refusals import of_fault
 from fractionate.serve.upstream import Upstream
+from fractionate.strategies.base import Solution, Task
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Solution, Task
 from fractionate.strategies.prompting import numbered_lines
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text
@@ -29,9 +29,9 @@ DECOMPOSER_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a client sees while its answer is made: words of the answer, or of the reasoning before it.
+    """A piece that a client sees while its answer is made: text of the answer, or of the reasoning before it.
 
-    `facts` says the same in fields: {"subquestions": […]} or {"sub_answer": {"number", "question", "answer"}}.
+    `facts` has the same in fields: {"subquestions": […]} or {"sub_answer": {"number", "question", "answer"}}.
     """
 
     choice: int
@@ -45,7 +45,7 @@ OnEvent = Callable[[Event], None]
 
 @dataclass
 class Choice:
-    """One answer, and how it came about. `reasoning` is what was told of it before its first word."""
+    """One answer and its steps. `reasoning` is the text shown before the answer's first word."""
 
     index: int
     content: str = ""
@@ -56,9 +56,9 @@ class Choice:
     decomposition: Decomposition | None = None
     sub_answers: Sequence[str] = ()
     degraded: bool = False
-    """The decomposer failed, so that the question was answered in single stage."""
+    """Whether the decomposer failed, so that the question was answered in a single stage."""
     cut_off: list[Role] = field(default_factory=list)
-    """Whose replies reached their limit before they ended."""
+    """Roles whose replies were cut off at `max_tokens`."""
 
 
 @dataclass
@@ -70,17 +70,23 @@ class Answered:
     usage: dict[Role, Usage] = field(default_factory=lambda: {"decomposer": Usage(), "solver": Usage()})
     usd: dict[Role, float | None] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
     seconds: dict[Role, float] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
-    """Wall seconds of the calls, added up: those of calls that ran side by side count in full."""
+    """Summed wall seconds of the calls; calls that overlap count in full."""
 
     @property
     def degraded(self) -> bool:
-        """Whether any of the answers had to do without the decomposer."""
+        """Whether any of the answers was made without the decomposer."""
         return any(choice.degraded for choice in self.choices)
 
     @property
     def unlike(self) -> list[str]:
-        """Why this is not an answer of the measured kind, in a word each; [] where it is one."""
-        return [*self.plan.unlike, *(["decomposer"] if self.degraded else [])]
+        """How this answer differs from the measured ones, in a word each; [] where it does not.
+
+        A field that a server does not support counts: its requests were sent without it.
+        """
+        models = [self.plan.solver.model, *([self.plan.decomposer.model] if self.plan.decomposer else [])]
+        left_out = sorted(frozenset().union(*(model.left_out for model in models)))
+        differing = [*self.plan.unlike, *left_out, *(["decomposer"] if self.degraded else [])]
+        return list(dict.fromkeys(differing))
 
     def count(self, role: Role, completion: Completion, usd: float | None) -> None:
         """Add a call."""
@@ -144,7 +150,7 @@ class _Working:
             solution = await self._solve()
         except DecomposerFailedError:
             choice.degraded = True
-            single = strategies.get("single").program(self._task(None).without_decomposition())
+            single = strategies.get("single").coroutine(self._task(None).without_decomposition())
             solution = await self._drive(single)
         completion = self._final or _said_by(solution)
         choice.decomposition, choice.sub_answers = solution.decomposition, solution.sub_answers
@@ -159,6 +165,8 @@ class _Working:
             shown = completion.text if self._final is not None and plan.shows_words else solution.output
             if not self._spoken and shown:
                 self._say(shown)
+            elif shown:
+                choice.content = shown  # the text with the key hidden in it as a whole, not piece by piece
 
     async def _solve(self) -> Solution:
         plan = self._plan
@@ -172,7 +180,7 @@ class _Working:
             if decomposition.subquestions:
                 told = numbered_lines(decomposition.subquestions)
                 self._tell(told + "\n", {"subquestions": list(decomposition.subquestions)})
-        solution: Solution = await self._drive(plan.pair.strategy.program(self._task(decomposition)))
+        solution: Solution = await self._drive(plan.pair.strategy.coroutine(self._task(decomposition)))
         return solution
 
     def _task(self, decomposition: Decomposition | None) -> Task:
@@ -194,19 +202,19 @@ class _Working:
         sample = 0 if same else self._choice.index
         return self._plan.settings if sample == 0 else replace(self._plan.settings, sample=sample)
 
-    async def _drive(self, program: Program[Any]) -> Any:
-        """Run a program to its end and return its value."""
+    async def _drive(self, coroutine: CallCoroutine[Any]) -> Any:
+        """Run a coroutine to its end and return its value."""
+        stepper = Stepper(coroutine)
+        completions: list[Completion] | None = None
         try:
-            step = next(program)
-            while True:
-                if isinstance(step, list):
-                    step = program.send(await together([self._reply(call, alone=False) for call in step]))
+            while (calls := stepper.send(completions)) is not None:
+                if len(calls) == 1:
+                    completions = [await self._reply(calls[0])]
                 else:
-                    step = program.send(await self._reply(step))
-        except StopIteration as end:
-            return end.value
+                    completions = await together([self._reply(call, alone=False) for call in calls])
+            return stepper.value
         finally:
-            program.close()
+            stepper.close()
 
     async def _reply(self, call: Call, *, alone: bool = True) -> Completion:
         final = call.final and alone

@@ -12,11 +12,12 @@ from typing import Any
 from fractionate import strategies
 from fractionate.config import Config
 from fractionate.errors import UsageError
+from fractionate.run.attempts import is_measured
 from fractionate.run.folder import RunFolder
 from fractionate.run.names import Names
 from fractionate.run.reporting import load_stored_config
 from fractionate.serve.refusals import Refusal
-from fractionate.strategies.program import Strategy
+from fractionate.strategies.base import Strategy
 from fractionate.types import Component
 
 OWNER = "fractionate"
@@ -178,7 +179,7 @@ def _results(folder: RunFolder) -> dict[str, Any]:
         if not isinstance(results["cells"], list) or not isinstance(results["verdict"], dict):
             raise TypeError("cells or verdict are of another kind")
     except FileNotFoundError:
-        made = "fractionate report" if folder.attempts.is_file() else "fractionate run CONFIG, or its evaluate stage,"
+        made = "fractionate report" if is_measured(folder) else "fractionate run CONFIG, or its evaluate stage,"
         raise UsageError(f"{folder.results} is not there, so no pair is measured: {made} makes it") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{folder.results} cannot be read ({error}): run fractionate report {folder.path}") from None

@@ -27,7 +27,7 @@ from fractionate.serve.refusals import Refusal
 from fractionate.serve.spending import Spending
 from fractionate.serve.traffic import Traffic
 from fractionate.serve.upstream import Upstream
-from fractionate.strategies.program import Sampler
+from fractionate.strategies.base import Sampler
 from fractionate.types import Component, Message, Request
 
 BOOK = "serving.sqlite"
@@ -123,8 +123,7 @@ class Gateway:
 
         Of a model on several servers one has to be there; the others are told of.
         """
-        from fractionate.models.openai.api import OpenAIModel
-        from fractionate.models.openai.look import lacks, look_at
+        from fractionate.models.openai.api import OpenAIModel, health_check, unlisted
 
         looked_at: dict[tuple[str, ...], tuple[Model, list[OpenAIModel]]] = {}
         for sampler in self._samplers.values():
@@ -135,7 +134,7 @@ class Gateway:
             faults = []
             for server in servers:
                 try:
-                    wrong = lacks(server, await look_at(server))
+                    wrong = unlisted(server, await health_check(server))
                 except Fault as fault:
                     wrong = fault.message
                     faults.append(fault.message)

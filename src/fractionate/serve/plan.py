@@ -12,7 +12,7 @@ from fractionate.datasets.base import Dataset
 from fractionate.serve.catalog import Record, Served
 from fractionate.serve.chat import Asked
 from fractionate.serve.refusals import bad
-from fractionate.strategies.program import Sampler, Settings
+from fractionate.strategies.base import Sampler, Settings
 from fractionate.types import Message, Problem, Request
 
 _OWN_WORDS = ("stop", "response_format")

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from fractionate._plugins import find_plugin
 from fractionate.errors import UsageError
-from fractionate.strategies.program import Strategy
+from fractionate.strategies.base import Strategy
 
 _FILES = ("single", "self_consistency", "static", "stepwise", "dynamic")
 _ORDER = ("single", "two-stage", "dynamic")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from fractionate.strategies.base import DECOMPOSE_TOKENS, CallCoroutine, Sampler, Settings, ask
 from fractionate.strategies.parse import parse_decomposition
-from fractionate.strategies.program import DECOMPOSE_TOKENS, Program, Sampler, Settings, ask
 from fractionate.strategies.prompting import decompose_messages
 from fractionate.strategies.structured import as_text
 from fractionate.types import Completion, Decomposition, Origin, Problem
 
 
-def decompose(problem: Problem, decomposer: Sampler, settings: Settings) -> Program[tuple[Decomposition, Completion]]:
+def decompose(
+    problem: Problem, decomposer: Sampler, settings: Settings
+) -> CallCoroutine[tuple[Decomposition, Completion]]:
     """Ask the decomposer and read its subquestions, capped."""
     messages = decompose_messages(
         problem,
@@ -18,6 +20,6 @@ def decompose(problem: Problem, decomposer: Sampler, settings: Settings) -> Prog
         shots=settings.shots,
         with_context=settings.decomposer_context,
     )
-    origin = Origin(problem, decomposer=decomposer.model.name)
-    completion = yield ask(decomposer, "decomposer", messages, origin, settings, DECOMPOSE_TOKENS)
+    origin = Origin(problem, decomposer=decomposer.model.name, prompt="decompose")
+    (completion,) = yield [ask(decomposer, "decomposer", messages, origin, settings, DECOMPOSE_TOKENS)]
     return parse_decomposition(as_text(completion.text), settings.cap), completion

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from fractionate.scoring.final import split_final
 from fractionate.scoring.reply import visible
-from fractionate.strategies.parse import parse_decomposition
-from fractionate.strategies.program import (
+from fractionate.strategies.base import (
     DECOMPOSE_TOKENS,
     DIRECT_TOKENS,
     STEP_TOKENS,
-    Program,
+    CallCoroutine,
     Solution,
     Strategy,
     Task,
     ask,
 )
+from fractionate.strategies.parse import parse_decomposition
 from fractionate.strategies.prompting import ask_next_messages, final_messages, numbered_lines, step_messages
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text
@@ -26,33 +27,36 @@ MOST_FOLLOW_UPS = 6
 """Bound on follow-ups where no cap is set: a model that never says it is done must not run up a bill."""
 
 
-def dynamic(task: Task) -> Program[Solution]:
+def dynamic(task: Task) -> CallCoroutine[Solution]:
     """Ask and answer follow-ups until the decomposer states the final answer, repeats itself or reaches the cap.
 
     A decomposer that stops without an answer leaves the last word to the solver, given all follow-ups.
     """
     proposer = task.decomposer or task.solver
-    origin = Origin(task.problem, decomposer=proposer.model.name)
+    origin = Origin(task.problem, decomposer=proposer.model.name, strategy="dynamic")
     answered: list[tuple[str, str]] = []
     calls: list[tuple[Role, Completion]] = []
     output = ""
-    for _ in range(task.settings.cap or MOST_FOLLOW_UPS):
+    for turn in range(1, (task.settings.cap or MOST_FOLLOW_UPS) + 1):
         messages = ask_next_messages(task.problem, answered, proposer.model.style, task.form)
-        proposal = yield ask(proposer, "decomposer", messages, origin, task.settings, DECOMPOSE_TOKENS)
+        asking = replace(origin, prompt="follow-up", step=turn)
+        (proposal,) = yield [ask(proposer, "decomposer", messages, asking, task.settings, DECOMPOSE_TOKENS)]
         calls.append(("decomposer", proposal))
         follow_up, final = _read_proposal(as_text(proposal.text))
         if final or not follow_up or follow_up in {question for question, _ in answered}:
             output = final
             break
         messages = step_messages(task.problem, answered, follow_up, task.solver.model.style)
-        completion = yield ask(
-            task.solver, "solver", messages, origin, task.settings, STEP_TOKENS, subquestion=follow_up
-        )
+        answering = replace(origin, prompt="step", step=turn, subquestion=follow_up)
+        (completion,) = yield [
+            ask(task.solver, "solver", messages, answering, task.settings, STEP_TOKENS, subquestion=follow_up)
+        ]
         calls.append(("solver", completion))
         answered.append((follow_up, short_answer(as_text(completion.text))))
     if not output:
         messages = final_messages(task.problem, answered, task.solver.model.style, task.form)
-        completion = yield ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS, final=True)
+        asking = replace(origin, prompt="final")
+        (completion,) = yield [ask(task.solver, "solver", messages, asking, task.settings, DIRECT_TOKENS, final=True)]
         calls.append(("solver", completion))
         output = as_text(completion.text)
     questions = tuple(question for question, _ in answered)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fractionate.scoring.forms import READERS
-from fractionate.strategies.program import Program, Solution, Strategy, Task
+from fractionate.strategies.base import CallCoroutine, Solution, Strategy, Task
 from fractionate.strategies.single import single_call
 from fractionate.strategies.structured import as_text
 from fractionate.types import Answer, Completion, Role
 
 
-def self_consistency(task: Task) -> Program[Solution]:
+def self_consistency(task: Task) -> CallCoroutine[Solution]:
     """Answer `votes` times with chain of thought, and give the answer that most of them reached.
 
     A model at temperature 0, whose votes would all be the same, votes at the sample temperature. All votes are paid
@@ -20,7 +20,7 @@ def self_consistency(task: Task) -> Program[Solution]:
     """
     votes, first = task.settings.votes, task.settings.sample * task.settings.votes
     warm = replace(task.solver, temperature=task.solver.temperature or task.settings.sample_temperature)
-    completions: list[Completion] = yield [
+    completions = yield [
         single_call(replace(task, solver=warm, settings=replace(task.settings, sample=sample)), chain_of_thought=True)
         for sample in range(first, first + votes)
     ]

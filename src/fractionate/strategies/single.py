@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fractionate.strategies.program import DIRECT_TOKENS, WORKED_TOKENS, Call, Program, Solution, Strategy, Task, ask
+from fractionate.strategies.base import DIRECT_TOKENS, WORKED_TOKENS, Call, CallCoroutine, Solution, Strategy, Task, ask
 from fractionate.strategies.prompting import single_messages
 from fractionate.strategies.structured import as_text
 
 
-def single(task: Task) -> Program[Solution]:
+def single(task: Task) -> CallCoroutine[Solution]:
     """Answer directly: the answer alone."""
     return (yield from _answer(task, chain_of_thought=False))
 
 
-def single_cot(task: Task) -> Program[Solution]:
+def single_cot(task: Task) -> CallCoroutine[Solution]:
     """Answer after thinking step by step."""
     return (yield from _answer(task, chain_of_thought=True))
 
@@ -21,13 +21,12 @@ def single_call(task: Task, *, chain_of_thought: bool) -> Call:
     """Return the one call of a single-stage answer."""
     messages = single_messages(task.problem, task.solver.model.style, task.form, chain_of_thought=chain_of_thought)
     tokens = WORKED_TOKENS if chain_of_thought else DIRECT_TOKENS
-    return ask(
-        task.solver, "solver", messages, task.without_decomposition().origin(), task.settings, tokens, final=True
-    )
+    origin = task.without_decomposition().origin("single-cot" if chain_of_thought else "single")
+    return ask(task.solver, "solver", messages, origin, task.settings, tokens, final=True)
 
 
-def _answer(task: Task, *, chain_of_thought: bool) -> Program[Solution]:
-    completion = yield single_call(task, chain_of_thought=chain_of_thought)
+def _answer(task: Task, *, chain_of_thought: bool) -> CallCoroutine[Solution]:
+    (completion,) = yield [single_call(task, chain_of_thought=chain_of_thought)]
     return Solution(as_text(completion.text), [("solver", completion)])
 
 

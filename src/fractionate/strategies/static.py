@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fractionate.strategies.program import WORKED_TOKENS, Program, Solution, Strategy, Task, ask
+from fractionate.strategies.base import WORKED_TOKENS, CallCoroutine, Solution, Strategy, Task, ask
 from fractionate.strategies.prompting import static_messages
 from fractionate.strategies.single import single
 from fractionate.strategies.structured import as_text
 
 
-def static(task: Task) -> Program[Solution]:
+def static(task: Task) -> CallCoroutine[Solution]:
     """Answer every subquestion and then the question in one call; without subquestions, fall back to single stage."""
     decomposition = task.decomposition
     if decomposition is None or not decomposition.subquestions:
@@ -16,7 +16,9 @@ def static(task: Task) -> Program[Solution]:
         solution.decomposition, solution.fell_back = decomposition, True
         return solution
     messages = static_messages(task.problem, decomposition.subquestions, task.solver.model.style, task.form)
-    completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, WORKED_TOKENS, final=True)
+    (completion,) = yield [
+        ask(task.solver, "solver", messages, task.origin("static"), task.settings, WORKED_TOKENS, final=True)
+    ]
     return Solution(as_text(completion.text), [("solver", completion)], decomposition)
 
 

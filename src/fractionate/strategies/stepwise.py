@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from fractionate.scoring.final import extract_final
+from fractionate.strategies.base import DIRECT_TOKENS, STEP_TOKENS, CallCoroutine, Solution, Strategy, Task, ask
 from fractionate.strategies.parse import fill_references
-from fractionate.strategies.program import DIRECT_TOKENS, STEP_TOKENS, Program, Solution, Strategy, Task, ask
 from fractionate.strategies.prompting import final_messages, step_messages
 from fractionate.strategies.single import single
 from fractionate.strategies.structured import as_text
 from fractionate.types import Completion, Role
 
 
-def stepwise(task: Task) -> Program[Solution]:
+def stepwise(task: Task) -> CallCoroutine[Solution]:
     """Answer the subquestions one by one, each seeing the answers before it, then the question."""
     decomposition = task.decomposition
     if decomposition is None or not decomposition.subquestions:
@@ -21,16 +21,18 @@ def stepwise(task: Task) -> Program[Solution]:
     style = task.solver.model.style
     answered: list[tuple[str, str]] = []
     calls: list[tuple[Role, Completion]] = []
-    for subquestion in decomposition.subquestions:
+    for step, subquestion in enumerate(decomposition.subquestions, 1):
         filled = fill_references(subquestion, [answer for _, answer in answered])
         messages = step_messages(task.problem, answered, filled, style)
-        completion = yield ask(
-            task.solver, "solver", messages, task.origin(), task.settings, STEP_TOKENS, subquestion=filled
-        )
+        origin = task.origin("step", step, filled)
+        (completion,) = yield [
+            ask(task.solver, "solver", messages, origin, task.settings, STEP_TOKENS, subquestion=filled)
+        ]
         calls.append(("solver", completion))
         answered.append((filled, short_answer(as_text(completion.text))))
     messages = final_messages(task.problem, answered, style, task.form)
-    completion = yield ask(task.solver, "solver", messages, task.origin(), task.settings, DIRECT_TOKENS, final=True)
+    origin = task.origin("final")
+    (completion,) = yield [ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS, final=True)]
     calls.append(("solver", completion))
     return Solution(as_text(completion.text), calls, decomposition, [answer for _, answer in answered])
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from fractionate.datasets.base import Dataset
 from fractionate.rows import Row
+from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Task
 from fractionate.strategies.decompose import decompose
-from fractionate.strategies.program import Program, Sampler, Settings, Solution, Task
 from fractionate.strategies.static import static
 from fractionate.types import Answer, Decomposition, Problem, Score, Usage
 
@@ -95,7 +95,7 @@ class Demonstration:
 
 def demonstrate(
     problem: Problem, dataset: Dataset, teacher: Sampler, solver: Sampler | None, settings: Settings, samples: int
-) -> Program[list[Demonstration]]:
+) -> CallCoroutine[list[Demonstration]]:
     """Give one problem its chances. Without a solver there is one chance and nothing is solved (all that D-T needs)."""
     chances: list[Demonstration] = []
     for sample in range(samples if solver else 1):
@@ -111,7 +111,8 @@ def demonstrate(
             cut_off=("decomposer",) if call.finish_reason == "length" else (),
         )
         if solver:
-            task = Task(problem, dataset.answer_form, _warmed(solver, chance), asker, decomposition, chance)
+            warmed = _warmed(solver, chance)
+            task = Task(problem, dataset.answer_form, warmed, asker, decomposition, chance, strategy="static")
             solution = yield from static(task)
             prediction = dataset.extract(solution.output)
             demonstration = replace(

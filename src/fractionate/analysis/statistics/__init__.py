@@ -12,7 +12,7 @@
 `groups` names the passage of each question: its independent unit. None, or a name of its own for each, says that
 questions are independent. Several answers to one question count with their mean. `confidence` is always two-sided; a
 claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` or
-`simultaneous_confidence` shares it over candidates, `look_confidence` over looks; the results go in as `confidence`.
+`simultaneous_confidence` shares it over candidates, `interim_confidence` over looks; the results go in as `confidence`.
 
 Every interval keeps an honest width where nothing varies: five right answers of five do not prove certainty, and two
 systems that never disagreed on ten questions may disagree on the eleventh. Nothing is drawn at random: the same
@@ -36,9 +36,23 @@ from fractionate.analysis.statistics.dollars import (
     metered_difference,
     separate_difference,
 )
-from fractionate.analysis.statistics.family import bonferroni_confidence, holm, simultaneous_confidence
-from fractionate.analysis.statistics.looks import RESERVE, look_confidence
-from fractionate.analysis.statistics.paired import Difference, mcnemar, paired_difference, sign_flip_p, tango
+from fractionate.analysis.statistics.multiplicity import (
+    RESERVE,
+    bonferroni_confidence,
+    holm,
+    interim_confidence,
+    simultaneous_confidence,
+)
+from fractionate.analysis.statistics.paired import (
+    Difference,
+    Pooled,
+    mcnemar,
+    paired_difference,
+    pooled_difference,
+    pooled_mean,
+    sign_flip_p,
+    tango,
+)
 from fractionate.analysis.statistics.sample_size import (
     POWER,
     Needed,
@@ -47,7 +61,6 @@ from fractionate.analysis.statistics.sample_size import (
     questions_to_decide,
     sample_size,
 )
-from fractionate.analysis.statistics.seeds import Pooled, pooled_difference, pooled_mean
 
 __all__ = [
     "POWER",
@@ -66,7 +79,7 @@ __all__ = [
     "design_of",
     "dollars_interval",
     "holm",
-    "look_confidence",
+    "interim_confidence",
     "mcnemar",
     "mean_interval",
     "mean_t_interval",

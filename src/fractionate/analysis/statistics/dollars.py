@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fractionate.analysis.statistics.bounded import Interval, score_interval
 from fractionate.analysis.statistics.clusters import Groups, Values, critical, group_numbers, spread_of
-from fractionate.analysis.statistics.seeds import join
+from fractionate.analysis.statistics.paired import join
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,8 +2,7 @@
 
 `openai:NAME` takes its key from OPENAI_API_KEY and its address from OPENAI_BASE_URL; `http(s)://HOST:PORT/v1#NAME` has
 the address in its name and is sent a key only where `api_key_env` names one. (Several addresses: `replicas`.) The key
-lives in one request header and nowhere else: a reply or an error that repeats it has it blotted out before anyone sees
-it.
+lives in one request header and nowhere else: it is hidden in replies and errors that repeat it (`keys`).
 """
 
 from __future__ import annotations
@@ -23,21 +22,22 @@ from fractionate.config.addresses import check_base
 from fractionate.errors import UsageError, without_secrets
 from fractionate.models.base import SingleModel
 from fractionate.models.faults import FatalFault, Fault, TransientFault
-from fractionate.models.openai.body import PASSED_ON, TRANSPORT_FIELDS, check_extra, check_known_cost
-from fractionate.models.openai.events import LiveStream, Stream
 from fractionate.models.openai.keys import KeyHider, read_key
 from fractionate.models.openai.reading import MEGABYTE, read_all, read_parts, read_start
+from fractionate.models.openai.streams import LiveStream, Stream, TextStream
 from fractionate.models.openai.wire import (
+    PASSED_ON,
+    TRANSPORT_FIELDS,
     body_of,
+    check_extra,
+    check_known_cost,
     completion_of,
     encode,
-    error_of,
     fault_of,
     one_line,
     rate_of,
-    rejected_field,
+    unsupported_field,
 )
-from fractionate.models.openai.words import Words
 from fractionate.types import Completion, Request, Usage
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ FIRST_S, TOKENS_PER_S = 0.7, 60.0
 """Seconds until a hosted model begins to reply, and the tokens it then writes per second, where nothing is known."""
 CONNECT_S = 30.0
 """Seconds that a connection has to come about."""
+_WITHOUT_EFFECT = frozenset({"max_tokens", "stream_options"})
+"""Fields whose absence changes no reply: `max_tokens` goes by its newer name, `stream_options` asks for usage alone."""
+HEALTH_CHECK_S = 10.0
+"""Seconds that a server has to answer a health check."""
+_SHOWN = 5
 _JSON = {"Content-Type": "application/json"}
 _STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
@@ -126,35 +131,47 @@ class OpenAIModel(SingleModel):
         A server that does not stream hands it over whole. Cancelling closes the connection. Raises what
         `fractionate.models.faults` names.
         """
-        words = Words(on_text, self._hider)
-        completion = await self._ask(request, LiveStream(self._limit, words.take), _STREAMED)
-        words.end()
-        if words.text:
-            return replace(completion, text=words.text, reasoning=completion.reasoning or words.thoughts.strip())
+        answer = TextStream(on_text, self._hider)
+        completion = await self._ask(request, LiveStream(self._limit, answer.take), _STREAMED)
+        answer.end()
+        if text := answer.text:
+            return replace(
+                completion, text=text, reasoning=completion.reasoning or self._hider.hide(answer.thoughts.strip())
+            )
         if completion.text:
             on_text(completion.text)
         return completion
 
     async def _ask(self, request: Request, stream: Stream, how: Mapping[str, Any]) -> Completion:
-        """Send a request, `how` saying in which way the reply is to travel."""
-        insisted = json.loads(request.further) if request.further else {}
+        """Send a request; `how` are the fields that say how the reply travels.
+
+        A field that the server names as unsupported is left out at once. That holds for later requests only where this
+        one then succeeds: else the error was about something else.
+        """
+        dropped = self._dropped
         while True:
-            dropped = self._dropped
             body = body_of(request, self.served_name, dropped, self.options.extra_body)
             body.update({field: value for field, value in how.items() if field not in dropped})
             started = perf_counter()
             status, data, headers = await self.send("POST", self._url, stream, data=encode(body))
             if status == 200:
+                if not dropped <= self._dropped:
+                    self._dropped |= dropped
                 return self._completion(data, stream, headers, request, perf_counter() - started)
             reply = self.parsed(data)
             if status in (400, 422):
-                message, _, _, param = error_of(reply)
-                rejected = rejected_field(message, param, body)
-                if rejected and rejected not in dropped and rejected not in insisted:
-                    self._dropped = self._dropped | {rejected}
+                field = unsupported_field(reply, body)
+                insisted = json.loads(request.further) if request.further else {}
+                if field and field not in dropped and field not in insisted:
+                    dropped |= {field}
                     continue
-            words = reply if reply is not None else one_line(self._hider.hide(_text(data)), 120)
-            raise self.named(fault_of(status, words, headers))
+            said = reply if reply is not None else one_line(self._hider.hide(_text(data)), 120)
+            raise self.named(fault_of(status, said, headers))
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Fields of the request that the server does not support, so that they are no longer sent."""
+        return self._dropped - _WITHOUT_EFFECT
 
     def body(self, request: Request) -> dict[str, object]:
         """Return the JSON body of a request, as a direct call would send it, streaming aside."""
@@ -190,12 +207,14 @@ class OpenAIModel(SingleModel):
         except aiohttp.ClientSSLError as error:
             raise self.named(
                 TransientFault(
-                    "tls", f"TLS failure: {self._words(error)}: check the address and its certificate", systematic=True
+                    "tls",
+                    f"TLS failure: {self._message(error)}: check the address and its certificate",
+                    systematic=True,
                 )
             ) from None
         except aiohttp.ClientConnectorError as error:
             raise self.named(
-                TransientFault("connect", f"cannot connect: {self._words(error.os_error)}", systematic=True)
+                TransientFault("connect", f"cannot connect: {self._message(error.os_error)}", systematic=True)
             ) from None
         except aiohttp.ConnectionTimeoutError:
             raise self.named(
@@ -207,8 +226,8 @@ class OpenAIModel(SingleModel):
             cause = "cut short" if connected or isinstance(error, aiohttp.ClientPayloadError) else "connection lost"
             # aiohttp shows what it could not read, cut off anywhere: within a key that was sent back, say.
             unreadable = aiohttp.ClientResponseError | aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError
-            words = "the reply is no whole HTTP message" if isinstance(error, unreadable) else self._words(error)
-            raise self.named(TransientFault(cause, f"{cause}: {words}", maybe_paid=True)) from None
+            said = "the reply is no whole HTTP message" if isinstance(error, unreadable) else self._message(error)
+            raise self.named(TransientFault(cause, f"{cause}: {said}", maybe_paid=True)) from None
 
     def parsed(self, data: bytes) -> object:
         """Return the JSON in a server's bytes without the key, None if it is none."""
@@ -245,7 +264,7 @@ class OpenAIModel(SingleModel):
         fault.args = (message,)
         return fault
 
-    def _words(self, error: BaseException) -> str:
+    def _message(self, error: BaseException) -> str:
         return one_line(self._hider.hide(str(error)) or type(error).__name__, 160)
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -267,6 +286,34 @@ class OpenAIModel(SingleModel):
             )
             self._loop = loop
         return self._session
+
+
+async def health_check(model: OpenAIModel) -> list[str] | None:
+    """Check that a server is reachable and takes the key, without asking for a reply (`GET /models`).
+
+    Returns the names of the models that it lists, None where it keeps no list. Raises Fault where it cannot be reached
+    in time or refuses the key.
+    """
+    try:
+        async with asyncio.timeout(HEALTH_CHECK_S):
+            status, data, _ = await model.send("GET", f"{model.base_url}/models")
+    except TimeoutError:
+        raise model.named(TransientFault("timeout", f"nothing within {HEALTH_CHECK_S:g} s")) from None
+    if status in (401, 403):
+        raise model.named(FatalFault("refused key", f"the server refuses the key (HTTP {status})"))
+    listed = model.parsed(data) if status == 200 else None
+    entries = listed.get("data") if isinstance(listed, dict) else None
+    if not isinstance(entries, list):
+        return None
+    return [one_line(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id")]
+
+
+def unlisted(model: OpenAIModel, listed: list[str] | None) -> str:
+    """Return a line that says that a server's list lacks a model; "" if it has it or the server keeps no list."""
+    if listed is None or model.served_name in listed:
+        return ""
+    shown = ", ".join(listed[:_SHOWN]) + (", …" if len(listed) > _SHOWN else "")
+    return f"{model.name}: the server does not list {model.served_name!r} (it has: {shown or 'nothing'})"
 
 
 def _address(name: str, options: ModelOptions) -> tuple[str, str, str]:

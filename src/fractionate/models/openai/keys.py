@@ -1,7 +1,7 @@
-"""The key of a server: whose it is, and how it is kept out of all that the server says.
+"""The API key of a server: how it is read, and how it is hidden in everything the server says.
 
-A server may repeat the key in a reply or an error, as it is or in some disguise. It is searched for in the words
-themselves, after everything was decoded and joined, so that it is found whatever it was wrapped in on its way.
+A server may repeat the key in a reply or an error, as it is or escaped. The key is searched for in the decoded and
+joined text, so that it is found whatever format it travelled in.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from html.entities import html5
 
 from fractionate.errors import UsageError
 from fractionate.types import Completion
@@ -19,12 +21,16 @@ SHORTEST = 8
 """Characters under which a key is no secret but a word ("none", "EMPTY"), which replies may well hold."""
 _ESCAPES = re.compile(r"[\\%&\0]")
 _PLAIN_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+# Whether the rest of a text may be the beginning of one escaped character, whichever that is.
+_BEGUN_ESCAPE = re.compile(
+    r"\\+(?:[uUx]?\{?[0-9a-fA-F]{0,8})?|%(?:25){0,3}2?[0-9a-fA-F]?|&(?:amp;){0,3}(?:#?[xX]?[0-9a-fA-F]{0,8}|[a-zA-Z]{0,32})"
+)
 
 
 def read_key(model: str, variable: str) -> str:
     """Return the key in an environment variable ("" names none). Raises UsageError, which never shows a key.
 
-    What does not look like the name of a variable may be the key itself, so it is not repeated.
+    A text that does not look like the name of a variable may be the key itself, so it is not repeated.
     """
     if not variable:
         return ""
@@ -41,16 +47,19 @@ def read_key(model: str, variable: str) -> str:
 
 
 class KeyHider:
-    """Blots a key out of text, in every form that it commonly takes there.
+    """Replaces a key in text by `BLOT`, in every form that it commonly takes there.
 
-    As it is; with any of its characters escaped as JSON, Python, URLs or HTML escape them; with the zero bytes that
-    UTF-16 read as bytes leaves; in base64 or hexadecimal.
+    The forms: plain; any of its characters escaped as JSON, Python, C, URLs or HTML escape them, once or several times
+    over; with the zero bytes that UTF-16 read as bytes leaves; in base64 or hexadecimal.
     """
 
     def __init__(self, key: str) -> None:
+        secret = len(key) >= SHORTEST
         self._key = key
-        self._forms = _encoded_forms(key) if len(key) >= SHORTEST else []
-        self._pattern = re.compile("\0?".join(map(_any_form, key))) if len(key) >= SHORTEST else None
+        self._forms = _encoded_forms(key) if secret else []
+        self._escaped = [re.compile(_escaped_forms(letter)) for letter in key] if secret else []
+        each = (rf"(?:{re.escape(letter)}|{_escaped_forms(letter)})" for letter in key)
+        self._pattern = re.compile("\0?".join(each)) if secret else None
 
     def hide(self, text: str) -> str:
         """Return a text of the server without the key."""
@@ -61,7 +70,16 @@ class KeyHider:
                 text = text.replace(form, BLOT)
         return self._pattern.sub(BLOT, text) if _ESCAPES.search(text) else text
 
-    def begun_at_end(self, text: str) -> int:
+    def split(self, text: str) -> tuple[str, str]:
+        """Return a growing text in two parts without the key: what may be shown now, and the tail to hold back.
+
+        Whole keys are hidden first: the last characters of one may also be the first of another form.
+        """
+        hidden = self.hide(text)
+        shown = len(hidden) - self._begun_at_end(hidden)
+        return hidden[:shown], hidden[shown:]
+
+    def _begun_at_end(self, text: str) -> int:
         """Return how many characters at the end of a text may be the beginning of the key, or of a form of it."""
         most = 0
         for form in self._forms:
@@ -69,22 +87,48 @@ class KeyHider:
                 if form.startswith(text[-length:]):
                     most = length
                     break
-        return most
+        if not (self._escaped and _ESCAPES.search(text)):
+            return most
+        return next((len(text) - start for start in self._starts(text, most) if self._may_go_on(text, start)), most)
+
+    def _starts(self, text: str, most: int) -> Iterator[int]:
+        """Yield the places, earliest first, at which an escaped form may begin that the text does not end."""
+        first = self._key[0]
+        return (at for at in range(len(text) - most) if text[at] == first or text[at] in "\\%&")
+
+    def _may_go_on(self, text: str, start: int) -> bool:
+        """Return whether the text from `start` on is a proper beginning of the key with any characters escaped.
+
+        One character of the key may match in several ways, so all places that its matches end at are followed.
+        """
+        ends = {start}
+        for letter, escaped in zip(self._key, self._escaped, strict=True):
+            ends |= {at + 1 for at in ends if at > start and text.startswith("\0", at)}
+            if any(at == len(text) or _BEGUN_ESCAPE.fullmatch(text, at) for at in ends):
+                return True
+            matches = {at: escaped.match(text, at) for at in ends}
+            ends = {at + 1 for at in ends if text.startswith(letter, at)}
+            ends |= {match.end() for match in matches.values() if match is not None}
+            if not ends:
+                return False
+        return False
 
     def hide_in(self, completion: Completion) -> Completion:
-        """Return a completion whose words do not hold the key."""
+        """Return a completion whose text, reasoning and error do not hold the key."""
         said = completion.text, completion.reasoning, completion.error
-        text, reasoning, error = hidden = tuple(self.hide(words) for words in said)
+        text, reasoning, error = hidden = tuple(self.hide(part) for part in said)
         return completion if hidden == said else replace(completion, text=text, reasoning=reasoning, error=error)
 
 
-def _any_form(letter: str) -> str:
-    """Return a pattern of one character of the key, plain or escaped. Every branch begins with a plain character."""
+def _escaped_forms(letter: str) -> str:
+    """Return a pattern of one character in its escaped forms, those that were escaped several times over included."""
     code = ord(letter)
-    upper_or_lower = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
+    digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
+    names = "|".join(name.rstrip(";") for name, text in html5.items() if text == letter and name.endswith(";"))
+    named = f"|(?:{names});" if names else ""
     return (
-        rf"(?:{re.escape(letter)}|\\\\{{0,7}}(?:u00|x|u{{00){upper_or_lower}}}?|%{upper_or_lower}"
-        rf"|&#(?:0{{0,4}}{code}|[xX]0{{0,4}}{upper_or_lower});)"
+        rf"(?:\\{{1,8}}(?:(?:u00|x|u\{{0{{0,4}}|U000000){digits}\}}?|{code:03o})|%(?:25){{0,3}}{digits}"
+        rf"|&(?:amp;){{0,3}}(?:#0{{0,4}}{code};|#[xX]0{{0,4}}{digits};{named}))"
     )
 
 

@@ -1,7 +1,7 @@
 """One model on several servers: `http://a:8000/v1,http://b:8000/v1#MODEL`.
 
-Each address is an `OpenAIModel` of its own, with its own connections, and is sent the key that one address is sent.
-Which of them a call goes to is the engine's choice (`calls/balance.py`): the engine knows what each has to do.
+Each address is an `OpenAIModel` of its own, with its own connections and the same key. `calls/dispatch.py` chooses the
+address of each call, because it knows the load of each.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from fractionate.config.addresses import split_name
 from fractionate.errors import UsageError, without_secrets
 from fractionate.models.base import SingleModel
 from fractionate.models.openai.api import OpenAIModel
-from fractionate.models.openai.body import PASSED_ON, check_extra, check_known_cost
 from fractionate.models.openai.keys import read_key
+from fractionate.models.openai.wire import PASSED_ON, check_extra, check_known_cost
 from fractionate.types import Completion, Request, Usage
 
 
@@ -56,6 +56,11 @@ class Replicas(SingleModel):
     def servers(self) -> Sequence[OpenAIModel]:
         """The model at each address, in the order in which they are written."""
         return self._servers
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Fields of the request that any of the servers does not support, so that it is no longer sent them."""
+        return frozenset().union(*(server.left_out for server in self._servers))
 
     def other_keys(self, request: Request) -> Iterable[str]:
         """Return the keys that a request is stored under where another address stands alone, or first in a list."""

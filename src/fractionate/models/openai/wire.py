@@ -1,4 +1,4 @@
-"""The OpenAI chat protocol as bytes: request bodies, replies, usage, errors, headers. No I/O, no keys.
+"""The OpenAI chat protocol: request bodies, replies, usage, errors, headers. No I/O, no keys.
 
 Source: https://platform.openai.com/docs/api-reference/chat, and what compatible servers do differently.
 """
@@ -12,10 +12,37 @@ from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
 
-from fractionate.errors import printable
+from fractionate.errors import UsageError, printable
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, RateHeaders, TransientFault
 from fractionate.models.tokens import count_tokens, estimate_messages, input_bound
 from fractionate.types import Completion, Request, Usage
+
+TRANSPORT_FIELDS = ("stream", "stream_options")
+"""Fields that change how a reply travels, not its content."""
+PASSED_ON = frozenset(
+    {
+        *("max_tokens", "stop", "temperature", "seed", "top_p", "presence_penalty", "frequency_penalty"),
+        *("response_format", "reasoning_effort", "verbosity"),
+    }
+)
+"""Sampling fields of a served request that are passed on to the server."""
+_OWN = {
+    "model": "the model's name says it",
+    "messages": "the strategy writes them",
+    "max_tokens": "set max_tokens of the model's options instead, which the budget knows",
+    "max_completion_tokens": "set max_tokens of the model's options instead, which the budget knows",
+    "max_output_tokens": "set max_tokens of the model's options instead, which the budget knows",
+    "max_new_tokens": "set max_tokens of the model's options instead, which the budget knows",
+    "n": "one reply is read, and all are paid for",
+    "best_of": "one reply is read, and all are paid for",
+}
+"""Fields that fractionate sends itself, and fields that multiply what a call costs."""
+_ONE = ("n", "best_of")
+_UNBOUNDED = (
+    *("web_search_options", "search_parameters", "enable_search", "plugins", "mcp_servers"),
+    *("models", "route", "prediction", "audio", "modalities"),
+)
+"""Fields by which a call may come to cost more than its own words: searches, other models, drafts, other media."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _FINISHES = {"length": "length", "max_tokens": "length", "content_filter": "content_filter", "refusal": "refusal"}
@@ -23,10 +50,46 @@ _ABSURD_INPUT = 100_000
 """Input tokens over the prompt's own bound that no template explains."""
 _ABSURD_OUTPUT = 1_000_000
 """Output tokens over `max_tokens` that no thoughts explain: models write a few hundred thousand at most."""
+_LONGEST_TOKEN = 32
+"""Characters per token, runs of one character aside, that no text reaches on average: prose has 3.5 to 4.7."""
+_DISPENSABLE = ("response_format", "temperature", "stream_options", "stop")
+"""Fields that a request can do without. The bound on output tokens is not among them: it is renamed, never left out."""
+_UNSUPPORTED = re.compile(
+    r"\b(?:unsupported|unknown|unrecogni[sz]ed|unexpected|deprecated|not (?:supported|allowed|permitted|recogni[sz]ed)"
+    r"|does(?:n't| not) support)\b",
+    re.IGNORECASE,
+)
+_UNSUPPORTED_CODES = ("unsupported_parameter", "unsupported_value", "unknown_parameter")
+
+
+def check_extra(model: str, extra: Mapping[str, Any]) -> None:
+    """Raise UsageError for a field that is not the user's to set."""
+    for field, value in extra.items():
+        if field in _OWN and not (field in _ONE and value == 1):
+            raise UsageError(f'models.options."{model}".extra_body.{field} cannot be set: {_OWN[field]}')
+
+
+def check_known_cost(model: str, extra: Mapping[str, Any]) -> None:
+    """Raise UsageError for a field that makes the cost of a call unknowable, so that no budget could be kept."""
+    for field, value in extra.items():
+        hosted = field in ("tools", "functions") and not _only_described(value)
+        dearer = field == "service_tier" and value == "priority"
+        if field in _UNBOUNDED or hosted or dearer:
+            raise UsageError(
+                f'what a call costs with models.options."{model}".extra_body.{field} cannot be known beforehand, so no '
+                "budget can be kept: take the field out, or the caps under [budget]"
+            )
+
+
+def _only_described(tools: object) -> bool:
+    """Whether tools are descriptions to read, not services that the provider runs and bills."""
+    return isinstance(tools, list) and all(
+        isinstance(tool, dict) and tool.get("type", "function") == "function" for tool in tools
+    )
 
 
 def body_of(request: Request, model: str, dropped: frozenset[str], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request's JSON body. `dropped` names fields this server has rejected before."""
+    """Return the request's JSON body. `dropped` names the fields that this server does not support."""
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in request.messages],
@@ -49,14 +112,44 @@ def encode(body: Mapping[str, Any]) -> bytes:
     return _ENCODE(body).encode("utf-8", "replace")
 
 
-def rejected_field(message: str, param: str, body: Mapping[str, Any]) -> str:
-    """Return the field of the body that a 400 complains about and that can be left out or renamed, else ""."""
-    if "max_tokens" in body and (param == "max_tokens" or "max_completion_tokens" in message):
+def unsupported_field(reply: object, body: Mapping[str, Any]) -> str:
+    """Return the field of a body that a 400 or 422 names as unsupported and that can be left out or renamed, else "".
+
+    A mention is not enough: prompts and bounds are quoted in errors too. The error names the field as its `param` and
+    says that it is unsupported, or joins both in one phrase ("Unsupported parameter: 'stop'", "`stop` is deprecated").
+    """
+    message, _, code, param = error_of(reply)
+    renamed = "max_completion_tokens" in message or code == "unsupported_parameter"
+    if "max_tokens" in body and renamed and _named_unsupported("max_tokens", message, code, param):
         return "max_tokens"
-    for name in ("response_format", "temperature", "stream_options", "stop"):
-        if name in body and (param == name or re.search(rf"\b{name}\b", message)):
+    for name in _DISPENSABLE:
+        if name in body and (_named_unsupported(name, message, code, param) or name in _forbidden_extras(reply)):
             return name
     return ""
+
+
+def _named_unsupported(name: str, message: str, code: str, param: str) -> bool:
+    if param:
+        return param == name and (code in _UNSUPPORTED_CODES or _UNSUPPORTED.search(message) is not None)
+    field = rf"[\"'`]?{name}[\"'`]?(?!\w)"
+    kind = r"(?:parameter|argument|field|property|option|key|value)"
+    before = rf"(?:unsupported|unknown|unrecogni[sz]ed|unexpected) (?:\w+ )?{kind}s?(?: supplied)?:? {field}"
+    verdict = r"(?:is (?:unsupported|deprecated|not (?:supported|allowed|permitted))|does not support)"
+    after = rf"(?<!\w){field} (?:{kind} )?{verdict}"
+    return re.search(rf"{before}|{after}", message, re.IGNORECASE) is not None
+
+
+def _forbidden_extras(reply: object) -> set[str]:
+    """Return the fields that a server which validates with pydantic forbids (`detail` of a 422)."""
+    details = reply.get("detail") if isinstance(reply, dict) else None
+    return {
+        str(one["loc"][-1])
+        for one in (details if isinstance(details, list) else [])
+        if isinstance(one, dict)
+        and one.get("type") == "extra_forbidden"
+        and isinstance(one.get("loc"), list)
+        and one["loc"]
+    }
 
 
 def completion_of(reply: object, request: Request, latency_s: float) -> Completion:
@@ -66,14 +159,16 @@ def completion_of(reply: object, request: Request, latency_s: float) -> Completi
     choices = reply.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         if reply.get("error"):
-            raise fault_of(status_of(reply["error"]), reply, {})
+            raise fault_in_reply(reply)
         raise TransientFault("empty choices", "the reply has no choices", maybe_paid=True)
     message = choices[0].get("message")
     if not isinstance(message, dict):
         raise TransientFault("empty choices", "the reply's choice has no message", maybe_paid=True)
     finish = choices[0].get("finish_reason")
     if finish == "insufficient_system_resource":
-        raise TransientFault("overloaded", "the server ran out of resources in mid-reply", congested=True)
+        raise TransientFault(
+            "overloaded", "the server ran out of resources in mid-reply", congested=True, maybe_paid=True
+        )
     text, reasoning = split_thoughts(text_of(message.get("content")))
     told = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(told, str):
@@ -107,8 +202,9 @@ def split_thoughts(text: str) -> tuple[str, str]:
 def usage_of(reported: object, request: Request, text: str, reasoning: str) -> Usage:
     """Return the usage as reported, or an estimate flagged `counted` where it is missing or impossible.
 
-    Thoughts that a server counts apart from `completion_tokens` are output all the same: they show in `total_tokens`,
-    or as more thoughts than output.
+    Impossible are negative counts, more tokens than any prompt or reply explains, and too few for the text: one token
+    for a kilobyte. Thoughts that a server counts apart from `completion_tokens` are output all the same: they show in
+    `total_tokens`, or as more thoughts than output.
     """
     told = reported if isinstance(reported, dict) else {}
     inputs, outputs = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
@@ -119,16 +215,30 @@ def usage_of(reported: object, request: Request, text: str, reasoning: str) -> U
         apart = total - inputs - outputs if total is not None else thought if thought > outputs else 0
         outputs, thought = outputs + max(0, apart), max(thought, apart)
     counted = 0
-    if not inputs or inputs > input_bound(request) + _ABSURD_INPUT:
+    prompt = "".join(message.content for message in request.messages)
+    if not inputs or inputs > input_bound(request) + _ABSURD_INPUT or _too_few(inputs, prompt):
         inputs, cached, counted = estimate_messages(request.messages), 0, 1
-    if outputs is None or (outputs == 0 and (text or reasoning)) or outputs > request.max_tokens + _ABSURD_OUTPUT:
+    too_few = outputs is not None and ((outputs == 0 and bool(text or reasoning)) or _too_few(outputs, text))
+    if outputs is None or too_few or outputs > request.max_tokens + _ABSURD_OUTPUT:
         thought = count_tokens(reasoning)
         outputs, counted = count_tokens(text) + thought, 1
     return Usage(1, inputs, min(cached, inputs), outputs, min(thought, outputs), 0.0, counted)
 
 
+def _too_few(tokens: int, text: str) -> bool:
+    """Return whether a text cannot have so few tokens, whatever the vocabulary."""
+    if len(text) <= tokens * _LONGEST_TOKEN:
+        return False
+    # Vocabularies have tokens of a hundred blanks or dashes, so a run counts as one character.
+    return len(re.sub(r"(.)\1+", r"\1", text, flags=re.DOTALL)) > tokens * _LONGEST_TOKEN
+
+
 def fault_of(status: int, reply: object, headers: Mapping[str, str]) -> Fault:
-    """Return what an HTTP error means."""
+    """Return the fault that an HTTP error stands for.
+
+    Errors of 500 and above but for overload may come after the provider has done its work (a gateway that lost its
+    upstream answers 502), so the call may be billed. 503 and 529 turn a call away before any work is done, as 4xx do.
+    """
     message, kind, code, _ = error_of(reply)
     said = f": {message}" if message else ""
     lowered = f"{message} {kind} {code}".lower()
@@ -148,7 +258,8 @@ def fault_of(status: int, reply: object, headers: Mapping[str, str]) -> Fault:
             str(status), f"timed out (HTTP {status}){said}", after_s=after_s, congested=True, maybe_paid=True
         )
     if status >= 500 or status in (409, 425):
-        return TransientFault(str(status), f"server error (HTTP {status}){said}", after_s=after_s)
+        said = f"server error (HTTP {status}){said}"
+        return TransientFault(str(status), said, after_s=after_s, maybe_paid=status >= 500)
     if 300 <= status < 400:
         return TransientFault("redirect", f"the server redirects (HTTP {status}){said}", systematic=True)
     if "context_length" in lowered or re.search(
@@ -158,6 +269,13 @@ def fault_of(status: int, reply: object, headers: Mapping[str, str]) -> Fault:
     if "content_filter" in lowered or "content management policy" in lowered:
         return PermanentFault("filtered", f"a content filter refused{said}", finish_reason="content_filter", keep=True)
     return PermanentFault(f"{status}", f"the server rejects the request (HTTP {status}){said}")
+
+
+def fault_in_reply(reply: Mapping[str, Any]) -> Fault:
+    """Return the fault of an error inside a reply that began with HTTP 200: work was begun and may be billed."""
+    fault = fault_of(_status_of(reply["error"]), reply, {})
+    fault.maybe_paid = True
+    return fault
 
 
 def error_of(reply: object) -> tuple[str, str, str, str]:
@@ -232,7 +350,7 @@ def text_of(content: object) -> str:
     return ""
 
 
-def status_of(error: object) -> int:
+def _status_of(error: object) -> int:
     """Return the HTTP status that an error inside a 200 reply names; 500 if it names none."""
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, int) and 400 <= code < 600 else 500

@@ -14,12 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import VirtualReplicas, VirtualServer, run_virtually
 
-from fractionate.calls.circuit import FIRST_OUT_S
+from fractionate.calls.dispatch import AHEAD, Dispatcher, Route
 from fractionate.calls.drive import run_all
+from fractionate.calls.endpoint import FIRST_OUT_S, EndpointLimiter
 from fractionate.calls.engine import Engine
-from fractionate.calls.lane import Lane
-from fractionate.calls.limits import Places
-from fractionate.calls.road import AHEAD, Road, Route
+from fractionate.calls.limits import InFlightSlots
 from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError
@@ -92,13 +91,15 @@ def test_where_calls_go_depends_on_the_prompt_and_the_addresses_alone() -> None:
     """With room everywhere: not on the order in which the addresses are written, nor on what came before."""
 
     async def where(names: str, texts: list[str]) -> dict[str, str]:
-        road = Road(VirtualReplicas(*(VirtualServer(100, name=f"http://{one}/v1#m") for one in names)), LimitsConfig())
+        dispatcher = Dispatcher(
+            VirtualReplicas(*(VirtualServer(100, name=f"http://{one}/v1#m") for one in names)), LimitsConfig()
+        )
         there = {}
         for text in texts:
-            lane = await Route(road, ask(text)).enter(0)
-            there[text] = lane.server.name
-            lane.answered()
-            lane.leave()
+            endpoint = await Route(dispatcher, ask(text)).enter(0)
+            there[text] = endpoint.server.name
+            endpoint.answered()
+            endpoint.leave()
         return there
 
     texts = over_passages(20, 2)
@@ -229,18 +230,18 @@ def test_a_server_that_comes_back_is_used_again(store: Store) -> None:
 
 
 def test_a_server_that_is_left_out_is_tried_in_time_though_the_other_has_no_room() -> None:
-    road = Road(VirtualReplicas(*servers(1, 1)), LimitsConfig())
+    dispatcher = Dispatcher(VirtualReplicas(*servers(1, 1)), LimitsConfig())
 
     async def main() -> float:
-        for lane in road.lanes:
-            lane.limit = 1.0
-        full = await road.enter(0, [0, 1])
-        failed = await road.enter(0, [1, 0])
+        for endpoint in dispatcher.endpoints:
+            endpoint.limit = 1.0
+        full = await dispatcher.enter(0, [0, 1])
+        failed = await dispatcher.enter(0, [1, 0])
         failed.failed(DOWN, asyncio.get_running_loop().time())
         failed.answered()
         failed.leave()
-        tried = await asyncio.wait_for(road.enter(0, [0, 1]), 10)
-        assert (full, tried) == road.lanes
+        tried = await asyncio.wait_for(dispatcher.enter(0, [0, 1]), 10)
+        assert (full, tried) == dispatcher.endpoints
         return asyncio.get_running_loop().time()
 
     assert run_virtually(main()) == pytest.approx(FIRST_OUT_S)
@@ -288,32 +289,32 @@ def test_a_dead_server_and_one_that_fails_now_and_then_do_the_work_together(stor
 def test_who_waits_first_is_passed_by_within_bounds() -> None:
     """Calls that belong to the one server with room go first, but not for ever."""
     on = servers(1, 1)
-    road = Road(VirtualReplicas(*on), LimitsConfig(concurrency=2))
-    for lane in road.lanes:
-        lane.limit = 1.0
-    own = {at: [text for text in numbered(600) if road.order(ask(text))[0] == at] for at in (0, 1)}
+    dispatcher = Dispatcher(VirtualReplicas(*on), LimitsConfig(concurrency=2))
+    for endpoint in dispatcher.endpoints:
+        endpoint.limit = 1.0
+    own = {at: [text for text in numbered(600) if dispatcher.order(ask(text))[0] == at] for at in (0, 1)}
 
     async def main() -> None:
-        lanes = [await Route(road, ask(own[at][0])).enter(0) for at in (0, 1)]
-        assert [lane.server for lane in lanes] == on
+        endpoints = [await Route(dispatcher, ask(own[at][0])).enter(0) for at in (0, 1)]
+        assert [endpoint.server for endpoint in endpoints] == on
         left: list[str] = []
 
         async def go(text: str) -> None:
-            lane = await Route(road, ask(text)).enter(0)
+            endpoint = await Route(dispatcher, ask(text)).enter(0)
             left.append(text)
             await asyncio.sleep(0.01)
-            lane.answered()
-            lane.leave()
+            endpoint.answered()
+            endpoint.leave()
 
         first = own[1][1]
         tasks = [asyncio.create_task(go(text)) for text in [first, *own[0][1 : 2 * AHEAD]]]
         await asyncio.sleep(0)
-        lanes[0].answered()
-        lanes[0].leave()
+        endpoints[0].answered()
+        endpoints[0].leave()
         await asyncio.gather(*tasks)
         assert left.index(first) == AHEAD
-        lanes[1].answered()
-        lanes[1].leave()
+        endpoints[1].answered()
+        endpoints[1].leave()
 
     run_virtually(main())
 
@@ -332,28 +333,28 @@ def test_whatever_happens_calls_leave_for_servers_that_may_be_asked(
     steps: list[tuple[str, int]], count: int, concurrency: int
 ) -> None:
     """Through any history: never to a full, paused or left out server while another is there; nobody waits for ever."""
-    places = Places(concurrency)
-    road = Road(VirtualReplicas(*servers(1, 1, 1)[:count]), LimitsConfig(concurrency=concurrency), places)
-    flying: list[tuple[Lane, float]] = []
-    waiting: list[asyncio.Task[Lane]] = []
+    slots = InFlightSlots(concurrency)
+    dispatcher = Dispatcher(VirtualReplicas(*servers(1, 1, 1)[:count]), LimitsConfig(concurrency=concurrency), slots)
+    flying: list[tuple[EndpointLimiter, float]] = []
+    waiting: list[asyncio.Task[EndpointLimiter]] = []
 
-    def watch(lane: Lane) -> None:
-        enter = lane.enter
+    def watch(endpoint: EndpointLimiter) -> None:
+        enter = endpoint.enter
 
         def checked() -> None:
             now = asyncio.get_running_loop().time()
-            assert lane.has_room
-            assert places.left
-            assert lane.paused_until <= now
-            others = [one for one in road.lanes if one.circuit.closed]
-            assert count == 1 or lane.circuit.takes(now) or not others
+            assert endpoint.has_room
+            assert slots.left
+            assert endpoint.paused_until <= now
+            others = [one for one in dispatcher.endpoints if one.circuit.closed]
+            assert count == 1 or endpoint.circuit.takes(now) or not others
             enter()
 
-        lane.enter = checked  # type: ignore[method-assign]
+        endpoint.enter = checked  # type: ignore[method-assign]
 
-    def back(lane: Lane) -> None:
-        lane.answered()
-        lane.leave()
+    def back(endpoint: EndpointLimiter) -> None:
+        endpoint.answered()
+        endpoint.leave()
 
     async def settle() -> None:
         for _ in range(3):
@@ -367,24 +368,24 @@ def test_whatever_happens_calls_leave_for_servers_that_may_be_asked(
         loop = asyncio.get_running_loop()
         for what, number in steps:
             if what == "enter":
-                waiting.append(loop.create_task(Route(road, ask(f"question {number}")).enter(0)))
+                waiting.append(loop.create_task(Route(dispatcher, ask(f"question {number}")).enter(0)))
             elif what == "wait":
                 await asyncio.sleep(number)
             elif what == "pause":
-                road.lanes[number % count].pause(number)
+                dispatcher.endpoints[number % count].pause(number)
             elif what == "cancel" and waiting:
                 waiting.pop(number % len(waiting)).cancel()
             elif flying:
-                lane, sent_at = flying.pop(number % len(flying))
+                endpoint, sent_at = flying.pop(number % len(flying))
                 if what == "fail":
-                    lane.failed(TransientFault("500", "oops"), sent_at)
+                    endpoint.failed(TransientFault("500", "oops"), sent_at)
                 elif what == "refuse":
-                    lane.failed(DOWN, sent_at)
+                    endpoint.failed(DOWN, sent_at)
                 elif what == "busy":
-                    lane.failed(TransientFault("429", "slow down", congested=True), sent_at)
+                    endpoint.failed(TransientFault("429", "slow down", congested=True), sent_at)
                 else:
-                    lane.succeeded()
-                back(lane)
+                    endpoint.succeeded()
+                back(endpoint)
             await settle()
         while waiting or flying:
             while flying:
@@ -392,11 +393,11 @@ def test_whatever_happens_calls_leave_for_servers_that_may_be_asked(
             if waiting:
                 await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             await settle()
-        assert places.taken == 0
-        assert road.in_flight == 0
+        assert slots.taken == 0
+        assert dispatcher.in_flight == 0
 
-    for lane in road.lanes:
-        watch(lane)
+    for endpoint in dispatcher.endpoints:
+        watch(endpoint)
     run_virtually(main())
 
 
@@ -409,11 +410,11 @@ def test_limits_that_change_hold_from_then_on_for_all_servers(store: Store) -> N
         nonlocal most
         asked = asyncio.create_task(run_all((asking(VirtualReplicas(*on), text) for text in numbered(400)), engine))
         await asyncio.sleep(1)
-        assert engine.places_taken == 32
+        assert engine.slots_taken == 32
         engine.change_limits(LimitsConfig(concurrency=6))
         await asyncio.sleep(0.5)
         while not asked.done():
-            most = max(most, engine.places_taken)
+            most = max(most, engine.slots_taken)
             await asyncio.sleep(0.01)
         assert all(await asked)
 

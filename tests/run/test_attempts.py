@@ -1,4 +1,4 @@
-"""A large run's attempts on disk say what the same attempts in memory say, to the last digit."""
+"""Attempts in the store say what the same attempts in memory say, to the last digit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 import os
 import random
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,29 +23,30 @@ from hypothesis import strategies as st
 from measured import cell_of, config_of, correlated
 
 from fractionate import datasets, spool
-from fractionate.analysis.pooling import pool_cells
+from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.rule import Rule
-from fractionate.averages import mean_attempt
+from fractionate.averages import MeanAttempts
 from fractionate.calls.store import Store
 from fractionate.cli import main
 from fractionate.config import parse_config
+from fractionate.errors import FractionateError
 from fractionate.report.examples import pick_examples
 from fractionate.report.results import build_results
-from fractionate.run import parquet_file, parts
-from fractionate.run.attempts import attempt_rows
+from fractionate.run import attempts as store
+from fractionate.run.attempt_rows import attempt_lines, read_jsonl
+from fractionate.run.attempts import AttemptWriter, pack_attempts, read_attempts
 from fractionate.run.cells import Pair, TestSet
-from fractionate.run.parts import PartsWriter, read_parts
+from fractionate.run.folder import RunFolder
 from fractionate.strategies import get as strategy
-from fractionate.strategies.program import Settings
-from fractionate.types import Attempt, Cell, Score, Usage
+from fractionate.strategies.base import Settings
+from fractionate.types import Cell, Score, Usage
 
 PAIRS = (("single", "none"), ("static", "teacher"), ("static", "D-R"))
 
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (parts, parquet_file):
-        monkeypatch.setattr(module, "GROUP", 7)
+    monkeypatch.setattr(store, "GROUP", 7)
 
 
 def outputs(count: int, repeats: int, seed: int, lenient: bool) -> list[Cell]:
@@ -79,36 +83,49 @@ def outputs(count: int, repeats: int, seed: int, lenient: bool) -> list[Cell]:
 
 
 def in_memory(cells: Iterable[Cell], repeats: int) -> list[Cell]:
-    def means(each: Sequence[Attempt]) -> tuple[Attempt, ...]:
-        return tuple(mean_attempt(each[start : start + repeats]) for start in range(0, len(each), repeats))
-
-    return [replace(cell, attempts=means(cell.attempts)) for cell in cells]
+    return [replace(cell, attempts=MeanAttempts.of_repeats(cell.attempts, repeats)) for cell in cells]
 
 
-def on_disk(cells: Sequence[Cell], repeats: int, folder: Path) -> list[Cell]:
-    problems = [one.problem for one in cells[0].attempts[::repeats]]
+def asked_by(cell: Cell, repeats: int = 1) -> TestSet:
+    problems = [one.problem for one in cell.attempts[::repeats]]
     dataset = datasets.get("atlas")
-    writer = PartsWriter(folder / "attempts")
+    return TestSet(cell.reference, cell.dataset, cell.split, problems, dataset, "f1", Settings(), repeats=repeats)
+
+
+def pair_of(cell: Cell) -> Pair:
+    return Pair(strategy(cell.strategy), cell.decomposer, cell.solver)
+
+
+def on_disk(cells: Sequence[Cell], repeats: int, folder: Path, shards: int = 0) -> list[Cell]:
+    """Return the cells as the store has them, appended here or merged from shards, the last shard first."""
+    writer = AttemptWriter(RunFolder(folder))
     for cell in cells:
-        test = TestSet(cell.reference, cell.dataset, cell.split, problems, dataset, "f1", Settings(), repeats=repeats)
-        keeper = writer.cell(test, Pair(strategy(cell.strategy), cell.decomposer, cell.solver))
-        for attempt in cell.attempts:
-            keeper.append(attempt)
-        writer.add(replace(cell, attempts=keeper.attempts()))
-    writer.finish()
-    return read_parts(folder / "attempts")
+        taken = writer.cell(asked_by(cells[0], repeats), pair_of(cell))
+        for start in reversed(range(0, len(cell.attempts), shards)) if shards else ():
+            taken.merge(pack_attempts(taken.key, start, cell.attempts[start : start + shards]))
+        for attempt in () if shards else cell.attempts:
+            taken.append(attempt)
+        taken.cell()
+    return writer.finish(rows_at_most=10**6)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 18), st.integers(1, 3), st.integers(0, 99), st.booleans())
+@given(st.integers(1, 18), st.integers(1, 3), st.integers(0, 99), st.booleans(), st.sampled_from([0, 1, 5, 7, 8]))
 def test_reports_are_the_same_from_memory_and_from_disk(
-    tmp_path_factory: pytest.TempPathFactory, count: int, repeats: int, seed: int, lenient: bool
+    tmp_path_factory: pytest.TempPathFactory, count: int, repeats: int, seed: int, lenient: bool, shards: int
 ) -> None:
-    cells = outputs(count, repeats, seed, lenient)
-    ours, stored = in_memory(cells, repeats), on_disk(cells, repeats, tmp_path_factory.mktemp("parts"))
+    cells = [
+        replace(cell, metric="f1", label=strategy(cell.strategy).label)
+        for cell in outputs(count, repeats, seed, lenient)
+    ]
+    folder = tmp_path_factory.mktemp("run")
+    ours, stored = in_memory(cells, repeats), on_disk(cells, repeats, folder, shards)
     assert [list(cell.attempts) for cell in stored] == [list(cell.attempts) for cell in ours]
     assert stored[0].attempts[count - 1] == ours[0].attempts[count - 1]
-    assert list(attempt_rows(stored)) == list(attempt_rows(ours))
+    assert list(attempt_lines(stored)) == list(attempt_lines(ours))
+    assert [list(cell.attempts) for cell in read_jsonl(folder / "attempts.jsonl")] == [
+        list(cell.attempts) for cell in ours
+    ]
     config = config_of()
     assert build_results(stored, config, [], {}) == build_results(ours, config, [], {})
     assert pick_examples(stored, Rule.of(config)) == pick_examples(ours, Rule.of(config))
@@ -135,18 +152,17 @@ def test_memory_does_not_grow_with_the_questions(tmp_path: Path) -> None:
                 )
                 for place in range(count)
             )
-            test = TestSet("t", "atlas", "test", problems, datasets.get("atlas"), "exact_match", Settings())
             made = cell_of([], name, decomposer)
             if keep:
                 return replace(made, attempts=tuple(attempts))
-            keeper = writer.cell(test, Pair(strategy(name), made.decomposer, made.solver))
+            taken = writer.cell(test, pair_of(made))
             for attempt in attempts:
-                keeper.append(attempt)
-            writer.add(done := replace(made, attempts=keeper.attempts()))
-            return done
+                taken.append(attempt)
+            return taken.cell()
 
         problems = [one.problem for one in cell_of([1.0] * count).attempts]
-        writer = PartsWriter(tmp_path / "attempts")
+        test = TestSet("t", "atlas", "test", problems, datasets.get("atlas"), "exact_match", Settings())
+        writer = AttemptWriter(RunFolder(tmp_path))
         config = config_of()
         build_results([cell_of([1.0], *pair) for pair in PAIRS[:2]], config, [], {})
         tracemalloc.start()
@@ -197,7 +213,7 @@ def test_a_large_run_reports_what_a_small_one_does_and_its_attempts_can_be_taken
     written = {name: (large / name).read_bytes() for name in names}
     assert written == {name: (small / name).read_bytes() for name in names}
     assert not (large / "attempts.jsonl").exists()
-    assert not (small / "attempts").exists()
+    assert stat.S_IMODE((large / "attempts.sqlite").stat().st_mode) == 0o600
     assert main(["report", "large"]) == 0
     assert written == {name: (large / name).read_bytes() for name in names}
     capsys.readouterr()
@@ -207,13 +223,9 @@ def test_a_large_run_reports_what_a_small_one_does_and_its_attempts_can_be_taken
     assert main(["compare", f"large:{cell}", f"small:{cell}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 40
 
-    # A folder holds one of the two forms, whichever run came last.
+    # Lines that an earlier, smaller run left do not stay beside the attempts of a large one.
     assert main(["run", "c.toml", "--quiet", "--out", "small", *LARGE]) == 0
-    assert main(["run", "c.toml", "--quiet", "--out", "large"]) == 0
-    assert (small / "attempts" / "cells.json").is_file()
     assert not (small / "attempts.jsonl").exists()
-    assert (large / "attempts.jsonl").is_file()
-    assert not (large / "attempts").exists()
 
 
 def test_a_large_run_that_is_killed_goes_on_to_the_same_end(config: Path) -> None:
@@ -226,60 +238,68 @@ def test_a_large_run_that_is_killed_goes_on_to_the_same_end(config: Path) -> Non
     command = [sys.executable, "-c", slow, "run", "c.toml", "--quiet", "--out", "cut", *LARGE]
     process = subprocess.Popen(command, env={**os.environ}, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and not (Path("cut") / ".attempts.part").is_dir():
+    while (
+        time.monotonic() < deadline and process.poll() is None and not (Path("cut") / ".attempts.sqlite.part").exists()
+    ):
         time.sleep(0.01)
     time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert not (Path("cut") / "attempts").exists()
+    assert not (Path("cut") / "attempts.sqlite").exists()
     assert main(["run", "c.toml", "--quiet", "--out", "cut", *LARGE]) == 0
-    assert not (Path("cut") / ".attempts.part").exists()
+    assert not (Path("cut") / ".attempts.sqlite.part").exists()
     assert (Path("cut") / "results.json").read_bytes() == (Path("whole") / "results.json").read_bytes()
     with Store("whole.sqlite") as whole, Store("calls.sqlite") as cut:
         assert len(cut) == len(whole)
 
 
-def test_without_the_extra_a_large_run_is_refused_before_it_begins(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert main(["run", "c.toml", "--quiet", *LARGE]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "run.rows_at_most" in said
-    assert "fractionate[parquet]" in said
-    assert main(["run", "c.toml", "--quiet"]) == 0
-
-
-def test_what_somebody_keeps_under_the_name_of_the_parts_stays(
-    config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    mine = Path("out") / "attempts" / "thesis.txt"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
-    assert main(["run", "c.toml", "--quiet", "--out", "out"]) == 0
-    assert main(["run", "c.toml", "--quiet", "--out", "out", *LARGE]) == 1
-    assert "attempts is in the way" in capsys.readouterr().err
-    assert mine.read_text() == "mine"
-    Path("q.jsonl").rename(Path("out") / "attempts" / "q.jsonl")
-    assert main(["run", "c.toml", "--quiet", "--out", "out", "--set", 'data.test="jsonl:out/attempts/q.jsonl"']) == 2
-    assert "holds q.jsonl, which this run reads" in capsys.readouterr().err
-
-
-def test_a_budget_that_ends_within_a_cell_leaves_the_cells_before_it(config: Path, tmp_path: Path) -> None:
+def test_a_budget_that_ends_within_a_cell_leaves_the_cells_before_it(tmp_path: Path) -> None:
     cells = outputs(9, 1, 0, True)
-    problems = [one.problem for one in cells[0].attempts]
-    test = TestSet("t", "atlas", "test", problems, datasets.get("atlas"), "f1", Settings())
-    writer = PartsWriter(tmp_path / "attempts")
+    writer = AttemptWriter(RunFolder(tmp_path))
     for cell in cells[:2]:
-        keeper = writer.cell(test, Pair(strategy(cell.strategy), cell.decomposer, cell.solver))
+        taken = writer.cell(asked_by(cell), pair_of(cell))
         for attempt in cell.attempts:
-            keeper.append(attempt)
+            taken.append(attempt)
         if cell is cells[0]:
-            writer.add(replace(cell, attempts=keeper.attempts()))
-    writer.finish()
-    assert [list(cell.attempts) for cell in read_parts(tmp_path / "attempts")] == [list(cells[0].attempts)]
-    assert not list((tmp_path / "attempts").glob("cell-001*"))
+            taken.cell()
+    assert [list(cell.attempts) for cell in writer.finish(0)] == [list(cells[0].attempts)]
+    assert [list(cell.attempts) for cell in read_attempts(tmp_path / "attempts.sqlite")] == [list(cells[0].attempts)]
+
+
+def test_a_cell_of_which_a_part_was_not_merged_is_an_error(tmp_path: Path) -> None:
+    (cell, *_) = outputs(9, 2, 0, True)
+    writer = AttemptWriter(RunFolder(tmp_path))
+    taken = writer.cell(asked_by(cell, 2), pair_of(cell))
+    taken.merge(pack_attempts(taken.key, 8, cell.attempts[8:]))
+    with pytest.raises(FractionateError, match="10 attempts of 18"):
+        taken.cell()
+
+
+def test_people_read_scores_with_sql(tmp_path: Path) -> None:
+    cells = outputs(9, 1, 0, True)
+    on_disk(cells, 1, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "attempts.sqlite")) as database:
+        query = "SELECT decomposer, avg(exact_match) FROM scores WHERE kind = 'k' GROUP BY cell ORDER BY cell"
+        found = database.execute(query.replace("cell", "strategy || decomposer")).fetchall()
+    assert dict(found) == {
+        cell.decomposer.name: pytest.approx(sum(one.score.exact_match for one in cell.attempts) / 9) for cell in cells
+    }
+
+
+def test_a_folder_of_an_earlier_version_says_what_to_do(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "c.toml", "--quiet", "--out", "old"]) == 0
+    before = (Path("old") / "report.md").read_bytes()
+    Path("old/attempts.sqlite").unlink()
+    assert main(["report", "old"]) == 0  # attempts.jsonl alone, as small runs left it
+    assert (Path("old") / "report.md").read_bytes() == before
+    Path("old/attempts.jsonl").unlink()
+    Path("old/attempts").mkdir()
+    Path("old/attempts/cells.json").write_text("{}")
+    capsys.readouterr()
+    assert main(["report", "old"]) == 2
+    said = capsys.readouterr().err
+    assert "run fractionate evaluate again" in said
+    assert said.count("\n") == 1
 
 
 def test_the_limit_decides_no_figure_and_so_no_digest() -> None:

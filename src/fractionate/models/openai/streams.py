@@ -1,4 +1,7 @@
-"""Server-sent events of a streamed reply, joined as they come: what is held is the reply's words, not its events."""
+"""Streamed replies: server-sent events joined as they come, and the text of the answer as it is handed on.
+
+Memory holds the text of a reply, not its events. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,20 @@ from io import StringIO
 from typing import Any
 
 from fractionate.models.faults import TransientFault
+from fractionate.models.openai.keys import KeyHider
 from fractionate.models.openai.reading import STREAM_FACTOR, too_long
-from fractionate.models.openai.wire import fault_of, status_of, text_of
+from fractionate.models.openai.wire import clean, fault_in_reply, text_of
 
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
-
-
-def join_events(data: bytes) -> dict[str, Any]:
-    """Join a whole stream into one reply. Raises TransientFault if it stops before its end."""
-    stream = Stream(max(1, len(data)))
-    stream.begin()
-    stream.feed(data)
-    return stream.reply()
+_OPEN, _CLOSE = "<think>", "</think>"
 
 
 class Stream:
-    """The chunks of one streamed reply, from `begin` on, repeated events once; its words take at most `limit` bytes.
+    """One streamed reply, from `begin` on, repeated events taken once; its text has at most `limit` bytes.
 
-    Two equal neighbours may be two equal tokens, so a repetition shows by its SSE id, or by every event (the first and
-    the last too, which a reply has once) coming twice. Until the end either may be so: both readings are kept.
+    Some servers send every event twice. Two equal neighbours may also be two equal tokens, so a repetition is known
+    only by its SSE id, or by all events (the first and the last too, which a reply has once) coming twice. That shows
+    at the end, so both readings are kept until then.
     """
 
     takes_all = False
@@ -90,7 +88,7 @@ class Stream:
 
 
 class LiveStream(Stream):
-    """A stream whose answer is handed on as it comes: an event without an id is taken as often as it is sent."""
+    """A stream whose answer is handed on as it comes; an event without an id is taken as often as it is sent."""
 
     def __init__(self, limit: int, on_content: Callable[[str], None]) -> None:
         super().__init__(limit)
@@ -104,13 +102,13 @@ class LiveStream(Stream):
 
 
 class _Joined:
-    """The words of a stream's events so far; `on_content` is told those of the answer as they come."""
+    """The text of a stream's events so far; `on_content` is called with that of the answer as it comes."""
 
     def __init__(self, limit: int, on_content: Callable[[str], None] | None = None) -> None:
         self._limit = limit
         self._on_content = on_content
         self._size = 0
-        self._words = {"content": StringIO(), "reasoning_content": StringIO(), "refusal": StringIO()}
+        self._texts = {"content": StringIO(), "reasoning_content": StringIO(), "refusal": StringIO()}
         self._finish: object = None
         self._usage: object = None
         self._ended = False
@@ -123,7 +121,7 @@ class _Joined:
         if not isinstance(chunk, dict):
             raise TransientFault("bad body", "an event of the stream is no JSON object", maybe_paid=True)
         if chunk.get("error"):
-            raise fault_of(status_of(chunk["error"]), chunk, {})
+            raise fault_in_reply(chunk)
         self._usage = chunk.get("usage") or self._usage
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else []:
@@ -133,20 +131,20 @@ class _Joined:
     def reply(self) -> dict[str, Any]:
         if self._finish is None and not self._ended:
             raise TransientFault("cut short", "the stream ended before its last event", maybe_paid=True)
-        message = {name: words.getvalue() for name, words in self._words.items()}
+        message = {name: text.getvalue() for name, text in self._texts.items()}
         return {"choices": [{"message": message, "finish_reason": self._finish}], "usage": self._usage}
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         delta = choice.get("delta")
-        if self._finish is None and isinstance(delta, dict):  # whatever follows the end is a repetition
+        if self._finish is None and isinstance(delta, dict):  # anything after the end is a repetition
             said = {
                 "content": text_of(delta.get("content")),
                 "reasoning_content": text_of(delta.get("reasoning_content") or delta.get("reasoning")),
                 "refusal": text_of(delta.get("refusal")),
             }
-            for name, words in said.items():
-                self._words[name].write(words)
-                self._size += len(words)
+            for name, text in said.items():
+                self._texts[name].write(text)
+                self._size += len(text)
             if self._size > self._limit:
                 raise too_long(self._limit)
             if self._on_content is not None and said["content"]:
@@ -159,3 +157,77 @@ def _loads(data: bytes) -> object:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
+
+
+class TextStream:
+    """The answer of a streamed reply: takes it piece by piece and hands it on, without thoughts and without the key.
+
+    The tail that may yet turn out to be a tag or an escaped form of the key is held back. `thoughts` is the content of
+    a `<think>` block at the beginning. A block that the prompt opened (the reply has only its end) cannot be told from
+    an answer before it ends, so it is handed on.
+    """
+
+    def __init__(self, on_text: Callable[[str], None], hider: KeyHider) -> None:
+        self.thoughts = ""
+        self._on_text = on_text
+        self._hider = hider
+        self._answer = StringIO()
+        self._held = ""
+        self._within = "start"
+
+    @property
+    def text(self) -> str:
+        """The answer so far, with the key hidden in it as a whole: what is recorded."""
+        return self._hider.hide(self._answer.getvalue())
+
+    def take(self, piece: str) -> None:
+        """Take the next piece."""
+        piece = clean(piece)
+        if self._within == "answer":
+            self._hand_on(piece)
+            return
+        self._held += piece
+        self._advance()
+
+    def end(self) -> None:
+        """Hand on what is left."""
+        if self._within == "thoughts":
+            self.thoughts, self._held = self.thoughts + self._held, ""
+        elif self._within != "answer":
+            rest, self._held = self._held.lstrip() if self._within == "after" else self._held, ""
+            self._hand_on(rest)
+        if left := self._hider.hide(self._held):
+            self._on_text(left)
+        self._held, self._within = "", "answer"
+
+    def _advance(self) -> None:
+        if self._within == "start":
+            begun = self._held.lstrip()
+            if _OPEN.startswith(begun[: len(_OPEN)]) and len(begun) < len(_OPEN):
+                return
+            if begun.startswith(_OPEN):
+                self._held, self._within = begun[len(_OPEN) :], "thoughts"
+            else:
+                self._begin_answer()
+        if self._within == "thoughts":
+            thoughts, closed, rest = self._held.partition(_CLOSE)
+            if not closed:
+                kept = len(_CLOSE) - 1
+                self.thoughts, self._held = self.thoughts + self._held[:-kept], self._held[-kept:]
+                return
+            self.thoughts += thoughts
+            self._held, self._within = rest, "after"
+        if self._within == "after":
+            self._held = self._held.lstrip()
+            if self._held:
+                self._begin_answer()
+
+    def _begin_answer(self) -> None:
+        begun, self._held, self._within = self._held, "", "answer"
+        self._hand_on(begun)
+
+    def _hand_on(self, piece: str) -> None:
+        self._answer.write(piece)
+        ready, self._held = self._hider.split(self._held + piece)
+        if ready:
+            self._on_text(ready)

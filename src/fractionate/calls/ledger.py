@@ -1,8 +1,8 @@
-"""What became of calls, whatever way they went: counted, paid for, stored or given up; and when nothing more is sent.
+"""The ledger of an engine: every call that ended is counted, settled, stored or given up; and when sending stops.
 
-What is stored: every reply that was paid for, refusals and filtered ones included, and rejections that depend on the
-request alone (the context is too long). What is not: transport failures and used-up retries. They come back as
-completions with `finish_reason` "error", are counted and shown, and a rerun asks again.
+Stored are all replies that were paid for, refusals and filtered ones included, and rejections that depend on the
+request alone (the context is too long). Transport failures and used-up retries are not: they come back as completions
+with `finish_reason` "error", are counted and shown, and a rerun sends them again.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from fractionate.calls.budget import Budget, Reservation
-from fractionate.calls.counters import Counters
 from fractionate.calls.group_commit import Committer
-from fractionate.calls.health import Health
+from fractionate.calls.status import Counters
 from fractionate.calls.store import Store, StoredCall
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError
@@ -22,14 +21,37 @@ from fractionate.models.faults import Fault, PermanentFault, TransientFault
 from fractionate.types import Completion, Request, Usage
 
 ROOM_PER_CALL, LEAST_ROOM = 16 << 10, 256 << 10
-"""Bytes that there must be room for before a call is sent: for each that may be in flight a long reply's row."""
+"""Bytes of free disk space before a call is sent: a long reply's row for each call that may be in flight."""
+FRUITLESS = 10
+"""Failed calls in a row, none having succeeded before, after which a run stops rather than fail 10,000 one by one."""
 
 OnEvent = Callable[[str], None]
-"""Told one line about what a person should know while a run goes on: retries, failures, fewer calls in flight."""
+"""Called with one line for a person while a run goes on: retries, failures, fewer calls in flight."""
 
 
-class Accounts:
-    """The books of one engine. `on_stop` is told once why nothing more is to be sent."""
+class Health:
+    """How many calls to one model have failed since one last succeeded."""
+
+    def __init__(self) -> None:
+        self.successes = 0
+        self.streak = 0
+
+    def succeeded(self) -> None:
+        """Note a reply."""
+        self.successes += 1
+        self.streak = 0
+
+    def failed(self, hopeless: bool) -> bool:
+        """Note a failed call; returns whether to stop."""
+        self.streak += 1
+        if self.successes == 0 and (hopeless or self.streak >= FRUITLESS):
+            return True
+        # A server that died in the middle: many more in a row than independent failures would give.
+        return self.streak >= 5 * FRUITLESS
+
+
+class Ledger:
+    """The ledger of one engine. `on_stop` is called once, with the reason why nothing more is to be sent."""
 
     def __init__(
         self,
@@ -54,7 +76,7 @@ class Accounts:
         self._on_event = on_event
 
     def change(self, limits: LimitsConfig) -> None:
-        """Have room for as many calls in flight as these limits allow."""
+        """Keep disk space free for as many calls in flight as these limits allow."""
         room = max(LEAST_ROOM, ROOM_PER_CALL * limits.concurrency)
         self._room_tried = self._room_tried and room <= self._room
         self._room = room
@@ -76,7 +98,7 @@ class Accounts:
         return error
 
     def check_before_sending(self) -> None:
-        """See that what comes back can be stored. Raises FractionateError, and stops, if not."""
+        """Check that replies can be stored. Raises FractionateError, and stops, if not."""
         if self.stopped is not None:
             raise self.stopped
         try:
@@ -96,7 +118,7 @@ class Accounts:
     async def succeeded(
         self, model: Model, request: Request, key: str, completion: Completion, reservation: Reservation | None
     ) -> Completion:
-        """Settle, count and commit a reply; stops the run if it cost more than a call can cost by the model's word."""
+        """Settle, count and commit a reply; stops the run if it cost more than the model's bound of a call."""
         beyond = reservation is not None and self.budget.settle(reservation, model.name, completion.usage)
         usage = completion.usage
         error = None
@@ -114,7 +136,7 @@ class Accounts:
         return kept
 
     async def failed(self, model: Model, request: Request, key: str, fault: Fault, attempts: int) -> Completion:
-        """Give a call up: an error completion, stored only where the server would always say the same."""
+        """Give a call up: an error completion, stored only where the same request would always be rejected."""
         if isinstance(fault, PermanentFault) and fault.keep:
             completion = Completion("", fault.finish_reason, Usage(calls=1), error=fault.message)
             self.counters.completed(model.name, request.role, completion)
@@ -136,7 +158,7 @@ class Accounts:
     async def commit_together(
         self, model: Model, rows: Sequence[tuple[str, Request]], completions: Sequence[Completion]
     ) -> list[Completion]:
-        """Store completions in one transaction. A store that cannot be written stops the run before a place is free."""
+        """Store completions in one transaction. A store that cannot be written stops the run before a slot is free."""
         now = time.time()
         calls = [
             StoredCall(key, model.name, model.identity, self.run, request, completion, now, model.paid)
@@ -154,6 +176,6 @@ class Accounts:
         return kept
 
     def tell(self, count: int, line: str) -> None:
-        """Tell a person of the first occurrence, the tenth, the hundredth …: enough to see, too few to drown in."""
+        """Show the first occurrence, the tenth, the hundredth …: enough to notice, few enough to read."""
         if self._on_event is not None and 10 ** (len(str(count)) - 1) == count:
             self._on_event(line)

@@ -1,7 +1,7 @@
-"""What strategies share: they are generators that yield model calls and return a `Solution`.
+"""What strategies share. A strategy is a coroutine that yields lists of model calls and returns a `Solution`.
 
-Written without any input or output of their own, the same program runs against a server, local weights or recorded
-rows; the engine's driver decides what is sent when.
+A strategy does no I/O of its own, so the same code runs against a server, local weights or recorded rows; the driver
+(`calls/drive.py`) decides when each call is sent.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from fractionate.calls.drive import Call, Program
+from fractionate.calls.drive import Call, CallCoroutine
 from fractionate.datasets.base import AnswerForm, Dataset
 from fractionate.models.base import Model
 from fractionate.strategies.structured import response_format
-from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Request, Role, Stages
+from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Prompt, Request, Role, Stages
 
-__all__ = ["Call", "Program", "Sampler", "Settings", "Solution", "Strategy", "Task", "ask"]
+__all__ = ["Call", "CallCoroutine", "Sampler", "Settings", "Solution", "Strategy", "Task", "ask"]
 
 DECOMPOSE_TOKENS = 256
 DIRECT_TOKENS = 64
@@ -26,10 +26,10 @@ WORKED_TOKENS = 512
 
 @dataclass(frozen=True)
 class Settings:
-    """How calls are sampled. `cap` bounds subquestions (None: no bound).
+    """How calls are sampled. `cap` bounds the number of subquestions (None: no bound).
 
-    `sample` tells independent answers to the same question apart: a further chance, a repeat. `sample_temperature` is
-    that of further chances, and of votes where the model's own is 0.
+    `sample` numbers independent answers to the same question, from 0. `sample_temperature` applies to samples after
+    the first, and to votes where the model's own temperature is 0.
     """
 
     cap: int | None = 3
@@ -52,7 +52,7 @@ class Sampler:
 
 @dataclass
 class Solution:
-    """What a strategy made of a problem: the final output, the calls it took by role, and the steps between."""
+    """The result of a strategy on one problem: the final output, its calls by role, and the intermediate answers."""
 
     output: str
     calls: list[tuple[Role, Completion]]
@@ -60,7 +60,7 @@ class Solution:
     sub_answers: list[str] = field(default_factory=list)
     fell_back: bool = False
     side_by_side: bool = False
-    """Whether the calls waited for none of each other."""
+    """Whether the calls were independent, so that their latencies overlap."""
 
 
 def ask(
@@ -74,9 +74,9 @@ def ask(
     final: bool = False,
     subquestion: str = "",
 ) -> Call:
-    """Build one call, at the sampler's temperature; its own `max_tokens` stands in for the given one.
+    """Build one call, at the sampler's temperature; the sampler's own `max_tokens`, if set, replaces the given one.
 
-    `final` and `subquestion` are the call's.
+    `final` and `subquestion` are those of `Call`. A strategy sends it with `(completion,) = yield [ask(…)]`.
     """
     request = Request(
         messages=messages,
@@ -92,7 +92,7 @@ def ask(
 
 @dataclass(frozen=True)
 class Task:
-    """One problem for a strategy: who solves (and, for dynamic, who asks), with which decomposition."""
+    """One problem for a strategy: its solver, its decomposer (dynamic strategies call it) and its decomposition."""
 
     problem: Problem
     form: AnswerForm
@@ -102,15 +102,21 @@ class Task:
     settings: Settings = field(default_factory=Settings)
     dataset: Dataset | None = None
     """How answers are read and compared, for strategies that have to."""
+    strategy: str = ""
+    """The name of the strategy, which recorded models look rows up by."""
 
-    def origin(self) -> Origin:
-        """Return what the solver's calls are for."""
+    def origin(self, prompt: Prompt = "", step: int = 0, subquestion: str = "") -> Origin:
+        """Return what a call of the solver is for: see `Origin`."""
         decomposition = self.decomposition
         return Origin(
             self.problem,
             subquestions=decomposition.subquestions if decomposition else (),
             decomposer=self.decomposer.model.name if self.decomposer else "",
             decomposition=decomposition.raw if decomposition else "",
+            strategy=self.strategy,
+            prompt=prompt,
+            step=step,
+            subquestion=subquestion,
         )
 
     def without_decomposition(self) -> Task:
@@ -120,10 +126,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Strategy:
-    """How a problem is worked through: the program, how it cuts the work into stages, and its name in words."""
+    """A way to work through a problem: its coroutine, its kind of stages, and its label in reports."""
 
     name: str
-    program: Callable[[Task], Program[Solution]]
+    coroutine: Callable[[Task], CallCoroutine[Solution]]
     stages: Stages
     label: str
     votes: bool = False
