@@ -5,7 +5,7 @@
 Each stage is the command line in a process of its own: `evaluate` into an empty store, `evaluate` again (every call
 comes from the store, as when a run is resumed), `report`. Printed of each: the most memory that was resident, seconds
 of the processor (and on the clock), microseconds of the processor per question and cell, and what the run's folder and
-the store hold on disk. Every size is run as a large one (run.rows_at_most = 0).
+the store hold on disk. Every size is run as a large one (run.rows_at_most = 0: no attempts.jsonl).
 
 `--report` measures the report alone, in minutes: 2,500 questions are evaluated, and what that leaves is copied until
 there are as many questions as wanted, each with an id of its own.
@@ -16,10 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
+from contextlib import closing
 from pathlib import Path
 
 CELLS = 4
@@ -37,7 +40,6 @@ out = "run"
 rows_at_most = 0
 """
 EVALUATED = 2500
-GROUP = 8192
 STAGES = (("evaluate", "evaluate"), ("evaluate again", "evaluate"), ("report", "report"))
 
 
@@ -69,24 +71,33 @@ def size_mb(*paths: Path) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def copy_parts(parts: Path, times: int) -> None:
-    """Make a run of so many times its questions, by copying rows; ids of questions and passages become their own."""
+def copy_attempts(store: Path, times: int) -> None:
+    """Make a run of so many times its questions by copying rows; ids of questions and passages become their own."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    for path in sorted(parts.glob("*.parquet")):
-        table = pq.ParquetFile(path).read(use_threads=False)
-        rows, larger = pa.concat_tables([table] * times), path.with_suffix(".larger")
-        with pq.ParquetWriter(larger, table.schema, compression="zstd") as writer:
-            for start in range(0, rows.num_rows, GROUP):
-                group = rows.slice(start, GROUP)
-                columns = {name: group.column(name).combine_chunks() for name in group.column_names}
-                for name in {"id_digest", "cluster_digest"} & columns.keys():
-                    numbers = np.arange(start, start + group.num_rows, dtype=np.uint64)
-                    columns[name] = pa.array(numbers * np.uint64(0x9E3779B97F4A7C15))
-                writer.write_table(pa.table(columns, schema=table.schema), row_group_size=GROUP)
-        larger.replace(path)
+    with closing(sqlite3.connect(store)) as database, database:
+        cells = database.execute("SELECT cell, test_set, questions, repeats FROM cells").fetchall()
+        for copy in range(1, times):
+            asked = copy * EVALUATED
+            database.execute(
+                f"INSERT INTO questions SELECT question + {asked}, fields FROM questions "
+                f"WHERE question & 0xffffffff < {EVALUATED}"
+            )
+            database.execute(
+                f"INSERT INTO attempts SELECT attempt + {asked}, cell, question + {asked}, repeat, fields "
+                f"FROM attempts WHERE attempt & 0xffffffff < {EVALUATED}"
+            )
+            database.execute(
+                f"INSERT INTO arrays SELECT cell, name, first + {asked}, kind, packed FROM arrays "
+                f"WHERE first < {EVALUATED}"
+            )
+        database.execute(f"UPDATE cells SET questions = {times * EVALUATED}")
+        assert {repeats for *_, repeats in cells} == {1}
+        ids = database.execute("SELECT rowid, first, packed FROM arrays WHERE name IN ('id_digest', 'cluster_digest')")
+        for row, first, packed in ids.fetchall():
+            numbers = np.arange(first, first + len(zlib.decompress(packed)) // 8, dtype=np.uint64)
+            packed = zlib.compress((numbers * np.uint64(0x9E3779B97F4A7C15)).tobytes(), 1)
+            database.execute("UPDATE arrays SET packed = ? WHERE rowid = ?", (packed, row))
 
 
 def run(count: int, folder: Path, *, report_alone: bool) -> None:
@@ -94,7 +105,7 @@ def run(count: int, folder: Path, *, report_alone: bool) -> None:
     (folder / "memory.toml").write_text(CONFIG)
     if report_alone:
         measured([sys.executable, "-m", "fractionate", "evaluate", "memory.toml", "--quiet"], folder)
-        copy_parts(folder / "run" / "attempts", count // EVALUATED)
+        copy_attempts(folder / "run" / "attempts.sqlite", count // EVALUATED)
     for said, stage in STAGES[-1:] if report_alone else STAGES:
         command = [sys.executable, "-m", "fractionate", stage, "memory.toml", "--quiet"]
         peak, processor, seconds = measured(command, folder)

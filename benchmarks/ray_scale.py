@@ -1,14 +1,11 @@
-"""What workers on Ray cost, and how far one run carries them.
+"""What a run on Ray takes of its own process and of its workers, per question and per call.
 
-    python benchmarks/ray_scale.py                      overhead, throughput, start, and the run's own constants
-    python benchmarks/ray_scale.py --simulate 1000      caps with 1,000 workers, in virtual time
+    python benchmarks/ray_scale.py [--questions 6000] [--workers 1 2 4]
 
-Overhead: the same questions to a server that takes 200 ms a call, in this process and on two workers, in turn; seconds
-from the first call to the last. Throughput: a model that answers at once (`echo:`), so that nothing but the engine, the
-stores and the way between them is measured; the workers share this machine's cores with the run. The constants are
-what the run itself does for a call that a worker makes: look whether it is stored, send the program, take the row in,
-drive the program to its value. The simulation has the run's own crew and the workers' own engines and stores, and a
-clock that jumps; what is checked is what the server saw.
+The model is one that waits and answers, in the process that asks it, so that its server takes no processor time here.
+Measured are seconds of processor time, not of the clock: of the run's own process from the first question to the last
+merged attempt, and of all processes of Ray that work for it. The first row is the same cell without Ray. Each question
+is one call with a prompt of 1,500 characters.
 """
 
 from __future__ import annotations
@@ -16,207 +13,125 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
+import os
 import sys
 import tempfile
 import time
-from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "engine"))
+import psutil
 
-from ray import cloudpickle
-from virtual import run_virtually
-
-from cluster import near
-from cluster.near import PaidServer, asking, run_near
-from cluster.ray_runs import Counting, config
 from fractionate.api import Run
-from fractionate.calls.engine import Engine
-from fractionate.calls.store import Store, StoredCall
-from fractionate.calls.stored_call import row_of
 from fractionate.cluster.connect import connect, disconnect
-from fractionate.cluster.hiring import OnRay
-from fractionate.cluster.programs import pack
-from fractionate.cluster.ranges import drive_by_hand, look_into
-from fractionate.cluster.taking_in import take_in
-from fractionate.cluster.worker import Setup
-from fractionate.config import BudgetConfig, LimitsConfig, load_config
-from fractionate.run.event_loop import in_loop
-from fractionate.types import Completion, Message, Request, Usage
-from servers.threaded import in_thread
+from fractionate.config import ModelOptions, load_config
+from fractionate.models.base import SingleModel
+from fractionate.run.stages import evaluate_stage
+from fractionate.types import Completion, Request, Usage
+
+CONFIG = """
+[data]
+test = "jsonl:test.jsonl"
+[models]
+solver = "delay:{delay}"
+decomposers = ["none"]
+[run]
+variants = []
+strategies = ["single"]
+[limits]
+concurrency = {concurrency}
+"""
+PLUGIN = "[fractionate.models]\ndelay = ray_scale:DelayModel\n"
+
+
+class DelayModel(SingleModel):
+    """`delay:SECONDS`: answers with the last word of the question after so many seconds."""
+
+    def __init__(self, name: str, options: ModelOptions) -> None:
+        self.name = self.identity = name
+        self._delay_s = float(name.partition(":")[2])
+
+    async def complete(self, request: Request) -> Completion:
+        await asyncio.sleep(self._delay_s)
+        word = request.messages[-1].content.split()[-1]
+        return Completion(f"The answer is: {word}", "stop", Usage(1, 380, 0, 8), self._delay_s)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulate", type=int, default=0, metavar="WORKERS", help="only simulate so many workers")
-    parser.add_argument("--calls", type=int, default=20_000, help="calls of the simulation")
-    parser.add_argument("--per-minute", type=float, default=60_000.0, help="requests a minute of the simulation")
-    parser.add_argument("--concurrency", type=int, default=4_000, help="calls in flight of the simulation")
-    parser.add_argument("--budget", type=float, default=0.9, help="part of its calls that are in the budget; 0: no cap")
-    parser.add_argument("--questions", type=int, default=3_200, help="questions of each overhead measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--questions", type=int, default=6_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--delay", type=float, default=0.05, help="seconds that a call takes")
+    parser.add_argument("--concurrency", type=int, default=256)
+    parser.add_argument("--inside", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.simulate:
-        simulate(arguments)
+    if arguments.inside:
+        measure(Path(arguments.inside), arguments)
         return
-    constants()
-    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        about = Path(folder) / "ray_scale-1.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ray_scale\nVersion: 1\n")
+        (about / "entry_points.txt").write_text(PLUGIN)
+        # In an environment in which this file is a plug-in, so that workers can open its model by name.
+        paths = [folder, str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        os.execv(sys.executable, [sys.executable, __file__, "--inside", folder, *sys.argv[1:]])
+
+
+def measure(folder: Path, arguments: argparse.Namespace) -> None:
+    words = "word " * 280
+    rows = [
+        {"id": f"q{n}", "question": f"{n} {words}What is {n}?", "answers": [str(n)]} for n in range(arguments.questions)
+    ]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "fractionate.toml"
+    path.write_text(CONFIG.format(delay=arguments.delay, concurrency=arguments.concurrency))
+    print(
+        f"{arguments.questions:,} questions, {arguments.concurrency} in flight, {1000 * arguments.delay:.0f} ms a call"
+    )
+    print("workers   clock   run's CPU   per 1,000   workers' CPU   calls per CPU second of all workers", flush=True)
+    report("none", arguments.questions, lambda: evaluate(path, "plain"))
     connect("ray")
-    cloudpickle.register_pickle_by_value(near)  # workers have the package, not its tests
-    print(f"Ray on this machine began in {time.perf_counter() - began:.1f} s")
     try:
-        words()
-        overhead(arguments.questions, arguments.rounds)
-        throughput(2 * arguments.questions, arguments.rounds)
+        for count in arguments.workers:
+            evaluate(path, f"warm-{count}", "ray", count, f"jsonl:test.jsonl@0-{64 * count - 1}")
+            report(str(count), arguments.questions, partial(evaluate, path, f"ray-{count}", "ray", count))
     finally:
         disconnect()
 
 
-def overhead(questions: int, rounds: int) -> None:
-    """Print the seconds of the same calls without and with workers, the server taking 200 ms a call."""
-    with tempfile.TemporaryDirectory() as folder, in_thread(Counting(delay_s=0.2)) as server:
-        path = config(Path(folder), server.base_url, questions)
-        here, there = [], []
-        for turn in range(rounds):
-            here.append(seconds_of(path, f"here-{turn}", "", 64, 2))
-            there.append(seconds_of(path, f"there-{turn}", "ray", 64, 2))
-        ratios = [more / less for more, less in zip(there, here, strict=True)]
-        print(
-            f"{questions} questions at 200 ms, 64 in flight: here {statistics.median(here):.2f} s, on two workers "
-            f"{statistics.median(there):.2f} s, ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to "
-            f"{max(ratios):.3f})"
-        )
+def report(label: str, questions: int, work: Callable[[], object]) -> None:
+    before, began = workers(), time.perf_counter()
+    own = work()
+    clock = time.perf_counter() - began
+    taken = sum(seconds - before.get(pid, 0.0) for pid, seconds in workers().items())
+    rate = f"{questions / taken:10,.0f}" if taken else f"{questions / own:10,.0f} (in the run's own process)"
+    print(f"{label:7}{clock:7.1f} s{own:10.2f} s{1e6 * own / questions:8.1f} ms{taken:13.2f} s{rate}", flush=True)
 
 
-def throughput(questions: int, rounds: int) -> None:
-    """Print calls per second of a model that answers at once, here and on 1, 2 and 4 workers."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = config(Path(folder), "http://127.0.0.1:1/v1", questions)
-        path.write_text(path.read_text().replace("http://127.0.0.1:1/v1#test", "echo:"))
-        for label, on, workers in (
-            ("here", "", 0),
-            ("1 worker", "ray", 1),
-            ("2 workers", "ray", 2),
-            ("4 workers", "ray", 4),
-        ):
-            taken = [seconds_of(path, f"{workers}-{turn}", on, 64, workers or 1) for turn in range(rounds)]
-            rates = sorted(questions / seconds for seconds in taken)
-            print(f"{label:10} {statistics.median(rates):7.0f} calls/s ({rates[0]:.0f} to {rates[-1]:.0f})", flush=True)
-
-
-def words(count: int = 2_000) -> None:
-    """Print what a word to a worker and its answer take of the run's own process."""
-
-    async def many() -> float:
-        actor = OnRay().begin(OnRay().places(1, 1)[0], setup)
-        await actor.hello.remote()
-        began = time.process_time()
-        for _ in range(0, count, 100):
-            await asyncio.gather(*(actor.nudge.remote() for _ in range(100)))
-        taken = time.process_time() - began
-        await actor.end.remote(0)
-        return taken
-
-    with tempfile.TemporaryDirectory() as folder:
-        setup = Setup("r", LimitsConfig(), BudgetConfig(), None, Path(), Path(folder) / "workers")
-        print(f"a word to a worker and its answer: {1e6 * asyncio.run(many()) / count:.0f} µs of the run's processor")
-
-
-def seconds_of(path: Path, name: str, on: str, concurrency: int, workers: int) -> float:
-    """Return the seconds that one single-stage cell takes, workers begun before."""
+def evaluate(path: Path, name: str, on: str = "", count: int = 0, data: str = "jsonl:test.jsonl") -> float:
+    """Measure the one cell in a folder of its own. Returns the seconds of processor time once its data is read."""
     out = path.parent / name
-    settings = [
-        f'run.store="{out}.sqlite"', f"limits.concurrency={concurrency}", f"cluster.workers={workers}",
-        'run.strategies=["single"]', 'models.decomposers=["none"]',
-    ]  # fmt: skip
+    settings = [f'run.store="{out}.sqlite"', f"cluster.workers={count}", f'data.test="{data}"', "run.rows_at_most=0"]
     with Run(load_config(path, settings), out, base=path.parent, on=on) as run:
-        runner = run.workers.runner()
-
-        async def of(first: int, count: int) -> float:
-            sampler = run.models.sampler(run.names.solvers[0])
-            began = time.perf_counter()
-            starts = (partial(asking, sampler.model, f"question {number}", 0) for number in range(first, first + count))
-            async for _ in runner(starts, run.engine):
-                pass
-            return time.perf_counter() - began
-
-        in_loop(run, lambda: of(10**9, 8))  # workers begin, connections open
-        return in_loop(run, lambda: of(0, len(run.data.tests[0].problems)))
+        run.progress = run.workers._progress = type(run.progress)(quiet=True)
+        _ = run.data.tests
+        before = time.process_time()
+        evaluate_stage(run)
+        return time.process_time() - before
 
 
-def constants(calls: int = 20_000) -> None:
-    """Print what the run itself does per call that a worker makes, and what a call takes on disk and on the way."""
-    server = PaidServer()
-    text = "word " * 300
-    starts = [partial(asking, server, f"{number} {text}", 0) for number in range(calls)]
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "s.sqlite") as store:
-        engine = Engine(store, run="r")
-        began = time.process_time()
-        for at in range(0, calls, 64):
-            look_into(starts[at : at + 64], store.get, set())
-        look = time.process_time() - began
-        began = time.process_time()
-        sent = sum(len(pack(starts[at : at + 64], {})[0]) for at in range(0, calls, 64))
-        packed = time.process_time() - began
-        rows = []
-        for number in range(calls):
-            request = Request((Message("user", f"{number} {text} 0"),), "solver", max_tokens=20)
-            reply = Completion("yes " * 60, "stop", Usage(1, 10, 0, 5, 0), 0.2)
-            rows.append(row_of(StoredCall(server.key(request), server.name, server.identity, "r", request, reply)))
-        began = time.process_time()
-        for at in range(0, calls, 256):
-            take_in(engine, "r", "w", rows[at : at + 256])
-        merge = time.process_time() - began
-        began = time.process_time()
-        for start in starts:
-            drive_by_hand(start, store.get)
-        drive = time.process_time() - began
-        engine.close()
-    size = sum(len(json.dumps(row, default=str)) for row in rows[:100]) / 100
-    micro = [1e6 * seconds / calls for seconds in (look, packed, merge, drive)]
-    print(
-        f"the run's own work per call of 1,500 characters: look {micro[0]:.0f} µs, send {micro[1]:.0f} µs, take in "
-        f"{micro[2]:.0f} µs, drive {micro[3]:.0f} µs: {sum(micro):.0f} µs, so {1e6 / sum(micro):,.0f} calls/s at most\n"
-        f"on the way: {sent / calls:,.0f} bytes out, {size:,.0f} bytes back"
-    )
-
-
-def simulate(given: argparse.Namespace) -> None:
-    """Print what a server saw of so many workers under limits and a budget that one process would keep to."""
-    workers, calls, per_minute, concurrency = given.simulate, given.calls, given.per_minute, given.concurrency
-    cap = 0.02 * calls * given.budget or None
-    server = PaidServer(delay_s=0.5)
-    limits = LimitsConfig(requests_per_minute=per_minute, concurrency=concurrency)
-    began = time.perf_counter()
-    counted: dict[str, Any] = {}
-    memory = Path("/dev/shm")  # a thousand stores on one disk would be what is measured
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        try:
-            run_virtually(run_near(server, workers, calls, limits, BudgetConfig(usd=cap), Path(folder), tell=counted))
-            ended = "to the end"
-        except Exception as error:
-            ended = type(error).__name__
-    times = sorted(server.served)
-    busiest = max(bisect_left(times, at + 60.0) - place for place, at in enumerate(times))
-    answered = sum(server.calls.values())
-    paid = 0.02 * answered
-    cap_kept = "no cap" if cap is None else f"of {cap:,.2f}: {'kept' if paid <= cap + 1e-6 else 'PASSED'}"
-    print(
-        f"{workers} workers, {calls:,} calls wanted, ended with {ended} after {times[-1]:,.0f} s of the clock "
-        f"({time.perf_counter() - began:.0f} s here)\n"
-        f"  answered {answered:,}, none twice: {max(server.calls.values()) == 1}\n"
-        f"  dollars {paid:,.2f} {cap_kept}\n"
-        f"  requests in the busiest minute {busiest:,} of {per_minute:,.0f}: "
-        f"{'kept' if busiest <= per_minute else 'PASSED'}\n"
-        f"  in flight at most {server.most:,} of {concurrency:,}: "
-        f"{'kept' if server.most <= concurrency else 'PASSED'}\n"
-        f"  words between the run and its workers per call: {counted['words'].total() / max(1, answered):.2f} "
-        f"({', '.join(f'{name} {count:,}' for name, count in counted['words'].most_common())})"
-    )
+def workers() -> dict[int, float]:
+    """Return the processor seconds so far of Ray's processes that run tasks of this one, or wait for some."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if process.cmdline()[0].startswith("ray::"):
+                found[process.pid] = sum(process.cpu_times()[:2])
+    return found
 
 
 if __name__ == "__main__":

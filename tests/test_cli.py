@@ -1,6 +1,7 @@
 """The commands as a user meets them: help with an example, one line for every error, the exit codes of the contract."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,13 +138,22 @@ def test_results_as_json_are_the_file(config: Path) -> None:
     assert json.loads(done.stdout) == json.loads((config.parent / "runs/run/results.json").read_text())
 
 
-def test_every_started_config_runs_into_a_folder_of_its_own(config: Path) -> None:
-    for name in ("mine", "yours"):
-        (config.parent / name).mkdir()
-        (config.parent / name / "fractionate.toml").write_text(config.read_text())
-        done = fractionate("run", f"{name}/fractionate.toml", "--dry-run", cwd=config.parent)
-        assert done.returncode == 0, done.stderr
-    assert {path.name for path in (config.parent / "runs").iterdir()} >= {"mine", "yours"}
+def test_a_run_s_folder_is_named_by_one_rule(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Command and Python alike: --out, run.out, or runs/NAME of the working directory; opening makes no folder."""
+    import fractionate as fr
+
+    monkeypatch.chdir(config.parent)
+    (config.parent / "mine").mkdir()
+    started = config.parent / "mine/fractionate.toml"
+    started.write_text(config.read_text())
+    for path, name in ((config, config.stem), (started, "mine")):
+        with fr.Run(path) as opened:
+            assert opened.folder.path == Path("runs") / name
+        assert fractionate("run", str(path), "--dry-run", cwd=config.parent).returncode == 0
+        assert not Path("runs").exists()
+        assert fractionate("run", str(path), "--quiet", cwd=config.parent).returncode == 0
+        assert Path("runs", name, "results.json").exists()
+        shutil.rmtree("runs")
 
 
 def test_doctor_looks_at_every_address_of_a_model() -> None:

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from fractionate.calls.store import Store
 
 COMMAND = [sys.executable, "-m", "fractionate"]
 SMALL_DEMO = """
@@ -49,6 +52,11 @@ def url() -> Iterator[str]:
     process.wait(10)
 
 
+def asked(url: str) -> int:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/count") as reply:
+        return sum(json.load(reply)["asked"].values())
+
+
 @pytest.fixture
 def folder(tmp_path: Path, url: str) -> Path:
     for name, first in (("train", 0), ("test", 100)):
@@ -58,8 +66,15 @@ def folder(tmp_path: Path, url: str) -> Path:
     return tmp_path
 
 
-def interrupt(arguments: list[str], when: str, cwd: Path, after_s: float = 0.0, command: list[str] = COMMAND) -> str:
-    """Run a command and send it SIGINT `after_s` after a line of its progress matches `when`. Returns what it said."""
+def interrupt(
+    arguments: list[str],
+    when: str,
+    cwd: Path,
+    after_s: float = 0.0,
+    command: list[str] = COMMAND,
+    number: signal.Signals = signal.SIGINT,
+) -> str:
+    """Run a command and send it a signal `after_s` after a line of its progress matches `when`. Returns its words."""
     process = subprocess.Popen(
         [*command, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=cwd
     )
@@ -69,7 +84,7 @@ def interrupt(arguments: list[str], when: str, cwd: Path, after_s: float = 0.0, 
         said += line
         if re.search(when, line):
             time.sleep(after_s)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             break
     said += process.stderr.read()
     assert process.wait(120) == 1, said
@@ -113,6 +128,64 @@ def test_stages_that_call_a_server_resume_after_ctrl_c(folder: Path) -> None:
 @pytest.mark.parametrize("after_s", [0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.4])
 def test_ctrl_c_is_one_line_whenever_it_comes(folder: Path, after_s: float) -> None:
     interrupt(["demonstrate", "run.toml", "--out", "cut"], r"demonstrate: ", folder, after_s)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["run", "evaluate"])
+def test_a_polite_kill_and_a_closed_terminal_drain_as_ctrl_c_does(
+    folder: Path, url: str, command: str, number: signal.Signals
+) -> None:
+    """What was in flight comes back and is stored: nothing is paid for twice, and no money stays reserved."""
+    started = asked(url)
+    capped = [command, "run.toml", "--set", "run.variants=[]", "--set", "budget.tokens=100000", "--out", "cut"]
+    interrupt(capped, r"single, none", folder, after_s=0.2, number=number)
+    with Store(folder / "calls.sqlite", read_only=True) as store:
+        assert store.held("cut")["solver"].tokens == 0
+        assert len(store) == asked(url) - started > 0
+    complete(capped, folder)
+    with Store(folder / "calls.sqlite", read_only=True) as store:
+        assert len(store) == asked(url) - started, "each call was paid for once"
+
+
+def test_what_nohup_ignores_is_ignored(folder: Path) -> None:
+    command = f"trap '' HUP; exec {' '.join(COMMAND)} demonstrate run.toml --out kept"
+    process = subprocess.Popen(["bash", "-c", command], stderr=subprocess.PIPE, text=True, cwd=folder)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "demonstrate: " in line:
+            process.send_signal(signal.SIGHUP)
+            break
+    process.stderr.read()
+    assert process.wait(120) == 0
+
+
+IN_A_LOOP = """
+import asyncio, sys
+import fractionate as fr
+
+async def cell():
+    with fr.Run("run.toml", "inside") as run:
+        return run.demonstrate()
+
+print(len(asyncio.run(cell())))
+"""
+
+
+def test_a_run_works_inside_a_running_event_loop(folder: Path) -> None:
+    """As in a notebook, whose cells a loop runs; Ctrl-C there drains too."""
+    complete([], folder, [sys.executable, "-c", IN_A_LOOP])
+    cut = subprocess.Popen(
+        [sys.executable, "-c", IN_A_LOOP.replace("inside", "cut").replace('"cut")', '"cut", quiet=False)')],
+        stderr=subprocess.PIPE, text=True, cwd=folder,
+    )  # fmt: skip
+    assert cut.stderr is not None
+    (folder / "calls.sqlite").unlink()
+    for line in cut.stderr:
+        if "demonstrate: " in line:
+            cut.send_signal(signal.SIGINT)
+            break
+    assert cut.stderr.read().strip().endswith("KeyboardInterrupt")
+    assert cut.wait(120) != 0
 
 
 EVERY_LINE = """

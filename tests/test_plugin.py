@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fractionate import strategies
-from fractionate._plugins import GROUPS, all_plugins, find_plugin
+from fractionate import plugin, strategies
 from fractionate.errors import UsageError
+from fractionate.plugin import GROUPS, all_plugins, find_plugin
 
 PLUGIN = Path(__file__).parents[1] / "examples/plugin"
 CONFIG = """
@@ -64,6 +65,18 @@ def test_parts_of_another_package_are_used_by_name(installed: Path, tmp_path: Pa
     assert "single stage, verified" in (tmp_path / "out/report.html").read_text()
     for page in ("out/report.md", "out/report.html"):
         assert "Most tokens" in (tmp_path / page).read_text(), "the section is the plug-in's"
+
+
+def test_a_plug_in_needs_no_other_module() -> None:
+    """The example imports `fractionate.plugin` and nothing else of fractionate, and every name in there is there."""
+    source = (PLUGIN / "fractionate_abacus.py").read_text()
+    assert re.findall(r"^(?:from|import) (fractionate\S*.*)", source, re.MULTILINE) == [
+        "fractionate import plugin as fr"
+    ]
+    for name in dir(plugin):
+        assert getattr(plugin, name) is not None
+    with pytest.raises(AttributeError):
+        getattr(plugin, "Engine")  # noqa: B009 - mypy knows that it is not there
 
 
 def test_without_it_the_names_are_unknown(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fractionate.errors import FractionateError
-from fractionate.spool import Places, Spool, gathered
+from fractionate.spool import Spool, SpoolIndex, collect
 
 texts = st.lists(st.text(st.characters(), max_size=8), max_size=12)
 
@@ -39,11 +39,11 @@ def test_it_holds_what_a_list_holds_also_between_reads(first: list[str], more: l
 
 
 def test_few_values_stay_a_list_and_many_leave_memory() -> None:
-    assert gathered("abc", spool_of(3)) == ["a", "b", "c"]
+    assert collect("abc", spool_of(3)) == ["a", "b", "c"]
 
     def held(count: int) -> int:
         tracemalloc.start()
-        kept = gathered((f"{number} {'x' * 500}" for number in range(count)), spool_of(10))
+        kept = collect((f"{number} {'x' * 500}" for number in range(count)), spool_of(10))
         found = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert sum(1 for _ in kept) == count
@@ -55,12 +55,13 @@ def test_few_values_stay_a_list_and_many_leave_memory() -> None:
 def test_a_temporary_file_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(FractionateError, match=r"nowhere cannot be written .*TMPDIR"):
-        gathered("abc", spool_of(1))
+        collect("abc", spool_of(1))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcd"), max_size=30))
 def test_places_of_a_key_are_all_of_them_in_order(keys: list[str]) -> None:
-    places = Places()
+    places = SpoolIndex()
     for place, key in enumerate(keys):
         places.add(key, place)
         assert places.of(key)[-1] == place

@@ -4,32 +4,27 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import fractionate as fr
-from fractionate.datasets.base import Reference
-from fractionate.datasets.metrics import score_number
-from fractionate.report.section import Column, Section, table_section
-from fractionate.scoring.numbers import extract_number, number_of
-from fractionate.types import Answer, Score
+from fractionate import plugin as fr
 
 
-def make_sums(reference: Reference) -> Iterator[fr.Problem]:
+def make_sums(reference: fr.Reference) -> Iterator[fr.Problem]:
     """Yield sums to work out: `sums#40` has forty."""
     for n in range(int(reference.split or 10)):
         yield fr.Problem(f"sum-{n}", f"What is {n} + {3 * n}?", ((str(4 * n),),), dataset="sums", index=n)
 
 
-SUMS = fr.Dataset("sums", "made here", "CC0", "exact_match", "number", 3, make_sums, extract_number, score_number)
+SUMS = fr.Dataset("sums", "made here", "CC0", "exact_match", "number", 3, make_sums, fr.extract_number, fr.score_number)
 
 
-def score_rounded(prediction: Answer | None, answers: tuple[Answer, ...]) -> Score:
+def score_rounded(prediction: fr.Answer | None, answers: tuple[fr.Answer, ...]) -> fr.Score:
     """Score 1 where the predicted number is right to the nearest whole one."""
-    said = number_of(prediction[0]) if prediction else None
-    gold = [number_of(answer[0]) for answer in answers]
+    said = fr.number_of(prediction[0]) if prediction else None
+    gold = [fr.number_of(answer[0]) for answer in answers]
     right = said is not None and any(number is not None and round(said) == round(number) for number in gold)
-    return Score(float(right), float(right))
+    return fr.Score(float(right), float(right))
 
 
-ROUNDED = fr.Scorer("rounded", "exact_match", "number", extract_number, score_rounded)
+ROUNDED = fr.Scorer("rounded", "exact_match", "number", fr.extract_number, score_rounded)
 
 
 def answer_twice(task: fr.Task) -> Any:
@@ -59,7 +54,7 @@ class Abacus(fr.SingleModel):
         return fr.Completion(f"The answer is: {sum(numbers[:2])}", usage=fr.Usage(1, len(numbers), output_tokens=1))
 
 
-def dearest(facts: Any) -> Section | None:
+def dearest(facts: Any) -> fr.Section | None:
     """Show the cell that used most tokens."""
     used = {
         cell["name"]: sum(use["input_tokens"] + use["output_tokens"] for use in cell["usage"].values())
@@ -68,5 +63,5 @@ def dearest(facts: Any) -> Section | None:
     if not used:
         return None
     name = max(used, key=used.__getitem__)
-    columns = [Column("cell", "cell"), Column("tokens", "tokens", "number")]
-    return table_section("dearest", "Most tokens", columns, [{"cell": name, "tokens": f"{used[name]:,}"}])
+    columns = [fr.Column("cell", "cell"), fr.Column("tokens", "tokens", "number")]
+    return fr.table_section("dearest", "Most tokens", columns, [{"cell": name, "tokens": f"{used[name]:,}"}])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from fractionate.logs.choices import Choices
 from fractionate.logs.read import read_systems
 from fractionate.report.examples import pick_examples
 from fractionate.report.render import html
+from fractionate.report.results import read_results
 from fractionate.rows import Row
 from fractionate.run import run as pipeline_run
 from fractionate.run import stages
 from fractionate.run.attempt_rows import attempt_lines
 from fractionate.run.attempts import is_measured, read_measured
-from fractionate.run.folder import RunFolder
+from fractionate.run.folder import RunFolder, run_folder
 from fractionate.run.progress import Progress
 from fractionate.run.reporting import load_stored_config
 from fractionate.students.demonstrate import Demonstration
@@ -49,11 +50,11 @@ class Run(pipeline_run.Run):
         quiet: bool = True,
         on: str = "",
     ) -> None:
-        name = "run"
+        source = None
         if not isinstance(config, Config):
-            path = Path(config)
-            config, base, name = load_config(path), path.resolve().parent, path.stem
-        where = Path(folder or config.run.out or Path("runs") / (config.run.name or name))
+            source = Path(config)
+            config, base = load_config(source), source.resolve().parent
+        where = run_folder(config, source, Path(folder) if folder else None)
         super().__init__(config, where, Path(base), Progress(quiet=quiet), on=on)
 
     def __enter__(self) -> Run:
@@ -114,29 +115,36 @@ class Report:
 
     def to_pandas(self) -> Any:
         """Return the cells as a pandas data frame, one row each; nested fields become columns such as usd.total."""
-        return _pandas().json_normalize(self.cells)
+        with self._damage_named():
+            return _pandas().json_normalize(self.cells)
 
     def _repr_html_(self) -> str:
-        # In a frame of its own: the page's style must not reach the notebook's.
         from html import escape
 
         examples = []
         if is_measured(self.folder):
             rule = Rule.of(load_stored_config(self.folder, []))
             examples = pick_examples(read_measured(self.folder), rule)
-        page = escape(html(self.results, examples), quote=True)
+        with self._damage_named():
+            page = escape(html(self.results, examples), quote=True)
+        # In a frame of its own: the page's style must not reach the notebook's.
         return f'<iframe srcdoc="{page}" style="width:100%;height:45rem;border:0" title="fractionate report"></iframe>'
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        """Turn what results of another form do to whoever shows them into one line that names the file."""
+        try:
+            yield
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise UsageError(
+                f"{self.folder.results} cannot be shown ({type(error).__name__}: {error}): run fractionate report again"
+            ) from None
 
 
 def read_report(folder: str | Path) -> Report:
     """Return the report of a run's folder. Raises UsageError where there is none."""
     of = RunFolder(Path(folder))
-    try:
-        return Report(json.loads(of.results.read_text(encoding="utf-8")), of)
-    except FileNotFoundError:
-        raise UsageError(f"{of.results} is not there: run fractionate report first") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{of.results} cannot be read ({error}): run fractionate report again") from None
+    return Report(read_results(of.results), of)
 
 
 def read_cells(folder: str | Path) -> list[Cell]:

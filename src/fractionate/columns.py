@@ -1,7 +1,7 @@
-"""Many attempts as columns: an array a field, in place of an object an attempt.
+"""Attempts as columns: one array per field instead of one object per attempt.
 
-Whatever counts, averages or compares reads columns and never asks where they come from: made of attempts that are
-there anyway (`OfAttempts`), or read from the files that a large run leaves, one field at a time. Texts are no columns.
+Code that counts, averages or compares reads columns, wherever they come from: attempts in memory (`OfAttempts`), the
+attempts.sqlite of a run (`run.attempts`), or the mean over several of either (`Mean`). Texts are no columns.
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+from fractionate.files import utf8
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
     Numbers = NDArray[Any]
-    Places = NDArray[np.int64]
+    Positions = NDArray[np.int64]
 
 Reading = Literal["strict", "lenient", "lost"]
-"""How outputs are read: by what they state, by what they may have meant, or by how much the former loses."""
+"""How outputs are read: "strict" takes what an output states, "lenient" what it may have meant; "lost" is lenient minus
+strict."""
 
 AMOUNTS = (
     "calls",
@@ -42,8 +45,8 @@ _ROLES = ("decomposer", "solver")
 
 
 def digest(text: str) -> int:
-    """Return 64 bits that stand for an id or a passage: of a million, two are taken for one once in 30 million runs."""
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+    """Return a 64-bit digest of an id or a passage. Among a million texts, two collide with probability 3e-8."""
+    return int.from_bytes(hashlib.blake2b(utf8(text), digest_size=8).digest(), "little")
 
 
 def _lenient(metric: str) -> Callable[[Any], float]:
@@ -74,9 +77,9 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "lost": ("bool", lambda one: bool(one.failures) and not one.output),
     **{f"cut_off_{role}": ("bool", _cut_off(role)) for role in _ROLES},
 }
-"""Every column: its type ("" for the one that fits: counts, unless somebody's log has fractions) and how an attempt has
-it. A lenient score that is not known is NaN; `failed` leaves out replies that were only too long; `lost` is an attempt
-without any output."""
+"""Every column: its type, and how it is read from an attempt. The type "" is the one that fits the values: whole
+numbers, unless a log has fractions of tokens. An unknown lenient score is NaN. `failed` leaves out replies that
+were only too long. `lost` is an attempt with failed calls and without any output."""
 
 
 class Columns(ABC):
@@ -95,7 +98,7 @@ class Columns(ABC):
         return self
 
     @property
-    def starts(self) -> Places:
+    def starts(self) -> Positions:
         """The place in `outputs` of each question's first one."""
         import numpy as np
 
@@ -128,7 +131,7 @@ class Columns(ABC):
         return self.column("id_digest")
 
     @cached_property
-    def clusters(self) -> Places:
+    def clusters(self) -> Positions:
         """The independent unit of each question, numbered from 0 in order of first sight."""
         return in_order_of_sight(self.column("cluster_digest"))
 
@@ -154,7 +157,7 @@ class Columns(ABC):
         """Whether any reply of the attempt was cut off."""
         return self.column("cut_off_decomposer") | self.column("cut_off_solver")
 
-    def take(self, places: Places) -> Columns:
+    def take(self, places: Positions) -> Columns:
         """Return the attempts at these places."""
         return Taken(self, places)
 
@@ -175,7 +178,7 @@ class OfAttempts(Columns):
             self._made[name] = make_column(name, self._attempts)
         return self._made[name]
 
-    def take(self, places: Places) -> Columns:
+    def take(self, places: Positions) -> Columns:
         """Return the attempts at these places."""
         return OfAttempts([self._attempts[place] for place in places.tolist()])
 
@@ -201,7 +204,7 @@ class Mean(Columns):
         return _Interleaved([part.outputs for part in self._parts], len(self))
 
     @property
-    def starts(self) -> Places:
+    def starts(self) -> Positions:
         """The place in `outputs` of each question's first one."""
         import numpy as np
 
@@ -217,7 +220,7 @@ class Mean(Columns):
         """The pooled runs."""
         return self._parts if self._pooled else ()
 
-    def take(self, places: Places) -> Columns:
+    def take(self, places: Positions) -> Columns:
         """Return the questions at these places."""
         return Mean([part.take(places) for part in self._parts], pooled=self._pooled)
 
@@ -238,12 +241,12 @@ class Mean(Columns):
         return np.stack(rows)[self.shown, np.arange(len(self))]
 
     @cached_property
-    def shown(self) -> Places:
+    def shown(self) -> Positions:
         """The part that stands for each question: the first of those whose prediction is the most frequent."""
         import numpy as np
 
         made = np.stack([part.column("prediction_digest") for part in self._parts])
-        shown: Places = np.argmax([(made == one).sum(axis=0) for one in made], axis=0)
+        shown: Positions = np.argmax([(made == one).sum(axis=0) for one in made], axis=0)
         return shown
 
     def _same_usage(self, role: str) -> NDArray[np.bool_]:
@@ -278,7 +281,7 @@ class _Interleaved(Columns):
 class Taken(Columns):
     """Some attempts of other columns, in an order of their own."""
 
-    def __init__(self, columns: Columns, places: Places) -> None:
+    def __init__(self, columns: Columns, places: Positions) -> None:
         self._columns = columns
         self._places = places
 
@@ -290,7 +293,7 @@ class Taken(Columns):
         return self._columns.column(name)[self._places]
 
 
-def in_order_of_sight(values: Numbers) -> Places:
+def in_order_of_sight(values: Numbers) -> Positions:
     """Return equal values as one number, numbered from 0 in the order in which they are first seen."""
     import numpy as np
 

@@ -1,30 +1,87 @@
-"""Files are written whole or not at all, and never over what is read."""
+"""Files: written whole or not at all, never over what is read, readable by their owner alone where they hold prompts.
+
+Lone surrogates (half of a surrogate pair, as in a reply's `"\\ud83d"`) are characters that UTF-8 cannot hold. There is
+one rule for them: whatever is hashed or measured keeps them (`utf8`), whatever is written down replaces them by "?"
+(`encodable`).
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]  # the name stands for "there are no locks"
+
 from fractionate.errors import FractionateError, UsageError
 
+PRIVATE = 0o600
+"""Rights of a file that only its owner may read and write."""
 
-def write_text(text: str | Iterable[str], path: Path) -> None:
+
+def write_text(text: str | Iterable[str], path: Path, *, private: bool = False) -> None:
     """Write a UTF-8 file beside its place and move it there, so that no reader ever sees half of it.
 
     `text` may come in parts, which are never held together. A device or a pipe (/dev/null, say) is written to, not
-    replaced. Raises FractionateError naming the file where that fails.
+    replaced. With `private` only the owner may read the file, whatever the rights of the file that it replaces. Raises
+    FractionateError naming the file where that fails.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         _write_to(text, path)
         return
 
     def write(beside: Path) -> None:
+        if private:
+            os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE))
         with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+            file.writelines(map(encodable, [text] if isinstance(text, str) else text))
 
     _write_beside(path, write)
+
+
+def make_private(path: Path) -> None:
+    """Create a file that only its owner may read and write, or take the rights of all others from one that exists.
+
+    A file of another user, and one on a file system without rights, stays as it is: whoever owns it decides. Raises
+    OSError where the file cannot be created.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE))
+        return
+    with suppress(OSError):
+        rights = stat.S_IMODE(os.stat(path).st_mode)
+        if rights & ~0o700:
+            os.chmod(path, rights & 0o700)
+
+
+def try_lock(file: int, *, for_process: bool = False) -> bool:
+    """Lock an open file without waiting. Returns whether it is locked now; True where the system has no locks.
+
+    The kernel drops the lock when the file is closed or the process ends, however it ends. With `for_process` the lock
+    is the process's: it may take it again through another descriptor. Raises OSError where the file system refuses.
+    """
+    if fcntl is None:
+        return True
+    try:
+        (fcntl.lockf if for_process else fcntl.flock)(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def utf8(text: str) -> bytes:
+    """Return the UTF-8 bytes of a text, lone surrogates included: to hash or to measure, not to write down."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def encodable(text: str) -> str:
+    """Return text with a question mark for each lone surrogate, which neither a UTF-8 file nor SQLite can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def write_bytes(content: bytes, path: Path) -> None:
@@ -93,6 +150,6 @@ def refuse_input(target: Path, *inputs: Path) -> None:
 def _write_to(text: str | Iterable[str], path: Path) -> None:
     try:
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines([text] if isinstance(text, str) else text)
+            file.writelines(map(encodable, [text] if isinstance(text, str) else text))
     except OSError as error:
         raise FractionateError(f"{path} cannot be written: {error.strerror or error}") from None

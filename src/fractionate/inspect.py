@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.errors import FractionateError, missing_extra
+from fractionate.serve.admission import EVERYBODY, Keys
 from fractionate.serve.answer import Answered
 from fractionate.serve.catalog import BEST
-from fractionate.serve.chat import read_chat
+from fractionate.serve.errors import Refusal
 from fractionate.serve.gateway import Gateway
-from fractionate.serve.keys import EVERYBODY, Keys
-from fractionate.serve.refusals import Refusal
+from fractionate.serve.requests import read_chat
 from fractionate.types import ROLES, Usage
 
 try:

@@ -1,7 +1,7 @@
-"""Values in order that may be more than memory should hold: few stay a list, more go to a temporary file.
+"""Lists that may outgrow memory: a short one stays in memory, a long one goes to a temporary file.
 
-The file has no name and is gone with the process. A value is written as plain tuples of texts and numbers, and made
-anew each time it is read.
+The file has no name and disappears with the process. A value is written as plain tuples of texts and numbers, and built
+again each time it is read.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fractionate.errors import FractionateError
 T = TypeVar("T")
 
 KEPT = 20_000
-"""Values that are kept in memory."""
+"""Values up to which a list stays in memory."""
 _TOGETHER = 512
-"""Values that are read at a time."""
+"""Values that are read from the file at a time."""
 _BUFFER = 1 << 20
 
 
 class Spool(Sequence[T], Generic[T]):
-    """A list that can only grow. `encode` makes plain tuples of a value, `decode` makes the value of them.
+    """A list that can only grow. `encode` returns a value as plain tuples, `decode` builds the value from them.
 
     Raises FractionateError where the temporary file cannot be written.
     """
@@ -76,7 +76,7 @@ class Spool(Sequence[T], Generic[T]):
 
     @property
     def values(self) -> Sequence[T]:
-        """The values as a plain list, or these very ones where they are too many."""
+        """The values as a plain list, or this spool where they are too many."""
         return self._values if self._file is None else self
 
     def _spill(self) -> None:
@@ -126,10 +126,10 @@ class Spool(Sequence[T], Generic[T]):
         return b"".join(parts)
 
 
-class Places:
-    """Where in a spool the values of a key are: 16 bytes each. A value at a place has to be asked whether it is meant.
+class SpoolIndex:
+    """Finds the positions of a key's values in a spool, in 16 bytes a value.
 
-    Keys stand in it by 64 bits of their digest.
+    Keys are compared by a digest of 64 bits, so a caller checks that a value found is the one meant.
     """
 
     def __init__(self) -> None:
@@ -138,13 +138,13 @@ class Places:
         self._sorted = True
 
     def add(self, key: str, place: int) -> None:
-        """Note a place of a key, higher than the places noted before."""
+        """Note the position of a value with this key; positions come in ascending order."""
         self._digests.append(digest(key))
         self._places.append(place)
         self._sorted = False
 
     def of(self, key: str) -> list[int]:
-        """Return the places of a key in ascending order, and rarely one of another key."""
+        """Return the positions of a key in ascending order, and rarely one of another key."""
         if not self._sorted:
             self._sort()
         wanted = digest(key)
@@ -165,8 +165,8 @@ class Places:
         self._sorted = True
 
 
-def gathered(values: Iterable[T], spool: Spool[T]) -> Sequence[T]:
-    """Return values in order: few as a list, more in the spool."""
+def collect(values: Iterable[T], spool: Spool[T]) -> Sequence[T]:
+    """Return the values in order, as a plain list where they are few and as the spool where they are many."""
     for value in values:
         spool.append(value)
     return spool.values

@@ -57,7 +57,7 @@ def control(row, claim):
 def test_a_decomposer_that_keeps_the_outcome_costs_less_and_passes_its_controls_is_recommended():
     verdict = verdict_of(run())
     assert verdict.distill == "decomposer"
-    assert verdict.because.startswith("Distill the decomposer (600 questions, margin 2 points): D-R in the teacher's")
+    assert verdict.because.startswith("Distill the decomposer (600 questions, margin 2 pp): D-R in the teacher's")
     shown = finding(verdict, "decomposer")
     assert (shown["non_inferior"], shown["cheaper"], shown["worth"]) == ("yes", "yes", "yes")
     assert shown["ci_low"] == pytest.approx(tango(0, 0, N, shown["confidence"]).low)
@@ -307,3 +307,18 @@ def test_nothing_measured_is_undecided():
 def test_one_question_never_shows_a_saving():
     shown = finding(verdict_of([cell_of([1]), cell_of([1], decomposer="D-R")]), "decomposer")
     assert (shown["cheaper"], shown["usd_ci_low"]) == ("undecided", None)
+
+
+def test_where_the_scorer_does_not_fit_the_sentence_is_no_verdict():
+    cells = [
+        replace(
+            cell,
+            attempts=tuple(replace(one, prediction=None, output="So the answer is yes.") for one in cell.attempts),
+        )
+        for cell in (cell_of([0] * 30), cell_of([0] * 30, decomposer="D-R"))
+    ]
+    verdict = verdict_of(cells)
+    assert verdict.because.startswith(
+        "No verdict, since the scorer of atlas does not fit: 30 of 30 unparsed; --dataset"
+    )
+    assert "No verdict" not in verdict_of([cell_of([1] * 30), cell_of([1] * 30, decomposer="D-R")]).because

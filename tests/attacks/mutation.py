@@ -60,6 +60,21 @@ def odd_value_within(data: bytes, draw: random.Random) -> bytes:
     return _lines(rows)
 
 
+def odd_value_anywhere(data: bytes, draw: random.Random) -> bytes:
+    """Put an odd value at a place drawn among all places, at any depth."""
+    rows = _rows(data)
+    places: list[tuple[Any, Any]] = []
+    waiting: list[Any] = [rows]
+    while waiting:
+        value = waiting.pop()
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        places += [(value, key) for key in keys]
+        waiting += [value[key] for key in keys if isinstance(value[key], dict | list)]
+    place, key = draw.choice(places)
+    place[key] = draw.choice(ODD)
+    return _lines(rows)
+
+
 def odd_column(data: bytes, draw: random.Random) -> bytes:
     rows = _rows(data)
     name, value = draw.choice(list(rows[0])), draw.choice(ODD)

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from aiohttp import web
@@ -225,18 +225,18 @@ def test_purging_does_not_refill_a_budget(tmp_path: Path) -> None:
     model, path = Paid(), tmp_path / "calls.sqlite"
     each = input_bound(ask("question 10")) + 16
 
-    async def work(store: Store, run: str) -> None:
-        async with Engine(store, budget=BudgetConfig(tokens=5 * each), run=run) as engine:
+    async def work(store: Store, run: str, scope: Literal["store", "run"] = "store") -> None:
+        async with Engine(store, budget=BudgetConfig(tokens=5 * each, scope=scope), run=run) as engine:
             await run_all((asking(model, f"question {number}") for number in range(50)), engine)
 
-    for _ in range(3):
+    for run in ("r", "r", "another"):
         with Store(path) as store, pytest.raises(BudgetReached):
-            asyncio.run(work(store, "r"))
+            asyncio.run(work(store, run))
         assert model.billed <= 5 * each
         assert main(["store", "purge", str(path), "--all", "--yes"]) == 0
     with Store(path) as store, pytest.raises(BudgetReached):
-        asyncio.run(work(store, "another"))
-    assert 5 * each < model.billed <= 10 * each, "another run over the same store has a budget of its own"
+        asyncio.run(work(store, "another", "run"))
+    assert 5 * each < model.billed <= 10 * each, "a run with a cap of its own"
 
 
 def test_one_run_s_calls_serve_another_and_are_paid_for_once(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_one_run_s_calls_serve_another_and_are_paid_for_once(tmp_path: Path) -> 
 
     first = asyncio.run(work("first"))
     assert first == model.billed
-    assert asyncio.run(work("second")) == 0
+    assert asyncio.run(work("second")) == first, "the cap is the store's"
     assert model.billed == first
 
 

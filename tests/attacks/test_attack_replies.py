@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from fractionate.serve.refusals import Refusal
+from fractionate.serve.spending import Spending
 from helpers import ask, asking
 
 from fractionate.analysis.pricing import Pricing
@@ -25,8 +27,6 @@ from fractionate.errors import FractionateError
 from fractionate.models.faults import Fault
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.serve.metrics import Metrics
-from fractionate.serve.refusals import Refusal
-from fractionate.serve.spending import Spending
 from fractionate.serve.upstream import Upstream
 from fractionate.types import Completion, Usage
 from servers.chat_server import ChatServer

@@ -268,7 +268,7 @@ def test_a_run_s_folder_names_the_project_s_store(tmp_path: Path, capsys: pytest
     fill(tmp_path / "calls.sqlite")
     run = tmp_path / "runs" / "mine"
     run.mkdir(parents=True)
-    RunFolder(run).identify(tmp_path, tmp_path / "calls.sqlite")
+    RunFolder(run).record("run", tmp_path / "calls.sqlite")
     assert main(["store", "list", str(run), "--limit", "1"]) == 0
     assert f"1 of {CALLS} calls in {tmp_path / 'calls.sqlite'}" in capsys.readouterr().err
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fractionate.calls.budget import Budget, BudgetReached
 from fractionate.calls.drive import run_all
 from fractionate.calls.engine import Engine
-from fractionate.calls.store import Store, StoredCall
+from fractionate.calls.store import Hold, Store, StoredCall
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import SingleModel
@@ -142,10 +142,26 @@ def test_reaching_the_cap_says_how_to_resume_and_resuming_pays_only_the_rest(sto
     assert provider.sent == 20
 
 
-def test_what_another_run_spent_does_not_count(store: Store) -> None:
+def test_what_another_run_spent_counts_unless_the_cap_is_the_run_s(store: Store) -> None:
     completion = Completion("x", usage=Usage(1, 10**6, 0, 10**6))
     store.put_many([StoredCall("ff", "openai:paid", "openai:paid", "another", ask("old"), completion)])
-    assert drive(store, Provider(lambda _: 1.0), BudgetConfig(tokens=1000), 5, 2) is None
+    reached = drive(store, Provider(lambda _: 1.0), BudgetConfig(tokens=1000), 5, 2)
+    assert 'what other runs over this store have spent counts: budget.scope = "store"' in str(reached)
+    assert drive(store, Provider(lambda _: 1.0), BudgetConfig(tokens=1000, scope="run"), 5, 2) is None
+
+
+def test_what_another_run_has_in_flight_or_lost_counts_too(store: Store) -> None:
+    store.put_many([], holds=("another", {"its process": {"solver": Hold(0.9, 10)}}))
+    budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
+    assert budget.total_usd() == pytest.approx(0.9)
+    assert Budget(BudgetConfig(usd=1.0, scope="run"), FlatPricing(PRICE), store, "r").total_usd() == 0
+
+
+def test_another_run_s_model_without_a_price_is_named_with_both_ways_out(store: Store) -> None:
+    completion = Completion("x", usage=Usage(1, 10, 0, 10))
+    store.put_many([StoredCall("ff", "openai:odd", "openai:odd", "another", ask("old"), completion)])
+    with pytest.raises(UsageError, match=r'prices\."openai:odd".*budget\.scope = "run"'):
+        Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE, "openai:odd"), store, "r")
 
 
 def test_calls_in_flight_when_a_process_dies_count_as_spent(tmp_path: Path) -> None:

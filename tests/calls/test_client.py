@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fractionate.serve.spending import Spending
 from helpers import ask
 from virtual import VirtualReplicas, VirtualServer, run_virtually
 
@@ -21,7 +22,6 @@ from fractionate.errors import FractionateError
 from fractionate.models.base import SingleModel
 from fractionate.models.faults import Fault, RateHeaders, TransientFault
 from fractionate.serve.metrics import Metrics
-from fractionate.serve.spending import Spending
 from fractionate.serve.upstream import Upstream
 from fractionate.types import Completion, Request
 

@@ -13,8 +13,9 @@ from fractionate.calls.forecast import forecast, plan_stage
 from fractionate.calls.status import StatusLine
 from fractionate.calls.store import Store
 from fractionate.config import BudgetConfig, LimitsConfig
-from fractionate.errors import FractionateError
+from fractionate.errors import FractionateError, UsageError
 from fractionate.models.openai.api import OpenAIModel
+from fractionate.models.tokens import input_bound
 from servers.chat_server import ChatServer
 
 NAME = "http://127.0.0.1:9/v1#test"
@@ -23,19 +24,19 @@ NAME = "http://127.0.0.1:9/v1#test"
 def test_calls_tokens_and_dollars_add_up() -> None:
     model = OpenAIModel(NAME)
     requests = [ask(f"question {number % 10}", max_tokens=100) for number in range(20)]
-    stage = plan_stage("solve", model, requests, expected_output=30)
+    stage = plan_stage("solve", model, requests, expected_output=lambda _: 30)
     assert (stage.calls, stage.stored, stage.expected_output_tokens, stage.most_output_tokens) == (10, 0, 300, 1000)
     told = forecast([stage, stage], LimitsConfig(concurrency=5), FlatPricing(0.001))
     assert told.calls == 20
     assert told.usd() == pytest.approx(2 * 0.001 * (stage.input_tokens + 300), rel=0.01)
-    assert told.most_usd == pytest.approx(2 * 0.001 * (stage.input_tokens + 1000), rel=0.01)
+    assert told.most_usd == pytest.approx(2 * 0.001 * sum(input_bound(one) + 100 for one in requests[:10]))
     assert told.usd("decomposer") == 0
     assert told.seconds == pytest.approx(2 * 10 * stage.seconds_a_call / 5)
     assert any("solve" in line for line in told.lines())
 
 
 def test_a_forecast_over_the_cap_refuses_to_start() -> None:
-    stage = plan_stage("solve", OpenAIModel(NAME), [ask("q")], expected_output=10)
+    stage = plan_stage("solve", OpenAIModel(NAME), [ask("q")], expected_output=lambda _: 10)
     told = forecast([stage], LimitsConfig(), FlatPricing(1.0))
     told.check(BudgetConfig())
     told.check(BudgetConfig(usd=1000.0, tokens=1000))
@@ -48,7 +49,13 @@ def test_a_model_without_a_price_says_so() -> None:
     stage = plan_stage("solve", OpenAIModel(NAME), [ask("q")])
     told = forecast([stage], LimitsConfig(), FlatPricing(1.0, NAME))
     assert told.stages[0].expected_usd is None
-    assert any("no price known" in line for line in told.lines())
+    assert told.usd() is None
+    assert told.most_usd is None
+    assert "$" not in told.lines()[-1]
+    assert f"dollars unknown (no price known for {NAME})" in told.lines()[-1]
+    assert told.as_json()["expected_usd"] is None
+    with pytest.raises(UsageError, match="no price is known"):
+        told.check(BudgetConfig(usd=1000.0))
 
 
 def test_limits_a_minute_lengthen_the_time() -> None:

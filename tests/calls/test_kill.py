@@ -17,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from helpers import ask
@@ -178,27 +178,32 @@ def test_nobody_waits_for_a_call_of_a_killed_process(tmp_path: Path, url: str) -
     assert results[1].read_text() == stored(Path(path))[question]
 
 
-def hold_budget(path: str, taken: str) -> None:
-    """A child that has a run's budget and never ends."""
+def hold_budget(path: str, taken: str, scope: Literal["store", "run"]) -> None:
+    """A child that has a budget and never ends."""
     with Store(path) as store:
-        engine = Engine(store, budget=BudgetConfig(tokens=1000), run="mine")
+        engine = Engine(store, budget=BudgetConfig(tokens=1000, scope=scope), run="mine")
         Path(taken).touch()
         time.sleep(600)
         engine.close()
 
 
-def test_a_budget_is_one_process_s_at_a_time(tmp_path: Path) -> None:
-    path, taken, cap = str(tmp_path / "shared.sqlite"), tmp_path / "taken", BudgetConfig(tokens=1000)
-    child = multiprocessing.get_context("forkserver").Process(target=hold_budget, args=(path, str(taken)))
+@pytest.mark.parametrize("scope", ["store", "run"])
+def test_a_budget_is_one_process_s_at_a_time(tmp_path: Path, scope: Literal["store", "run"]) -> None:
+    path, taken, cap = str(tmp_path / "shared.sqlite"), tmp_path / "taken", BudgetConfig(tokens=1000, scope=scope)
+    child = multiprocessing.get_context("forkserver").Process(target=hold_budget, args=(path, str(taken), scope))
     child.start()
     try:
         while not taken.exists():
             assert child.is_alive()
             time.sleep(0.01)
         with Store(path) as store:
-            with pytest.raises(FractionateError, match=r"another process spends .* run 'mine' over .*shared"):
+            with pytest.raises(FractionateError, match=r"another process spends the budget of .*shared"):
                 Engine(store, budget=cap, run="mine")
-            Engine(store, budget=cap, run="yours").close()
+            if scope == "run":
+                Engine(store, budget=cap, run="yours").close()
+            else:
+                with pytest.raises(FractionateError, match=r'the store .*shared.*budget\.scope = "run"'):
+                    Engine(store, budget=cap, run="yours")
             child.kill()
             child.join(60)
             Engine(store, budget=cap, run="mine").close()

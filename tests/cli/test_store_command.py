@@ -41,7 +41,7 @@ def test_a_runs_folder_says_which_store_it_used(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunFolder(tmp_path_factory.mktemp("run"))
-    run.identify(run.path.parent, folder / "calls.sqlite")
+    run.record("run", folder / "calls.sqlite")
     assert main(["store", "list", str(run.path), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 5
 

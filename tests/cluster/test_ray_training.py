@@ -17,9 +17,9 @@ import psutil
 import ray
 
 from fractionate.cluster.connect import connect, disconnect
-from fractionate.cluster.disk import Proof
-from fractionate.cluster.students import Order, Outcome, _Board, _train_one, train_side_by_side
-from fractionate.cluster.training import train_over_workers
+from fractionate.cluster.machines import SharedCheck
+from fractionate.cluster.students import Outcome, TrainingJob, _train_one, train_side_by_side
+from fractionate.cluster.training import Coordinator, train_over_workers
 from fractionate.config import TrainConfig, parse_config
 from fractionate.errors import FractionateError, UsageError
 from fractionate.files import unpack
@@ -143,13 +143,13 @@ def test_students_side_by_side_are_those_of_one_process(tiny_model: Path, tmp_pa
     """To the byte. One that fails leaves the others as they are."""
     rates = {"a": 5e-3, "b": 1e-2, "bad": 1e30}
     settings = {name: QUICK.model_copy(update={"learning_rate": rate, "epochs": 3.0}) for name, rate in rates.items()}
-    orders = [Order(str(tiny_model), examples(), tmp_path / "s" / name, one, 5) for name, one in settings.items()]
+    jobs = [TrainingJob(str(tiny_model), examples(), tmp_path / "s" / name, one, 5) for name, one in settings.items()]
     steps: dict[str, list[int]] = {}
     ends: dict[str, Outcome] = {}
     train_side_by_side(
-        orders,
-        lambda order, at, of, loss: steps.setdefault(order.out.name, []).append(at),
-        lambda order, outcome: ends.update({order.out.name: outcome}),
+        jobs,
+        lambda job, at, of, loss: steps.setdefault(job.out.name, []).append(at),
+        lambda job, outcome: ends.update({job.out.name: outcome}),
     )
     assert isinstance(ends.pop("bad"), TrainingDivergedError)
     assert sorted(ends) == ["a", "b"]
@@ -164,10 +164,10 @@ def test_students_side_by_side_are_those_of_one_process(tiny_model: Path, tmp_pa
 @pytest.mark.usefixtures("_ray_here")
 def test_a_student_comes_back_from_a_machine_with_a_disk_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
     """It does not find the token that lies beside the student's place, so it writes nothing there."""
-    order = Order(str(tiny_model), examples(), tmp_path / "s", QUICK, 5)
-    board = ray.remote(_Board).options(num_cpus=0).remote()
-    shown = Proof(tmp_path / ".s.shared", "a token that nobody wrote", tmp_path)
-    result, failure = ray.get(ray.remote(_train_one).remote(order, shown, 1, board, 0))
+    job = TrainingJob(str(tiny_model), examples(), tmp_path / "s", QUICK, 5)
+    coordinator = ray.remote(Coordinator).options(num_cpus=0).remote()
+    shared = SharedCheck(tmp_path / ".s.shared", "a token that nobody wrote", tmp_path)
+    result, failure = ray.get(ray.remote(_train_one).remote(job, shared, 1, coordinator, 0))
     assert failure is None
     assert not list(tmp_path.iterdir())
     unpack(result[1], tmp_path / "s")

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from fractionate import datasets
 from fractionate.cli import main
+from fractionate.datasets.base import Scorer
+from fractionate.types import Score
 
 REAL = Path(__file__).parent / "real"
 OLD = [f"a={REAL / 'old-strong.eval'}", f"b={REAL / 'old-weak.eval'}"]
@@ -136,3 +139,140 @@ def test_whatever_is_wrong_is_said_in_one_line(
     assert out == ""
     assert len(err.strip().splitlines()) == 1
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "options", "code"),
+    [
+        ("1" * 150, "1" * 150, ["not-worse", "--margin", "5"], 0),
+        ("1" * 20, "1" * 20, ["not-worse", "--margin", "5"], 3),
+        ("1" * 30 + "0" * 10, "1" * 40, ["not-worse", "--margin", "5"], 3),
+        ("1" * 40, "1" * 20 + "0" * 20, ["better"], 0),
+        ("1" * 20 + "0" * 20, "1" * 40, ["better"], 3),
+        ("1" * 40, "1" * 39 + "0", ["better"], 3),
+    ],
+)
+def test_a_required_claim_is_the_exit_code(
+    new: str, old: str, options: list[str], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = logs(tmp_path, new=new, old=old)
+    assert main(["compare", *given, "--require", *options]) == code
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("new is shown to be" if code == 0 else "new is not shown to be")
+    assert main(["compare", *given, "--require", *options, "--json"]) == code
+    json.loads(capsys.readouterr().out)
+
+
+def test_what_a_claim_needs_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = logs(tmp_path, a="10", b="11", c="11")
+    assert main(["compare", *given[:2], "--require", "not-worse"]) == 2
+    assert "needs --margin, in percentage points" in capsys.readouterr().err
+    assert main(["compare", *given, "--require", "better"]) == 2
+    assert "two logs, NEW and OLD, not 3" in capsys.readouterr().err
+
+
+def test_a_margin_below_a_tenth_is_questioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *logs(tmp_path, a="10", b="11"), "--margin", "0.02"]) == 0
+    err = capsys.readouterr().err
+    assert "0.02" in err
+    assert "if a share is meant, write 2" in err
+    assert err.count("\n") == 1
+
+
+def table(path: Path, *rows: dict[str, object]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_two_columns_of_one_file_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"id": n, "gpt": {"text": f"The answer is {n}."}, "llama": f"The answer is {n % 3}.", "ok_a": n > 1, "gold": n}
+        for n in range(6)
+    ]
+    log = table(tmp_path / "rows.jsonl", *rows)
+    options = ["--answers-field", "gold", "--dataset", "gsm8k", "--json"]
+    assert main(["compare", f"{log}#gpt.text", f"{log}#llama", *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["name"], one["value"]) for one in found["systems"]] == [("gpt.text", 1.0), ("llama", 0.5)]
+    assert main(["compare", f"{log}#ok_a", f"other={log}#ok_a", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["a"] == pytest.approx(4 / 6)
+    assert main(["compare", f"{log}#none", f"{log}#ok_a"]) == 2
+    assert "rows.jsonl:1: no field 'none'" in capsys.readouterr().err
+
+
+def test_a_scorer_of_ones_own_and_ratings_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text("async def short(output, answers):\n    return len(output) < 4\n")
+    a, b = (
+        table(tmp_path / f"{name}.jsonl", *({"id": n, "output": name * n, "stars": {"n": n}} for n in range(1, 6)))
+        for name in ("a", "bb")
+    )
+    assert main(["compare", a, b, "--scorer", f"{tmp_path / 'mine.py'}:short", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["a"], found["b"]) == (pytest.approx(0.6), pytest.approx(0.2))
+    assert main(["compare", a, b, "--outcome-field", "stars.n", "--scale", "1-5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["a"] == 0.5
+    assert main(["compare", a, b, "--outcome-field", "stars.n", "--scale", "1-4"]) == 2
+    assert "a.jsonl:5: 'stars.n' is 5, which is no rating from 1 to 4" in capsys.readouterr().err
+
+
+def test_a_plug_ins_scorer_scores_and_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorer = Scorer(
+        "loud",
+        "exact_match",
+        "text",
+        lambda output: (output.upper(),),
+        lambda found, right: Score(*[found in right] * 2),
+    )
+    monkeypatch.setattr(datasets, "find_plugin", lambda group, name: scorer if name == "loud" else None)
+    log = table(
+        tmp_path / "a.jsonl", {"id": 1, "output": "yes", "answers": "YES"}, {"id": 2, "output": "x", "answers": "Y"}
+    )
+    assert main(["score", log, "--scorer", "loud", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exact_match"] == 0.5
+    assert main(["compare", f"a={log}", f"b={log}", "--scorer", "loud", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["a"] == 0.5
+
+
+def test_nothing_is_compared_where_a_scorer_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = (
+        table(tmp_path / f"{name}.jsonl", *({"id": n, "output": said, "answers": "yes"} for n in range(30)))
+        for name, said in (("a", "So the answer is yes."), ("b", "The answer is 3."))
+    )
+    assert main(["compare", a, b, "--dataset", "gsm8k"]) == 1
+    out, err = capsys.readouterr()
+    assert "a: the scorer gsm8k does not fit: 30 of 30 unparsed; --dataset strategyqa" in err
+    assert "a: the scorer gsm8k does not fit: 30 of 30 unparsed" in out
+    assert "So nothing is compared." in out
+    assert "better than" not in out
+    assert main(["compare", a, b, "--dataset", "gsm8k", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["difference"], found["p_value"], found["pairs"], found["ties"]) == (None, None, [], [])
+    assert main(["compare", a, b, "--dataset", "gsm8k", "--require", "better"]) == 3
+
+
+def test_the_filter_that_finds_nothing_names_the_one_that_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"doc_id": n, "doc": {}, "resps": [["x"]], "filter": name, "filtered_resps": [found], "exact_match": 0.0}
+        for n in range(4)
+        for name, found in (("strict", "[invalid]"), ("flexible", "3"))
+    ]
+    log = table(tmp_path / "samples_sums.jsonl", *rows)
+    assert main(["compare", f"a={log}", f"b={log}", "--filter", "strict"]) == 1
+    assert "the filter strict does not fit: 4 of 4 unparsed; --filter flexible parses 4" in capsys.readouterr().err
+    assert main(["compare", f"a={log}", f"b={log}", "--filter", "flexible", "--json"]) == 0
+    assert [one["unparsed"] for one in json.loads(capsys.readouterr().out)["systems"]] == [0.0, 0.0]
+
+
+def test_what_score_writes_can_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": n, "output": "The answer is 3." if n else "no idea", "answers": "3"} for n in range(4)]
+    log, scored = table(tmp_path / "a.jsonl", *rows), str(tmp_path / "scored.jsonl")
+    assert main(["score", log, "--dataset", "gsm8k", "--rows", scored]) == 0
+    capsys.readouterr()
+    assert main(["compare", scored, log, "--dataset", "", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["systems"][0]["unparsed"] == 0.25
+    assert found["n"] == 4

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fractionate.serve.admission import Keys
 from fractionate.serve.gateway import Bounds, Gateway
-from fractionate.serve.keys import Keys
 from fractionate.serve.server import listening
 from servers.solver_server import SolverServer
 

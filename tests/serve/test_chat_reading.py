@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fractionate.serve.chat import PARAMETERS, read_chat
+from fractionate.serve.errors import Refusal
+from fractionate.serve.parameters import ChatParameters
 from fractionate.serve.plan import in_conversation
-from fractionate.serve.refusals import Refusal
+from fractionate.serve.requests import read_chat
 from fractionate.types import Message
 
 USER = {"role": "user", "content": "How far?"}
@@ -47,9 +48,9 @@ def read(**fields: Any) -> Any:
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stop": ""}, "stop"),
         ({"stream": "yes"}, "stream"),
-        ({"stream_options": {"usage": True}}, "stream_options"),
+        ({"stream_options": {"usage": True}}, "stream_options.usage"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
-        ({"fractionate": {"passage": "x"}}, "fractionate"),
+        ({"fractionate": {"passage": "x"}}, "fractionate.passage"),
         ({"fractionate": {"context": 1}}, "fractionate.context"),
         ({"model": None}, "model"),
         ({"messages": None}, "messages"),
@@ -59,7 +60,7 @@ def read(**fields: Any) -> Any:
         ({"messages": [{**USER, "name": "Ann"}]}, "messages[0].name"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "assistant", "content": "x", "tool_calls": [{}]}, USER]}, "messages[0].tool_calls"),
         ({"messages": [{"role": "user", "content": "half \ud83d"}]}, "messages[0].content"),
     ],
@@ -77,7 +78,7 @@ def test_what_cannot_be_heeded_is_refused_by_name(fields: dict[str, Any], param:
         {"user": "someone", "metadata": {"a": "b"}, "store": False, "service_tier": "auto"},
         {"stream_options": {"include_usage": True}, "stream": True, "parallel_tool_calls": True},
         {"tools": [], "tool_choice": "none", "logprobs": False, "logit_bias": {}, "modalities": ["text"]},
-        {name: None for name in PARAMETERS if name not in ("model", "messages")},
+        {name: None for name in ChatParameters.model_fields if name not in ("model", "messages")},
     ],
 )
 def test_what_changes_nothing_is_taken(fields: dict[str, Any]) -> None:
@@ -146,3 +147,40 @@ def test_a_conversation_stands_around_the_strategys_own_words() -> None:
     assert in_conversation(own, "Be brief.", turns) == (Message("system", "Solve.\n\nBe brief."), *turns, own[1])
     assert in_conversation(own[1:], "Be brief.", ()) == (Message("system", "Be brief."), own[1])
     assert in_conversation(own[1:], "", turns) == (*turns, own[1])
+
+
+LONG = "long " * 2_000
+"""About 2,500 tokens."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "system", "content": LONG}, USER]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": LONG}, {"type": "text", "text": "Who?"}]}]},
+        {"messages": [USER, {"role": "assistant", "content": "x", "reasoning": LONG}, USER]},
+        {"fractionate": {"context": LONG}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"description": LONG}}}},
+        {"metadata": {"a": LONG}},
+        {"metadata": {LONG: "a"}},
+        {"metadata": {"numbers": [1] * 5_000}},
+        {"stop": [LONG]},
+    ],
+)
+def test_every_field_counts_against_the_context(fields: dict[str, Any]) -> None:
+    table = {"model": "m", "messages": [USER], **fields}
+    body = json.dumps(table).encode()
+    with pytest.raises(Refusal, match="--max-context") as caught:
+        read_chat(body, 2_000)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+    assert read_chat(body, 10_000).model == "m"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"metadata": {"a": ["half \ud83d"]}}, "metadata.a[0]"), ({"\ud83d": 1}, None), ({"user": "\udc00"}, "user")],
+)
+def test_half_a_character_is_refused_wherever_it_stands(fields: dict[str, Any], param: str | None) -> None:
+    with pytest.raises(Refusal, match="half of a surrogate pair") as caught:
+        read(**fields)
+    assert caught.value.param == param

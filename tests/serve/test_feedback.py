@@ -14,7 +14,7 @@ from test_official_client import client
 from test_record import KEY, ask, lines, served
 
 from fractionate.datasets.traffic import read_exchanges
-from fractionate.serve import record_file
+from fractionate.serve import record
 from fractionate.serve.gateway import Gateway
 from fractionate.serve.openapi import document
 
@@ -56,7 +56,7 @@ def test_the_last_mark_counts_and_an_answer_given_is_scored(run: Measured, tmp_p
     exchanges = read_exchanges(record)
     assert [one.right for one in exchanges] == [True, False, True, False]
     assert [one.answers for one in exchanges] == [(("0",),), (), (("two",), ("2.",)), (("4",),)]
-    assert [one.useless for one in exchanges] == ["", "marked wrong, without the right answer", "", ""]
+    assert [one.unusable for one in exchanges] == ["", "wrong by feedback that gave no right answer", "", ""]
     assert f'fractionate_feedback_total{{pair="{pair}",right="true"}} 3' in found["metrics"]
     assert f'fractionate_feedback_total{{pair="{pair}",right="false"}} 2' in found["metrics"]
 
@@ -132,7 +132,7 @@ def test_without_a_record_a_mark_is_refused(run: Measured) -> None:
 
 
 def test_marks_reach_back_so_far_and_no_further(run: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_file, "KNOWN", 2)
+    monkeypatch.setattr(record, "KNOWN", 2)
 
     async def work(openai_client: Any, url: str, gateway: Gateway) -> list[int]:
         ids = [(await ask(openai_client, run.pair("single"))).id for _ in range(3)]
@@ -151,7 +151,7 @@ def test_a_mark_that_cannot_be_written_is_not_confirmed(
         def full(file: int, data: Any) -> int:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(record_file.os, "write", full)
+        monkeypatch.setattr(record.os, "write", full)
         second = await mark(url, {"id": id, "right": False}, "")
         monkeypatch.undo()
         return first[0], second[0], await mark(url, {"id": id, "right": False}, "")

@@ -11,7 +11,7 @@ import pytest
 from serving import Measured, through
 
 from fractionate.serve.gateway import Gateway
-from fractionate.serve.spending import SERVER
+from fractionate.serve.ledger import SERVER
 
 
 def body(model: str, question: str = "How far is it to 7?", **fields: Any) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def test_a_budget_is_never_passed_and_outlives_the_server(run: Measured) -> None
         async with aiohttp.ClientSession() as session:
             while True:
                 replies = await asyncio.gather(*(post(session, url, asked) for _ in range(4)))
-                assert gateway.spending.spent(SERVER) <= cap + 1e-9
+                assert gateway.ledger.spent(SERVER) <= cap + 1e-9
                 answered += sum(status == 200 for status, _, _ in replies)
                 refused = [told for status, told, _ in replies if status == 402]
                 if len(refused) == 4:
@@ -282,11 +282,11 @@ def test_what_a_cancelled_call_may_have_cost_is_spent(run: Measured) -> None:
         async with aiohttp.ClientSession() as session:
             request = asyncio.ensure_future(post(session, url, body(run.pair("single"), "[slow] 7")))
             await until(lambda: run.server.holding == 1)
-            held = gateway.spending.spent(SERVER)
+            held = gateway.ledger.spent(SERVER)
             assert held > 0
             request.cancel()
             await until(lambda: gateway.admission.inside == 0)
-            assert gateway.spending.spent(SERVER) == pytest.approx(held)
+            assert gateway.ledger.spent(SERVER) == pytest.approx(held)
 
     through(run, work, budget_usd=1.0)
 

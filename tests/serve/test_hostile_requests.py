@@ -68,12 +68,14 @@ def raw(draw: random.Random, payload: bytes) -> bytes:
     )()
 
 
-async def on_the_wire(port: int, data: bytes) -> bytes:
+async def on_the_wire(port: int, data: bytes, *, ends: bool = True) -> bytes:
+    """Send bytes and return all that comes back; `ends` says that nothing more will be sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(data)
-        writer.write_eof()
-        return await asyncio.wait_for(reader.read(), 20)
+        if ends:
+            writer.write_eof()
+        return await asyncio.wait_for(reader.read(), 120)
     except ConnectionError:
         return b""
     finally:

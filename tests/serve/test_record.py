@@ -19,7 +19,7 @@ from test_official_client import client
 from fractionate.datasets.traffic import read_exchanges
 from fractionate.errors import UsageError
 from fractionate.serve.gateway import Gateway
-from fractionate.serve.record_file import RecordFile
+from fractionate.serve.record import RecordFile
 from fractionate.serve.traffic import Traffic
 
 KEY = "sk-mine-0123456789"
@@ -71,9 +71,13 @@ def test_an_answer_is_kept_with_how_it_came_about(run: Measured, tmp_path: Path)
     for role, usage in whole.fractionate["usage"].items():
         assert usage.items() <= first["usage"][role].items()
     assert 0 < first["latency_s"] < 60
-    assert (first["measured"], first["unlike"], first["degraded"]) == (True, [], False)
-    assert (second["id"], second["asked"], second["unlike"]) == (chunks[0].id, {"temperature": 0.5}, ["temperature"])
-    assert second["seal"] != first["seal"], "two answers to one key have nothing in common"
+    assert (first["measured"], first["deviations"], first["degraded"]) == (True, [], False)
+    assert (second["id"], second["asked"], second["deviations"]) == (
+        chunks[0].id,
+        {"temperature": 0.5},
+        ["temperature"],
+    )
+    assert second["ownership_token"] != first["ownership_token"], "two answers to one key have nothing in common"
 
     text = record.read_text()
     assert KEY not in text
@@ -81,8 +85,21 @@ def test_an_answer_is_kept_with_how_it_came_about(run: Measured, tmp_path: Path)
     assert "key-" not in text, "no name of an account"
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     exchange = read_exchanges(record)[0]
-    assert (exchange.id, exchange.dataset, exchange.right, exchange.useless) == (whole.id, "jsonl", None, "not marked")
+    assert (exchange.id, exchange.dataset, exchange.right, exchange.unusable) == (
+        whole.id,
+        "jsonl",
+        None,
+        "without feedback",
+    )
     assert exchange.answering.replies[0].decomposition
+
+
+def test_a_record_that_was_readable_by_all_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "traffic.jsonl"
+    path.touch()
+    path.chmod(0o644)
+    RecordFile(path, lambda count, why: None).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_conversations_choices_and_degraded_answers_are_kept_as_what_they_are(run: Measured, tmp_path: Path) -> None:
@@ -106,11 +123,11 @@ def test_conversations_choices_and_degraded_answers_are_kept_as_what_they_are(ru
         [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}],
     )
     assert len(conversation["replies"]) == 2
-    assert {"history", "system"} <= set(conversation["unlike"])
-    assert "seal" not in conversation, "who needs no key has none"
+    assert {"history", "system"} <= set(conversation["deviations"])
+    assert "ownership_token" not in conversation, "who needs no key has none"
     assert (degraded["degraded"], degraded["replies"][0]["degraded"], degraded["measured"]) == (True, True, False)
     assert degraded["replies"][0]["decomposition"] is None
-    assert read_exchanges(record)[0].useless == "asked within a conversation or under a system message"
+    assert read_exchanges(record)[0].unusable == "asked within a conversation or under a system message"
 
 
 def test_refused_and_failed_requests_and_those_not_to_be_stored_are_not_kept(run: Measured, tmp_path: Path) -> None:
@@ -150,7 +167,7 @@ def test_a_restart_adds_and_mends_half_a_line(run: Measured, tmp_path: Path) -> 
 def test_one_file_is_one_servers(tmp_path: Path) -> None:
     record = tmp_path / "traffic.jsonl"
     file = RecordFile(record, lambda count, why: None)
-    with pytest.raises(UsageError, match="another server's record"):
+    with pytest.raises(UsageError, match="in use by another server"):
         RecordFile(record, lambda count, why: None)
     file.close()
     RecordFile(record, lambda count, why: None).close()
@@ -160,7 +177,7 @@ def test_one_file_is_one_servers(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("notes.txt", "", r"must end in .jsonl"),
-        ("train.jsonl", '{"question": "Mine?", "answer": "yes"}', "another kind"),
+        ("train.jsonl", '{"question": "Mine?", "answer": "yes"}', "is no record"),
         ("missing/traffic.jsonl", None, "cannot be opened: No such file"),
     ],
 )
@@ -224,7 +241,7 @@ def test_a_disk_that_hangs_delays_no_answer(run: Measured, tmp_path: Path, monke
             os.read(pipe_out, 1)
         return real(file, data)
 
-    monkeypatch.setattr("fractionate.serve.record_file.os.write", slow)
+    monkeypatch.setattr("fractionate.serve.record.os.write", slow)
 
     async def work(openai_client: Any, url: str, gateway: Gateway) -> list[str]:
         ids = [(await ask(openai_client, run.pair("single"))).id for _ in range(20)]

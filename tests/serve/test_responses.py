@@ -11,9 +11,9 @@ import openai
 import pytest
 from serving import Measured, through, timeless
 
+from fractionate.serve.errors import Refusal
 from fractionate.serve.gateway import Gateway
-from fractionate.serve.refusals import Refusal
-from fractionate.serve.responses import read_response
+from fractionate.serve.requests import read_response
 
 ASKED = "Context: The road is long.\n\nQuestion: How far is it to 7?"
 
@@ -132,13 +132,13 @@ def test_fields_are_heeded_under_their_names_here(run: Measured) -> None:
         ({"input": None}, "input"),
         ({"input": []}, "input"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0]"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),
         ({"input": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]}, "input[1].role"),
         ({"input": [{"type": "reasoning"}, {"role": "user", "content": 1}], "instructions": "x"}, "input[1].content"),
         ({"input": [{"type": "reasoning"}]}, "input"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
-        ({"text": {"colour": 1}}, "text"),
+        ({"text": {"colour": 1}}, "text.colour"),
         ({"reasoning": "high"}, "reasoning"),
         ({"instructions": 7}, "instructions"),
         ({"temperature": 3}, "temperature"),

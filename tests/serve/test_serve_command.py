@@ -183,7 +183,7 @@ def test_a_solver_that_is_down(tmp_path: Path, run: Measured, capsys: pytest.Cap
     code, said = refused(capsys, str(folder))
     assert code == 1
     assert f"127.0.0.1:{port}" in said
-    assert "cannot be asked" in said
+    assert "cannot be reached" in said
     with serving(folder, "--no-check") as (url, _):
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         with pytest.raises(openai.InternalServerError, match="cannot connect"):

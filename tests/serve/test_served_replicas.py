@@ -19,8 +19,8 @@ from fractionate.cli import main
 from fractionate.config import LimitsConfig, PriceConfig
 from fractionate.errors import FractionateError
 from fractionate.serve.gateway import Gateway
+from fractionate.serve.ledger import Ledger
 from fractionate.serve.metrics import Metrics
-from fractionate.serve.spending import Spending
 from fractionate.serve.upstream import Upstream
 from servers.solver_server import SolverServer
 from servers.threaded import in_thread
@@ -119,8 +119,8 @@ def test_a_server_that_lets_deadlines_pass_is_left_out(tmp_path: Path) -> None:
     model: Any = VirtualReplicas(hangs, answering)
     model.paid = True
     prices = {model.name: PriceConfig(input_per_million=1.0, output_per_million=1.0)}
-    spending = Spending(tmp_path / "book.sqlite", Pricing(prices), None, None)
-    upstream = Upstream(LimitsConfig(), Pricing(prices), spending, Metrics())
+    ledger = Ledger(tmp_path / "book.sqlite", Pricing(prices), None, None)
+    upstream = Upstream(LimitsConfig(), Pricing(prices), ledger, Metrics())
 
     async def main() -> int:
         late = 0
@@ -134,5 +134,5 @@ def test_a_server_that_lets_deadlines_pass_is_left_out(tmp_path: Path) -> None:
         return late
 
     assert run_virtually(main()) <= 3 + 4, "three in a row, then trials after 1, 2, 4 and 8 s"
-    spending.close()
+    ledger.close()
     assert len(answering.served) >= 93

@@ -296,7 +296,7 @@ def test_local_weights_make_way_for_a_request(run: Measured, tmp_path: Path) -> 
     ("pair", "usd", "said"),
     [
         ("fractionate/single:none+nobody", 1.0, "--shadow: .*did you mean"),
-        ("", None, "say how much with --shadow-usd"),
+        ("", None, "set a budget with --shadow-usd"),
     ],
 )
 def test_a_shadow_that_cannot_be_had_is_one_line(

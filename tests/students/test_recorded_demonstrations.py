@@ -164,10 +164,10 @@ def test_what_teaches_nothing_is_counted_by_why(tmp_path: Path) -> None:
     assert [one.id for one in kept] == ["a", "g"]
     assert left_out == {
         "asked before": 1,
-        "not marked": 1,
-        "marked wrong, without the right answer": 1,
+        "without feedback": 1,
+        "wrong by feedback that gave no right answer": 1,
         "asked within a conversation or under a system message": 1,
-        "marked right, but no answer could be read in it": 1,
+        "right by feedback, but without a parsed answer": 1,
     }
     assert [problem.id for problem in datasets.load(f"traffic:{path}?corrected")] == ["g"]
 
@@ -210,7 +210,8 @@ def test_screen_takes_them_and_says_what_they_are(tmp_path: Path, capsys: pytest
         ("b", "", []),
     ]
     notes = json.dumps(json.loads((tmp_path / "run" / "notes.json").read_text()))
-    assert "of 3 answered requests 2 are learnt from (1 right, 1 with the right answer given); 1 not marked" in notes
+    learnt = "of 3 answered requests 2 are learnt from (1 right, 1 with the right answer given)"
+    assert f"{learnt}; 1 without feedback" in notes
     assert "1 answers are demonstrations as they were recorded; the teacher demonstrates the other 1" in notes
     assert "Self-training: 1 of these 1 demonstrations were decomposed by a student." in notes
 

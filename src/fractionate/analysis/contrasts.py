@@ -12,6 +12,7 @@ from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
 from fractionate.analysis.statistics.clusters import Groups, Values
 from fractionate.columns import Columns, Reading
+from fractionate.datasets.scoring import misfit_of
 from fractionate.types import Cell, Component
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ def mean(values: Values) -> float:
     return math.fsum(listed) / len(listed) if listed else 0.0
 
 
+_SHOWN = 500
+"""Outputs that other readers are tried on, where a cell's own does not fit."""
 MOST = 0.1
 """The share of a cell's outputs from which on those unread, or cut off, are said before anything else."""
 
@@ -224,6 +227,16 @@ def unparsed_cells(matrix: Matrix) -> list[Unparsed]:
         if max(unread, cut_off) > MOST:
             found.append(Unparsed(matrix.name(cell), len(outputs), unread, cut_off, _fixes(cell)))
     return found
+
+
+def misfit_in(cell: Cell) -> str:
+    """Return that the reader of a cell's answers parses less than half of its outputs; "" where it fits."""
+    outputs = cell.columns.outputs
+    unparsed = int(outputs.column("unextracted").sum())
+    if 2 * unparsed <= len(outputs):
+        return ""
+    shown = [attempt.output for attempt in cell.attempts[:_SHOWN]]
+    return misfit_of(shown, unparsed, len(outputs), f"of {cell.dataset}")
 
 
 def share(holds: NDArray[np.bool_]) -> float:

@@ -174,6 +174,8 @@ class Judgement:
     """The undistilled pair against each single-stage cell of its solver."""
     obstacle: str = ""
     unpriced: tuple[str, ...] = ()
+    misfit: str = ""
+    """Says that the scorer does not fit: more than half of the undistilled pair's outputs are unparsed."""
 
 
 def joint(answers: Sequence[Answer]) -> Answer:

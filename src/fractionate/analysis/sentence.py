@@ -22,7 +22,13 @@ _PARTS = ("both", "decomposer", "solver")
 
 
 def because(judged: Sequence[Judgement], overall: Distill) -> str:
-    """Return the sentence that answers which part to distill and why."""
+    """Return the sentence that answers which part to distill and why; first, where a scorer does not fit, that."""
+    misfits = "; ".join(one.misfit for one in judged if one.misfit)
+    said = _because(judged, overall)
+    return f"No verdict, since {misfits}. The rule alone would say: {said}" if misfits else said
+
+
+def _because(judged: Sequence[Judgement], overall: Distill) -> str:
     if not judged:
         return "Undecided: nothing was measured."
     if len(judged) == 1:
@@ -41,7 +47,7 @@ def _scale(judgement: Judgement) -> str:
     fewest = min((finding.contrast for finding in judgement.findings), key=lambda one: one.n)
     passages = f" on {fewest.clusters:,} passages" if fewest.clusters < fewest.n else ""
     seeds = f", {fewest.seeds} seeds" if fewest.seeds > 1 else ""
-    return f" ({_questions(fewest.n)}{passages}{seeds}, margin {judgement.findings[0].margin * 100:g} points)"
+    return f" ({_questions(fewest.n)}{passages}{seeds}, margin {judgement.findings[0].margin * 100:g} pp)"
 
 
 def _questions(n: int) -> str:
@@ -170,7 +176,7 @@ def _outcome(finding: Finding) -> str:
 
 def _difference(found: Contrast) -> str:
     return (
-        f"difference {points(found.difference)} points, {level(found.confidence)} interval {points(found.ci_low)} to "
+        f"difference {points(found.difference)} pp, {level(found.confidence)} interval {points(found.ci_low)} to "
         f"{points(found.ci_high)}"
     )
 
@@ -219,7 +225,7 @@ def level(confidence: float) -> str:
 
 
 def points(difference: float) -> str:
-    """Return a difference of shares in signed points of 100, with a true minus sign."""
+    """Return a difference of shares in signed percentage points (pp), with a true minus sign."""
     text = f"{difference * 100:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 

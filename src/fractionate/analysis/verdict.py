@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fractionate.analysis.contrasts import contrast, mean, outcomes, pair_up
+from fractionate.analysis.contrasts import contrast, mean, misfit_in, outcomes, pair_up
 from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
 from fractionate.analysis.findings import (
     Answer,
@@ -104,6 +104,7 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
         tuple(benefit),
         _obstacle(findings, benefit, matrix, reference),
         unpriced([reference, *(cell for _, cell in candidates)], pricing) if _any_unknown(findings) else (),
+        misfit_in(reference),
     )
 
 

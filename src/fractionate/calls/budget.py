@@ -7,8 +7,8 @@ reservation, since the provider may bill them.
 
 Calls in flight are one hold of their process, which outlives it: what a killed process had sent may be billed beside
 what its successor sends. A call in a provider's batch is a hold of its own, which the successor takes over: it fetches
-the same batch and nothing is billed twice. What is lent to another process (a worker of a cluster) is a hold of its
-own too; the worker's budget has that loan for its cap, and asks for more where this one would turn a call away.
+the same batch and nothing is billed twice. What is allocated to a shard of the run's work elsewhere is a hold of its
+own too: the shard's own budget has its allocation for caps, and the hold shrinks as the shard's calls arrive.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import asyncio
 import os
 import secrets
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fractionate.calls.store import Hold, Holds, Store
+from fractionate.calls.store import Hold, Holds, Spent, Store
 from fractionate.config import BudgetConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
@@ -34,15 +35,15 @@ class Pricing(Protocol):
         """Return the dollars of one call's usage, None for a model without a price."""
 
 
-class Lender(Protocol):
-    """Whoever has lent a budget all that it has."""
-
-    def want(self, wanted: Reservation) -> None:
-        """Take note that a call waits; `Budget.raise_cap` or `Budget.refuse` is called for it, sooner or later."""
-
-
 class BudgetReached(FractionateError):  # noqa: N818 - a state, not an error
-    """The next call might pass a cap. Everything completed is stored; a higher cap resumes."""
+    """The next call might pass a cap. Everything completed is stored; a higher cap resumes.
+
+    `wanted` is the reservation of that call.
+    """
+
+    def __init__(self, message: str, wanted: Reservation | None = None) -> None:
+        super().__init__(message)
+        self.wanted = wanted
 
 
 @dataclass(slots=True)
@@ -59,10 +60,8 @@ _EPSILON = 1e-9
 """Dollars: sums of floats may pass a cap by rounding alone."""
 _BATCH = "batch:"
 """How the holder of a call in a provider's batch begins; its store key follows."""
-_LOAN = "worker:"
-"""How the holder of a loan begins; the worker's name follows."""
-_PURSE: Role = "solver"
-"""Where a loan's tokens stand, whatever they are spent on: their cap knows no roles."""
+_TOKENS: Role = "solver"
+"""Where the tokens of an allocation stand, whatever they are spent on: their cap knows no roles."""
 
 
 class Budget:
@@ -72,11 +71,8 @@ class Budget:
     billed beyond what is known (it stays in the store's `holds` table across restarts).
     """
 
-    def __init__(
-        self, caps: BudgetConfig, pricing: Pricing | None, store: Store, run: str, lender: Lender | None = None
-    ) -> None:
+    def __init__(self, caps: BudgetConfig, pricing: Pricing | None, store: Store, run: str) -> None:
         self.caps = caps
-        self._lender = lender
         self.pricing = pricing
         self.run = run
         self.needs_dollars = any(cap is not None for cap in (caps.usd, caps.decomposer_usd, caps.solver_usd))
@@ -88,36 +84,50 @@ class Budget:
         self._batched: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._in_batches: dict[str, dict[Role, Hold]] = {}
-        self._lent: dict[str, dict[Role, Hold]] = {}
-        self._left_behind: dict[str, dict[Role, Hold]] = {}
+        self._allocated: dict[str, dict[Role, Hold]] = {}
         self._unwritten: dict[str, dict[Role, Hold]] = {}
+        self._shared = False
         self._in_flight = 0
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
         if self.active:
-            for holder, by_role in store.holders(run).items():
-                if holder.startswith(_BATCH):
-                    self._in_batches[holder] = by_role
-                elif holder.startswith(_LOAN):
-                    self._left_behind[holder] = by_role
-                for role, hold in by_role.items():
-                    self._add(self._before, role, hold.usd, hold.tokens)
-            for spent in store.spent(run):
-                usd = self._price(spent.model, spent.usage) if self.needs_dollars else 0.0
-                self._add(self.spent, spent.role, spent.rows * usd, spent.rows * _tokens(spent.usage))
+            self._read(store)
+
+    def _read(self, store: Store) -> None:
+        """Read what was spent and reserved before: by this run, and where the cap is the store's by all others."""
+        for holder, by_role in store.holders(self.run).items():
+            if holder.startswith(_BATCH):
+                self._in_batches[holder] = by_role
+            for role, hold in by_role.items():
+                self._add(self._before, role, hold.usd, hold.tokens)
+        self._count(store.spent(self.run))
+        if self.caps.scope == "store":
+            for role, hold in store.held(self.run, others=True).items():
+                self._add(self._before, role, hold.usd, hold.tokens)
+            others = store.spent(self.run, others=True)
+            self._shared = bool(others)
+            try:
+                self._count(others)
+            except UsageError as error:
+                raise UsageError(
+                    f'{error}; another run over this store has called it: budget.scope = "run" counts this run alone'
+                ) from None
+
+    def _count(self, several: Iterable[Spent]) -> None:
+        for spent in several:
+            usd = self._price(spent.model, spent.usage) if self.needs_dollars else 0.0
+            self._add(self.spent, spent.role, spent.rows * usd, spent.rows * _tokens(spent.usage))
 
     async def reserve(self, model: Model, request: Request) -> Reservation:
         """Reserve the dearest outcome of a call; while calls are in flight it waits for what they leave.
 
         Raises BudgetReached if it cannot fit, UsageError where the call has no price or no bound.
         """
-        reservation = self._dearest(model, request)
+        reservation = self.dearest(model, request)
         if self._waiting or self._over(reservation):
-            if not self._in_flight and self._lender is None:
+            if not self._in_flight:
                 raise self._reached(reservation)
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((reservation, place))
-            if len(self._waiting) == 1 and self._lender is not None:
-                self._lender.want(reservation)
             try:
                 await place
             except asyncio.CancelledError:
@@ -142,7 +152,7 @@ class Budget:
             kept = left.get(request.role, Hold(0.0, 0))
             reservation = Reservation(request.role, kept.usd, kept.tokens, holder)
         else:
-            reservation = replace(self._dearest(model, request), holder=holder)
+            reservation = replace(self.dearest(model, request), holder=holder)
             if self._over(reservation):
                 raise self._reached(reservation)
         self._hold(reservation)
@@ -176,85 +186,58 @@ class Budget:
             self._add(self._batched, reservation.role, -reservation.usd, -reservation.tokens)
         self._admit()
 
-    def lend(self, worker: str, role: Role, usd: float, tokens: int) -> bool:
-        """Set an amount aside for a worker to spend. Returns False, and lends nothing, where a cap has no room."""
-        if self._over(Reservation(role, usd, tokens)):
-            return False
-        self._change_loan(worker, role, usd, tokens)
-        return True
+    def allocate(self, holder: str, amounts: Mapping[Role, Hold]) -> None:
+        """Set amounts aside under a holder's name for calls that are made elsewhere. The caller checks `free` first."""
+        self._allocated[holder] = {role: Hold(0.0, 0) for role in ROLES}
+        for role, hold in amounts.items():
+            self._change_allocation(holder, role, hold.usd, 0)
+            self._change_allocation(holder, _TOKENS, 0.0, hold.tokens)
 
-    def take_back(self, worker: str, role: Role, usd: float, tokens: int) -> None:
-        """Take back of a loan what the worker will not spend."""
-        self._change_loan(worker, role, -usd, -tokens)
+    def spent_from(self, holder: str, spent: Mapping[Role, Hold]) -> None:
+        """Count calls that were made from an allocation, which shrinks by as much."""
+        for role, (usd, tokens) in spent.items():
+            self._add(self.spent, role, usd, tokens)
+            for each in sorted(ROLES, key=lambda one: one != role):  # of its own role's amount first
+                taken = min(usd, self._allocated[holder][each].usd)
+                usd -= taken
+                self._change_allocation(holder, each, -taken, 0)
+            self._change_allocation(holder, _TOKENS, 0.0, -min(tokens, self._allocated[holder][_TOKENS].tokens))
 
-    def spent_by(self, worker: str, role: Role, model: str, usage: Usage) -> None:
-        """Count a worker's call, which its loan was for."""
-        usd, tokens = self._price(model, usage) if self.needs_dollars else 0.0, _tokens(usage)
-        self._add(self.spent, role, usd, tokens)
-        loan = self.loan(worker)
-        self._change_loan(worker, role, -min(usd, loan[role].usd), -min(tokens, loan[_PURSE].tokens))
+    def return_allocation(self, holder: str, lost: Mapping[Role, Hold]) -> None:
+        """Take back what is left of an allocation, but for what may have been billed beyond its calls (`lost`)."""
+        for role, hold in list(self._allocated[holder].items()):
+            kept = lost.get(role, Hold(0.0, 0)).usd
+            self._change_allocation(holder, role, min(0.0, kept - hold.usd), 0)
+        kept_tokens = sum(hold.tokens for hold in lost.values())
+        left = self._allocated[holder][_TOKENS].tokens
+        self._change_allocation(holder, _TOKENS, 0.0, min(0, kept_tokens - left))
+        self._admit()
 
-    def loan(self, worker: str) -> dict[Role, Hold]:
-        """Return what a worker still holds, by role; one that an earlier process has lent to is this one's now."""
-        holder = _LOAN + worker
-        for role, hold in self._left_behind.pop(holder, {}).items():
-            self._add(self._before, role, -hold.usd, -hold.tokens)
-            self._change_loan(worker, role, *hold)
-        return dict(self._lent.get(holder, {role: Hold(0.0, 0) for role in ROLES}))
-
-    def most_to_lend(self, role: Role) -> Hold:
-        """Return what could be lent to a role now: infinite where nothing bounds it."""
+    def free(self, role: Role | None = None) -> Hold:
+        """Return what no call has used or reserved of all caps that a role's calls count against (None: of those for
+        both roles together): infinite where nothing bounds it.
+        """
         usd, tokens = float("inf"), 1 << 62
-        held = {each: self.held[each] for each in ROLES}
         if self.caps.usd is not None:
-            usd = self.caps.usd - self.total_usd() - sum(hold.usd for hold in held.values())
-        cap = self.caps.decomposer_usd if role == "decomposer" else self.caps.solver_usd
-        if cap is not None:
-            usd = min(usd, cap - self.total_usd(role) - held[role].usd)
+            usd = self.caps.usd - self.total_usd() - sum(self.held[each].usd for each in ROLES)
+        cap = getattr(self.caps, f"{role}_usd") if role else None
+        if role and cap is not None:
+            usd = min(usd, cap - self.total_usd(role) - self.held[role].usd)
         if self.caps.tokens is not None:
-            tokens = self.caps.tokens - self.total_tokens() - sum(hold.tokens for hold in held.values())
+            tokens = self.caps.tokens - self.total_tokens() - sum(self.held[each].tokens for each in ROLES)
         return Hold(max(0.0, usd), max(0, tokens))
 
-    def raise_cap(self, role: Role, usd: float, tokens: int) -> None:
-        """Raise a borrowed budget's caps by what was lent (negative: by what is given back)."""
-        changed: dict[str, float | int] = {}
-        cap = getattr(self.caps, f"{role}_usd")
-        if cap is not None:
-            changed[f"{role}_usd"] = max(0.0, cap + usd)
-        if self.caps.tokens is not None:
-            changed["tokens"] = self.caps.tokens + tokens
-        self.caps = self.caps.model_copy(update=changed)
-        if usd >= 0 and tokens >= 0:
-            self._admit()
+    def price_all(self, calls: Iterable[Spent]) -> Hold:
+        """Return what calls come to, in dollars (0 without a cap in dollars) and tokens."""
+        usd, tokens = 0.0, 0
+        for one in calls:
+            usd += one.rows * (self._price(one.model, one.usage) if self.needs_dollars else 0.0)
+            tokens += one.rows * _tokens(one.usage)
+        return Hold(usd, tokens)
 
-    def refuse(self, error: FractionateError) -> None:
-        """Turn away the calls that wait: the lender has no more."""
-        while self._waiting:
-            _, place = self._waiting.popleft()
-            if not place.done():
-                place.set_exception(error)
-
-    def unused(self, role: Role) -> Hold:
-        """Return what of a borrowed cap neither was spent nor is held by calls in flight."""
-        cap = getattr(self.caps, f"{role}_usd")
-        usd = 0.0 if cap is None else cap - self.total_usd(role) - self.held[role].usd
-        held_tokens = sum(self.held[each].tokens for each in ROLES)
-        tokens = 0 if self.caps.tokens is None else self.caps.tokens - self.total_tokens() - held_tokens
-        return Hold(max(0.0, usd), max(0, tokens))
-
-    @property
-    def in_flight(self) -> int:
-        """Calls that hold a reservation."""
-        return self._in_flight
-
-    @property
-    def is_waited_for(self) -> bool:
-        """Whether a call waits for room."""
-        return any(not place.done() for _, place in self._waiting)
-
-    def reached(self, role: Role, usd: float, tokens: int) -> BudgetReached:
+    def reached(self, wanted: Reservation) -> BudgetReached:
         """Return the error for a call that no cap has room for."""
-        return self._reached(Reservation(role, usd, tokens))
+        return self._reached(wanted)
 
     def holds_to_write(self) -> Holds:
         """Return what the store must know of: this process's calls in flight and lost ones, and changes to batches."""
@@ -262,7 +245,8 @@ class Budget:
         for role in ROLES:
             usd = self.held[role].usd - self._batched[role].usd
             tokens = self.held[role].tokens - self._batched[role].tokens
-            mine[role] = Hold(self.lost[role].usd + (usd if tokens > 0 else 0.0), self.lost[role].tokens + tokens)
+            held = max(0.0, usd) if tokens > 0 else 0.0  # what remains of a sum of floats is no reservation
+            mine[role] = Hold(self.lost[role].usd + held, self.lost[role].tokens + tokens)
         return {**self._unwritten, self._holder: mine}
 
     def written(self, holds: Holds) -> None:
@@ -280,7 +264,7 @@ class Budget:
         """Return tokens spent, lost ones included."""
         return sum(self.spent[r].tokens + self.lost[r].tokens + self._before[r].tokens for r in ROLES)
 
-    def _dearest(self, model: Model, request: Request) -> Reservation:
+    def dearest(self, model: Model, request: Request) -> Reservation:
         """Return the reservation of a call at its dearest: cached input may cost more than fresh, or less."""
         usage = model.most_usage(request)
         usd = 0.0
@@ -292,10 +276,7 @@ class Budget:
     def _price(self, model: str, usage: Usage) -> float:
         usd = None if self.pricing is None else self.pricing.usd(model, usage)
         if usd is None:
-            raise UsageError(
-                f'no price is known for {model}, so the dollar cap cannot be kept: give [prices."{model}"] '
-                "input_per_million and output_per_million (0 if it is free)"
-            )
+            raise no_price(model)
         return usd
 
     def _hold(self, reservation: Reservation) -> None:
@@ -306,13 +287,11 @@ class Budget:
             self._unwritten[reservation.holder] = {reservation.role: hold}
             self._add(self._batched, reservation.role, *hold)
 
-    def _change_loan(self, worker: str, role: Role, usd: float, tokens: int) -> None:
-        holder = _LOAN + worker
-        lent = self._lent.setdefault(holder, {each: Hold(0.0, 0) for each in ROLES})
-        for table in (lent, self.held, self._batched):
-            self._add(table, role, usd, 0)
-            self._add(table, _PURSE, 0.0, tokens)
-        self._unwritten[holder] = dict(lent)
+    def _change_allocation(self, holder: str, role: Role, usd: float, tokens: int) -> None:
+        allocated = self._allocated[holder]
+        for table in (allocated, self.held, self._batched):
+            self._add(table, role, usd, tokens)
+        self._unwritten[holder] = dict(allocated)
 
     def _admit(self) -> None:
         """Let those who wait in, in order, as far as they fit; once nothing is in flight, turn the rest away."""
@@ -324,9 +303,6 @@ class Budget:
                 self._waiting.popleft()
                 self._hold(reservation)
                 place.set_result(None)
-            elif self._lender is not None:
-                self._lender.want(reservation)
-                return
             elif self._in_flight:
                 return
             else:
@@ -357,15 +333,25 @@ class Budget:
         else:
             spent = self.total_usd(None if name == "usd" else wanted.role)
             state = f"${spent:.4f} of ${cap:.4f} are spent and the next call may cost ${wanted.usd:.4f}"
+        counted = ' (what other runs over this store have spent counts: budget.scope = "store")' if self._shared else ""
         return BudgetReached(
-            f"budget.{name} is reached: {state}; all completed calls are stored, run the same command with "
-            f"--set budget.{name}=<more> to resume"
+            f"budget.{name} is reached: {state}{counted}; all completed calls are stored, run the same command with "
+            f"--set budget.{name}=<more> to resume",
+            wanted,
         )
 
     @staticmethod
     def _add(table: dict[Role, Hold], role: Role, usd: float, tokens: int) -> None:
         old = table[role]
         table[role] = Hold(old.usd + usd, old.tokens + tokens)
+
+
+def no_price(model: str) -> UsageError:
+    """Return the error for a dollar cap over calls of a model that has no price."""
+    return UsageError(
+        f'no price is known for {model}, so the dollar cap cannot be kept: give [prices."{model}"] input_per_million '
+        "and output_per_million (0 if it is free)"
+    )
 
 
 def _tokens(usage: Usage) -> int:

@@ -27,12 +27,13 @@ except ImportError:  # Windows
 
 from fractionate.calls.store import Store
 from fractionate.errors import FractionateError
+from fractionate.files import PRIVATE, utf8
 from fractionate.types import Completion
 
 LOOK_S = 0.05
 """Seconds between two looks at a call that another process makes."""
-_RUNS = 1 << 60
-"""Where the bytes that stand for runs begin: calls have those before."""
+_BUDGETS = 1 << 60
+"""Where the bytes that stand for budgets begin: calls have those before."""
 
 
 class CallLocks:
@@ -46,7 +47,7 @@ class CallLocks:
         self._closing: Callable[[], Any] = lambda: None
         self._inode = (0, 0)
         self._mine: set[str] = set()
-        self._run: str | None = None
+        self._budget: int | None = None
 
     def take(self, key: str) -> bool:
         """Return whether the call is this engine's to make: from now on, or already."""
@@ -85,23 +86,27 @@ class CallLocks:
                 return stored
         return None
 
-    def hold_budget(self, run: str) -> None:
-        """Keep a run's budget for this engine until `close`: a cap holds because one alone spends.
+    def hold_budget(self, run: str, scope: str = "store") -> None:
+        """Keep a budget for this engine until `close`: a cap holds because one engine alone spends.
 
-        Raises FractionateError if another has it.
+        That is the budget of the whole store, or with the scope "run" that of the run. Raises FractionateError if
+        another engine has it.
         """
         self._see_file()
-        if not self._lock(_place_of_run(run)):
+        budget = _budget_place(run if scope == "run" else None)
+        if not self._lock(budget):
+            whose = f"run {run!r} over" if scope == "run" else "the store"
+            apart = "" if scope == "run" else '; with budget.scope = "run" each run has a cap of its own'
             raise FractionateError(
-                f"another process spends the budget of run {run!r} over {self._store.path}: wait for it or stop it, "
-                "then run the same command again"
+                f"another process spends the budget of {whose} {self._store.path}: wait for it or stop it, then run "
+                f"the same command again{apart}"
             )
-        self._run = run
+        self._budget = budget
 
     def close(self) -> None:
         """Give all claims back."""
         self._mine.clear()
-        self._run = None
+        self._budget = None
         self._close_file()
 
     def _lock(self, place: int) -> bool:
@@ -126,7 +131,7 @@ class CallLocks:
                 return
         except OSError:
             pass  # not there yet, or not there any more
-        held = [_place(key) for key in self._mine] + ([] if self._run is None else [_place_of_run(self._run)])
+        held = [_place(key) for key in self._mine] + ([] if self._budget is None else [self._budget])
         self._open_file()
         if not all(self._lock(place) for place in held):
             raise FractionateError(
@@ -137,7 +142,7 @@ class CallLocks:
     def _open_file(self) -> None:
         self._close_file()
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
             found = os.fstat(self._file)
         except OSError as error:
             raise self._unlockable(error) from None
@@ -176,5 +181,6 @@ def _place(key: str) -> int:
     return int(key[:15], 16)
 
 
-def _place_of_run(run: str) -> int:
-    return _RUNS + _place(hashlib.sha256(run.encode()).hexdigest())
+def _budget_place(run: str | None) -> int:
+    """Return the byte that stands for the budget of a run, or of the whole store (None)."""
+    return _BUDGETS + (0 if run is None else 1 + _place(hashlib.sha256(utf8(run)).hexdigest()))

@@ -251,6 +251,10 @@ class ModelClients(dict[tuple[str, ...], ModelClient]):
         """Calls that have left and not come back."""
         return sum(client.dispatcher.in_flight for client in self.values())
 
+    def debt_s(self) -> float:
+        """Return the seconds until rate limiters that begin empty could take the place of these."""
+        return max((client.dispatcher.debt_s() for client in self.values()), default=0.0)
+
     def of(self, model: SingleModel) -> ModelClient:
         """Return the client of a model; one is made for a new model."""
         key = tuple([server.identity for server in model.servers])

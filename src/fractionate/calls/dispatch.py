@@ -176,6 +176,10 @@ class Dispatcher:
                 turn.result().leave()
             raise
 
+    def debt_s(self) -> float:
+        """Return the seconds until a rate limiter that begins empty could take the place of this model's."""
+        return self._rate.debt_s()
+
     def give_back(self, tokens: float, left_at: float, requests: float = 0.0) -> None:
         """Give back a part of the rate that was not used after all."""
         self._rate.give_back(tokens, requests, left_at)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fractionate.calls.batches import Batches
-from fractionate.calls.budget import Budget, BudgetReached, Lender, Pricing, Reservation
+from fractionate.calls.budget import Budget, BudgetReached, Pricing, Reservation
 from fractionate.calls.call_locks import CallLocks
 from fractionate.calls.client import CallHooks, ModelClients
 from fractionate.calls.ledger import Ledger, OnEvent
@@ -40,16 +40,15 @@ class Engine:
         *,
         run: str = "",
         backoff_s: float = BACKOFF_S,
-        lender: Lender | None = None,
     ) -> None:
         self.store = store
         self.limits = limits or LimitsConfig()
         patience_s = self.limits.attempts * (self.limits.timeout_s + LONGEST_BACKOFF_S)
         self._locks = CallLocks(store, patience_s)
         try:
-            if budget not in (None, BudgetConfig()):
-                self._locks.hold_budget(run)
-            self.budget = Budget(budget or BudgetConfig(), pricing, store, run, lender)
+            if budget is not None and budget.has_caps:
+                self._locks.hold_budget(run, budget.scope)
+            self.budget = Budget(budget or BudgetConfig(), pricing, store, run)
         except BaseException:
             self._locks.close()
             raise
@@ -132,6 +131,10 @@ class Engine:
     def hold(self, held: bool) -> None:
         """Let no call leave until it is called with False; calls in flight stay."""
         self._clients.hold(held)
+
+    async def settle_rates(self) -> None:
+        """Return once an engine whose rate limiters begin empty may go on in place of this one."""
+        await asyncio.sleep(self._clients.debt_s())
 
     @property
     def slots_taken(self) -> int:

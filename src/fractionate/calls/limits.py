@@ -106,6 +106,11 @@ class TokenBucket:
         self._level = min(self.burst, self._level + amount)
         self._window.give_back(amount, left_at)
 
+    def debt_s(self, now: float) -> float:
+        """Return the seconds until nothing is owed for amounts over the burst."""
+        self._fill(now)
+        return max(0.0, -self._level / self.per_second)
+
     def _fill(self, now: float) -> None:
         self._level = min(self.burst, self._level + (now - self._at) * self.per_second)
         self._at = now
@@ -149,6 +154,10 @@ class RateLimiter:
         for bucket, amount in ((self._requests, 1.0), (self._tokens, tokens)):
             if bucket is not None and amount:
                 bucket.take(amount, loop_time())
+
+    def debt_s(self) -> float:
+        """Return the seconds until a rate limiter that begins empty could take this one's place."""
+        return max((one.debt_s(loop_time()) for one in (self._requests, self._tokens) if one), default=0.0)
 
     def give_back(self, tokens: float, requests: float, left_at: float) -> None:
         """Give back the unused part of a call that left at a time (loop time)."""

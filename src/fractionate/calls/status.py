@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,17 @@ class Counters:
         self.usage[model, role] = self.usage.get((model, role), Usage()) + completion.usage
         if completion.finish_reason != "stop":
             self.endings[completion.finish_reason] += 1
+
+    def add(self, now: Counters, before: Counters) -> None:
+        """Add what other counters have counted between two readings."""
+        for name in ("sent", "served", "joined", "stored", "cuts"):
+            setattr(self, name, getattr(self, name) + getattr(now, name) - getattr(before, name))
+        for name in ("retries", "failures", "endings"):
+            getattr(self, name).update(getattr(now, name) - getattr(before, name))
+        for key, usage in now.usage.items():
+            old = before.usage.get(key, Usage())
+            since = Usage(*(getattr(usage, each.name) - getattr(old, each.name) for each in fields(Usage)))
+            self.usage[key] = self.usage.get(key, Usage()) + since
 
     def usage_by_role(self) -> dict[Role, Usage]:
         """Return the usage of calls made now, by role."""

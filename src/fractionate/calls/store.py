@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.calls.migrations import has_column, migrate, refuse_newer
-from fractionate.calls.store_file import BUSY_S, StoreFile, fix, has_no_room, is_busy
+from fractionate.calls.store_file import BESIDE, BUSY_S, StoreFile, fix, has_no_room, is_busy
 from fractionate.calls.stored_call import (
     COLUMNS,
     REPLY,
@@ -36,10 +36,12 @@ from fractionate.calls.stored_call import (
     spent_of,
 )
 from fractionate.errors import FractionateError
-from fractionate.types import ROLES, Completion, Role
+from fractionate.types import ROLES, Completion, Request, Role
 
 _BUSY_ONCE_S = 0.02
 _CHUNK = 500
+_NEWEST = 20_000
+"""Rows among which the newest calls of a model are looked for."""
 _INSERT = f"INSERT INTO calls ({COLUMNS}) VALUES ({', '.join('?' * WIDTH)}) ON CONFLICT (key) DO NOTHING"
 _GET = f"SELECT {REPLY} FROM calls WHERE key = ?"
 _PUT_HOLD = (
@@ -109,7 +111,7 @@ class Store:
     @property
     def files(self) -> list[Path]:
         """All files that the store is made of: none of them is anybody else's to write."""
-        return [self._file.path.with_name(self._file.path.name + end) for end in ("", "-wal", "-shm", "-locks")]
+        return [self._file.path.with_name(self._file.path.name + end) for end in ("", *BESIDE)]
 
     def check_there(self) -> None:
         """Raise FractionateError if the file was deleted, moved or replaced since it was opened."""
@@ -187,20 +189,51 @@ class Store:
         mine = {call.key: call.completion for call in calls}
         return {key: stored for key, stored in self.get_many(list(mine)).items() if stored != mine[key]}
 
-    def rows_after(self, place: int, run: str, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
-        """Return a run's rows beyond a place of the file, oldest first, and the place of the last one of them.
+    def export(self, place: int, run: str) -> tuple[int, bytes, list[Spent]]:
+        """Return a run's rows beyond a place of the file as an SQLite database (see `merge`), b"" for none.
 
-        A row is the values of `COLUMNS`, as `adopt` takes them.
+        Returns the place of the last row and what the paid ones used, too. All of it is done by SQLite: a row costs
+        microseconds.
         """
-        query = f"SELECT rowid, {self._columns} FROM calls WHERE rowid > ? AND run = ? ORDER BY rowid LIMIT ?"
+        connection = self._connection
         with self._clear_errors(), self._lock:
-            rows = self._connection.execute(query, (place, run, limit)).fetchall()
-        return (rows[-1][0] if rows else place), [row[1:] for row in rows]
+            last = int(connection.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+            connection.execute("ATTACH ':memory:' AS outgoing")
+            try:
+                connection.execute(f"CREATE TABLE outgoing.calls ({COLUMNS})")
+                insert = f"INSERT INTO outgoing.calls SELECT {COLUMNS} FROM main.calls WHERE rowid > ? AND run = ?"
+                if not connection.execute(insert, (place, run)).rowcount:
+                    return last, b"", []
+                group = f"model, role, {USAGE}"
+                query = f"SELECT {group}, count(*) FROM outgoing.calls WHERE paid GROUP BY {group}"
+                spent = [spent_of(row) for row in connection.execute(query)]
+                return last, connection.serialize(name="outgoing"), spent
+            finally:
+                connection.execute("DETACH outgoing")
 
-    def last_place(self) -> int:
-        """Return the place of the row that was committed last, 0 where there is none."""
-        with self._clear_errors(), self._lock:
-            return int(self._connection.execute("SELECT coalesce(max(rowid), 0) FROM calls").fetchone()[0])
+    def merge(self, database: bytes, holds: tuple[str, Holds] | None = None) -> None:
+        """Commit the rows that another store's `export` gave, and what holders now hold, in one transaction.
+
+        Calls that are stored here already stay as they are.
+        """
+
+        def write() -> None:
+            if database:
+                insert = f"INSERT OR IGNORE INTO calls ({COLUMNS}) SELECT {COLUMNS} FROM incoming.calls"
+                self._connection.execute(insert)
+            self._write_holds(holds)
+
+        if not database:
+            self._transaction(write)
+            return
+        with self._lock:
+            with self._clear_errors():
+                self._connection.execute("ATTACH ':memory:' AS incoming")
+                self._connection.deserialize(database, name="incoming")
+            try:
+                self._transaction(write)
+            finally:
+                self._connection.execute("DETACH incoming")
 
     def adopt(self, rows: Sequence[tuple[Any, ...]], holds: tuple[str, Holds] | None = None) -> None:
         """Commit rows of another store, and what holders now hold, in one transaction; calls stored here stay."""
@@ -211,37 +244,57 @@ class Store:
 
         self._transaction(write)
 
-    def forget(self, place: int) -> None:
-        """Delete the rows before a place: another store has them. The last one stays, so that no place comes twice."""
-        self._transaction(lambda: self._connection.execute("DELETE FROM calls WHERE rowid < ?", (place,)))
+    def spent(self, run: str, *, others: bool = False) -> list[Spent]:
+        """Return what a run's paid calls used, purged ones too, equal ones counted together.
 
-    def spent(self, run: str) -> list[Spent]:
-        """Return what a run's paid calls used, purged ones too, equal ones counted together."""
+        With `others` return instead what all other runs over this store have spent.
+        """
+        which = "run != ?1" if others else "run = ?1"
         query = (
-            f"SELECT model, role, {USAGE}, count(*) FROM calls WHERE run = ?1 AND paid GROUP BY model, role, {USAGE} "
-            f"UNION ALL SELECT model, role, {USAGE}, rows FROM purged WHERE run = ?1"
+            f"SELECT model, role, {USAGE}, count(*) FROM calls WHERE {which} AND paid GROUP BY model, role, {USAGE} "
+            f"UNION ALL SELECT model, role, {USAGE}, rows FROM purged WHERE {which}"
         )
         with self._clear_errors(), self._lock:
             return [spent_of(row) for row in self._connection.execute(query, (run,))]
 
-    def held(self, run: str) -> dict[Role, Hold]:
-        """Return what is held of a run's budget, by whomever."""
+    def held(self, run: str, *, others: bool = False) -> dict[Role, Hold]:
+        """Return what is reserved for a run in all, or with `others` for all other runs over this store."""
         total = {role: Hold(0.0, 0) for role in ROLES}
-        for by_role in self.holders(run).values():
-            for role, hold in by_role.items():
-                total[role] = Hold(total[role].usd + hold.usd, total[role].tokens + hold.tokens)
+        for _, role, hold in self._holds(run, others=others):
+            total[role] = Hold(total[role].usd + hold.usd, total[role].tokens + hold.tokens)
         return total
 
     def holders(self, run: str) -> dict[str, dict[Role, Hold]]:
-        """Return what each holder holds of a run's budget, processes that died with calls in flight included."""
+        """Return what each holder has reserved for a run, processes that died with calls in flight included."""
         found: dict[str, dict[Role, Hold]] = {}
-        with self._clear_errors(), self._lock:
-            rows = self._connection.execute("SELECT holder, role, usd, tokens FROM holds WHERE run = ?", (run,))
-            for holder, role, usd, tokens in rows:
-                if role not in ROLES or not isinstance(usd, float) or not isinstance(tokens, int):
-                    raise DamagedRow(f"a hold on the budget of {run!r} cannot be read")
-                found.setdefault(holder, {})[role] = Hold(usd, tokens)
+        for holder, role, hold in self._holds(run):
+            found.setdefault(holder, {})[role] = hold
         return found
+
+    def _holds(self, run: str, *, others: bool = False) -> list[tuple[str, Role, Hold]]:
+        query = f"SELECT holder, role, usd, tokens FROM holds WHERE run {'!=' if others else '='} ?"
+        with self._clear_errors(), self._lock:
+            rows = self._connection.execute(query, (run,)).fetchall()
+            for _, role, usd, tokens in rows:
+                if role not in ROLES or type(tokens) is not int or not _is_amount(usd):
+                    raise DamagedRow(f"a reservation for {run!r} cannot be read")
+        return [(holder, role, Hold(usd, tokens)) for holder, role, usd, tokens in rows]
+
+    def newest(self, identity: str, role: Role, limit: int) -> Iterator[tuple[Request, Completion]]:
+        """Yield the newest calls of a model in a role, as many as are wanted; damaged ones are passed over.
+
+        They are looked for among the newest rows alone: a file of millions is not read for them.
+        """
+        query = (
+            f"SELECT {self._columns} FROM calls WHERE rowid > (SELECT coalesce(max(rowid), 0) FROM calls) - {_NEWEST} "
+            "AND identity = ? AND role = ? ORDER BY rowid DESC LIMIT ?"
+        )
+        with self._clear_errors(), self._lock:
+            rows = self._connection.execute(query, (identity, role, limit)).fetchall()
+        for row in rows:
+            with suppress(DamagedRow):
+                call = call_of(row)
+                yield call.request, call.completion
 
     def count(self, *, key: str = "", model: str = "", run: str = "", role: str = "") -> int:
         """Return how many calls `calls` and `purge` would find."""
@@ -400,6 +453,10 @@ class Store:
 def locked_out(path: Path) -> FractionateError:
     """Return the error for a store that another process would not let go of."""
     return FractionateError(f"store {path}: {fix(sqlite3.OperationalError('locked'))}")
+
+
+def _is_amount(usd: object) -> bool:
+    return isinstance(usd, float) and -1e-6 < usd < float("inf")  # sums of floats may be a rounding below 0
 
 
 def _filter(key: str, model: str, run: str, role: str) -> tuple[str, list[str]]:

@@ -10,7 +10,10 @@ import weakref
 from pathlib import Path
 
 from fractionate.errors import FractionateError
+from fractionate.files import make_private
 
+BESIDE = ("-wal", "-shm", "-locks")
+"""How the names of the files beside a store end: SQLite's log and its index, and the locks of calls."""
 BUSY_S = 60.0
 """Seconds a write waits for other processes' writes before it gives up."""
 
@@ -32,6 +35,10 @@ class StoreFile:
                 weakref.finalize(self, shutil.rmtree, copy, ignore_errors=True)
         else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(self.path)  # SQLite gives the files beside it the rights of this one
+            for end in BESIDE:
+                if (beside := self.path.with_name(self.path.name + end)).exists():
+                    make_private(beside)
             self.connection = _connect(self.path, "mode=rwc")
         self._seen: tuple[int, int] | None = None
 

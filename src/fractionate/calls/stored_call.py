@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from fractionate.files import encodable
 from fractionate.types import ROLES, Completion, Message, Request, Role, Usage
 
 REPLY = (
@@ -83,11 +84,11 @@ def row_of(call: StoredCall) -> tuple[object, ...]:
         call.identity,
         call.run,
         request.role,
-        _encodable(_encode(body)),
-        _encodable(reply.text),
-        _encodable(reply.reasoning),
-        reply.finish_reason,
-        _encodable(reply.error),
+        encodable(_encode(body)),
+        encodable(reply.text),
+        encodable(reply.reasoning),
+        encodable(reply.finish_reason),
+        encodable(reply.error),
         usage.calls,
         usage.input_tokens,
         usage.cached_input_tokens,
@@ -157,8 +158,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a text is wanted, not {value!r}")
     return value
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which a reply's JSON may hold and SQLite refuses."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from fractionate import interrupts
 from fractionate.errors import FractionateError, printable
 
 # (command, module, what it does): the help page is made from this table alone, so that no command is imported for it.
@@ -53,11 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _top_level(given, modules)
     command = given[0]
     try:
-        module = import_module(f"fractionate.cli.{modules[command]}")
-        parser = OneLineParser(prog=f"fractionate {command}", formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.set_defaults(command=command)
-        module.add_arguments(parser)
-        return int(module.run(parser.parse_args(given[1:])))
+        with interrupts.raised():
+            module = import_module(f"fractionate.cli.{modules[command]}")
+            parser = OneLineParser(prog=f"fractionate {command}", formatter_class=argparse.RawDescriptionHelpFormatter)
+            parser.set_defaults(command=command)
+            module.add_arguments(parser)
+            return int(module.run(parser.parse_args(given[1:])))
     except FractionateError as error:
         return _say(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -26,7 +26,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="DIR",
         type=Path,
-        help="the run's folder (default: runs/NAME: the config's name, the folder's of a fractionate.toml)",
+        help="the run's folder (default: runs/NAME of the working directory, NAME that of the config, or of its folder "
+        "where the config is a fractionate.toml)",
     )
     parser.add_argument(
         "--store", metavar="FILE", help="the SQLite file of all calls (default: run.store, calls.sqlite beside CONFIG)"
@@ -98,33 +99,22 @@ def scoring_of(arguments: argparse.Namespace) -> Scoring:
     )
 
 
-def open_run(arguments: argparse.Namespace) -> Run:
-    """Open the run that the arguments name."""
+def open_run(arguments: argparse.Namespace, *, keyless: bool = False) -> Run:
+    """Open the run that the arguments name; with `keyless` to count its calls, not to make them."""
     from fractionate.config import load_config
+    from fractionate.run.folder import run_folder
     from fractionate.run.progress import Progress
     from fractionate.run.run import Run
 
     config = load_config(arguments.config, settings(arguments))
     base, progress = arguments.config.resolve().parent, Progress(quiet=arguments.quiet)
-    return Run(config, run_folder(arguments), base, progress, on=getattr(arguments, "on", ""))
+    folder = run_folder(config, arguments.config, arguments.out)
+    return Run(config, folder, base, progress, on=getattr(arguments, "on", ""), keyless=keyless)
 
 
 def settings(arguments: argparse.Namespace) -> list[str]:
     """Return what the command line changes in the config: --set, and --store as `run.store`."""
     return [*arguments.set, *([f"run.store={json.dumps(arguments.store)}"] if arguments.store else [])]
-
-
-def run_folder(arguments: argparse.Namespace) -> Path:
-    """Return where the run lives: --out, `run.out`, or runs/NAME."""
-    from fractionate.config import load_config
-
-    config = load_config(arguments.config, arguments.set)
-    return Path(arguments.out or config.run.out or Path("runs") / (config.run.name or _name_of(arguments.config)))
-
-
-def _name_of(config: Path) -> str:
-    """Return what a config is called: its file's name, or its folder's where every config is called so."""
-    return config.resolve().parent.name or config.stem if config.stem == "fractionate" else config.stem
 
 
 def exit_code(results: Mapping[str, Any]) -> int:
@@ -136,11 +126,11 @@ def exit_code(results: Mapping[str, Any]) -> int:
 
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
     """Print the terminal's sections, where the reports are, and the verdict as the last line; or results.json."""
-    from fractionate.report.render import printable, terminal, with_sections
+    from fractionate.report.render import one_line, terminal, with_sections
 
     if as_json:
         print(json.dumps(with_sections(results), ensure_ascii=False))
         return
     print(terminal(results))
     print(f"\nreports: {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'results.json'}")
-    print(f"\nWhich part should you distill? {printable(results['verdict']['because'])}")
+    print(f"\nWhich part should you distill? {one_line(results['verdict']['because'])}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fractionate.cli.common import add_config_arguments, print_results, run_folder, settings
+from fractionate.cli.common import add_config_arguments, print_results, settings
 from fractionate.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Write results.json, report.md and report.html from a run's attempts.jsonl, without a model call.\n"
+        "Write results.json, report.md and report.html from a run's attempts, without a model call.\n"
         "CONFIG is the run's config, or the run's folder itself (then its stored config is taken); prices, margins\n"
         "and published figures may be changed with --set and are priced and judged anew. Several runs' folders (one\n"
         "protocol with other seeds) are pooled: a question counts with its mean over them, and --out takes the reports."
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the reports."""
     from fractionate.config import load_config
-    from fractionate.run.folder import RunFolder
+    from fractionate.run.folder import RunFolder, run_folder
     from fractionate.run.reporting import load_stored_config, write_pooled_report, write_report
 
     given: Path = arguments.config
@@ -43,8 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         folder = RunFolder(given)
         config = load_stored_config(folder, settings(arguments))
     else:
-        folder = RunFolder(run_folder(arguments))
         config = load_config(given, settings(arguments))
+        folder = RunFolder(run_folder(config, given, arguments.out))
     results = write_report(folder, config, config.run.name or folder.path.name)
     print_results(results, folder.path, as_json=arguments.json)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fractionate.cli.common import add_config_arguments, add_place_argument, exit_code, open_run, print_results
@@ -37,7 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train the students on 1/8, 1/4 and 1/2 of the demonstrations too, or on curve.shares, and extrapolate",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print calls, tokens, dollars and time; send nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, print calls, tokens, dollars and time; send and write nothing, and need no key",
+    )
+    parser.add_argument(
+        "--start-anyway", action="store_true", help="start where the forecast passes the budget, and stop at the cap"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,24 +52,25 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.curve:
         arguments.set = ["curve={}", *arguments.set]
-    with open_run(arguments) as opened:
+    with open_run(arguments, keyless=arguments.dry_run) as opened:
         if arguments.dry_run:
-            return _dry_run(opened, as_json=arguments.json)
-        results = run_everything(opened)
+            return _dry_run(opened, as_json=arguments.json, start_anyway=arguments.start_anyway)
+        results = run_everything(opened, start_anyway=arguments.start_anyway)
         opened.progress.stage(opened.engine.counters.line())
         print_results(results, opened.folder.path, as_json=arguments.json)
     return exit_code(results)
 
 
-def _dry_run(opened: Run, *, as_json: bool) -> int:
-    from fractionate.run.forecast import forecast_run, training_lines
+def _dry_run(opened: Run, *, as_json: bool, start_anyway: bool) -> int:
+    from fractionate.run.forecast import forecast_run, spent_before, training_lines
     from fractionate.run.stages import check_before_spending
 
     check_before_spending(opened)
     plan = forecast_run(opened)
     if as_json:
-        print(json.dumps(asdict(plan)))
+        print(json.dumps(plan.as_json()))
     else:
         print("\n".join([*plan.lines(), *training_lines(opened)]))
-    plan.check(opened.config.budget)
+    if not start_anyway:
+        plan.check(opened.config.budget, spent_before(opened))
     return 0

@@ -72,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to end."""
     import asyncio
 
+    from fractionate.serve.admission import VARIABLE, Keys, check_host
     from fractionate.serve.gateway import Bounds, Gateway
-    from fractionate.serve.keys import VARIABLE, Keys, check_host
     from fractionate.serve.server import serve
 
     keys = Keys(os.environ.get(VARIABLE, ""))

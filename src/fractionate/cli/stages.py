@@ -11,7 +11,7 @@ _WHAT = {
     "demonstrate": "Let the teacher decompose and solve the training questions; writes demonstrations.jsonl.",
     "screen": "Keep the demonstrations whose solution reaches the gold answer; writes screened.jsonl.",
     "train": "Train the students named in run.variants from demonstrations.jsonl; writes students/NAME.",
-    "evaluate": "Measure every decomposer × solver pair; writes attempts.jsonl ('fractionate report' reads it).",
+    "evaluate": "Measure every decomposer × solver pair; writes attempts.sqlite ('fractionate report' reads it).",
 }
 
 

@@ -1,7 +1,7 @@
 """One student trained by several processes: Ray Train starts them and starts them again, TRL trains in each.
 
-Every process calls `train_student` as one that trains alone does, in a group. The driver waits, passes on how far they
-are and, when it is interrupted, has them stop between two steps; checkpoints are those of any training.
+Every process calls `train_student` as one that trains alone does, in a group. The driver waits, passes their steps on
+and, when it is interrupted, has them stop between two steps; checkpoints are those of any training.
 """
 
 from __future__ import annotations
@@ -11,15 +11,22 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractionate.cluster.connect import connect, disconnect
-from fractionate.cluster.disk import Proof, brought_from, proof, settle
-from fractionate.cluster.room import machines, room_of_one
+from fractionate.cluster.connect import beside_driver, joined, why
+from fractionate.cluster.machines import (
+    SharedCheck,
+    machines,
+    output_path,
+    packed_from,
+    resource_request,
+    shared_check,
+    threads,
+)
 from fractionate.config import TrainConfig
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.files import unpack
@@ -32,8 +39,10 @@ RESTARTS = 8
 """Times that a training's processes are started again after one of them died or failed."""
 STOP_S = 60.0
 """Seconds that an interrupted training has for the step it is in."""
-Step = tuple[int, int, float]
-"""A step, of how many, and its loss."""
+Result = tuple[TrainingReport, bytes]
+"""A report, and the student as bytes (none if it was written to its place)."""
+Failure = tuple[str, str]
+"""Class and line of an error."""
 _LOOK_S = 0.2
 _ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -52,10 +61,10 @@ def train_over_workers(
     on_step: OnStep | None = None,
     trust_remote_code: bool = False,
     dev: Sequence[Example] = (),
-    place: str = "ray",
+    address: str = "ray",
     say: Callable[[str], None] = lambda _: None,
 ) -> TrainingReport:
-    """Train a student as `train_student` does, by `settings.workers` processes of the cluster at `place`.
+    """Train a student as `train_student` does, by `settings.workers` processes of the cluster at `address`.
 
     Each has a GPU to itself, or its share of the cores where the cluster has no GPU. Of a step's examples each reads
     its share; gradients and losses are those of the whole step, but for rounding. A process that dies is started again,
@@ -67,8 +76,8 @@ def train_over_workers(
     if importlib.util.find_spec("ray") is None:
         raise missing_extra("ray", "ray", f"train.workers = {settings.workers}")
     prepare(base, examples, settings, trust_remote_code)  # what is wrong with them is said before anything is started
-    with joined(place), proof(out) as shared:
-        each = room_of_one(machines(), settings.workers, together=True)
+    with joined(address), shared_check(out) as shared:
+        each = resource_request(machines(), settings.workers, together=True)
         task = _Task(
             base, tuple(examples), out.resolve(), settings, seed, trust_remote_code, tuple(dev), shared, threads(each)
         )
@@ -76,53 +85,6 @@ def train_over_workers(
         if student:
             unpack(student, out)
         return report
-
-
-@contextmanager
-def joined(place: str) -> Iterator[None]:
-    """Be in the cluster at `place` for a while, or in the one that this process has joined already."""
-    mine = connect(place)
-    try:
-        yield
-    finally:
-        if mine:
-            disconnect()
-
-
-@contextmanager
-def beside_driver(kind: type[Any]) -> Iterator[Any]:
-    """Have an actor on the driver's own machine for a while, so that it is lost with the driver and with nobody else.
-
-    Raises FractionateError in one line where the cluster is lost meanwhile.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote()
-    try:
-        yield actor
-    except ray.exceptions.RayError as error:
-        raise FractionateError(
-            f"the cluster is lost ({why(error)}): run the same command again to go on from the last checkpoint"
-        ) from None
-    finally:
-        with suppress(Exception):  # it may be lost already
-            ray.kill(actor)
-
-
-def why(error: BaseException) -> str:
-    """Return what an error of Ray's comes to: in its many lines the last one says it, but for memory."""
-    if "out of memory" in str(error):
-        return "a machine ran out of memory: lower train.workers, or see the keys of [train] that take less"
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
-
-
-def threads(resources: dict[str, float]) -> int:
-    """Return the threads of a process that has these resources: those it is told by OMP_NUM_THREADS, or its cores."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return int(told) if told.isdigit() and int(told) else max(1, int(resources["CPU"]))
 
 
 def as_error(failure: tuple[str, str]) -> FractionateError:
@@ -135,7 +97,7 @@ def as_error(failure: tuple[str, str]) -> FractionateError:
 
 @dataclass(frozen=True)
 class _Task:
-    """What every process is told. `shared` proves the disk of `out`."""
+    """What every process is told. `shared` tells whether a process sees the file system of `out`."""
 
     base: str
     examples: tuple[Example, ...]
@@ -144,29 +106,29 @@ class _Task:
     seed: int
     trust: bool
     dev: tuple[Example, ...]
-    shared: Proof
+    shared: SharedCheck
     threads: int
 
 
-class _Desk:
-    """Stands between the driver and the processes, as an actor: steps one way, "stop" the other."""
+class Coordinator:
+    """Stands between the driver and training processes, as an actor: steps one way, "stop" the other."""
 
     def __init__(self) -> None:
-        self._begun = 0
-        self._steps: list[Step] = []
+        self._starts = 0
+        self._steps: list[tuple[Any, ...]] = []
         self._stopped = False
         self._over = False
-        self._result: tuple[TrainingReport, bytes] | None = None
-        self._failure: tuple[str, str] | None = None
+        self._result: Result | None = None
+        self._failure: Failure | None = None
 
-    def begin(self) -> bool:
-        """Note that the processes have been started. Returns whether there is anything to do for them."""
-        self._begun += 1
+    def start(self) -> bool:
+        """Note that processes have been started. Returns whether there is anything to do for them."""
+        self._starts += 1
         self._over |= self._stopped
         return not self._over
 
     def step(self, *step: Any) -> bool:
-        """Take a step in. Returns whether it was to be the last."""
+        """Note a step. Returns whether it was to be the last."""
         self._steps.append(step)
         return self._stopped
 
@@ -174,18 +136,22 @@ class _Desk:
         """Have the processes stop after their step."""
         self._stopped = True
 
-    def leave(self, result: tuple[TrainingReport, bytes] | None = None, failure: tuple[str, str] | None = None) -> None:
+    def is_stopped(self) -> bool:
+        """Return whether nothing more is to be started."""
+        return self._stopped
+
+    def leave(self, result: Result | None = None, failure: Failure | None = None) -> None:
         """Note that the processes are done: with a result, without one for good, or because they were to stop."""
         self._over = True
         self._result, self._failure = self._result or result, self._failure or failure
 
-    def news(self) -> tuple[list[Step], int, bool]:
-        """Return the steps that came in since, how often the processes were started, and whether they are done."""
+    def news(self) -> tuple[list[Any], int, bool]:
+        """Return the steps noted since, how often processes were started, and whether they are done."""
         steps, self._steps = self._steps, []
-        return steps, self._begun, self._over
+        return steps, self._starts, self._over
 
-    def ending(self) -> tuple[tuple[TrainingReport, bytes] | None, tuple[str, str] | None]:
-        """Return the result and the failure, as far as there is one. A student is empty that lies in its place."""
+    def ending(self) -> tuple[Result | None, Failure | None]:
+        """Return the result and the failure, as far as there is one."""
         return self._result, self._failure
 
 
@@ -211,10 +177,10 @@ def _through_ray(
 
     # Ray Train wants a place for its own, and may still be at it when all is done.
     own = tempfile.TemporaryDirectory(prefix="fractionate-ray-", ignore_cleanup_errors=True)
-    with own as notes, beside_driver(_Desk) as desk:
+    with own as notes, beside_driver(Coordinator) as coordinator:
         trainer = Trainer(
             _train_here,
-            train_loop_config={"task": ray.put(task), "desk": desk},
+            train_loop_config={"task": ray.put(task), "coordinator": coordinator},
             scaling_config=ScalingConfig(
                 num_workers=task.settings.workers, use_gpu=each["GPU"] > 0, resources_per_worker=each
             ),
@@ -222,8 +188,8 @@ def _through_ray(
                 name="training", storage_path=notes, failure_config=FailureConfig(max_failures=RESTARTS)
             ),
         )
-        failed = _Fit(trainer.fit, desk, on_step, say).wait()
-        result, failure = ray.get(desk.ending.remote())
+        failed = _Fit(trainer.fit, coordinator, on_step, say).wait()
+        result, failure = ray.get(coordinator.ending.remote())
     if failure is not None:
         raise as_error(failure)
     if result is None:
@@ -237,9 +203,9 @@ def _through_ray(
 class _Fit:
     """Ray Train at work in a thread, and the driver that waits for it."""
 
-    def __init__(self, fit: Any, desk: Any, on_step: OnStep | None, say: Callable[[str], None]) -> None:
+    def __init__(self, fit: Any, coordinator: Any, on_step: OnStep | None, say: Callable[[str], None]) -> None:
         self._fit = fit
-        self._desk = desk
+        self._coordinator = coordinator
         self._on_step = on_step
         self._say = say
         self._begun = 0
@@ -261,7 +227,7 @@ class _Fit:
                 time.sleep(_LOOK_S)
         except BaseException:
             with suppress(ray.exceptions.RayError):
-                self._desk.stop.remote()
+                self._coordinator.stop.remote()
                 given_up = time.monotonic() + STOP_S
                 while self._news()[2] and time.monotonic() < given_up:
                     time.sleep(_LOOK_S)
@@ -276,12 +242,12 @@ class _Fit:
         except Exception as error:  # of many classes, none of which tells more than its words
             self._failed = why(error)
 
-    def _news(self) -> tuple[list[Step], int, bool]:
-        """Return what the desk has, and whether more is to come."""
+    def _news(self) -> tuple[list[Any], int, bool]:
+        """Return what the coordinator has, and whether more is to come."""
         import ray
 
         alive = self._thread.is_alive()  # asked first: what comes in before it ends is not missed
-        steps, begun, over = ray.get(self._desk.news.remote())
+        steps, begun, over = ray.get(self._coordinator.news.remote())
         return steps, begun, alive and not over
 
     def _pass_on(self) -> bool:
@@ -307,30 +273,30 @@ def _train_here(given: dict[str, Any]) -> None:
     from fractionate.students.group import Group
 
     task: _Task = ray.get(given["task"])
-    desk, group = given["desk"], Group.here()
-    if not group.told(asked(desk.begin) if group.first else None):
+    coordinator, group = given["coordinator"], Group.here()
+    if not group.told(asked(coordinator.start) if group.first else None):
         return  # they were started again after what no second try would fix
     torch.set_num_threads(task.threads)
 
     def on_step(*step: Any) -> None:
-        if group.told(asked(desk.step, *step) if group.first else None) is not False:
+        if group.told(asked(coordinator.step, *step) if group.first else None) is not False:
             raise StoppedError
 
-    out = settle(task.shared, task.out)
+    out = output_path(task.shared, task.out)
     try:
         report = train_student(
             task.base, task.examples, out, task.settings, task.seed, on_step, task.trust, task.dev, group
         )
     except StoppedError:
-        asked(desk.leave)
+        asked(coordinator.leave)
         return
     except FractionateError as error:
-        asked(desk.leave, None, (type(error).__name__, str(error)))
+        asked(coordinator.leave, None, (type(error).__name__, str(error)))
         if isinstance(error, UsageError | TrainingDivergedError):
             return  # which all processes come to
         raise
     if group.first:
-        asked(desk.leave, (report, brought_from(out, task.out)))
+        asked(coordinator.leave, (report, packed_from(out, task.out)))
 
 
 def asked(method: Any, *given: Any) -> Any:

@@ -7,17 +7,21 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from fractionate.config.addresses import find_for
-from fractionate.config.section import Section
 from fractionate.config.training import TrainConfig
 from fractionate.config.values import (
     DEFAULT_STUDENT,
     MOST_SEED,
+    Count,
+    Dollars,
     Names,
     OwnName,
+    Rate,
     RunName,
+    Section,
     Share,
     Variant,
     as_curve,
+    as_json,
     as_variable,
 )
 
@@ -89,7 +93,9 @@ class ModelOptions(Section):
     batch: bool = Field(
         default=False, description="send an openai: model's calls through the batch endpoint (half price)"
     )
-    extra_body: dict[str, Any] = Field(default={}, description="further fields of the request body, sent as they are")
+    extra_body: Annotated[dict[str, Any], AfterValidator(as_json)] = Field(
+        default={}, description="further fields of the request body, sent as they are"
+    )
 
 
 class ModelsConfig(Section):
@@ -132,7 +138,7 @@ class StudentConfig(Section):
     train: Names = Field(
         default=[], description="what it learns from: a reference or a list; all of data.train if empty"
     )
-    max_examples: int = Field(default=0, ge=0, description="examples at most; train.max_examples if 0")
+    max_examples: Count = Field(default=0, description="examples at most; train.max_examples if 0")
     seed: int | None = Field(default=None, ge=0, le=MOST_SEED, description="seed of its training; run.seed if absent")
     base: str = Field(default="", description="the model it is trained from; models.student if empty")
 
@@ -167,9 +173,8 @@ class RunConfig(Section):
     temperature: float = Field(
         default=0.0, ge=0, le=100, description="sampling temperature on test questions of models whose own is 0"
     )
-    rows_at_most: int = Field(
+    rows_at_most: Count = Field(
         default=100_000,
-        ge=0,
         description="attempts up to which a run writes attempts.jsonl beside attempts.sqlite",
     )
     votes: int = Field(
@@ -212,12 +217,22 @@ class CurveConfig(Section):
 
 
 class BudgetConfig(Section):
-    """Caps that a run never passes."""
+    """Caps that are never passed."""
 
-    usd: float | None = Field(default=None, ge=0, description="dollars of all paid calls of the run")
-    tokens: int | None = Field(default=None, ge=0, description="tokens, input and output, of all paid calls of the run")
-    decomposer_usd: float | None = Field(default=None, ge=0, description="dollars of decomposer calls")
-    solver_usd: float | None = Field(default=None, ge=0, description="dollars of solver calls")
+    usd: Dollars | None = Field(default=None, description="dollars of all paid calls")
+    tokens: Count | None = Field(default=None, description="tokens, input and output, of all paid calls")
+    decomposer_usd: Dollars | None = Field(default=None, description="dollars of decomposer calls")
+    solver_usd: Dollars | None = Field(default=None, description="dollars of solver calls")
+    scope: Literal["store", "run"] = Field(
+        default="store",
+        description='what counts against the caps: all that was ever spent through this "store", by whichever run, '
+        'or what this "run" (this folder) has spent',
+    )
+
+    @property
+    def has_caps(self) -> bool:
+        """Whether anything is capped."""
+        return any(cap is not None for cap in (self.usd, self.tokens, self.decomposer_usd, self.solver_usd))
 
 
 class LimitsConfig(Section):
@@ -229,10 +244,8 @@ class LimitsConfig(Section):
         le=100_000,
         description="requests in flight at most, those included whose reply is not stored yet",
     )
-    requests_per_minute: float | None = Field(
-        default=None, gt=0, description="requests per minute to one model at most"
-    )
-    tokens_per_minute: float | None = Field(default=None, gt=0, description="tokens per minute per model at most")
+    requests_per_minute: Rate | None = Field(default=None, description="requests per minute to one model at most")
+    tokens_per_minute: Rate | None = Field(default=None, description="tokens per minute per model at most")
     timeout_s: float = Field(default=120.0, gt=0, le=86_400, description="the most seconds per call")
     attempts: int = Field(default=6, ge=1, le=1000, description="attempts per call before it is given up")
 
@@ -255,14 +268,12 @@ class ClusterConfig(Section):
 class PriceConfig(Section):
     """What one model costs, under [prices."NAME"]. User prices win over the dated price table."""
 
-    input_per_million: float | None = Field(default=None, ge=0, description="dollars per million input tokens")
-    cached_input_per_million: float | None = Field(
-        default=None, ge=0, description="the same for cached input; input's if absent"
+    input_per_million: Dollars | None = Field(default=None, description="dollars per million input tokens")
+    cached_input_per_million: Dollars | None = Field(
+        default=None, description="the same for cached input; input's if absent"
     )
-    output_per_million: float | None = Field(default=None, ge=0, description="dollars per million output tokens")
-    per_hour: float | None = Field(
-        default=None, ge=0, description="dollars per hour of the machine a local model runs on"
-    )
+    output_per_million: Dollars | None = Field(default=None, description="dollars per million output tokens")
+    per_hour: Dollars | None = Field(default=None, description="dollars per hour of the machine a local model runs on")
 
 
 class VerdictConfig(Section):
@@ -276,10 +287,8 @@ class VerdictConfig(Section):
         default="", description="the undistilled solver; the teacher if it solves, else the first solver"
     )
     strategy: str = Field(default="", description="the two-stage strategy judged; the first two-stage one if empty")
-    usd_per_correct: float | None = Field(
+    usd_per_correct: Rate | None = Field(
         default=None,
-        gt=0,
-        allow_inf_nan=False,
         description="dollars that one more right answer is worth: then outcome and cost are judged as one",
     )
 

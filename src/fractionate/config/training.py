@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from fractionate.config.section import Section
-from fractionate.config.values import auto_as_none
+from fractionate.config.values import Count, Rate, Section, auto_as_none
 
 
 class SearchConfig(Section):
     """What is tried on the dev split: every combination. What has no candidates is as in [train]."""
 
-    learning_rate: list[Annotated[float, Field(gt=0)]] = Field(default=[], max_length=100, description="learning rates")
+    learning_rate: list[Rate] = Field(default=[], max_length=100, description="learning rates")
     lora_rank: list[Annotated[int, Field(ge=1, le=2**13)]] = Field(
         default=[], max_length=100, description="ranks of the LoRA matrices"
     )
@@ -28,8 +27,9 @@ class TrainConfig(Section):
 
     method: Literal["lora", "full"] = Field(default="lora", description="LoRA adapters, or every weight")
     epochs: float = Field(default=1.0, gt=0, le=10_000, description="passes over the examples")
-    learning_rate: Annotated[float | None, BeforeValidator(auto_as_none)] = Field(
-        default=None, gt=0, description='peak learning rate; "auto", or none given: by the width of the student'
+    learning_rate: Annotated[Rate | None, BeforeValidator(auto_as_none)] = Field(
+        default=None,
+        description='peak learning rate; "auto", or none given: by the width of the student',
     )
     batch_size: int = Field(default=8, ge=1, le=2**16, description="examples per step")
     lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
@@ -40,10 +40,11 @@ class TrainConfig(Section):
     max_length: int = Field(
         default=1024, ge=16, le=10**7, description="tokens per example at most; longer ones are left out, counted"
     )
-    max_examples: int = Field(default=0, ge=0, description="examples per student at most, the first ones; 0 takes all")
+    max_examples: Count = Field(default=0, description="examples per student at most, the first ones; 0 takes all")
     dev_checks: int = Field(default=1, ge=1, le=10_000, description="measurements of the loss on dev per epoch")
-    patience: int = Field(
-        default=2, ge=0, description="measurements on dev in a row without a lower loss that end a training; 0: none do"
+    patience: Count = Field(
+        default=2,
+        description="measurements on dev in a row without a lower loss that end a training; 0: none do",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",

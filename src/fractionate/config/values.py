@@ -1,12 +1,19 @@
-"""What single values of a config may be, and what is said of those that may not."""
+"""What all tables of a config have in common, and what their values may be."""
 
 from __future__ import annotations
 
+import json
 import re
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A table: unchanging once read. An unknown key is an error, and so is a number that is not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 def _as_list(value: object) -> object:
@@ -41,6 +48,15 @@ def as_variable(name: str) -> str:
     return name
 
 
+def as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Return what can be sent as JSON as it is. Raises ValueError for anything else."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"this cannot be sent as JSON ({type(error).__name__}): take it out") from None
+    return value
+
+
 def _as_share(value: object) -> str:
     text = str(value)
     share = Fraction(text) if re.fullmatch(r"\d{1,6}(/0*[1-9]\d{0,5}|\.\d{1,6})?", text) else Fraction(0)
@@ -63,6 +79,12 @@ Share = Annotated[str, BeforeValidator(_as_share)]
 RunName = Annotated[str, AfterValidator(_as_file_name)]
 OwnName = Annotated[str, AfterValidator(_as_own_name)]
 """What a run, a student or a decomposer is called."""
+Dollars = Annotated[float, Field(ge=0, le=1e12)]
+"""An amount or a price. It is bounded, so that no sum of products of it is infinite."""
+Count = Annotated[int, Field(ge=0, le=10**15)]
+"""A number of things, bounded by what every library and file takes."""
+Rate = Annotated[float, Field(gt=0, le=1e15)]
+"""A number above 0 that need not be whole."""
 MOST_SEED = 2**32 - 1
 """The largest seed that every library takes."""
 DEFAULT_STUDENT = "local:HuggingFaceTB/SmolLM2-135M-Instruct"

@@ -9,11 +9,11 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
-from fractionate._plugins import find_plugin
 from fractionate.datasets.base import Dataset, Reference, Scorer
 from fractionate.datasets.reference import MODULES, parse_reference, resolve, unknown_name
 from fractionate.errors import UsageError
-from fractionate.spool import Spool, gathered
+from fractionate.plugin import find_plugin
+from fractionate.spool import Spool, collect
 from fractionate.types import Problem
 
 __all__ = ["get", "iter_problems", "load", "names", "parse_reference", "scored_as"]
@@ -89,7 +89,7 @@ def load(
 
     Few problems are a list; of more only those that are looked at are in memory.
     """
-    problems = gathered(iter_problems(reference, columns, base), Spool(_FIELDS, lambda row: Problem(*row)))
+    problems = collect(iter_problems(reference, columns, base), Spool(_FIELDS, lambda row: Problem(*row)))
     if not problems:
         text = reference if isinstance(reference, str) else reference.text
         raise UsageError(f"{text} holds no problems: check the file, the split and the slice")

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from fractionate.files import utf8
 from fractionate.types import Problem
 
 _SPACE = re.compile(r"\s+")
@@ -45,7 +46,7 @@ def _is_known(problem: Problem, questions: set[bytes], with_context: set[bytes],
 
 
 def _digest(*texts: str) -> bytes:
-    return hashlib.blake2b("\0".join(map(folded, texts)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(utf8("\0".join(map(folded, texts))), digest_size=16).digest()
 
 
 def folded(text: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fractionate._plugins import find_plugin
 from fractionate.datasets.base import Reference
 from fractionate.errors import UsageError
+from fractionate.plugin import find_plugin
 from fractionate.rows import SUFFIXES
 
 MODULES: Mapping[str, str] = {

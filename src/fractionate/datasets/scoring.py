@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from fractionate import datasets
-from fractionate._plugins import load_function
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.gold import Gold, find_gold
 from fractionate.datasets.jsonl import forms_of, span_text
 from fractionate.datasets.own_scorers import Scale, call_for_each
 from fractionate.errors import FractionateError, UsageError
+from fractionate.plugin import load_function
 from fractionate.rows import TEXT_TABLES, Row, at, kind_of, list_in, read_rows
 from fractionate.types import Answer, Score
 

@@ -1,17 +1,20 @@
-"""`traffic`: what a server has answered (`fractionate serve --record FILE`), as questions to learn from.
+"""`traffic`: the answers of a server (`fractionate serve --record FILE`), as questions to learn from.
 
-Each line of the file is an answered request, a mark of one (feedback), or a shadow's answer to one; the later ones name
-the request by its id, and of several marks the last one counts. A question can be learnt from where its right answer
-is known: the one given in its mark, or the recorded one if that was marked right.
+Each line of the file is an answered request, feedback on one, or a shadow's answer to one; feedback and shadows name
+the request by its id, and the latest feedback counts. A question can be learnt from where its right answer is known:
+the one that its feedback gives, or the recorded one where feedback says that it is right.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StrictBool, ValidationError
+from pydantic_core import to_json
 
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.metrics import text_score
@@ -23,18 +26,20 @@ from fractionate.types import Answer, Decomposition, Problem, Usage
 
 NAME = "traffic"
 RIGHT, CORRECTED = "right", "corrected"
-"""Kinds of questions: the recorded answer is right; it is not, and the right one was given."""
-UNMARKED = "not marked"
-WRONG = "marked wrong, without the right answer"
+"""Kinds of questions: the recorded answer is right; it is wrong, and feedback gave the right one."""
+NO_FEEDBACK = "without feedback"
+WRONG = "wrong by feedback that gave no right answer"
 CONVERSATION = "asked within a conversation or under a system message"
-UNREAD = "marked right, but no answer could be read in it"
+UNPARSED = "right by feedback, but without a parsed answer"
 REPEATED = "asked before"
 """Why an answered request teaches nothing."""
+_MOST_TOKENS = 1 << 53
+"""The largest count in a usage: whole numbers above it are not exact in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Who decomposed or solved: the name in the run, what it stands for there, and its model."""
+    """A decomposer or solver: its name in the run, its kind there, and its model."""
 
     name: str
     kind: str
@@ -43,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer to a question, and how it came about. `cut_off` are the roles whose reply ended at its limit."""
+    """One answer to a question, and its steps. `cut_off` holds the roles whose reply ended at its token limit."""
 
     output: str
     answer: Answer | None
@@ -55,7 +60,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """What one pair made of a question. `usd` is None where no price is known, `failed` says why there is no reply."""
+    """One pair's answer to a question. `usd` is None where no price is known; `failed` says why there is no reply."""
 
     pair: str
     strategy: str
@@ -70,10 +75,10 @@ class Answering:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One answered request. `unlike` says, a word each, why the answer is not of the measured kind.
+    """One answered request. `deviations` says why the answer is not of the measured kind, a word each.
 
-    `dataset` and `scorer` (`data.scorer`, where the run has one) say how answers are scored. `right` is how the first
-    reply was marked, None where it was not; `given` are the right answers that came with the mark.
+    `dataset` and `scorer` (`data.scorer`, where the run has one) say how answers are scored. `right` is the feedback
+    on the first reply, None where there is none; `given` are the right answers that came with the feedback.
     """
 
     id: str
@@ -82,55 +87,66 @@ class Exchange:
     dataset: str
     answering: Answering
     scorer: str = ""
-    unlike: tuple[str, ...] = ()
+    deviations: tuple[str, ...] = ()
     right: bool | None = None
     given: tuple[Answer, ...] = ()
     shadow: Answering | None = None
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """The right answers as far as they are known: those given, or the recorded one that was marked right."""
+        """The known right answers: those that feedback gave, or the recorded one where feedback says it is right."""
         if self.given or not self.right:
             return self.given
         answer = self.answering.replies[0].answer
         return (answer,) if answer else ()
 
     @property
-    def useless(self) -> str:
+    def unusable(self) -> str:
         """Why nothing can be learnt from it, "" where something can."""
-        if "history" in self.unlike or "system" in self.unlike:
+        if "history" in self.deviations or "system" in self.deviations:
             return CONVERSATION
         if self.right is None:
-            return UNMARKED
+            return NO_FEEDBACK
         if not self.answers:
-            return UNREAD if self.right else WRONG
+            return UNPARSED if self.right else WRONG
         return ""
 
 
-def read_exchanges(path: Path) -> list[Exchange]:
-    """Read a record of traffic, each request with its last mark. Raises UsageError naming a line that is none.
+def is_traffic(values: Mapping[str, Any]) -> bool:
+    """Return whether a row is a line of a record of traffic, by its fields and their types."""
+    if isinstance(values.get("feedback"), str):
+        return isinstance(values.get("right"), bool) and values.keys() <= {"feedback", "time", "right", "answers"}
+    named = isinstance(values.get("id", values.get("shadow")), str) and isinstance(values.get("pair"), str)
+    return named and isinstance(values.get("replies"), list) and "latency_s" in values
 
-    Marks and shadows of requests that are not in the file are passed over.
+
+def read_exchanges(path: Path) -> list[Exchange]:
+    """Read a record of traffic: each request with its latest feedback. Raises UsageError naming a faulty line.
+
+    Feedback and shadows of requests that are not in the file are ignored.
     """
     found: dict[str, Exchange] = {}
     for row in read_growing(path):
         try:
+            to_json(row.values)  # text that cannot be written again: half of a surrogate pair
             _read(row, found)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise row.error(
-                f"no line of a record of traffic ({type(error).__name__}: {error}): fractionate serve --record makes it"
-            ) from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise _not_traffic(row, f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+        except ValueError as error:
+            raise _not_traffic(row, str(error).splitlines()[0]) from None
     return list(found.values())
 
 
 def learnable(exchanges: Iterable[Exchange]) -> tuple[list[Exchange], Counter[str]]:
-    """Return the requests that can be learnt from, each question once, and counts by reason of the others."""
+    """Return the requests that can be learnt from, each question once, and counts of the others by reason."""
     kept: dict[tuple[str, str], Exchange] = {}
     left_out: Counter[str] = Counter()
     for one in exchanges:
         question = folded(one.question), folded(one.context)
-        if one.useless:
-            left_out[one.useless] += 1
+        if one.unusable:
+            left_out[one.unusable] += 1
         elif question in kept:
             left_out[REPEATED] += 1
         else:
@@ -139,7 +155,7 @@ def learnable(exchanges: Iterable[Exchange]) -> tuple[list[Exchange], Counter[st
 
 
 def problem_of(exchange: Exchange, index: int) -> Problem:
-    """Return the question of a request as a problem; its answers are read and scored as those of its data set."""
+    """Return the question of a request as a problem; its data set's scorer applies."""
     return Problem(
         exchange.id,
         exchange.question,
@@ -151,64 +167,87 @@ def problem_of(exchange: Exchange, index: int) -> Problem:
     )
 
 
+def _plausible(usage: Usage) -> Usage:
+    counts = (usage.calls, usage.input_tokens, usage.cached_input_tokens, usage.output_tokens, usage.reasoning_tokens)
+    if not all(0 <= count <= _MOST_TOKENS for count in counts):
+        raise ValueError("a count is negative or too large")
+    return usage
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _Dollars(_Line):
+    total: float | None
+
+
+class _Answering(_Line):
+    pair: str
+    strategy: str
+    decomposer: Part
+    solver: Part
+    replies: tuple[Reply, ...]
+    usage: dict[str, Annotated[Usage, AfterValidator(_plausible)]]
+    usd: _Dollars
+    latency_s: float
+    failed: str = ""
+
+    def answering(self) -> Answering:
+        """Return the answer. Raises ValueError where there is neither a reply nor a failure."""
+        if not (self.replies or self.failed):
+            raise ValueError("no replies")
+        of_pair = (self.pair, self.strategy, self.decomposer, self.solver, self.replies)
+        return Answering(*of_pair, self.usage, self.usd.total, self.latency_s, self.failed)
+
+
+class _Answered(_Answering):
+    id: str
+    question: str
+    context: str
+    dataset: str
+    scorer: str
+
+
+class _Shadow(_Answering):
+    shadow: str
+
+
+class _Feedback(_Line):
+    feedback: str
+    right: StrictBool
+    answers: tuple[Answer, ...] = ()
+
+
+class _Deviations(_Line):
+    deviations: tuple[str, ...]
+
+
 def _read(row: Row, found: dict[str, Exchange]) -> None:
     values = row.values
     if "feedback" in values:
-        marked = found.get(values["feedback"])
-        if marked:
-            given = tuple(tuple(map(str, answer)) for answer in values.get("answers") or ())
-            found[marked.id] = replace(marked, right=bool(values["right"]), given=given)
+        feedback = _Feedback.model_validate(values)
+        if feedback.feedback in found:
+            exchange = found[feedback.feedback]
+            found[exchange.id] = replace(exchange, right=feedback.right, given=feedback.answers)
     elif "shadow" in values:
-        shadowed = found.get(values["shadow"])
-        if shadowed:
-            found[shadowed.id] = replace(shadowed, shadow=_answering(values))
+        shadow = _Shadow.model_validate(values)
+        if shadow.shadow in found:
+            found[shadow.shadow] = replace(found[shadow.shadow], shadow=shadow.answering())
     else:
+        line = _Answered.model_validate(values)
+        # The field's name in records made by 0.1 is `unlike`.
+        told = _Deviations.model_validate({"deviations": values.get("deviations", values.get("unlike"))})
         exchange = Exchange(
-            id=str(values["id"]),
-            question=str(values["question"]),
-            context=str(values["context"]),
-            dataset=str(values["dataset"]),
-            answering=_answering(values),
-            scorer=str(values["scorer"]),
-            unlike=tuple(map(str, values["unlike"])),
+            line.id, line.question, line.context, line.dataset, line.answering(), line.scorer, told.deviations
         )
+        if not exchange.answering.replies:
+            raise ValueError("no replies")
         found.setdefault(exchange.id, exchange)
 
 
-def _answering(values: Mapping[str, Any]) -> Answering:
-    failed = str(values.get("failed") or "")
-    replies = tuple(map(_reply, values["replies"]))
-    if not (replies or failed):
-        raise ValueError("no replies")
-    return Answering(
-        pair=str(values["pair"]),
-        strategy=str(values["strategy"]),
-        decomposer=Part(**values["decomposer"]),
-        solver=Part(**values["solver"]),
-        replies=replies,
-        usage={role: Usage(**usage) for role, usage in values["usage"].items()},
-        usd=values["usd"]["total"],
-        latency_s=float(values["latency_s"]),
-        failed=failed,
-    )
-
-
-def _reply(values: Mapping[str, Any]) -> Reply:
-    made = values["decomposition"]
-    return Reply(
-        output=str(values["output"]),
-        answer=_answer(values["answer"]),
-        decomposition=Decomposition(tuple(made["subquestions"]), made["status"], made["raw"], made["dropped"])
-        if made
-        else None,
-        sub_answers=tuple(values["sub_answers"]),
-        degraded=bool(values["degraded"]),
-        cut_off=tuple(values["cut_off"]),
-    )
-
-
-def _answer(value: Sequence[str] | None) -> Answer | None:
-    return None if value is None else tuple(value)
+def _not_traffic(row: Row, why: str) -> UsageError:
+    return row.error(f"no line of a record of traffic ({why[:200]}): fractionate serve --record makes it")
 
 
 def _load(reference: Reference) -> Iterator[Problem]:
@@ -223,8 +262,8 @@ def _load(reference: Reference) -> Iterator[Problem]:
 
 DATASET = Dataset(
     name=NAME,
-    source="what a server has answered (fractionate serve --record)",
-    licence="the askers' own",
+    source="answers of a server (fractionate serve --record)",
+    licence="the clients' own",
     metric="exact_match",
     answer_form="text",
     default_cap=3,

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fractionate.analysis.contrasts import misfit_in
 from fractionate.analysis.matrix import matrices, short_pair_names
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.systems import Answered, System
 from fractionate.config import PriceConfig
-from fractionate.datasets.scoring import misfit_of
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, named
 from fractionate.run.attempt_rows import read_jsonl
@@ -40,16 +40,7 @@ def read_cell(path: Path, cell_name: str, name: str, choices: Choices, prices: M
         for attempt, unparsed in zip(cell.attempts, _unparsed(cell), strict=True)
     ]
     calibration = str(folder.path.resolve())
-    return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), calibration, _misfit(cell))
-
-
-def _misfit(cell: Cell) -> str:
-    """Return that the reader of a cell's answers does not fit, where more than half of its outputs are unparsed."""
-    outputs = cell.columns.outputs
-    unparsed = int(outputs.column("unextracted").sum())
-    if 2 * unparsed <= len(outputs):
-        return ""
-    return misfit_of([attempt.output for attempt in cell.attempts], unparsed, len(outputs), f"of {cell.dataset}")
+    return System(name, tuple(answers), "fractionate", (), _pricing(folder, prices), calibration, misfit_in(cell))
 
 
 def _chosen(cells: list[Cell], wanted: str, path: Path) -> Cell:

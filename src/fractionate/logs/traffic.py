@@ -1,32 +1,27 @@
-"""A record of served traffic (`fractionate serve --record`): a pair's answers to what was asked and marked.
+"""A record of served traffic (`fractionate serve --record`), read as a system: a pair's answers with feedback.
 
-A pair is read with the requests that it answered and those that it answered as a shadow; marks say who was right. Two
+A pair has the requests that it answered, as the served pair or as a shadow; feedback says which answers are right. Two
 pairs of one record are compared on the requests that both answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from fractionate import datasets
 from fractionate.analysis.systems import Answered, System
-from fractionate.datasets.traffic import Answering, Exchange, read_exchanges
+from fractionate.datasets.traffic import Answering, Exchange, is_traffic, read_exchanges
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, named
 from fractionate.types import Answer, Usage
 
+__all__ = ["is_traffic", "read_record"]
 _PREFIX = "fractionate/"
 
 
-def is_traffic(values: Mapping[str, Any]) -> bool:
-    """Return whether a row is one of a record of traffic."""
-    return {"pair", "replies", "latency_s"} <= values.keys() or {"feedback", "time", "right"} <= values.keys()
-
-
 def read_record(path: Path, wanted: str, name: str, choices: Choices) -> System:
-    """Read what one pair of a record answered; `wanted` may be "" where there is only one.
+    """Read one pair's answers in a record; `wanted` may be "" where there is only one pair.
 
     Raises UsageError naming the pairs where there are several, or none of that name.
     """
@@ -42,12 +37,14 @@ def read_record(path: Path, wanted: str, name: str, choices: Choices) -> System:
         unknown += shadow is not None and not shadow.failed and one.right is False and outcome is None
         answers.append(_answered(one, shadow or one.answering, outcome, choices))
     if not any(one.outcome is not None for one in answers):
-        raise UsageError(f"{path}: no answer of {pair} is marked (POST /v1/feedback), so it cannot be compared")
+        raise UsageError(
+            f"{path}: no answer of {pair} has feedback (POST /v1/feedback), so the pair cannot be compared"
+        )
     notes = []
     if unknown:
         notes.append(
-            f"{unknown} requests are left out, which favours the pair that answered them: they were marked wrong "
-            f"without the right answer, and {pair} said something else"
+            f"{unknown} requests are left out, which favours the pair that answered them: feedback says the answer "
+            f"is wrong but not which is right, and {pair} gave another answer"
         )
     return System(name, tuple(answers), "traffic", tuple(notes))
 
@@ -83,10 +80,10 @@ def _outcome(exchange: Exchange) -> float | None:
 
 
 def _outcome_of_shadow(exchange: Exchange, shadow: Answering) -> float | None:
-    """Return whether a shadow was right, None where nobody knows.
+    """Return whether a shadow was right, None where that is unknown.
 
-    Where only "right" or "wrong" was said of the answer that was sent, a shadow that says the same stands as it does;
-    one that says something else is wrong where that was right, and not known where it was wrong.
+    Where feedback is only "right" or "wrong", a shadow with the same answer counts alike. A shadow with another answer
+    is wrong where the sent answer was right, and unknown where it was wrong.
     """
     if shadow.failed or exchange.right is None:
         return None

@@ -12,9 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fractionate._plugins import find_plugin
 from fractionate.config.addresses import check_list
 from fractionate.errors import UsageError, without_secrets
+from fractionate.plugin import find_plugin
 
 if TYPE_CHECKING:
     from fractionate.config import ModelOptions

@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from fractionate.files import utf8
 from fractionate.models.faults import Fault, RateHeaders
 from fractionate.models.tokens import input_bound
 from fractionate.types import Completion, Problem, Request, Role, Usage
@@ -159,4 +160,4 @@ def request_key(identity: str, request: Request) -> str:
         *([request.further] if request.further else []),
     ]
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(utf8(text)).hexdigest()

@@ -22,7 +22,7 @@ from fractionate.models._recorded_rows import FIELDS, Recording, Reply, read_rec
 from fractionate.models.base import SingleModel
 from fractionate.models.tokens import reference_counter
 from fractionate.rows import SUFFIXES, read_rows
-from fractionate.spool import Places, Spool
+from fractionate.spool import Spool, SpoolIndex
 from fractionate.types import Completion, Origin, Problem, Prompt, Request, Role, Usage
 
 _REMEMBERED = 8192
@@ -73,7 +73,7 @@ class RecordedModel(SingleModel):
             raise UsageError(f"{name}: format maps {', '.join(FIELDS)}, not {sorted(unknown)[0]!r}")
         self._names = {**FIELDS, **{ours: (theirs,) for ours, theirs in options.format.items()}}
         self._recordings = Spool(Recording.plain, Recording.from_plain)
-        self._by_id, self._by_index, self._by_question = Places(), Places(), Places()
+        self._by_id, self._by_index, self._by_question = SpoolIndex(), SpoolIndex(), SpoolIndex()
         self._decomposes = False
         for file in files:
             self._read(file)
@@ -199,7 +199,7 @@ class RecordedModel(SingleModel):
             by_text = [one for one in by_text if one.row.identifier is None and one.row.index is None]
         return sorted({one.number: one for one in (*by_id, *by_index, *by_text)}.values(), key=lambda one: one.number)
 
-    def _at(self, places: Places, key: str) -> list[_Numbered]:
+    def _at(self, places: SpoolIndex, key: str) -> list[_Numbered]:
         return [_Numbered(place, self._recordings[place]) for place in places.of(key)]
 
     def _lacks(self, request: Request, origin: Origin, rows: Sequence[_Numbered], matches: Sequence[_Match]) -> str:

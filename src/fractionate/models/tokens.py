@@ -11,6 +11,7 @@ from functools import cache
 
 from fractionate.config import DEFAULT_STUDENT
 from fractionate.errors import FractionateError
+from fractionate.files import utf8
 from fractionate.types import Message, Request
 
 BYTES_PER_TOKEN = 4.0
@@ -42,7 +43,7 @@ def input_bound(request: Request) -> int:
 
 def _bytes(text: str) -> int:
     """Return the UTF-8 bytes of a text, which may hold half an emoji."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return len(text) if text.isascii() else len(utf8(text))
 
 
 def counter_for(model: str) -> tuple[TokenCounter, str]:

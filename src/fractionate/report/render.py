@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fractionate.errors import printable
 from fractionate.files import write_text
 from fractionate.report.facts import Facts
 from fractionate.report.section import Block, Column, Entry, Example, Figure, Lines, Section, Table
@@ -148,26 +149,26 @@ def terminal(results: Mapping[str, Any]) -> str:
     return "\n\n".join(section_text(section) for section in sections_of(Facts(results), "terminal"))
 
 
-def printable(text: str) -> str:
-    """Return text on one line, without what a terminal would obey instead of show."""
-    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+def one_line(text: str) -> str:
+    """Return text on one line, control characters as escapes."""
+    return printable(" ".join(text.split()))
 
 
 def section_text(section: Section) -> str:
     """Return a section as text, its drawings left out."""
-    parts = [printable(section.title)]
+    parts = [one_line(section.title)]
     for block in section.body:
         if isinstance(block, Table):
-            parts += [printable(block.title)] if block.title else []
+            parts += [one_line(block.title)] if block.title else []
             parts.append(_text_table(block))
         elif isinstance(block, Lines):
-            parts.append("\n".join(f"- {printable(line)}" for line in block.lines))
+            parts.append("\n".join(f"- {one_line(line)}" for line in block.lines))
     return "\n".join(parts)
 
 
 def _text_table(table: Table) -> str:
     columns = table.shown("terminal")
-    rows = [[printable(column.short_title) for column in columns]]
+    rows = [[one_line(column.short_title) for column in columns]]
     for row in table.laid_out("terminal"):
         texts = []
         for _, entry in row:
@@ -188,7 +189,7 @@ def _text_line(texts: Sequence[str], widths: Sequence[int], right: Sequence[bool
 
 
 def _text_entry(entry: Entry) -> str:
-    return printable(f"{entry.text} ({entry.detail})" if entry.text and entry.detail else entry.text or entry.detail)
+    return one_line(f"{entry.text} ({entry.detail})" if entry.text and entry.detail else entry.text or entry.detail)
 
 
 def with_sections(results: Mapping[str, Any]) -> dict[str, Any]:

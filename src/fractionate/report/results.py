@@ -7,10 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pydantic import BaseModel, ValidationError
 
 from fractionate.analysis.comparisons import compare, published_rows
 from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
+from fractionate.analysis.findings import Distill
 from fractionate.analysis.matrix import (
     Key,
     Matrix,
@@ -26,6 +29,7 @@ from fractionate.analysis.students import measure_agreement, measure_generalisat
 from fractionate.analysis.verdict import decide
 from fractionate.columns import Columns
 from fractionate.config import Config
+from fractionate.errors import UsageError
 from fractionate.files import write_text
 from fractionate.report.curves import learning_curves
 from fractionate.report.run_cost import RunCost, break_even
@@ -95,6 +99,40 @@ def to_json(results: Mapping[str, Any]) -> str:
 def write_json(results: Mapping[str, Any], path: Path) -> None:
     """Write results.json, whole or not at all. Raises FractionateError naming the file where that fails."""
     write_text(to_json(results), path)
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read results.json. Raises UsageError, in one line, for a file that holds something else."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        checked = _Results.model_validate(results)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is not there: run fractionate report first") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        said = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (OSError, ValueError, RecursionError) as error:
+        said = str(error)
+    else:
+        return {**results, **{name: getattr(checked, name) for name in ("warnings", "cells")}}
+    raise UsageError(f"{path} cannot be read ({said}): run fractionate report again")
+
+
+class _Verdict(BaseModel):
+    distill: Distill
+    because: str
+
+
+class _Results(BaseModel):
+    """What every reader of results.json relies on; sections check what they show."""
+
+    verdict: _Verdict
+    warnings: list[str] = []
+    cells: list[dict[str, Any]]
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number of JSON")
 
 
 def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fractionate.run.search import missing, name_of, note_diverged
 from fractionate.students.dev import TrainingDivergedError
 
 if TYPE_CHECKING:
-    from fractionate.cluster.students import Order, Outcome
+    from fractionate.cluster.students import Outcome, TrainingJob
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def on_cluster(run: Run, lessons: Sequence[Lesson], place: str) -> Iterator[Coll
     if not todo:
         yield ()
         return
-    from fractionate.cluster.training import joined
+    from fractionate.cluster.connect import joined
 
     run.progress.stage(f"train: {len(todo)} training{'s' * (len(todo) > 1)} on {place or 'ray'}")
     with joined(place or "ray"):
@@ -38,19 +38,20 @@ def on_cluster(run: Run, lessons: Sequence[Lesson], place: str) -> Iterator[Coll
 
 def _side_by_side(run: Run, todo: Sequence[tuple[Lesson, Path]], count: int) -> Collection[Path]:
     """Carry out trainings, `count` of which the run has in all."""
-    from fractionate.cluster.students import Order, train_side_by_side
+    from fractionate.cluster.students import TrainingJob, train_side_by_side
 
-    orders = [
-        Order(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev) for one, folder in todo
+    jobs = [
+        TrainingJob(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev)
+        for one, folder in todo
     ]
-    lessons = {order.out: lesson for order, (lesson, _) in zip(orders, todo, strict=True)}
+    lessons = {job.out: lesson for job, (lesson, _) in zip(jobs, todo, strict=True)}
     failures: list[FractionateError] = []
 
-    def on_step(order: Order, step: int, steps: int, loss: float) -> None:
-        run.progress.step(f"{_called(run, lessons[order.out], order.out)}: step {step} of {steps}, loss {loss:.3f}")
+    def on_step(job: TrainingJob, step: int, steps: int, loss: float) -> None:
+        run.progress.step(f"{_called(run, lessons[job.out], job.out)}: step {step} of {steps}, loss {loss:.3f}")
 
-    def on_end(order: Order, outcome: Outcome) -> None:
-        lesson, folder = lessons[order.out], order.out
+    def on_end(job: TrainingJob, outcome: Outcome) -> None:
+        lesson, folder = lessons[job.out], job.out
         if not isinstance(outcome, FractionateError):
             lesson.keep(folder)
             run.progress.stage(f"  {_called(run, lesson, folder)}: {told(outcome)}")
@@ -66,7 +67,7 @@ def _side_by_side(run: Run, todo: Sequence[tuple[Lesson, Path]], count: int) -> 
         run.progress.stage(
             f"train {_called(run, lesson, folder)}: {lesson.student.base} on {len(lesson.examples)} examples"
         )
-    train_side_by_side(orders, on_step, on_end, count)
+    train_side_by_side(jobs, on_step, on_end, count)
     if failures:
         raise failures[0]
     return frozenset(lessons)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from fractionate.averages import MeanAttempts
 from fractionate.datasets.base import Metric
 from fractionate.errors import UsageError
+from fractionate.files import encodable
 from fractionate.rows import shown
 from fractionate.run.folder import read_own
 from fractionate.types import (
@@ -52,7 +53,9 @@ def attempt_lines(cells: Iterable[Cell]) -> Iterator[Json]:
             for repeat, attempt in enumerate(cell.outputs_at(question)):
                 asked = question_row(attempt.problem)
                 first = {"id": asked["id"], "index": asked["index"], "repeat": repeat}
-                yield {**fields, **first, **asked, **attempt_row(attempt), "components": components}
+                subquestions = list(attempt.decomposition.subquestions) if attempt.decomposition else None
+                own = {"subquestions": subquestions, **attempt_row(attempt)}
+                yield {**fields, **first, **asked, **own, "components": components}
 
 
 def cell_row(cell: Cell) -> Json:
@@ -82,7 +85,6 @@ def attempt_row(attempt: Attempt) -> Json:
     """Return an attempt's own fields."""
     decomposition = attempt.decomposition
     return {
-        "subquestions": list(decomposition.subquestions) if decomposition else None,
         "decomposition": asdict(decomposition) if decomposition else None,
         "output": attempt.output,
         "prediction": list(attempt.prediction) if attempt.prediction is not None else None,
@@ -121,36 +123,28 @@ def read_jsonl(path: Path) -> list[Cell]:
 
 def cell_of(row: Mapping[str, Any]) -> Cell:
     """Return the cell of a row, without attempts. Raises one of `INVALID` for a field of another kind."""
-    for name in _NAMED:
-        _check_text(name, row[name])
     for name, choices in _CHOICES.items():
         _check_choice(name, row[name], choices)
-    fields: dict[str, Any] = {name: row[name] for name in _NAMED}
+    fields: dict[str, Any] = {name: _text(name, row[name]) for name in _NAMED}
     decomposer, solver = (_component(row["components"][role]) for role in ROLES)
     return Cell(**fields, decomposer=decomposer, solver=solver, attempts=())
 
 
 def problem_of(row: Mapping[str, Any], cell: Cell) -> Problem:
     """Return the question of a row. Raises one of `INVALID` for a field of another kind."""
-    for name in _QUESTION_TEXTS:
-        _check_text(name, row[name])
     _check_number("index", row["index"])
+    texts: dict[str, Any] = {name: _text(name, row[name]) for name in _QUESTION_TEXTS}
     return Problem(
-        id=row["id"],
-        question=row["question"],
+        **texts,
         answers=tuple(_texts("answers", answer) for answer in row["answers"]),
-        context=row["context"],
         dataset=cell.dataset,
         split=cell.split,
         index=row["index"],
-        kind=row["kind"],
-        group=row["group"],
     )
 
 
 def attempt_of(row: Mapping[str, Any], problem: Problem) -> Attempt:
     """Return the attempt of a row. Raises one of `INVALID` for a field of another kind."""
-    _check_text("output", row["output"])
     _check_number("latency_s", row["latency_s"])
     failures = _texts("failures", row["failures"])
     lenient = row.get("lenient")
@@ -158,7 +152,7 @@ def attempt_of(row: Mapping[str, Any], problem: Problem) -> Attempt:
         problem=problem,
         prediction=None if row["prediction"] is None else _texts("prediction", row["prediction"]),
         score=_score(row),
-        output=row["output"],
+        output=_text("output", row["output"]),
         decomposition=None if row["decomposition"] is None else _decomposition(row["decomposition"]),
         fell_back=bool(row["fell_back"]),
         decomposer_usage=_usage(row["decomposer_usage"]),
@@ -184,9 +178,8 @@ def _with(cell: Cell, questions: Sequence[Sequence[Attempt]], path: Path) -> Cel
 
 
 def _component(row: Mapping[str, Any]) -> Component:
-    fields = {**row, "learnt_from": _texts("learnt_from", row["learnt_from"])}
-    for name in ("name", "model", "variant"):
-        _check_text(name, fields.get(name, ""))
+    fields = {**row, **{name: _text(name, row[name]) for name in ("name", "model", "variant") if name in row}}
+    fields["learnt_from"] = _texts("learnt_from", row["learnt_from"])
     _check_choice("kind", fields["kind"], get_args(Kind))
     _check_choice("role", fields["role"], ROLES)
     _check_choice("trained_for", fields.get("trained_for", ""), (*ROLES, ""))
@@ -207,10 +200,11 @@ def _usage(row: Mapping[str, Any]) -> Usage:
 
 
 def _decomposition(row: Mapping[str, Any]) -> Decomposition:
-    _check_text("raw", row["raw"])
     _check_choice("status", row["status"], ("ok", "none", "unparsed"))
     _check_number("dropped", row["dropped"])
-    return Decomposition(_texts("subquestions", row["subquestions"]), row["status"], row["raw"], row["dropped"])
+    return Decomposition(
+        _texts("subquestions", row["subquestions"]), row["status"], _text("raw", row["raw"]), row["dropped"]
+    )
 
 
 def _cut_off(roles: Sequence[Role]) -> tuple[Role, ...]:
@@ -227,12 +221,13 @@ def _cut_off_before(failures: Sequence[str]) -> tuple[Role, ...]:
 def _texts(name: str, words: object) -> tuple[str, ...]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise TypeError(f"{name!r} must be a list of texts, not {shown(words)}")
-    return tuple(words)
+    return tuple(map(encodable, words))
 
 
-def _check_text(name: str, value: object) -> None:
+def _text(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name!r} must be text, not {shown(value)}")
+    return encodable(value)
 
 
 def _check_number(name: str, value: object, most: float = _MOST) -> None:

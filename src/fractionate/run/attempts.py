@@ -7,7 +7,7 @@
     scores      a view for people: id, kind, exact match and F1 of each attempt
 
 Rows stand at integers that anybody can compute (`number << 32 | place`), so that parts of a cell that were scored in
-other processes are merged by SQLite alone, in any order (`pack_attempts`, `CellWriter.merge`).
+other processes are merged by SQLite alone, in any order (`pack_attempts`, `AttemptWriter.merge`).
 
 The file is written beside its place and takes its name when the stage ends, as every other file of a run does. Nothing
 here ever holds more than `GROUP` attempts.
@@ -19,7 +19,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -119,6 +119,15 @@ class AttemptWriter:
         )
         return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems))
 
+    def merge(self, packed: bytes) -> None:
+        """Take attempts that were packed in another process (`pack_attempts`)."""
+        with _writing(self._folder.attempts):
+            self._database.deserialize(packed, name="shard")
+            self._database.execute("BEGIN")
+            for table in ("attempts", "arrays"):
+                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
+            self._database.execute("COMMIT")
+
     def _insert(self, table: str, rows: Iterator[tuple[Any, ...]]) -> None:
         self._database.execute("BEGIN")
         self._database.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
@@ -168,15 +177,6 @@ class CellWriter:
         if len(self._waiting) == GROUP:
             self._flush()
 
-    def merge(self, packed: bytes) -> None:
-        """Take attempts that were packed in another process."""
-        with _writing(self._path):
-            self._database.deserialize(packed, name="shard")
-            self._database.execute("BEGIN")
-            for table in ("attempts", "arrays"):
-                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
-            self._database.execute("COMMIT")
-
     def cell(self) -> Cell:
         """Return the cell, once all its attempts are there. Raises FractionateError where some are missing."""
         self._flush()
@@ -198,15 +198,15 @@ class CellWriter:
         self._first += len(waiting)
 
 
-def pack_attempts(key: CellKey, first: int, attempts: Sequence[Attempt]) -> bytes:
-    """Return attempts of a cell as bytes for `CellWriter.merge`.
+def pack_attempts(parts: Iterable[tuple[CellKey, int, Sequence[Attempt]]]) -> bytes:
+    """Return attempts as bytes for `AttemptWriter.merge`: of a cell those from a place on, of any number of cells.
 
-    `first` is the place of the first one in the cell: the number of its question, from 0, times the repeats, plus its
-    repeat. The others follow it.
+    The place of an attempt in its cell is the number of its question, from 0, times the repeats, plus its repeat.
     """
     with closing(sqlite3.connect(":memory:")) as database:
         database.executescript(_TABLES)
-        _insert(database, key, first, attempts)
+        for key, first, attempts in parts:
+            _insert(database, key, first, attempts)
         database.commit()
         return database.serialize()
 

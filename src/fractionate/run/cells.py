@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from fractionate.calls.stages import Gathering, Stage, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
-from fractionate.spool import Spool, gathered
+from fractionate.spool import Spool, collect
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
 from fractionate.strategies.prompting import numbered_lines
@@ -64,8 +64,20 @@ class TestSet:
 
 
 G = TypeVar("G", bound=Gathering)
-Gather = Callable[[TestSet, Pair], G]
+Take = Callable[[TestSet, Pair], G]
 """Makes what takes a cell's attempts, a question's repeats one after another."""
+
+
+class Discard:
+    """Takes solutions and keeps none: where only the calls count, nothing is scored."""
+
+    def append(self, value: object) -> None:
+        """Drop a solution."""
+
+
+def discard(test: TestSet, pair: Pair) -> Discard:
+    """Return what takes a cell's solutions where only the calls count, as in a forecast."""
+    return Discard()
 
 
 def plan_pairs(
@@ -95,7 +107,7 @@ def plan_pairs(
 
 
 def measure(
-    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, gather: Gather[G]
+    tests: Sequence[TestSet], pairs: Sequence[Pair], sampler_of: SamplerOf, take: Take[G]
 ) -> Iterator[Stage[G]]:
     """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
 
@@ -104,7 +116,7 @@ def measure(
     for test in tests:
         decomposed: dict[Component, Sequence[Decomposed]] = {}
         for pair in pairs:
-            yield _work_through(test, pair, sampler_of, decomposed, gather)
+            yield _work_through(test, pair, sampler_of, decomposed, take)
 
 
 def _work_through(
@@ -112,7 +124,7 @@ def _work_through(
     pair: Pair,
     sampler_of: SamplerOf,
     decomposed: dict[Component, Sequence[Decomposed]],
-    gather: Gather[G],
+    take: Take[G],
 ) -> Stage[G]:
     given: Sequence[Decomposed | None] = [None] * (len(test.problems) * test.repeats)
     # A dynamic cell asks its follow-ups itself: another strategy's decompositions are neither used nor charged.
@@ -120,55 +132,77 @@ def _work_through(
         if pair.decomposer not in decomposed:
             decomposed[pair.decomposer] = yield from _decompose_all(test, pair.decomposer, sampler_of)
         given = decomposed[pair.decomposer]
-    solver = sampler_of(pair.solver)
-    decomposer = sampler_of(pair.decomposer) if pair.decomposer.kind not in ("none", "gold") else None
-    settings, form = test.settings_of(pair.decomposer), test.dataset.answer_form
+    solver, decomposer = samplers(pair, sampler_of)
+    bare = replace(test, problems=())  # a coroutine may be sent to another process
     factories = (
-        partial(
-            attempt,
-            pair.strategy.coroutine,
-            Task(
-                problem,
-                form,
-                solver,
-                decomposer,
-                one[0] if one else None,
-                replace(settings, sample=repeat),
-                test.dataset,
-                pair.strategy.name,
-            ),
-            one[1] if one else None,
-        )
+        partial(solve if take is discard else attempt, bare, pair, problem, repeat, one, solver, decomposer)
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    taken: G = yield Work(label, factories, partial(gather, test, pair))
+    taken: G = yield Work(label, factories, partial(take, test, pair))
     return taken
 
 
 def attempt(
-    solve: Callable[[Task], CallCoroutine[Solution]], task: Task, decomposing: Completion | None
+    test: TestSet,
+    pair: Pair,
+    problem: Problem,
+    repeat: int,
+    given: Decomposed | None,
+    solver: Sampler,
+    decomposer: Sampler | None,
 ) -> CallCoroutine[Attempt]:
     """Work one problem through, then read and score the output: a coroutine, so that it is scored where it runs.
 
-    `decomposing` is the call that made the task's decomposition; its usage is part of the attempt's.
+    `given` is its decomposition with the call that made it; that call's usage is part of the attempt's.
     """
-    assert task.dataset is not None, "an attempt is scored as its data set says"
-    solution = yield from solve(task)
-    return _scored(task.problem, solution, decomposing, task.dataset)
+    solution = yield from solve(test, pair, problem, repeat, given, solver, decomposer)
+    return _scored(problem, solution, given[1] if given else None, test.dataset)
+
+
+def solve(
+    test: TestSet,
+    pair: Pair,
+    problem: Problem,
+    repeat: int,
+    given: Decomposed | None,
+    solver: Sampler,
+    decomposer: Sampler | None,
+) -> CallCoroutine[Solution]:
+    """Work one problem through without scoring it."""
+    settings = replace(test.settings_of(pair.decomposer), sample=repeat)
+    decomposition = given[0] if given else None
+    form, name = test.dataset.answer_form, pair.strategy.name
+    task = Task(problem, form, solver, decomposer, decomposition, settings, test.dataset, name)
+    return (yield from pair.strategy.coroutine(task))
 
 
 def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) -> Stage[Sequence[Decomposed]]:
     if decomposer.kind == "gold":
-        return gathered(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
-    sampler, settings = sampler_of(decomposer), test.settings_of(decomposer)
+        return collect(((_gold(problem, test.settings.cap), None) for problem, _ in test.asked()), _spool())
+    sampler, bare = sampler_of(decomposer), replace(test, problems=())
     factories = (
-        partial(decompose, problem, sampler, replace(settings, sample=_sample(sampler, problem, repeat)))
-        for problem, repeat in test.asked()
+        partial(decompose_once, bare, decomposer, sampler, problem, repeat) for problem, repeat in test.asked()
     )
     said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
     made: Sequence[Decomposed] = yield Work(said, factories, _spool)
     return made
+
+
+def decompose_once(
+    test: TestSet, decomposer: Component, sampler: Sampler | None, problem: Problem, repeat: int
+) -> CallCoroutine[Decomposed]:
+    """Return the decomposition of a problem for one of its repeats."""
+    if sampler is None:
+        return _gold(problem, test.settings.cap), None
+    settings = replace(test.settings_of(decomposer), sample=_sample(sampler, problem, repeat))
+    return (yield from decompose(problem, sampler, settings))
+
+
+def samplers(pair: Pair, sampler_of: SamplerOf) -> tuple[Sampler, Sampler | None]:
+    """Return who solves, and who decomposes: nobody for "none" and "gold"."""
+    asked = pair.decomposer.kind not in ("none", "gold")
+    return sampler_of(pair.solver), sampler_of(pair.decomposer) if asked else None
 
 
 def _spool() -> Spool[Decomposed]:

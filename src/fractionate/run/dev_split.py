@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from fractionate.datasets.overlap import find_overlap
 from fractionate.errors import UsageError
+from fractionate.files import utf8
 from fractionate.types import Problem
 
 
@@ -18,7 +19,7 @@ def hold_out(problems: Mapping[str, Problem], share: float, seed: int) -> dict[s
     a question that is asked outside it too is not held out. Raises UsageError where no group is left to hold out.
     """
     sizes = Counter(problem.cluster for problem in problems.values())
-    drawn = sorted(sizes, key=lambda one: hashlib.sha256(f"{seed} {one}".encode("utf-8", "surrogatepass")).digest())
+    drawn = sorted(sizes, key=lambda one: hashlib.sha256(utf8(f"{seed} {one}")).digest())
     wanted, count, taken = share * len(problems), 0, set[str]()
     for cluster in drawn:
         if abs(count + sizes[cluster] - wanted) < abs(count - wanted):

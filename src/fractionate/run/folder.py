@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # the name stands for "there are no locks"
-
+from fractionate.config import Config
 from fractionate.errors import FractionateError, UsageError
-from fractionate.files import refuse_input, write_text
+from fractionate.files import PRIVATE, encodable, refuse_input, try_lock, write_text
 from fractionate.rows import Row, read_rows
 
 
@@ -41,6 +37,7 @@ class RunFolder:
         self.looks = path / "looks.json"
         self.throughput = path / "throughput.json"
         self.lock = path / ".lock"
+        self._unlock: Callable[[], object] = lambda: None
 
     def refuse_inputs(self, inputs: Iterable[Path]) -> None:
         """Raise UsageError if one of the files that are written here is one that the run reads."""
@@ -50,7 +47,7 @@ class RunFolder:
             refuse_input(target, *read)
 
     def create(self) -> None:
-        """Make the folder, and keep it for this process while this object lives.
+        """Make the folder, and keep it for this process until `unlock`, or while this object lives.
 
         Raises FractionateError where that is not allowed, and where another process has it.
         """
@@ -58,28 +55,32 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FractionateError(f"the run's folder {self.path} cannot be made: {error.strerror}") from None
-        if fcntl is not None:
-            self._lock()
+        self._lock()
+
+    def unlock(self) -> None:
+        """Let other processes have the folder."""
+        self._unlock()
 
     def _lock(self) -> None:
-        """Lock the folder; the kernel unlocks it when this process ends, however it ends."""
         try:
-            file = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file = os.open(self.lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), PRIVATE)
         except OSError:
             return  # if the folder cannot be written to, the first write that matters will say so
-        weakref.finalize(self, os.close, file)
+        self._unlock = weakref.finalize(self, os.close, file)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(file, 0)
-            os.write(file, str(os.getpid()).encode())
-        except (BlockingIOError, PermissionError):
-            process = os.read(file, 20).decode() or "?"
+            mine = try_lock(file, for_process=True)
+            if mine:
+                os.ftruncate(file, 0)
+                os.write(file, str(os.getpid()).encode())
+        except OSError:
+            return  # a file system without locks, or a full disk
+        if not mine:
+            process = os.read(file, 20).decode("ascii", "replace") or "?"
+            self.unlock()
             raise FractionateError(
                 f"the run in {self.path} is in progress in process {process}: wait for it or stop it, "
                 "then run the same command again"
-            ) from None
-        except OSError:
-            pass  # a file system without locks, or a full disk
+            )
 
     def student(self, name: str) -> Path:
         """Return the folder of a student; that of D-R@1/4 is D-R~1~4."""
@@ -105,18 +106,18 @@ class RunFolder:
     def _left_out(self, name: str) -> Path:
         return self.students / f"{self.student(name).name}.left-out"
 
-    def identify(self, base: Path, store: Path) -> str:
+    def identity(self, base: Path) -> str:
         """Return what the store knows this run by, given when the folder is first used and kept if it is moved.
 
-        It is the folder's path as seen from the config's folder: two runs of one name are two runs. The file also says
-        where the store is.
+        It is the folder's path as seen from the config's folder: two runs of one name are two runs.
         """
-        known = self._about()
-        identity = known.get("run") or _seen_from(base, self.path)
+        return self._about().get("run") or _seen_from(base, self.path)
+
+    def record(self, identity: str, store: Path) -> None:
+        """Write down what the store knows this run by, and where the store is."""
         table = {"run": identity, "store": str(store.resolve())}
-        if table != known:
-            write_text(json.dumps(table, ensure_ascii=False) + "\n", self.about)
-        return identity
+        if table != self._about():
+            write_text(json.dumps(table, ensure_ascii=False) + "\n", self.about, private=True)
 
     def store(self) -> Path | None:
         """Return the store that the run in this folder last used, None if no run has used it."""
@@ -126,13 +127,15 @@ class RunFolder:
     def _about(self) -> dict[str, str]:
         try:
             table = json.loads(self.about.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"{self.about} cannot be read ({error}): delete it and run again") from None
-        if not isinstance(table, dict):
-            raise UsageError(f"{self.about} holds no object: delete it and run again")
-        return {str(key): str(value) for key, value in table.items()}
+        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+            raise UsageError(f"{self.about} holds no object of texts: delete it and run again")
+        if not all(encodable(value).isprintable() and encodable(value) == value for value in table.values()):
+            raise UsageError(f"{self.about} holds names that no file has: delete it and run again")
+        return table
 
 
 def _seen_from(base: Path, folder: Path) -> str:
@@ -142,15 +145,28 @@ def _seen_from(base: Path, folder: Path) -> str:
         return folder.resolve().as_posix()
 
 
+def run_folder(config: Config, source: Path | None = None, out: Path | None = None) -> Path:
+    """Return where a run lives: `out`, else `run.out`, else runs/NAME of the working directory.
+
+    NAME is `run.name`, else what the config file `source` is called: its name without its suffix, or its folder's name
+    where it is the fractionate.toml of that folder; "run" for a config without a file.
+    """
+    name = config.run.name
+    if not name and source is not None:
+        name = source.resolve().parent.name if source.stem == "fractionate" else ""
+        name = name or source.stem
+    return Path(out or config.run.out or Path("runs") / (name or "run"))
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write JSON lines, whole."""
-    write_text((json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path)
+    """Write JSON lines, whole, for their owner's eyes: they hold prompts and replies."""
+    write_text((json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path, private=True)
 
 
 def write_tried(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
     """Keep what was tried on the dev split for the report; nothing where nothing was."""
     if rows:
-        write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", folder.tried)
+        write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", folder.tried, private=True)
     else:
         folder.tried.unlink(missing_ok=True)
 

@@ -34,4 +34,4 @@ def note_look(folder: RunFolder, cells: Iterable[Cell]) -> None:
     for matrix in matrices(cells):
         size = max((len(cell.columns) for cell in matrix.cells), default=0)
         looks[matrix.label] = tuple(sorted({*looks.get(matrix.label, ()), size} - {0}))
-    write_text(json.dumps(looks, ensure_ascii=False) + "\n", folder.looks)
+    write_text(json.dumps(looks, ensure_ascii=False) + "\n", folder.looks, private=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from fractionate.calls.store import Store
@@ -10,6 +11,7 @@ from fractionate.config import Config, ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models import open_model
 from fractionate.models.base import Model
+from fractionate.models.openai.keys import keys_not_needed
 from fractionate.run.folder import RunFolder
 from fractionate.strategies.base import Sampler
 from fractionate.types import Component
@@ -22,26 +24,31 @@ class ModelPool:
         self,
         config: Config,
         folder: RunFolder,
-        store: Store | None,
         base: Path,
         *,
         run: str,
         say: Callable[[str], None],
-        place: Callable[[Model], Model] = lambda model: model,
+        keyless: bool = False,
     ) -> None:
         """`base` is the config's folder, `run` what the store knows the run by, `say` is told how batches stand.
-        `place` returns what stands for a model where its work is done elsewhere.
 
-        Without a store, no calls are handed to a provider in batches: each is sent when it is made.
+        Until `begin`, no calls are handed to a provider in batches: each is sent when it is made. With `keyless` the
+        models are opened without keys, to be counted and not called.
         """
         self._config = config
         self._folder = folder
-        self._store = store
         self._base = base
         self._run = run
         self._say = say
-        self._place = place
+        self._keyless = keyless
+        self._store: Store | None = None
+        self._place: Callable[[Model], Model] = lambda model: model
         self._open: dict[str, Model] = {}
+
+    def begin(self, store: Store, place: Callable[[Model], Model]) -> None:
+        """Hand calls over in batches where the options say so, and let `place` stand in for models elsewhere."""
+        self._store, self._place = store, place
+        self._open = {name: self._at_work(model) for name, model in self._open.items()}
 
     @property
     def opened(self) -> list[Model]:
@@ -83,8 +90,15 @@ class ModelPool:
         return Sampler(self._open[name], options.temperature, options.max_tokens, options.structured)
 
     def _opened(self, name: str, options: ModelOptions) -> Model:
-        model = self._place(open_model(name, options, self._base))
-        if not options.batch or self._store is None:
+        with keys_not_needed() if self._keyless else nullcontext():
+            model = open_model(name, options, self._base)
+        return self._at_work(model) if self._store is not None else model
+
+    def _at_work(self, model: Model) -> Model:
+        """Return what makes a model's calls once the run has begun."""
+        name, options = model.name, model.made_with
+        model = self._place(model)
+        if options is None or not options.batch or self._store is None:
             return model
         from fractionate.models.openai.api import OpenAIModel
         from fractionate.models.openai.batch import OpenAIBatchModel

@@ -46,7 +46,7 @@ class Notes:
     def save(self) -> None:
         """Write the file, whole."""
         table = {"notes": self._notes, "warnings": self._warnings}
-        write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", self._path)
+        write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", self._path, private=True)
 
     def all(self) -> list[str]:
         """Return all notes in the order of the stages."""
@@ -61,7 +61,7 @@ def _read(path: Path) -> tuple[_Table, _Table]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         return _by_stage(table["notes"]), _by_stage(table["warnings"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # where a file is in the folder's place, making it says so
         return {}, {}
     except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}): delete it and run the stages again") from None

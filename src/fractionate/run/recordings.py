@@ -12,17 +12,10 @@ from typing import Any
 from fractionate.calls.drive import Call, run_with
 from fractionate.calls.stages import Gathering, Stage
 from fractionate.models.recorded import RecordedModel
-from fractionate.run.cells import Pair, measure
+from fractionate.run.cells import Pair, discard, measure
 from fractionate.run.run import Run
 from fractionate.run.work import demonstrating, on_test
 from fractionate.types import Completion, Component
-
-
-class _Nothing:
-    """Keeps no solution, and of calls none: only the look-ups count."""
-
-    def append(self, value: object) -> None:
-        pass
 
 
 def check_recordings(run: Run) -> None:
@@ -33,7 +26,7 @@ def check_recordings(run: Run) -> None:
     """
     sampler_of = partial(on_test, run, run.models.stand_in)
     pairs = [pair for pair in run.pairs() if _is_known(pair)]
-    for stage in measure(run.data.tests, pairs, sampler_of, lambda *_: _Nothing()):
+    for stage in measure(run.data.tests, pairs, sampler_of, discard):
         _walk(stage)
     if run.names.students and _is_recorded(run.names.teacher) and _is_recorded(run.names.screen_solver):
         _walk(demonstrating(run))

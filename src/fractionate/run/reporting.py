@@ -137,7 +137,9 @@ def _about(config: Config, name: str) -> dict[str, Any]:
 
 
 def _write(folder: RunFolder, config: Config, results: dict[str, Any], cells: Sequence[Cell]) -> dict[str, Any]:
-    write_text(json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", folder.config)
+    write_text(
+        json.dumps(config.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", folder.config, private=True
+    )
     write_json(results, folder.results)
     write_markdown(results, folder.markdown)
     write_html(results, folder.html, pick_examples(cells, Rule.of(config)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -20,21 +21,41 @@ from fractionate.run.models import ModelPool
 from fractionate.run.names import Names
 from fractionate.run.notes import Notes
 from fractionate.run.progress import Progress
-from fractionate.run.workers import Workers, open_share
+from fractionate.run.workers import Workers, open_remote_copy
 from fractionate.types import Component
 
 STORE = "calls.sqlite"
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What a run has once its work has begun."""
+
+    store: Store
+    engine: Engine
+    workers: Workers
+
+
 class Run:
-    """Everything the stages share. Opening a run checks names and makes its folder; it reads no data, calls no model.
+    """Everything the stages share.
+
+    Opening a run checks its names and writes nothing. `begin`, which every stage calls, makes its folder, locks it,
+    opens the store and takes in what workers of an earlier run have left.
 
     `folder` is the run's own; `base` the config's folder, beside which the store of all runs lies and in which relative
-    paths are looked for first. `on` is where its calls are made: "" in this process, else as `--on` takes it.
+    paths are looked for first. `on` is where its calls are made: "" in this process, else as `--on` takes it. With
+    `keyless` its models can be named and counted, not called: a dry run needs no key.
     """
 
     def __init__(
-        self, config: Config, folder: Path, base: Path, progress: Progress | None = None, *, on: str = ""
+        self,
+        config: Config,
+        folder: Path,
+        base: Path,
+        progress: Progress | None = None,
+        *,
+        on: str = "",
+        keyless: bool = False,
     ) -> None:
         self.config = config
         self.names = Names(config)
@@ -42,19 +63,14 @@ class Run:
         self.progress = progress or Progress()
         self.pricing = Pricing.of(config)
         self.data = RunData(config, base)
+        self.on = on
         self.folder.refuse_inputs(_inputs(config, self.names, base))
-        self.folder.create()
         self.notes = Notes(self.folder.notes)
-        self.store = Store(store_path(config, base))
-        identity = self.folder.identify(base, self.store.path)
-        share = open_share(config, identity, self.store, self.progress) if on else None
-        self.engine = Engine(
-            self.store, config.limits, config.budget, self.pricing, run=identity, on_event=self.progress.stage
-        )
-        self.workers = Workers(self.engine, config, self.folder, base, self.progress, on, share)
-        self.models = ModelPool(
-            config, self.folder, self.store, base, run=identity, say=self.progress.stage, place=self.workers.place
-        )
+        self.identity = self.folder.identity(base)
+        self.models = ModelPool(config, self.folder, base, run=self.identity, say=self.progress.stage, keyless=keyless)
+        self._base = base
+        self._begun: _Begun | None = None
+        self._reading: Store | None = None
 
     def __enter__(self) -> Run:
         return self
@@ -62,9 +78,77 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.workers.close()
-        self.engine.close()
-        self.store.close()
+        self.close()
+
+    def begin(self) -> None:
+        """Make the folder and keep it for this process, open the store and the engine; the second time do nothing.
+
+        Raises FractionateError where another process has the folder or spends the budget, and where the folder or the
+        store cannot be written.
+        """
+        self._start()
+
+    def close(self) -> None:
+        """End the workers, commit what is left, and let others have the folder."""
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+        if self._begun is not None:
+            begun, self._begun = self._begun, None
+            begun.workers.close()
+            begun.engine.close()
+            begun.store.close()
+            self.folder.unlock()
+
+    @property
+    def store(self) -> Store:
+        """The store, open to be written; asking for it begins the run."""
+        return self._start().store
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; asking for it begins the run."""
+        return self._start().engine
+
+    @property
+    def workers(self) -> Workers:
+        """Who makes the run's calls; asking for them begins the run."""
+        return self._start().workers
+
+    @property
+    def stored(self) -> Store | None:
+        """The store to read from, None where there is none yet. Asking for it writes nothing."""
+        if self._begun is not None:
+            return self._begun.store
+        path = store_path(self.config, self._base)
+        if self._reading is None and path.exists():
+            self._reading = Store(path, read_only=True)
+        return self._reading
+
+    def _start(self) -> _Begun:
+        if self._begun is None:
+            self.folder.create()
+            store = Store(store_path(self.config, self._base))
+            try:
+                self._begun = self._with(store)
+            except BaseException:
+                store.close()
+                self.folder.unlock()
+                raise
+            self.models.begin(store, self._begun.workers.place)
+        return self._begun
+
+    def _with(self, store: Store) -> _Begun:
+        config, said = self.config, self.progress.stage
+        self.folder.record(self.identity, store.path)
+        copy = open_remote_copy(config, self.identity, store, self.progress) if self.on else None
+        engine = Engine(store, config.limits, config.budget, self.pricing, run=self.identity, on_event=said)
+        try:
+            workers = Workers(engine, config, self.folder, self._base, self.progress, self.on, copy)
+        except BaseException:
+            engine.close()
+            raise
+        return _Begun(store, engine, workers)
 
     @property
     def name(self) -> str:

@@ -47,7 +47,7 @@ def read_speed(folder: RunFolder) -> dict[str, Throughput]:
 
 def _write_speed(folder: RunFolder, speeds: Mapping[str, Throughput]) -> None:
     table = {name: asdict(speed) for name, speed in speeds.items()}
-    write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", folder.throughput)
+    write_text(json.dumps(table, ensure_ascii=False, indent=1) + "\n", folder.throughput, private=True)
 
 
 def _throughput(fields: Mapping[str, Any]) -> Throughput:

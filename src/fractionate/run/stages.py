@@ -12,12 +12,14 @@ from typing import Any
 from fractionate.calls.budget import BudgetReached
 from fractionate.calls.stages import carry_out
 from fractionate.errors import UsageError
-from fractionate.run.attempts import AttemptWriter
+from fractionate.run.attempts import AttemptWriter, CellWriter
+from fractionate.run.cells import Pair
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
 from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
+from fractionate.run.sharded import ShardedCells
 from fractionate.run.speed import measure_speed
 from fractionate.run.traffic import traffic_notes
 from fractionate.run.training import check_trainer, screens, train_students
@@ -35,11 +37,15 @@ from fractionate.students.screen import Screening, screen
 from fractionate.types import ROLES, Cell, Component
 
 
-def run_everything(run: Run) -> dict[str, Any]:
-    """Demonstrate, screen, train, evaluate and report. Returns the results (the content of results.json)."""
+def run_everything(run: Run, *, start_anyway: bool = False) -> dict[str, Any]:
+    """Demonstrate, screen, train, evaluate and report. Returns the results (the content of results.json).
+
+    With `start_anyway` a run begins whose forecast passes a cap; it stops at the cap.
+    """
     run.notes.clear()
     check_before_spending(run)
-    check_budget(run)
+    run.begin()
+    check_budget(run, start_anyway=start_anyway)
     if run.names.students:
         demonstrate_stage(run)
         screen_stage(run)
@@ -50,6 +56,10 @@ def run_everything(run: Run) -> dict[str, Any]:
 
 def check_before_spending(run: Run) -> None:
     """Open every model and read all data, so that a missing key, extra or file is said before a call is paid for."""
+    if run.on:
+        from fractionate.cluster.connect import check_address
+
+        check_address(run.on)
     _ = run.data.tests
     if run.names.students:
         _ = run.data.demonstrated
@@ -70,7 +80,7 @@ def models_asked(run: Run) -> list[Component]:
     return [one for one in dict.fromkeys(asked) if one.kind not in ("none", "gold", "student")]
 
 
-def check_budget(run: Run) -> None:
+def check_budget(run: Run, *, start_anyway: bool = False) -> None:
     """Refuse what will not fit the budget, and try the trainer, before the first call that costs money."""
     from fractionate.run.forecast import forecast_run, training_examples
 
@@ -79,7 +89,8 @@ def check_budget(run: Run) -> None:
     plan = forecast_run(run)
     if not any(entry.stage.paid and entry.stage.calls for entry in plan.stages):
         return
-    plan.check(run.config.budget)
+    if not start_anyway:
+        plan.check(run.config.budget, run.engine.budget)
     run.progress.stage(plan.lines()[-1].replace("all  ", "forecast: ").strip())
     if run.names.students:
         from fractionate.students.train import dry_run
@@ -95,6 +106,7 @@ def check_budget(run: Run) -> None:
 
 def demonstrate_stage(run: Run) -> list[Demonstration]:
     """Let the teacher decompose (and, where a variant needs it, solve) the training questions and the dev split's."""
+    run.begin()
     run.notes.begin("demonstrate")
     wanted, recorded = run.config.run.samples, recorded_chances(run)
     if recorded and recorded == chances(run) and needs_screening(run.names.variants) and recorded < wanted:
@@ -122,6 +134,7 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
 
 def screen_stage(run: Run) -> Screening | None:
     """Keep the demonstrations whose solution reached the gold answer."""
+    run.begin()
     run.notes.begin("screen")
     demonstrations = read_demonstrations(run)
     if not any(one.solved for one in demonstrations):
@@ -143,15 +156,17 @@ def train_stage(run: Run) -> None:
         run.progress.stage("train: run.variants is empty, so no student is trained")
         return
     check_trainer(run)
+    run.begin()
     run.notes.begin("train")
     screened = read_screened(run) if any(screens(student) for student in run.names.students) else []
-    run.workers.make_room()
+    run.workers.free_weights()
     train_students(run, read_demonstrations(run), screened, run.workers.on)
     run.notes.save()
 
 
 def evaluate_stage(run: Run) -> list[Cell]:
     """Measure every pair on every test set."""
+    run.begin()
     run.notes.begin("evaluate")
     pairs = run.pairs()
     for component in run.left_out():
@@ -208,13 +223,27 @@ def _read(run: Run, stage: str) -> list[Demonstration]:
 
 
 async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> None:
-    for stage in evaluating(run, run.models.sampler, attempts.cell):
-        cell = (await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())).cell()
-        done["cells"] += 1
-        value = sum(cell.values()) / len(cell.columns)
-        times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
-        run.progress.stage(f"  {cell.metric} {value:.3f} of {len(cell.columns)}{times}")
-        _note_what_is_odd(run, cell)
+    writers: dict[Pair, CellWriter] = {}
+    cells = evaluating(run, run.models.sampler, lambda test, pair: writers[pair])
+    sharded = ShardedCells(run, attempts) if run.workers.on else None
+    for test in run.data.tests:
+        writers.update((pair, attempts.cell(test, pair)) for pair in run.pairs())
+        keys = {pair: writer.key for pair, writer in writers.items()}
+        answered = await sharded.answer(test, keys) if sharded else ()
+        for pair, writer in writers.items():
+            stage = next(cells)
+            if pair not in answered:
+                await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())
+            _note_cell(run, writer.cell())
+            done["cells"] += 1
+
+
+def _note_cell(run: Run, cell: Cell) -> None:
+    value = sum(cell.values()) / len(cell.columns)
+    times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
+    pair = f"{cell.strategy}, {cell.decomposer.name} → {cell.solver.name}" if run.workers.on else ""
+    run.progress.stage(f"  {pair}{': ' * bool(pair)}{cell.metric} {value:.3f} of {len(cell.columns)}{times}")
+    _note_what_is_odd(run, cell)
 
 
 def _note_fields_left_out(run: Run) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from fractionate.calls.stages import Stage, Work
 from fractionate.errors import UsageError
 from fractionate.models.base import Model
-from fractionate.run.cells import G, Gather, SamplerOf, measure
+from fractionate.run.cells import G, SamplerOf, Take, measure
 from fractionate.run.run import Run
 from fractionate.strategies.base import Sampler
 from fractionate.students.demonstrate import Demonstration, demonstrate, flatten
@@ -37,9 +37,9 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     return flatten([recorded[key]] if key in recorded else next(by_teacher) for key in problems)
 
 
-def evaluating(run: Run, sampler_of: SamplerOf, gather: Gather[G]) -> Iterator[Stage[G]]:
-    """Yield every cell of the run, to be worked through one after another; each returns what gathered its solutions."""
-    return measure(run.data.tests, run.pairs(), partial(on_test, run, sampler_of), gather)
+def evaluating(run: Run, sampler_of: SamplerOf, take: Take[G]) -> Iterator[Stage[G]]:
+    """Yield every cell of the run, to be worked through one after another; each returns what took its attempts."""
+    return measure(run.data.tests, run.pairs(), partial(on_test, run, sampler_of), take)
 
 
 def on_test(run: Run, sampler_of: SamplerOf, component: Component) -> Sampler:

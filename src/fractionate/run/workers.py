@@ -1,35 +1,30 @@
-"""Who makes a run's calls: this process, or workers on a cluster."""
+"""Where a run's calls are made: in this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import os
-import tempfile
-import time
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import Runner, run_here
 from fractionate.calls.store import Store
-from fractionate.config import BudgetConfig, Config
+from fractionate.config import Config
 from fractionate.models.base import BatchModel, Model
 from fractionate.run.folder import RunFolder
 from fractionate.run.progress import Progress
 
 if TYPE_CHECKING:
-    from fractionate.cluster.cluster import Cluster
-    from fractionate.cluster.placed import Machines
-    from fractionate.cluster.share import Share
-    from fractionate.cluster.worker import Setup
+    from fractionate.cluster.remote_copy import RemoteCopy
+    from fractionate.cluster.shards import Shards
+    from fractionate.cluster.weights import WeightPool
 
 
 class Workers:
-    """The workers of a run, begun when its first calls are to be made; none where the run goes on nowhere else.
+    """The cluster of a run, joined when its first calls are to be made; none where `on` is "".
 
-    What workers of an earlier run on this machine have left is taken in at once, with or without a cluster. Raises
-    UsageError for a place that there is not.
+    Raises UsageError for an address that is not one.
     """
 
     def __init__(
@@ -40,7 +35,7 @@ class Workers:
         base: Path,
         progress: Progress,
         on: str = "",
-        share: Share | None = None,
+        remote_copy: RemoteCopy | None = None,
     ) -> None:
         self.on = on
         self._engine = engine
@@ -48,60 +43,63 @@ class Workers:
         self._folder = folder
         self._base = base
         self._progress = progress
-        self._share = share
+        self._remote_copy = remote_copy
         self._connected = self._joined = False
-        self._cluster: Cluster | None = None
-        self._machines: Machines | None = None
+        self._shards: Shards | None = None
+        self._weights: WeightPool | None = None
         if on:
-            from fractionate.cluster.connect import check_place
+            from fractionate.cluster.connect import check_address
 
-            check_place(on)
-        self._take_in_left()
+            check_address(on)
 
     def runner(self) -> Runner:
-        """Return what runs programs."""
-        return self.cluster().stream if self.on else run_here
+        """Return what runs coroutines of calls."""
+        return self.shards().stream if self.on else run_here
 
-    def cluster(self) -> Cluster:
-        """Return the cluster that the run goes on; it is joined, or started, at the first call."""
-        if self._cluster is None:
-            from fractionate.cluster.cluster import Cluster
+    def shards(self) -> Shards:
+        """Return what runs them on the cluster, which is joined, or started, now."""
+        if self._shards is None:
+            from fractionate.cluster.shard_task import Setup
+            from fractionate.cluster.shards import Shards
 
             self._connect()
-            said, workers = self._progress.stage, self._config.cluster.workers
-            self._cluster = Cluster(self._engine, self._setup(), workers, said, share=self._share)
-        return self._cluster
+            shutil.rmtree(self._folder.workers, ignore_errors=True)  # of workers that were killed
+            scratch = self._config.cluster.scratch
+            if not scratch and self.on == "ray":
+                scratch = str(self._folder.workers.resolve())
+            setup = Setup(
+                self._engine.run, self._engine.budget.pricing, self._base.resolve(), scratch, _keys(self._config)
+            )
+            workers, say = self._config.cluster.workers, self._progress.stage
+            self._shards = Shards(self._engine, setup, workers, say, self._remote_copy)
+        return self._shards
 
     def place(self, model: Model) -> Model:
         """Return what stands for a model on the cluster: local weights run there, in batches that are planned here."""
         if not (self.on and isinstance(model, BatchModel)):
             return model
-        from fractionate.cluster.placed import Machines, PlacedModel
+        from fractionate.cluster.weights import PlacedModel, WeightPool
 
-        if self._machines is None:
-            self._machines = Machines(self._connect, self._base.resolve(), same_machine=self.on == "ray")
-        return PlacedModel(model, self._machines)
+        if self._weights is None:
+            self._weights = WeightPool(self._connect, self._base.resolve(), same_machine=self.on == "ray")
+        return PlacedModel(model, self._weights)
 
-    def make_room(self) -> None:
-        """Let go of the processes that hold weights: trainings want their GPUs and memory. Others begin when needed."""
-        if self._machines is not None:
-            self._machines.end()
+    def free_weights(self) -> None:
+        """End the actors that hold weights: trainings want their GPUs and memory. Others are started when needed."""
+        if self._weights is not None:
+            self._weights.end()
 
     def close(self) -> None:
-        """End the workers."""
+        """Leave the cluster."""
         if not self._connected:
             return
         from fractionate.cluster.connect import disconnect
 
         self._connected = False
-        try:
-            if self._cluster is not None:
-                asyncio.run(self._cluster.end())
-            if self._machines is not None:
-                self._machines.end()
-        finally:
-            if self._joined:
-                disconnect()
+        self.free_weights()
+        if self._joined:
+            disconnect()
+        shutil.rmtree(self._folder.workers, ignore_errors=True)
 
     def _connect(self) -> None:
         if self._connected:
@@ -112,66 +110,17 @@ class Workers:
         self._joined = connect(self.on)
         self._connected = True
 
-    def _setup(self) -> Setup:
-        from fractionate.cluster.worker import Setup
 
-        caps = self._engine.budget.caps
-        # A worker begins with nothing and borrows; what is not capped needs no loan.
-        borrowed = BudgetConfig(
-            decomposer_usd=0.0 if self._engine.budget.needs_dollars else None,
-            solver_usd=0.0 if self._engine.budget.needs_dollars else None,
-            tokens=None if caps.tokens is None else 0,
-        )
-        return Setup(
-            run=self._engine.run,
-            limits=self._config.limits,
-            caps=borrowed,
-            pricing=self._engine.budget.pricing,
-            base=self._base.resolve(),
-            scratch=self._scratch(),
-            environment=_keys(self._config),
-        )
-
-    def _scratch(self) -> Path:
-        if self._config.cluster.scratch:
-            return Path(self._config.cluster.scratch).expanduser() / self._digest()
-        if self.on == "ray":
-            return self._folder.workers.resolve()
-        return Path(tempfile.gettempdir()) / f"fractionate-{os.getuid()}" / self._digest()
-
-    def _digest(self) -> str:
-        """Return what tells this run's workers from those of others on one disk."""
-        told = f"{self._engine.run}\n{self._engine.store.path.resolve()}"
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
-
-    def _take_in_left(self) -> None:
-        """Take in the stores of workers that died with an earlier run of this folder."""
-        if not self._folder.workers.is_dir():
-            return
-        from fractionate.cluster.scratch import ORPHAN_S, Scratch
-        from fractionate.cluster.taking_in import take_in_left
-
-        scratch = Scratch(self._folder.workers)
-        end = time.monotonic() + ORPHAN_S
-        while scratch.living() and time.monotonic() < end:
-            self._progress.step("waiting for workers of an earlier run to end")
-            time.sleep(0.2)
-        for left in scratch.dead(self._engine.run):
-            take_in_left(self._engine, self._engine.run, left)
-            scratch.remove(left.worker)
-            self._progress.stage(f"took in {len(left.rows)} calls of a worker that had died ({left.worker})")
-
-
-def open_share(config: Config, run: str, store: Store, progress: Progress) -> Share | None:
-    """Open `cluster.share`, where it is named, and take in what a run elsewhere has left there."""
+def open_remote_copy(config: Config, run: str, store: Store, progress: Progress) -> RemoteCopy | None:
+    """Open `cluster.share`, where it is named, and restore what a run elsewhere has left there."""
     if not config.cluster.share:
         return None
-    from fractionate.cluster.share import Share
+    from fractionate.cluster.remote_copy import RemoteCopy
 
-    share = Share(config.cluster.share, run)
-    if not len(store) and (rows := share.take_in(store)):
-        progress.stage(f"took in {rows:,} calls from {config.cluster.share}")
-    return share
+    copy = RemoteCopy(config.cluster.share, run)
+    if not len(store) and (rows := copy.restore(store)):
+        progress.stage(f"restored {rows:,} calls from {config.cluster.share}")
+    return copy
 
 
 def _keys(config: Config) -> dict[str, str]:

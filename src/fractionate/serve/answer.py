@@ -12,9 +12,9 @@ from fractionate.calls.drive import Call, CallCoroutine, Stepper
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault
+from fractionate.serve.errors import of_fault
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan
-from fractionate.serve.refusals import of_fault
 from fractionate.serve.upstream import Upstream
 from fractionate.strategies.base import Solution, Task
 from fractionate.strategies.decompose import decompose

@@ -1,136 +1,147 @@
-"""The routes: HTTP in, HTTP out. Every error leaves in OpenAI's shape, and no prompt is ever logged."""
+"""The routes: HTTP in, HTTP out. Every error has OpenAI's shape, and no prompt is ever logged.
+
+aiohttp's low-level server hands requests over directly: a table of paths replaces its router and middlewares.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import cache
+from importlib.resources import files
 
 from aiohttp import web
 
+from fractionate.serve.admission import check_browser
 from fractionate.serve.answer import Answered, Event, OnEvent
-from fractionate.serve.chat import LEAST_DEADLINE_S, Asked, read_chat
-from fractionate.serve.feedback import no_record, read_mark
+from fractionate.serve.errors import Refusal, bad
+from fractionate.serve.formats import ChatFormatter, Formatter, ResponseFormatter, encoded, headers_of
 from fractionate.serve.gateway import Gateway
-from fractionate.serve.keys import check_browser
 from fractionate.serve.metrics import CONTENT_TYPE
-from fractionate.serve.openapi import document
-from fractionate.serve.page import FILES, page
+from fractionate.serve.openapi import LEAST_DEADLINE_S, document
 from fractionate.serve.plan import Plan
 from fractionate.serve.record import Finished
-from fractionate.serve.refusals import Refusal, bad
-from fractionate.serve.replies import ChatTeller, Teller, encoded, headers_of, model_of, models_of
-from fractionate.serve.responses import ResponseTeller, read_response
+from fractionate.serve.requests import ClientRequest, read_chat, read_feedback, read_response
 
 LOG = logging.getLogger("fractionate.serve")
+SLOW_READER_S = 30.0
+"""Seconds past its deadline that a client has to read its stream."""
 _JSON = "application/json"
 _STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-SLOW_READER_S = 30.0
-"""Seconds past its deadline that a client has to read what a stream has sent it."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_PAGE = {
+    "/": ("playground.html", "text/html"),
+    "/playground.css": ("playground.css", "text/css"),
+    "/playground.js": ("playground.js", "text/javascript"),
+}
+_PAGE_HEADERS = {
+    # Whatever an answer holds, only the page's own script runs, and only its own server is asked.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def make_app(gateway: Gateway) -> web.Application:
-    """Return the web application of a gateway."""
-    app = web.Application(client_max_size=int(gateway.bounds.body_mb * (1 << 20)), middlewares=[_errors(gateway)])
-    routes = _Routes(gateway)
-    app.router.add_post("/v1/chat/completions", routes.chat)
-    app.router.add_post("/v1/responses", routes.response)
-    app.router.add_route("*", "/v1/responses/{id:.+}", routes.no_response)
-    app.router.add_post("/v1/feedback", routes.feedback)
-    app.router.add_get("/v1/models", routes.models, allow_head=False)
-    app.router.add_get("/v1/models/{name:.+}", routes.model, allow_head=False)
-    app.router.add_get("/healthz", routes.health, allow_head=False)
-    app.router.add_get("/metrics", routes.metrics, allow_head=False)
-    app.router.add_get("/openapi.json", routes.openapi, allow_head=False)
-    for path in FILES:
-        app.router.add_get(path, page, allow_head=False)
-    return app
+class App:
+    """Answers the HTTP requests of one gateway. `body_s` are the seconds that a request's body has to arrive."""
 
+    def __init__(self, gateway: Gateway, body_s: float) -> None:
+        self._gateway = gateway
+        self._body_s = body_s
+        self._document = b""
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/v1/chat/completions": ("POST", self._chat),
+            "/v1/responses": ("POST", self._response),
+            "/v1/feedback": ("POST", self._feedback),
+            "/v1/models": ("GET", self._models),
+            "/healthz": ("GET", self._health),
+            "/metrics": ("GET", self._metrics),
+            "/openapi.json": ("GET", self._openapi),
+            **dict.fromkeys(_PAGE, ("GET", self._page)),
+        }
 
-def _errors(gateway: Gateway) -> Any:
-    """Turn everything that goes wrong into an error in OpenAI's shape."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request. Everything that goes wrong becomes an error in OpenAI's shape."""
         try:
-            return await handler(request)
+            return await self._handler(request)(request)
         except Refusal as refusal:
-            return _refused(gateway, refusal)
-        except web.HTTPException as error:
-            return _refused(gateway, _of_http(error), {k: v for k, v in error.headers.items() if k == "Allow"})
+            return self.refused(refusal)
+        except web.HTTPRequestEntityTooLarge:
+            return self.refused(
+                Refusal(413, "the body is larger than this server accepts (--max-body-mb)", code="body_too_large")
+            )
         except web.RequestPayloadError:
-            return _refused(gateway, bad("the body is not sent as its headers say", code="invalid_body"))
+            return self.refused(bad("the body is not sent as its headers say", code="invalid_body"))
         except (ConnectionError, asyncio.CancelledError):
-            gateway.metrics.gone.add()
+            self._gateway.metrics.gone.add()
             raise
         except Exception as error:
-            # The kind and the place alone: messages of errors may hold what a client wrote.
+            # Only the kind and the place: messages of errors may hold what a client wrote.
             trace = error.__traceback__
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
             LOG.error("unexpected %s at %s", type(error).__name__, place)
-            return _refused(gateway, Refusal(500, "the gateway failed: this is a defect of it", code="internal_error"))
+            return self.refused(Refusal(500, "the gateway failed: this is a defect of it", code="internal_error"))
 
-    return middleware
+    def refused(self, refusal: Refusal) -> web.Response:
+        """Return the reply to a request that is not answered."""
+        self._gateway.metrics.refused.add(refusal.code or str(refusal.status))
+        return web.Response(
+            body=encoded(refusal.body()), status=refusal.status, headers=refusal.headers(), content_type=_JSON
+        )
 
+    def _handler(self, request: web.BaseRequest) -> Handler:
+        """Return the handler of a request. Raises Refusal (404, 405)."""
+        method, handler = self._routes.get(request.raw_path) or self._found(request.path)
+        if method not in (request.method, "*"):
+            raise Refusal(405, "this path has another method: see /openapi.json", code="wrong_method", allow=method)
+        return handler
 
-def _refused(gateway: Gateway, refusal: Refusal, more: dict[str, str] | None = None) -> web.Response:
-    gateway.metrics.refused.add(refusal.code or str(refusal.status))
-    headers = {**refusal.headers(), **(more or {})}
-    return web.Response(body=encoded(refusal.body()), status=refusal.status, headers=headers, content_type=_JSON)
+    def _found(self, path: str) -> tuple[str, Handler]:
+        if path in self._routes:  # with a query, or with escapes
+            return self._routes[path]
+        if path.startswith("/v1/models/") and path != "/v1/models/":
+            return "GET", self._model
+        if path.startswith("/v1/responses/") and path != "/v1/responses/":
+            return "*", self._no_response
+        raise Refusal(404, "no such path: see /openapi.json", code="unknown_path")
 
+    async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._answer(request, read_chat, ChatFormatter)
 
-def _of_http(error: web.HTTPException) -> Refusal:
-    if error.status == 413:
-        return Refusal(413, "the body is larger than this server takes (--max-body-mb)", code="body_too_large")
-    if error.status == 404:
-        return Refusal(404, "no such path: see /openapi.json", code="unknown_path")
-    if error.status == 405:
-        return Refusal(405, "this path takes another method: see /openapi.json", code="wrong_method")
-    return Refusal(error.status, error.reason, code="http_error")
+    async def _response(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._answer(request, read_response, ResponseFormatter)
 
-
-class _Routes:
-    """What answers each path."""
-
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
-        self._document: bytes = b""
-
-    async def chat(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/chat/completions."""
-        return await self._answer(request, read_chat, ChatTeller)
-
-    async def response(self, request: web.Request) -> web.StreamResponse:
-        """POST /v1/responses."""
-        return await self._answer(request, read_response, ResponseTeller)
-
-    async def no_response(self, request: web.Request) -> web.Response:
-        """GET and DELETE /v1/responses/ID."""
-        self._let_in(request)
+    async def _no_response(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._account(request)
         raise Refusal(404, "this server keeps no responses: there is nothing to fetch", code="not_kept")
 
     async def _answer(
-        self, request: web.Request, read: Callable[[bytes, int], Asked], tell: Callable[[Asked], Teller]
+        self,
+        request: web.BaseRequest,
+        read: Callable[[bytes, int], ClientRequest],
+        make_formatter: Callable[[ClientRequest], Formatter],
     ) -> web.StreamResponse:
-        gateway = self._gateway
-        started = asyncio.get_running_loop().time()
-        account = self._let_in(request)
-        _check_type(request)
-        asked = read(await request.read(), gateway.bounds.max_context)
+        gateway, loop = self._gateway, asyncio.get_running_loop()
+        started = loop.time()
+        account = self._account(request)
+        asked = read(await self._body(request), gateway.bounds.max_context)
         plan = gateway.plan(asked)
-        until = started + self._deadline(request)
+        until = started + self._deadline_s(request)
+        formatter = make_formatter(asked)
         status = 500
         try:
             if asked.stream:
-                response: web.StreamResponse = await self._stream(request, tell(asked), plan, account, until)
+                response: web.StreamResponse = await self._stream(request, formatter, plan, account, until)
             else:
-                teller, answered = tell(asked), await self._in_time(plan, account, until)
-                response = self._whole(teller, answered)
-                self._record(teller, answered, account, started)
+                answered = await self._in_time(plan, account, until)
+                headers = headers_of(plan, answered.unlike, degraded=answered.degraded)
+                response = web.Response(body=encoded(formatter.whole(answered)), headers=headers, content_type=_JSON)
+                self._record(formatter, answered, account, started)
             status = response.status
             return response
         except Refusal as refusal:
@@ -141,10 +152,10 @@ class _Routes:
             raise
         finally:
             gateway.metrics.requests.add(plan.pair.id, str(status))
-            gateway.metrics.seconds.observe(asyncio.get_running_loop().time() - started)
+            gateway.metrics.seconds.observe(loop.time() - started)
 
     async def _in_time(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
-        """Answer by `until` (loop time). Raises Refusal where there is none by then."""
+        """Answer by `until` (loop time). Raises Refusal where no answer is there by then."""
         try:
             async with asyncio.timeout_at(until):
                 return await self._gateway.answer(plan, account, until, on_event)
@@ -152,15 +163,10 @@ class _Routes:
             said = f"no answer by its deadline ({self._gateway.bounds.deadline_s:g} s at most: --deadline)"
             raise Refusal(504, said, code="deadline_passed") from None
 
-    def _whole(self, teller: Teller, answered: Answered) -> web.Response:
-        body = encoded(teller.whole(answered))
-        headers = headers_of(answered.plan, answered.unlike, degraded=answered.degraded)
-        return web.Response(body=body, headers=headers, content_type=_JSON)
-
     async def _stream(
-        self, request: web.Request, teller: Teller, plan: Plan, account: str, until: float
+        self, request: web.BaseRequest, formatter: Formatter, plan: Plan, account: str, until: float
     ) -> web.StreamResponse:
-        """Send an answer as it is made. Until its first piece an error is an ordinary reply; after it, an event."""
+        """Send an answer as it is made. An error before its first piece is an ordinary reply; after it, an event."""
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         started = asyncio.get_running_loop().time()
         work = asyncio.ensure_future(self._in_time(plan, account, until, events.put_nowait))
@@ -175,10 +181,10 @@ class _Routes:
             await response.prepare(request)
             try:
                 async with asyncio.timeout_at(until + SLOW_READER_S):
-                    await self._send_on(response, teller, first, events)
-                    await response.write(await self._ending(work, teller, account, started))
+                    await _send_pieces(response, formatter, first, events)
+                    await response.write(await self._ending(work, formatter, account, started))
             except TimeoutError:
-                raise ConnectionResetError("the client does not read what it is sent") from None
+                raise ConnectionResetError("the client does not read its stream") from None
             await response.write_eof()
             return response
         finally:
@@ -186,77 +192,74 @@ class _Routes:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    async def _send_on(
-        self, response: web.StreamResponse, teller: Teller, first: Event | None, events: asyncio.Queue[Event | None]
-    ) -> None:
-        """Send pieces as they come, those that have come meanwhile together."""
-        parts = [teller.opening()]
-        piece = first
-        while piece is not None:
-            parts.append(teller.piece(piece))
-            if events.empty():
-                await response.write(b"".join(parts))
-                parts = []
-            piece = await events.get()
-        await response.write(b"".join(parts))
-
-    async def _ending(self, work: asyncio.Future[Answered], teller: Teller, account: str, started: float) -> bytes:
+    async def _ending(
+        self, work: asyncio.Future[Answered], formatter: Formatter, account: str, started: float
+    ) -> bytes:
         try:
             answered = await work
         except Refusal as refusal:
             self._gateway.metrics.refused.add(refusal.code)
-            return teller.failed(refusal)
-        self._record(teller, answered, account, started)
-        return teller.ending(answered)
+            return formatter.failed(refusal)
+        self._record(formatter, answered, account, started)
+        return formatter.ending(answered)
 
-    def _record(self, teller: Teller, answered: Answered, account: str, started: float) -> None:
-        """Record an answer, where a record is kept, before its client can say how good it was."""
+    def _record(self, formatter: Formatter, answered: Answered, account: str, started: float) -> None:
+        """Record an answer, where a record is kept, before its client can give feedback on it."""
         if self._gateway.traffic is not None:
             seconds = asyncio.get_running_loop().time() - started
-            self._gateway.traffic.answered(Finished(teller.id, answered, account, seconds))
+            self._gateway.traffic.answered(Finished(formatter.id, answered, account, seconds))
 
-    async def feedback(self, request: web.Request) -> web.Response:
-        """POST /v1/feedback."""
-        account = self._let_in(request)
-        _check_type(request)
-        mark = read_mark(await request.read())
+    async def _feedback(self, request: web.BaseRequest) -> web.Response:
+        account = self._account(request)
+        feedback = read_feedback(await self._body(request))
         if self._gateway.traffic is None:
-            raise no_record()
-        return _json(await self._gateway.traffic.mark(mark, account))
+            raise Refusal(409, "this server keeps no record: start it with --record FILE", code="no_record")
+        return _reply(await self._gateway.traffic.feedback(feedback, account))
 
-    async def models(self, request: web.Request) -> web.Response:
-        """GET /v1/models."""
-        self._let_in(request)
+    async def _models(self, request: web.BaseRequest) -> web.Response:
+        self._account(request)
         recorded = self._gateway.traffic is not None
-        return _json({**models_of(self._gateway.catalog), "fractionate": {"recorded": recorded}})
+        return _reply({**self._gateway.catalog.listing(), "fractionate": {"recorded": recorded}})
 
-    async def model(self, request: web.Request) -> web.Response:
-        """GET /v1/models/NAME."""
-        self._let_in(request)
-        return _json(model_of(self._gateway.catalog, request.match_info["name"]))
+    async def _model(self, request: web.BaseRequest) -> web.Response:
+        self._account(request)
+        return _reply(self._gateway.catalog.entry(request.path.removeprefix("/v1/models/")))
 
-    async def health(self, request: web.Request) -> web.Response:
-        """GET /healthz."""
+    async def _health(self, request: web.BaseRequest) -> web.Response:
         draining = self._gateway.admission.draining
-        return _json({"status": "draining" if draining else "ok"}, 503 if draining else 200)
+        return _reply({"status": "draining" if draining else "ok"}, 503 if draining else 200)
 
-    async def metrics(self, request: web.Request) -> web.Response:
-        """GET /metrics."""
-        self._let_in(request)
+    async def _metrics(self, request: web.BaseRequest) -> web.Response:
+        self._account(request)
         return web.Response(body=self._gateway.metrics.text().encode(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def openapi(self, request: web.Request) -> web.Response:
-        """GET /openapi.json."""
+    async def _openapi(self, request: web.BaseRequest) -> web.Response:
         self._document = self._document or encoded(document(self._gateway))
         return web.Response(body=self._document, content_type=_JSON)
 
-    def _let_in(self, request: web.Request) -> str:
-        """Return whose request it is. Raises Refusal (401, 403) where it is nobody's."""
+    async def _page(self, request: web.BaseRequest) -> web.Response:
+        """Send a file of the playground. It holds no secret: the key is typed into it."""
+        name, kind = _PAGE[request.path]
+        return web.Response(body=_content(name), content_type=kind, charset="utf-8", headers=_PAGE_HEADERS)
+
+    def _account(self, request: web.BaseRequest) -> str:
+        """Return the account of a request. Raises Refusal (401, 403)."""
         if not self._gateway.keys:
             check_browser(request.headers)
         return self._gateway.keys.account(request.headers)
 
-    def _deadline(self, request: web.Request) -> float:
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """Return a request's body. Raises Refusal (408, 415)."""
+        if request.content_type != _JSON:
+            # A form on any page could send other types without a preflight request.
+            raise Refusal(415, "the body must be sent as application/json", code="wrong_content_type")
+        try:
+            async with asyncio.timeout(self._body_s):
+                return await request.read()
+        except TimeoutError:
+            raise Refusal(408, f"the body did not arrive within {self._body_s:g} s", code="body_late") from None
+
+    def _deadline_s(self, request: web.BaseRequest) -> float:
         """Return the seconds that a request has: the server's, or fewer where the client says so."""
         most = self._gateway.bounds.deadline_s
         wanted = request.headers.get("x-fractionate-deadline-s")
@@ -272,11 +275,25 @@ class _Routes:
         return min(most, seconds)
 
 
-def _check_type(request: web.Request) -> None:
-    if request.content_type != _JSON:
-        # Other types could be sent by a form on any page, without asking first.
-        raise Refusal(415, "the body must be sent as application/json", code="wrong_content_type")
+async def _send_pieces(
+    response: web.StreamResponse, formatter: Formatter, first: Event | None, events: asyncio.Queue[Event | None]
+) -> None:
+    """Send pieces as they come. Pieces that have come in the meantime are sent together."""
+    parts = [formatter.opening()]
+    piece = first
+    while piece is not None:
+        parts.append(formatter.piece(piece))
+        if events.empty():
+            await response.write(b"".join(parts))
+            parts = []
+        piece = await events.get()
+    await response.write(b"".join(parts))
 
 
-def _json(body: object, status: int = 200) -> web.Response:
+def _reply(body: object, status: int = 200) -> web.Response:
     return web.Response(body=encoded(body), status=status, content_type=_JSON)
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (files("fractionate.serve") / "page" / name).read_bytes()

@@ -1,11 +1,12 @@
-"""Everything that one server holds: its run's pairs, their models, and what keeps it upright."""
+"""Everything that one server holds: its run's pairs, their models, its bounds, ledger and metrics."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.datasets.base import Dataset
@@ -16,21 +17,20 @@ from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
 from fractionate.run.speed import read_speed
-from fractionate.serve.admission import Admission
+from fractionate.serve.admission import Admission, Keys
 from fractionate.serve.answer import Answered, Answerer, OnEvent
 from fractionate.serve.catalog import Catalog, folder_of_config
-from fractionate.serve.chat import Asked
-from fractionate.serve.keys import Keys
+from fractionate.serve.errors import Refusal
+from fractionate.serve.ledger import Ledger
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan, make_plan
-from fractionate.serve.refusals import Refusal
-from fractionate.serve.spending import Spending
-from fractionate.serve.traffic import Traffic
+from fractionate.serve.record import Finished
+from fractionate.serve.requests import ClientRequest, Feedback
 from fractionate.serve.upstream import Upstream
 from fractionate.strategies.base import Sampler
 from fractionate.types import Component, Message, Request
 
-BOOK = "serving.sqlite"
+LEDGER = "serving.sqlite"
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,19 @@ class Bounds:
     budget_usd_per_key: float | None = None
 
 
+class Recorder(Protocol):
+    """Keeps a record of a gateway's answers and takes feedback on them (`traffic.py`)."""
+
+    def answered(self, finished: Finished) -> None:
+        """Record an answered request. Returns at once, and never fails an answer."""
+
+    async def feedback(self, feedback: Feedback, account: str) -> Mapping[str, Any]:
+        """Record feedback and return the reply to it. Raises Refusal."""
+
+    async def close(self) -> None:
+        """Write what waits."""
+
+
 class Gateway:
     """Answers the requests of one server. Raises UsageError for a run, a model or a price that cannot be served."""
 
@@ -59,35 +72,34 @@ class Gateway:
         self.catalog = Catalog(RunFolder(folder), allow_unmeasured=allow_unmeasured)
         config, base = self.catalog.config, folder_of_config(self.catalog.folder)
         self._data = RunData(config, base)
-        self._pool = ModelPool(config, self.catalog.folder, None, base, run="", say=lambda line: None)
+        self._pool = ModelPool(config, self.catalog.folder, base, run="", say=lambda line: None)
         self._live: dict[int, SingleModel] = {}
         self.on_news: list[Callable[[str], None]] = []
-        """Told a line about a server that is left out, or back, where others answer for the same model."""
+        """Called with a line when a server is left out, or is back, where others answer for the same model."""
         self._samplers: dict[Component, Sampler] = {}
         self._datasets: dict[str, Dataset] = {}
         # Served calls are sent one by one, at the full price, though the run may have used a batch endpoint.
         self.pricing = pricing = Pricing(config.prices, throughput=read_speed(self.catalog.folder))
         bounded = self.bounds
-        self.spending = Spending(folder / BOOK, pricing, bounded.budget_usd, bounded.budget_usd_per_key)
-        self._upstream = Upstream(config.limits, pricing, self.spending, self.metrics, self._tell)
+        self.ledger = Ledger(folder / LEDGER, pricing, bounded.budget_usd, bounded.budget_usd_per_key)
+        self._upstream = Upstream(config.limits, pricing, self.ledger, self.metrics, self._report)
         self._answerer = Answerer(self._upstream, self.metrics)
         self.admission = Admission(bounded.concurrency, bounded.queue)
         self.on_arrival: list[Callable[[], None]] = []
-        """Told when a request comes in."""
-        self.traffic: Traffic | None = None
-        """What keeps a record of all that is answered, where one is kept."""
+        """Called when a request comes in."""
+        self.traffic: Recorder | None = None
         for pair in self.catalog.pairs.values():
             for component in (pair.decomposer, pair.solver):
                 if component.kind != "none":
                     self._upstream.check_priced(self.sampler(component).model)
         gauges = self.metrics.gauges
-        gauges["fractionate_requests_in_flight"] = ("Requests worked on now.", lambda: self.admission.inside)
-        gauges["fractionate_requests_waiting"] = ("Requests waiting for a place.", lambda: self.admission.waiting)
-        if self.spending.active:
-            gauges["fractionate_budget_spent_usd"] = ("Dollars spent or set aside, ever.", self.spending.spent)
+        gauges["fractionate_requests_in_flight"] = ("Requests in flight.", lambda: self.admission.inside)
+        gauges["fractionate_requests_waiting"] = ("Requests waiting for a slot.", lambda: self.admission.waiting)
+        if self.ledger.active:
+            gauges["fractionate_budget_spent_usd"] = ("Dollars spent or reserved, ever.", self.ledger.spent)
 
     def sampler(self, component: Component) -> Sampler:
-        """Return the model behind a component as it is asked when serving. Raises UsageError where it cannot be."""
+        """Return the model behind a component, as serving uses it. Raises UsageError where it cannot be opened."""
         found = self._samplers.get(component)
         if found is None:
             sampler = self._pool.sampler(component)
@@ -96,8 +108,8 @@ class Gateway:
             self._samplers[component] = found
         return found
 
-    def plan(self, asked: Asked) -> Plan:
-        """Return what a request comes to. Raises Refusal where its model or a field cannot be served."""
+    def plan(self, asked: ClientRequest) -> Plan:
+        """Return the plan of a request. Raises Refusal where its model or a parameter cannot be served."""
         pair = self.catalog.find(asked.model)
         try:
             solver = self.sampler(pair.solver)
@@ -108,10 +120,10 @@ class Gateway:
         return make_plan(asked, pair, self._dataset, self._data.settings, solver, decomposer, self.catalog.test_sets)
 
     async def answer(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
-        """Answer a planned request by `until` (loop time), when there is a place. Raises Refusal."""
-        self.spending.check_left(account)
-        for arrived in self.on_arrival:
-            arrived()
+        """Answer a planned request by `until` (loop time), once a slot is free. Raises Refusal."""
+        self.ledger.check_left(account)
+        for listener in self.on_arrival:
+            listener()
         async with self.admission:
             started = asyncio.get_running_loop().time()
             answered = await self._answerer.answer(plan, account, until, on_event)
@@ -119,15 +131,15 @@ class Gateway:
             return answered
 
     async def check_models(self) -> None:
-        """See that every server behind a pair is there. Raises FractionateError naming the first that is not.
+        """Check that every solver's server is reachable. Raises FractionateError naming the first that is not.
 
-        Of a model on several servers one has to be there; the others are told of.
+        Of a model on several servers, one has to be reachable; the others are reported.
         """
         from fractionate.models.openai.api import OpenAIModel, health_check, unlisted
 
         looked_at: dict[tuple[str, ...], tuple[Model, list[OpenAIModel]]] = {}
         for sampler in self._samplers.values():
-            assert isinstance(sampler.model, SingleModel), "every served model takes requests as they come"
+            assert isinstance(sampler.model, SingleModel), "every served model accepts single requests"
             servers = [one for one in sampler.model.servers if isinstance(one, OpenAIModel)]
             looked_at[tuple(one.base_url for one in servers)] = sampler.model, servers
         for model, servers in looked_at.values():
@@ -139,32 +151,32 @@ class Gateway:
                     wrong = fault.message
                     faults.append(fault.message)
                 if wrong and len(servers) > 1:
-                    self._tell(1, wrong)
+                    self._report(1, wrong)
             if servers and len(faults) == len(servers):
                 raise _not_there(model, "; ".join(faults))
 
-    def _tell(self, count: int, line: str) -> None:
-        for told in self.on_news:
-            told(line)
+    def _report(self, count: int, line: str) -> None:
+        for listener in self.on_news:
+            listener(line)
 
     async def load_models(self) -> None:
-        """Load local weights, those of the verdict's pair last, so that no client's deadline pays for it."""
+        """Load local weights, so that loading counts against no client's deadline; the verdict's pair comes last."""
         best = next(iter(self.catalog.aliases.values())).pair
         last = [self.sampler(one).model for one in (best.decomposer, best.solver) if one.kind != "none"]
         for model in sorted(self._live.values(), key=lambda one: any(one is each for each in last)):
             await model.complete(Request((Message("user", "?"),), "solver", max_tokens=1))
 
     async def close(self) -> None:
-        """Write the record, close connections and the book."""
+        """Write the record, and close connections and the ledger."""
         if self.traffic is not None:
             await self.traffic.close()
         for model in self._live.values():
             await model.close()
         await self._pool.close()
-        self.spending.close()
+        self.ledger.close()
 
     def _served(self, model: Model) -> SingleModel:
-        """Return a model that takes requests as they come; one for all that share it, so that they batch together."""
+        """Return a model that accepts single requests. Pairs with the same weights share it, so calls are batched."""
         if isinstance(model, SingleModel):
             return model
         if id(model) not in self._live:
@@ -172,12 +184,12 @@ class Gateway:
             from fractionate.models.local.model import LocalModel
 
             if not (isinstance(model, BatchModel) and isinstance(model, LocalModel)):
-                raise Refusal(501, f"{model.name} answers batches alone: it cannot be served", code="model_not_usable")
+                raise Refusal(501, f"{model.name} answers only batches: it cannot be served", code="model_not_usable")
             self._live[id(model)] = LiveModel(model)
         return self._live[id(model)]
 
     def dataset_named(self, name: str) -> Dataset:
-        """Return how answers of a data set are read and scored in this run. Raises UsageError for an unknown one."""
+        """Return a data set with this run's scorer. Raises UsageError for an unknown one."""
         return self._data.dataset(name)
 
     def _dataset(self, test_set: str) -> Dataset:
@@ -188,4 +200,4 @@ class Gateway:
 
 def _not_there(model: Model, why: str) -> FractionateError:
     shown = why.removeprefix(f"{model.name}: ")
-    return FractionateError(f"{model.name} cannot be asked: {shown}; start it or fix that, or serve with --no-check")
+    return FractionateError(f"{model.name} cannot be reached: {shown}; start it or fix that, or serve with --no-check")

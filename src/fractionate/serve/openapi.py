@@ -1,25 +1,28 @@
-"""The OpenAPI document of a gateway: what it takes and gives, for clients and for tests that are made from it.
+"""The OpenAPI document of a gateway: its paths and replies. Request bodies come from `parameters.py`.
 
 Source: https://spec.openapis.org/oas/v3.1.0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fractionate import __version__
-from fractionate.serve.chat import LEAST_DEADLINE_S, MOST_CHOICES, MOST_STOPS
+from fractionate.serve.parameters import schemas
 
 if TYPE_CHECKING:
     from fractionate.serve.gateway import Gateway
 
+LEAST_DEADLINE_S = 1.0
+"""The shortest deadline that a client may set for a request, in seconds."""
 _ERRORS = {
-    "400": "A field cannot be heeded, or the messages are too long: `param` names the field.",
-    "401": "A key is needed, or the one given is not known.",
+    "400": "A parameter is not supported, or the request is too long: `param` names the field.",
+    "401": "A key is needed, or the key is unknown.",
     "402": "A budget is used up: the message names it.",
     "403": "Without keys, a request by another site's page or under another host's name.",
     "404": "The model is not served: the message names the nearest.",
-    "408": "The body did not come.",
+    "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body is not sent as application/json.",
     "429": "The server is full: Retry-After says when to try again.",
@@ -29,321 +32,148 @@ _ERRORS = {
     "503": "The solver is overloaded, or the gateway is shutting down.",
     "504": "No answer within the deadline.",
 }
-_OF_PATH = {"400": "The request cannot be read.", "401": _ERRORS["401"], "403": _ERRORS["403"]}
+_OF_GET = {"400": "The request cannot be read.", "401": _ERRORS["401"], "403": _ERRORS["403"]}
+_OF_FEEDBACK = {
+    **{status: _ERRORS[status] for status in ("400", "401", "403", "408", "413", "415", "500")},
+    "404": "No such answer is recorded for this key, or it is not among the latest.",
+    "409": "The server keeps no record.",
+    "503": "The feedback could not be written.",
+}
+_ANSWER_HEADERS = {
+    "x-fractionate-pair": "The pair that answered.",
+    "x-fractionate-measured": "true, or false and why this answer is not of the measured kind.",
+    "x-fractionate-degraded": "decomposer, where it failed and the question was answered in single stage.",
+}
+_TEXT = {"type": "string"}
+_TEXT_OR_NULL = {"type": ["string", "null"]}
+_ERROR_FIELDS = {"message": _TEXT, "type": _TEXT, "param": _TEXT_OR_NULL, "code": _TEXT_OR_NULL}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "object", "required": [*_ERROR_FIELDS], "properties": _ERROR_FIELDS}},
+}
 
 
 def document(gateway: Gateway) -> dict[str, Any]:
-    """Return the document. Nothing in it depends on who asks."""
-    secured: list[dict[str, Any]] = [{"key": []}] if gateway.keys else []
+    """Return the document. It is the same for every client."""
     names = [*gateway.catalog.aliases, *gateway.catalog.pairs]
+    chat = _object("id", "object", "created", "model", "choices", "usage", "fractionate")
+    response = _object("id", "object", "created_at", "status", "model", "output", "usage", "fractionate")
+    open_to_all: dict[str, Any] = {"security": []}
+    paths = {
+        "/v1/chat/completions": _answering("createChatCompletion", "Answer the last message's question", chat, "Chat"),
+        "/v1/responses": _answering("createResponse", "The same in the Responses API's form", response, "Response"),
+        "/v1/feedback": {
+            "post": {
+                "operationId": "createFeedback",
+                "summary": "Say whether a recorded answer is right, or which answer is; the latest feedback counts",
+                "requestBody": _body("FeedbackParameters"),
+                "responses": {
+                    "200": _json("The feedback is kept; `right` rates the answer.", _object("object", "id", "right")),
+                    **_errors(_OF_FEEDBACK),
+                },
+            }
+        },
+        "/v1/models": _get(
+            "listModels", "Every model with its measurements", _json("Found.", _object("object", "data"))
+        ),
+        "/v1/models/{model}": _get(
+            "getModel",
+            "One model, measured",
+            _json("Found.", _object("id", "object", "fractionate")),
+            {**_OF_GET, "404": _ERRORS["404"]},
+            parameters=[_model_in_path(names)],
+        ),
+        "/metrics": _get(
+            "metrics",
+            "Counters in Prometheus' text format",
+            {"description": "The counters.", "content": {"text/plain": {"schema": _TEXT}}},
+        ),
+        "/healthz": {
+            "get": {
+                "operationId": "health",
+                "summary": "Whether the server accepts requests",
+                **open_to_all,
+                "responses": {
+                    "200": _json("It does.", _object("status")),
+                    "503": _json("It is shutting down.", _object("status")),
+                },
+            }
+        },
+    }
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "fractionate",
             "version": __version__,
-            "description": "Measured decomposer × solver pairs, asked by OpenAI's chat protocol.",
+            "description": "Measured decomposer × solver pairs behind OpenAI's chat protocol.",
         },
-        "paths": {
-            "/v1/chat/completions": {"post": _chat(secured)},
-            "/v1/responses": {"post": _response(secured)},
-            "/v1/feedback": {"post": _feedback(secured)},
-            "/v1/models": {
-                "get": _get("listModels", "Every model with what was measured", _object("data", "object"), secured)
-            },
-            "/v1/models/{model}": {"get": _model(names, secured)},
-            "/healthz": {
-                "get": {
-                    "operationId": "health",
-                    "summary": "Whether the server takes requests",
-                    "security": [],
-                    "responses": {
-                        "200": _json_reply("It does.", _object("status")),
-                        "503": _json_reply("It is shutting down.", _object("status")),
-                    },
-                }
-            },
-            "/metrics": {
-                "get": {
-                    "operationId": "metrics",
-                    "summary": "Counters in Prometheus' text format",
-                    "security": secured,
-                    "responses": {
-                        "200": {
-                            "description": "The counters.",
-                            "content": {"text/plain": {"schema": {"type": "string"}}},
-                        },
-                        **_refusals(_OF_PATH),
-                    },
-                }
-            },
-        },
+        "security": [{"key": []}] if gateway.keys else [],
+        "paths": paths,
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {
-                "Error": _ERROR,
-                "Message": _MESSAGE,
-                "ChatRequest": _request(names),
-                "ResponseRequest": _response_request(names),
-                "Mark": _MARK,
-            },
+            "schemas": {"Error": _ERROR, **schemas(names)},
         },
     }
 
 
-def _chat(secured: list[dict[str, Any]]) -> dict[str, Any]:
-    whole = _object("id", "object", "created", "model", "choices", "usage", "fractionate")
+def _answering(name: str, summary: str, whole: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return the path of an API that answers questions; its body is the model `{kind}Parameters`."""
+    deadline = {
+        "name": "x-fractionate-deadline-s",
+        "in": "header",
+        "required": False,
+        "description": "Seconds that this request has; the server's deadline is the maximum.",
+        "schema": {"type": "number", "minimum": LEAST_DEADLINE_S},
+    }
+    answer = {
+        "description": "The answer, whole or as a stream of events.",
+        "headers": {name: {"description": text, "schema": _TEXT} for name, text in _ANSWER_HEADERS.items()},
+        "content": {"application/json": {"schema": whole}, "text/event-stream": {}},
+    }
     return {
-        "operationId": "createChatCompletion",
-        "summary": "Answer the last message's question",
-        "security": secured,
-        "parameters": [
-            {
-                "name": "x-fractionate-deadline-s",
-                "in": "header",
-                "required": False,
-                "description": "Seconds that this request has, where they are fewer than the server's.",
-                "schema": {"type": "number", "minimum": LEAST_DEADLINE_S},
-            }
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatRequest"}}},
-        },
-        "responses": {
-            "200": {
-                "description": "The answer, whole or as a stream of chunks that ends with [DONE].",
-                "headers": {
-                    "x-fractionate-pair": {"description": "The pair that answered.", "schema": {"type": "string"}},
-                    "x-fractionate-measured": {
-                        "description": "true, or false and why this answer is not of the measured kind.",
-                        "schema": {"type": "string"},
-                    },
-                    "x-fractionate-degraded": {
-                        "description": "decomposer, where it failed and the question was answered in single stage.",
-                        "schema": {"type": "string"},
-                    },
-                },
-                "content": {
-                    "application/json": {"schema": whole},
-                    "text/event-stream": {},
-                },
-            },
-            **_refusals(_ERRORS),
-        },
-    }
-
-
-def _response(secured: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the Responses API's operation: the same question and answer in other words."""
-    found = _chat(secured)
-    whole = _object("id", "object", "created_at", "status", "model", "output", "usage", "fractionate")
-    found["operationId"] = "createResponse"
-    found["summary"] = "Answer the last message's question, as the Responses API tells it; nothing is kept"
-    found["requestBody"]["content"]["application/json"]["schema"] = {"$ref": "#/components/schemas/ResponseRequest"}
-    found["responses"]["200"]["content"]["application/json"]["schema"] = whole
-    return found
-
-
-def _model(names: list[str], secured: list[dict[str, Any]]) -> dict[str, Any]:
-    found = _get("getModel", "One model with what was measured", _object("id", "object", "fractionate"), secured)
-    found["parameters"] = [
-        {
-            "name": "model",
-            "in": "path",
-            "required": True,
-            "description": "A model's name; its slashes may stand as they are.",
-            "schema": {"type": "string", "minLength": 1},
-            "examples": {str(number): {"value": name} for number, name in enumerate(names)},
+        "post": {
+            "operationId": name,
+            "summary": summary,
+            "parameters": [deadline],
+            "requestBody": _body(f"{kind}Parameters"),
+            "responses": {"200": answer, **_errors(_ERRORS)},
         }
-    ]
-    found["responses"] |= _refusals({"404": _ERRORS["404"]})
-    return found
-
-
-def _feedback(secured: list[dict[str, Any]]) -> dict[str, Any]:
-    statuses = ("400", "401", "403", "408", "413", "415", "500")
-    return {
-        "operationId": "createFeedback",
-        "summary": "Mark a recorded answer right, wrong or with the right answer; the last mark counts",
-        "security": secured,
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Mark"}}},
-        },
-        "responses": {
-            "200": _json_reply(
-                "The mark is kept; `right` says how the answer stands.", _object("object", "id", "right")
-            ),
-            **_refusals({status: _ERRORS[status] for status in statuses}),
-            **_refusals(
-                {
-                    "404": "No such answer is recorded for this key, or it is not among the latest.",
-                    "409": "The server keeps no record.",
-                    "503": "The mark could not be written down.",
-                }
-            ),
-        },
     }
 
 
-def _get(name: str, summary: str, schema: dict[str, Any], secured: list[dict[str, Any]]) -> dict[str, Any]:
+def _get(
+    name: str, summary: str, found: dict[str, Any], errors: Mapping[str, str] = _OF_GET, **more: Any
+) -> dict[str, Any]:
     return {
-        "operationId": name,
-        "summary": summary,
-        "security": secured,
-        "responses": {"200": _json_reply("Found.", schema), **_refusals(_OF_PATH)},
+        "get": {"operationId": name, "summary": summary, **more, "responses": {"200": found, **_errors(errors)}},
     }
 
 
-def _json_reply(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _model_in_path(names: Iterable[str]) -> dict[str, Any]:
+    return {
+        "name": "model",
+        "in": "path",
+        "required": True,
+        "description": "A model's name; its slashes may stand as they are.",
+        "schema": {"type": "string", "minLength": 1},
+        "examples": {str(number): {"value": name} for number, name in enumerate(names)},
+    }
+
+
+def _body(schema: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"required": True, "content": content}
+
+
+def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _refusals(by_status: dict[str, str]) -> dict[str, Any]:
+def _errors(by_status: Mapping[str, str]) -> dict[str, Any]:
     error = {"$ref": "#/components/schemas/Error"}
-    return {status: _json_reply(description, error) for status, description in by_status.items()}
+    return {status: _json(description, error) for status, description in by_status.items()}
 
 
 def _object(*required: str) -> dict[str, Any]:
     return {"type": "object", "required": list(required)}
-
-
-def _or_null(**schema: Any) -> dict[str, Any]:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-def _request(names: list[str]) -> dict[str, Any]:
-    number = {"type": "number"}
-    text = {"type": "string", "minLength": 1, "maxLength": 1000}
-    whole = {"type": "integer", "minimum": 1, "maximum": 10**7}
-    stop = {"type": "string", "minLength": 1}
-    return {
-        "type": "object",
-        "required": ["model", "messages"],
-        "additionalProperties": False,
-        "description": "Tools, audio, images, logprobs and logit_bias are refused by name.",
-        "properties": {
-            "model": {"type": "string", "enum": names},
-            "messages": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Message"}},
-            "n": _or_null(type="integer", minimum=1, maximum=MOST_CHOICES),
-            "stream": _or_null(type="boolean"),
-            "stream_options": _or_null(
-                type="object",
-                additionalProperties=False,
-                properties={"include_usage": _or_null(type="boolean")},
-            ),
-            "max_tokens": _or_null(**whole),
-            "max_completion_tokens": _or_null(**whole),
-            "temperature": _or_null(**number, minimum=0, maximum=2),
-            "top_p": _or_null(**number, minimum=0, maximum=1),
-            "presence_penalty": _or_null(**number, minimum=-2, maximum=2),
-            "frequency_penalty": _or_null(**number, minimum=-2, maximum=2),
-            "seed": _or_null(type="integer", minimum=-(2**63), maximum=2**63 - 1),
-            "stop": {"anyOf": [stop, {"type": "array", "maxItems": MOST_STOPS, "items": stop}, {"type": "null"}]},
-            "response_format": _or_null(
-                type="object",
-                required=["type"],
-                properties={"type": {"enum": ["text", "json_object", "json_schema"]}},
-            ),
-            "reasoning_effort": _or_null(**text),
-            "verbosity": _or_null(**text),
-            "user": _or_null(**text),
-            "metadata": _or_null(type="object"),
-            "store": _or_null(const=False, description="false keeps the answer out of a record (--record)."),
-            "fractionate": _or_null(
-                type="object",
-                additionalProperties=False,
-                properties={
-                    "context": _or_null(type="string", description="The passage that the question is about."),
-                    "test_set": _or_null(type="string", description="Whose form of answer is wanted."),
-                },
-            ),
-        },
-    }
-
-
-def _response_request(names: list[str]) -> dict[str, Any]:
-    chat = _request(names)
-    alike = ("model", "stream", "temperature", "top_p", "user", "metadata", "fractionate")
-    part = {
-        "type": "object",
-        "required": ["type", "text"],
-        "properties": {"type": {"enum": ["input_text", "output_text"]}, "text": _WORDS},
-    }
-    message = {
-        "type": "object",
-        "required": ["role", "content"],
-        "properties": {
-            "role": {"enum": ["system", "developer", "user", "assistant"]},
-            "content": {"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": part}]},
-        },
-        "additionalProperties": False,
-    }
-    return {
-        "type": "object",
-        "required": ["model", "input"],
-        "additionalProperties": False,
-        "description": "What refers to an earlier response is refused by name: send the conversation as input.",
-        "properties": {
-            **{name: chat["properties"][name] for name in alike},
-            "input": {"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": message}]},
-            "instructions": _or_null(type="string"),
-            "max_output_tokens": chat["properties"]["max_tokens"],
-            "store": _or_null(type="boolean"),
-        },
-    }
-
-
-_WORDS = {"type": "string", "pattern": r"\S"}
-_RIGHT_ANSWER = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}, {"type": "boolean"}]}
-_MARK = {
-    "type": "object",
-    "required": ["id"],
-    "additionalProperties": False,
-    "description": "Either `right` or `answer`. Whether an answer given makes the recorded one right is scored as in "
-    "the run.",
-    "properties": {
-        "id": {"type": "string", "minLength": 1, "maxLength": 100, "description": "That of the chat completion."},
-        "right": _or_null(type="boolean"),
-        "answer": {
-            "description": "The right answer, or a list of answers any of which is right (each text, or a list of "
-            "its spans).",
-            "anyOf": [
-                *_RIGHT_ANSWER["anyOf"],
-                {"type": "array", "minItems": 1, "items": {"anyOf": [*_RIGHT_ANSWER["anyOf"], {"type": "array"}]}},
-                {"type": "null"},
-            ],
-        },
-    },
-}
-_PART = {
-    "type": "object",
-    "required": ["type", "text"],
-    "properties": {"type": {"const": "text"}, "text": _WORDS},
-}
-_MESSAGE = {
-    "type": "object",
-    "required": ["role", "content"],
-    "additionalProperties": False,
-    "description": "The last message is the user's. In several text parts, the last is the question.",
-    "properties": {
-        "role": {"enum": ["system", "developer", "user", "assistant"]},
-        "content": {"anyOf": [_WORDS, {"type": "array", "minItems": 1, "items": _PART}]},
-    },
-}
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}

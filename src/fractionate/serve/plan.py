@@ -10,8 +10,8 @@ from typing import Any
 from fractionate.calls.drive import Call
 from fractionate.datasets.base import Dataset
 from fractionate.serve.catalog import Record, Served
-from fractionate.serve.chat import Asked
-from fractionate.serve.refusals import bad
+from fractionate.serve.errors import bad
+from fractionate.serve.requests import ClientRequest
 from fractionate.strategies.base import Sampler, Settings
 from fractionate.types import Message, Problem, Request
 
@@ -27,7 +27,7 @@ class Plan:
     each why the answer is not one of the measured kind.
     """
 
-    asked: Asked
+    asked: ClientRequest
     pair: Served
     fact: Record | None
     dataset: Dataset
@@ -77,7 +77,7 @@ class Plan:
 
 
 def make_plan(
-    asked: Asked,
+    asked: ClientRequest,
     pair: Served,
     dataset_of: Callable[[str], Dataset],
     settings_of: Callable[[Dataset, str], Settings],

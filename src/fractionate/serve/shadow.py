@@ -1,8 +1,7 @@
-"""Another pair measured beside the one that answers: after the answer, with what is left, for its own money.
+"""A shadow: another pair that answers the same requests after the answer, on spare capacity and its own budget.
 
-A shadow is given up rather than waited for: where the server is busy, its budget is spent or too many are under way,
-the request goes without, and is counted. What runs in this process (local weights) is asked only while nothing else
-is, and stops when a request comes in.
+No client waits for a shadow. Where the server is busy, the shadow's budget is spent or too many are in flight, the
+request has no shadow, and is counted. Local weights run only while no request is in flight, and stop when one arrives.
 """
 
 from __future__ import annotations
@@ -13,43 +12,41 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fractionate.config import LimitsConfig
 from fractionate.datasets.base import Dataset
 from fractionate.errors import UsageError
 from fractionate.serve.answer import Answerer
 from fractionate.serve.catalog import Served
+from fractionate.serve.errors import Refusal
+from fractionate.serve.gateway import Gateway
+from fractionate.serve.ledger import Ledger
 from fractionate.serve.metrics import Counter, Metrics
 from fractionate.serve.record import Finished, answering_row, pair_row
-from fractionate.serve.refusals import Refusal
-from fractionate.serve.spending import Spending
 from fractionate.serve.upstream import Upstream
 from fractionate.types import Answer
 
-if TYPE_CHECKING:
-    from fractionate.serve.gateway import Gateway
-
 LOG = logging.getLogger("fractionate.serve")
-BOOK = "shadow.sqlite"
+LEDGER = "shadow.sqlite"
 SHARE = 0.1
-"""Of the answers that a shadow answers too, where nothing else is said."""
+"""The share of answers with a shadow, by default."""
 AT_ONCE = 4
-"""Shadows under way at most."""
+"""Shadows in flight at most."""
 PAUSE_S = 0.02
 """Seconds after an answer before its shadow is begun, so that the answer is on its way."""
 SHADOW = "shadow"
-"""The account that its calls count for."""
-_NOT_ASKED = ("budget_reached", "no_book", "unsupported_parameter", "invalid_value", "model_not_usable")
-"""Refusals of the gateway's own: the shadow's models have not been asked."""
+"""The ledger account of its calls."""
+_NOT_ASKED = ("budget_reached", "no_ledger", "unsupported_parameter", "invalid_value", "model_not_usable")
+"""Codes of refusals by the gateway itself, where no call was made."""
 _LATEST = 1000
-"""Latencies that the medians are of."""
+"""Latencies over which the medians are taken."""
 _NOTHING = {"replies": [], "usage": {}, "usd": {"total": None}}
 
 
 @dataclass(frozen=True, slots=True)
 class Shadowed:
-    """A shadow's answer: `row` is what is recorded of it, `same` whether it is the answer that was sent."""
+    """A shadow's answer: `row` is its part of the record, `same` whether it equals the answer that was sent."""
 
     row: Mapping[str, Any]
     dataset: Dataset
@@ -75,11 +72,11 @@ class Shadow:
         parts = [one for one in (self._pair.decomposer, self._pair.solver) if one.kind != "none"]
         models = [gateway.sampler(part).model for part in parts]
         if usd is None and any(one.paid for one in models):
-            raise UsageError(f"--shadow {model} asks models that cost money: say how much with --shadow-usd")
+            raise UsageError(f"--shadow {model} calls paid models: set a budget with --shadow-usd")
         config = gateway.catalog.config
         own = Metrics()
-        self._spending = Spending(gateway.catalog.folder.path / BOOK, gateway.pricing, usd, None)
-        self._upstream = Upstream(_limits(config.limits, share), gateway.pricing, self._spending, own)
+        self._ledger = Ledger(gateway.catalog.folder.path / LEDGER, gateway.pricing, usd, None)
+        self._upstream = Upstream(_limits(config.limits, share), gateway.pricing, self._ledger, own)
         for one in models:
             self._upstream.check_priced(one)
         self._answerer = Answerer(self._upstream, own)
@@ -87,21 +84,21 @@ class Shadow:
         self._tasks: set[asyncio.Task[None]] = set()
         self._because = ""
         self._seconds: dict[str, deque[float]] = {side: deque(maxlen=_LATEST) for side in ("answered", "shadow")}
-        self._answers = Counter("fractionate_shadow_total", "Answers of the shadow, by how they compare.", ("result",))
-        self._dropped = Counter("fractionate_shadow_dropped_total", "Requests without a shadow, by why.", ("why",))
-        self._usd = Counter(
-            "fractionate_shadow_usd_total", "Dollars of requests that a shadow answered too, by who took them.", ("by",)
+        self._answers = Counter(
+            "fractionate_shadow_total", "Answers of the shadow, by comparison with the answer.", ("result",)
         )
+        self._dropped = Counter("fractionate_shadow_dropped_total", "Requests without a shadow, by reason.", ("why",))
+        self._usd = Counter("fractionate_shadow_usd_total", "Dollars of requests with both answers, by pair.", ("by",))
         gateway.metrics.further += [self._answers, self._dropped, self._usd]
-        for side, help_text in (("answered", "those that were sent"), ("shadow", "the shadow's")):
+        for side, help_text in (("answered", "answers that were sent"), ("shadow", "shadow answers")):
             name = f"fractionate_shadow_p50_seconds_{side}"
-            text = f"Median seconds of answers, {help_text}, where both are there."
+            text = f"Median seconds of {help_text}, where there are both."
             gateway.metrics.gauges[name] = (text, lambda side=side: self._median(side))  # type: ignore[misc]
         if self._in_process:
-            gateway.on_arrival.append(self._make_way)
+            gateway.on_arrival.append(self._yield)
 
     def follow(self, finished: Finished, keep: Keep) -> None:
-        """Answer a request too, if it is one of the share and there is room; `keep` is handed the answer."""
+        """Answer a request as well, if it is in the share and there is capacity. `keep` receives the answer."""
         if int(finished.id[-6:], 16) >= self._share * 16**6:  # ids are drawn at random
             return
         several = finished.answered.plan.asked.n > 1
@@ -114,21 +111,21 @@ class Shadow:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Give up what is under way."""
-        self._give_up("shutdown")
+        """Cancel the shadows in flight."""
+        self._cancel("shutdown")
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._spending.close()
+        self._ledger.close()
 
     def _hindrance(self) -> str:
-        """Return why no shadow can be begun now, "" where one can."""
+        """Return why no shadow can start now, "" where one can."""
         admission = self._gateway.admission
-        free = admission.inside == 0 if self._in_process else admission.inside < max(1, admission.places // 2)
+        free = admission.inside == 0 if self._in_process else admission.inside < max(1, admission.slots // 2)
         if admission.draining or admission.waiting or not free:
             return "busy"
         if len(self._tasks) >= AT_ONCE:
             return "too_many"
         try:
-            self._spending.check_left(SHADOW)
+            self._ledger.check_left(SHADOW)
         except Refusal as refusal:
             return refusal.code
         return ""
@@ -145,12 +142,12 @@ class Shadow:
                 keep(finished, shadowed)
         except asyncio.CancelledError:
             self._dropped.add(self._because)
-        except Exception as error:  # whatever is wrong with a shadow, the server goes on; its words are a client's
+        except Exception as error:  # the server goes on; the message may hold a client's text
             LOG.error("unexpected %s in a shadow", type(error).__name__)
             self._answers.add("failed")
 
     async def _answer(self, finished: Finished) -> Shadowed | None:
-        """Return the shadow's answer; None where it was not asked."""
+        """Return the shadow's answer; None where no call was made."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         until = started + self._gateway.bounds.deadline_s
@@ -178,10 +175,10 @@ class Shadow:
             self._usd.add(side, amount=sum(cost for cost in one.usd.values() if cost is not None))
         return Shadowed(answering_row(answered, seconds), plan.dataset, mine, same)
 
-    def _make_way(self) -> None:
-        self._give_up("interrupted")
+    def _yield(self) -> None:
+        self._cancel("interrupted")
 
-    def _give_up(self, why: str) -> None:
+    def _cancel(self, why: str) -> None:
         self._because = why
         for task in self._tasks:
             task.cancel()
@@ -191,7 +188,7 @@ class Shadow:
 
 
 def _limits(limits: LimitsConfig, share: float) -> LimitsConfig:
-    """Return how hard a shadow may ask servers: by its share of what the user allows."""
+    """Return the limits of a shadow's calls: its share of the user's limits per minute."""
     rates = {"requests_per_minute": limits.requests_per_minute, "tokens_per_minute": limits.tokens_per_minute}
     return limits.model_copy(update={name: rate * share for name, rate in rates.items() if rate is not None})
 

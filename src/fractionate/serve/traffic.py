@@ -1,4 +1,4 @@
-"""A server's traffic as data: what it answered is recorded, marks are taken, and a shadow is measured beside it."""
+"""A server's traffic as data: answers are recorded, feedback is taken, and a shadow is measured beside them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,26 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fractionate.datasets.base import Dataset
 from fractionate.errors import UsageError
-from fractionate.serve.feedback import Mark, marked, unknown_answer
+from fractionate.serve.errors import Refusal, bad
+from fractionate.serve.gateway import Gateway
 from fractionate.serve.metrics import Counter
-from fractionate.serve.record import Finished, answer_line, feedback_line, shadow_line
-from fractionate.serve.record_file import KNOWN, RecordFile
-from fractionate.serve.refusals import Refusal, bad
+from fractionate.serve.record import KNOWN, Finished, RecordFile, answer_line, feedback_line, shadow_line
+from fractionate.serve.requests import Feedback
 from fractionate.serve.shadow import Shadow, Shadowed
 from fractionate.types import Answer
 
 LOG = logging.getLogger("fractionate.serve")
-if TYPE_CHECKING:
-    from fractionate.serve.gateway import Gateway
 
 REMEMBERED = 10_000
-"""The latest marks and shadows' answers that are held to be laid beside each other in the metrics."""
+"""The latest feedback and shadow answers that are kept in memory, to be compared in the metrics."""
 
 
 class Traffic:
-    """The record of one server and, where one is asked, its shadow. Raises what `RecordFile` does.
+    """The record of one server and, where there is one, its shadow. Raises the errors of `RecordFile`.
 
     A request with `store: false` is not recorded, and has no shadow.
     """
@@ -38,30 +36,30 @@ class Traffic:
         self._gateway = gateway
         self._scorer = gateway.catalog.config.data.scorer
         self._shadow: Shadow | None = None
-        self._marks: dict[str, Mark] = {}
+        self._given: dict[str, Feedback] = {}
         self._shadowed: dict[str, Shadowed] = {}
-        self._written = Counter("fractionate_recorded_total", "Lines put in the record, by what they say.", ("kind",))
+        self._written = Counter("fractionate_recorded_total", "Lines put in the record, by kind.", ("kind",))
         self._left_out = Counter(
-            "fractionate_record_left_out_total", "Lines that are not in the record, by why.", ("why",)
+            "fractionate_record_left_out_total", "Lines that are not in the record, by reason.", ("why",)
         )
-        self._feedback = Counter("fractionate_feedback_total", "Marks of answers, by pair.", ("pair", "right"))
+        self._counted = Counter("fractionate_feedback_total", "Feedback on answers, by pair.", ("pair", "right"))
         self._judged = Counter(
             "fractionate_shadow_judged_total",
-            "Marked answers that a shadow answered too, by who was right.",
+            "Answers with feedback and a shadow answer, by which were right.",
             ("answered", "shadow"),
         )
-        gateway.metrics.further += [self._written, self._left_out, self._feedback, self._judged]
+        gateway.metrics.further += [self._written, self._left_out, self._counted, self._judged]
         self._file = RecordFile(path, lambda count, why: self._left_out.add(why, amount=count))
 
     def shadow(self, shadow: Shadow) -> None:
-        """Let a shadow answer beside the pairs that clients ask for."""
+        """Set the pair that answers beside those that clients name."""
         self._shadow = shadow
 
     def answered(self, finished: Finished) -> None:
         """Record an answered request, and let the shadow answer it too. Returns at once, and never fails an answer."""
         try:
             self._answered(finished)
-        except Exception as error:  # its words may be a client's
+        except Exception as error:  # its message may hold a client's text
             LOG.error("unexpected %s when recording", type(error).__name__)
             self._left_out.add("failed")
 
@@ -69,46 +67,51 @@ class Traffic:
         if not finished.answered.plan.asked.store:
             self._left_out.add("store_false")
             return
-        seal = self._gateway.keys.seal(finished.account, finished.id)
-        self._file.add(answer_line(finished, self._scorer, seal), finished.id)
+        token = self._gateway.keys.ownership_token(finished.account, finished.id)
+        self._file.add(answer_line(finished, self._scorer, token), finished.id)
         self._written.add("answer")
         if self._shadow is not None:
             self._shadow.follow(finished, self._keep_shadow)
 
-    async def mark(self, mark: Mark, account: str) -> Mapping[str, Any]:
-        """Record a mark and return the reply to it. Raises Refusal where the answer is not this asker's, or not known.
+    async def feedback(self, feedback: Feedback, account: str) -> Mapping[str, Any]:
+        """Record feedback and return the reply to it, once it is written.
 
-        The reply comes when the mark is written.
+        Raises Refusal where the answer is unknown or was given to another key.
         """
-        text = await asyncio.to_thread(self._file.find, mark.id)
+        text = await asyncio.to_thread(self._file.find, feedback.id)
         row = json.loads(text) if text else {}
-        if not row or row.get("seal", "") != self._gateway.keys.seal(account, mark.id):
-            raise unknown_answer(mark.id, KNOWN)
-        right = self._is_right(row, mark)
-        if self._marks.get(mark.id) != mark:
+        token = row.get("ownership_token", row.get("seal", ""))  # `seal` is its name in records made by 0.1
+        if not row or token != self._gateway.keys.ownership_token(account, feedback.id):
+            said = (
+                f"no answer {feedback.id!a} of yours is recorded: feedback is for answers to requests with the same "
+                f"key, recorded by this server and among its latest {KNOWN:,}"
+            )
+            raise Refusal(404, said, code="answer_not_found", param="id")
+        right = self._is_right(row, feedback)
+        if self._given.get(feedback.id) != feedback:
             written: Future[bool] = Future()
-            self._file.add(feedback_line(mark.id, right, mark.answers), written=written)
+            self._file.add(feedback_line(feedback.id, right, feedback.answers), written=written)
             if not await asyncio.wrap_future(written):
-                raise Refusal(503, "the mark could not be written down: try again", code="not_recorded", after_s=5)
+                raise Refusal(503, "the feedback could not be written: try again", code="not_recorded", after_s=5)
             self._written.add("feedback")
-            self._feedback.add(row["pair"], str(right).lower())
-            _remember(self._marks, mark.id, mark)
-            self._judge(mark.id, right)
-        return marked(mark, right)
+            self._counted.add(row["pair"], str(right).lower())
+            _remember(self._given, feedback.id, feedback)
+            self._compare(feedback.id, right)
+        return {"object": "feedback", "id": feedback.id, "right": right}
 
     async def close(self) -> None:
-        """Let the shadow go and write what waits."""
+        """Stop the shadow and write the lines that wait."""
         if self._shadow is not None:
             await self._shadow.close()
         await asyncio.to_thread(self._file.close)
 
-    def _is_right(self, row: Mapping[str, Any], mark: Mark) -> bool:
-        """Return whether the answer is right: as it was said, or as its data set's scorer finds."""
-        if mark.right is not None:
+    def _is_right(self, row: Mapping[str, Any], feedback: Feedback) -> bool:
+        """Return whether the answer is right: by the client's word, or by its data set's scorer."""
+        if feedback.right is not None:
             if len(row["replies"]) > 1:
-                raise bad(f"that request has {len(row['replies'])} answers: say answer, the right one", "right")
-            return mark.right
-        return _scores(self._dataset(row), _answer(row), mark.answers)
+                raise bad(f"that request has {len(row['replies'])} answers: give answer, the right one", "right")
+            return feedback.right
+        return _scores(self._dataset(row), _answer(row), feedback.answers)
 
     def _dataset(self, row: Mapping[str, Any]) -> Dataset:
         try:
@@ -122,20 +125,21 @@ class Traffic:
         if shadowed.failed:
             return
         _remember(self._shadowed, finished.id, shadowed)
-        mark = self._marks.get(finished.id)
-        if mark is not None:
+        feedback = self._given.get(finished.id)
+        if feedback is not None:
             answer = finished.answered.choices[0].answer
-            self._judge(
-                finished.id, _scores(shadowed.dataset, answer, mark.answers) if mark.answers else bool(mark.right)
+            self._compare(
+                finished.id,
+                _scores(shadowed.dataset, answer, feedback.answers) if feedback.answers else bool(feedback.right),
             )
 
-    def _judge(self, id: str, right: bool) -> None:
-        """Count who was right, where the answer is marked and its shadow is there."""
-        mark, shadowed = self._marks[id], self._shadowed.get(id)
+    def _compare(self, id: str, right: bool) -> None:
+        """Count which answers were right, where there is both feedback and a shadow answer."""
+        feedback, shadowed = self._given[id], self._shadowed.get(id)
         if shadowed is None:
             return
-        if mark.answers:
-            shadow_right = str(_scores(shadowed.dataset, shadowed.answer, mark.answers)).lower()
+        if feedback.answers:
+            shadow_right = str(_scores(shadowed.dataset, shadowed.answer, feedback.answers)).lower()
         elif shadowed.same:
             shadow_right = str(right).lower()
         else:

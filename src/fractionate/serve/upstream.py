@@ -12,8 +12,8 @@ from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError
 from fractionate.models.base import Model, SingleModel
 from fractionate.models.faults import Fault, PermanentFault
+from fractionate.serve.ledger import Ledger, Reservation
 from fractionate.serve.metrics import Metrics
-from fractionate.serve.spending import Held, Spending
 from fractionate.types import Completion, Request, Usage
 
 OnText = Callable[[str], None]
@@ -26,14 +26,14 @@ class Upstream:
         self,
         limits: LimitsConfig,
         pricing: Pricing,
-        spending: Spending,
+        ledger: Ledger,
         metrics: Metrics,
         on_news: OnNews = lambda count, line: None,
     ) -> None:
         """`on_news` is called when an endpoint of a model on several is left out, and when it is back."""
         self._clients = ModelClients(limits, on_news=on_news)
         self._pricing = pricing
-        self._spending = spending
+        self._ledger = ledger
         self._metrics = metrics
 
     async def call(
@@ -51,8 +51,9 @@ class Upstream:
         Refusal (402) where a budget has no room.
         """
         if model.paid:
-            call = _ServedCall(self, model, request, account)
-            completion = await self._clients.of(model).complete(request, call, until=until, on_text=on_text)
+            call = _ServedCall(self, model, request, account, on_text)
+            taken = call.take if on_text is not None else None
+            completion = await self._clients.of(model).complete(request, call, until=until, on_text=taken)
         else:  # in this process: no server to spare, nothing to pay
             completion = await _answered_here(model, request, on_text)
         if completion.finish_reason == "error":
@@ -62,7 +63,7 @@ class Upstream:
 
     def check_priced(self, model: Model) -> None:
         """Raise UsageError where a budget is to be kept and a model has no price."""
-        self._spending.check_priced(model)
+        self._ledger.check_priced(model)
 
     def _count(self, request: Request, priced_as: str, usage: Usage) -> float | None:
         metrics, role = self._metrics, request.role
@@ -76,35 +77,45 @@ class Upstream:
 
 
 class _ServedCall(CallHooks):
-    """One call of a served request: its most expensive outcome is set aside before each attempt."""
+    """One call of a served request: its most expensive outcome is reserved before each attempt."""
 
-    __slots__ = ("_account", "_held", "_model", "_request", "_upstream")
+    __slots__ = ("_account", "_model", "_on_text", "_request", "_reservation", "_upstream")
 
-    def __init__(self, upstream: Upstream, model: SingleModel, request: Request, account: str) -> None:
+    def __init__(
+        self, upstream: Upstream, model: SingleModel, request: Request, account: str, on_text: OnText | None
+    ) -> None:
+        self._on_text = on_text
         self._upstream = upstream
         self._model = model
         self._request = request
         self._account = account
-        self._held: Held | None = None
+        self._reservation: Reservation | None = None
 
     async def reserve(self) -> None:
-        self._held = self._upstream._spending.hold(self._account, self._model, self._request)
+        self._reservation = self._upstream._ledger.reserve(self._account, self._model, self._request)
+
+    def take(self, text: str) -> None:
+        """Hand on the next text of a stream. Raises PermanentFault once the text passes its reservation."""
+        assert self._on_text is not None, "only a streamed call takes text"
+        self._on_text(text)
+        if self._reservation is not None:
+            self._reservation.take(text)
 
     def lost(self, fault: Fault | None) -> None:
         self._settle(None if fault is None or fault.maybe_paid else 0.0)
 
     async def keep(self, completion: Completion) -> Completion:
-        # A reply without usage may have cost all that it could.
         usage = completion.usage
-        self._settle(None if usage.counted else self._upstream._pricing.usd(self._model.name, usage))
+        usd = self._upstream._pricing.usd(self._model.name, usage)
+        self._settle(usd, estimated=usage.counted > 0)
         return completion
 
     def retrying(self, fault: Fault, wait_s: float) -> None:
         self._upstream._metrics.retries.add(self._request.role, fault.cause)
 
-    def _settle(self, usd: float | None) -> None:
-        held, self._held = self._held, None
-        self._upstream._spending.settle(held, usd)
+    def _settle(self, usd: float | None, *, estimated: bool = False) -> None:
+        reservation, self._reservation = self._reservation, None
+        self._upstream._ledger.settle(reservation, usd, estimated=estimated)
 
 
 async def _answered_here(model: SingleModel, request: Request, on_text: OnText | None) -> Completion:

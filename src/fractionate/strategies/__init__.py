@@ -6,8 +6,8 @@ import difflib
 from functools import cache
 from importlib import import_module
 
-from fractionate._plugins import find_plugin
 from fractionate.errors import UsageError
+from fractionate.plugin import find_plugin
 from fractionate.strategies.base import Strategy
 
 _FILES = ("single", "self_consistency", "static", "stepwise", "dynamic")

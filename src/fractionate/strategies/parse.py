@@ -19,7 +19,7 @@ LONGEST_OUTPUT = 50_000
 """Characters of an output in which subquestions are looked for, the first ones; numbered lines after them are counted
 as dropped."""
 
-MOST_REFERENCES = 100
+MOST_REFERENCES = 10
 """References of one subquestion that are filled in, the first ones."""
 
 _LABEL = r"(?:sub[- ]?questions?|questions?|step|follow[- ]?up(?: question)?|sq|q)"

@@ -14,7 +14,7 @@ from fractionate.students.demonstrate import Demonstration
 from fractionate.types import Usage
 
 _SAME_WORK = {"pair", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"}
-"""What an answer may be unlike the measured ones in and still show how its question is worked through."""
+"""Deviations from the measured kind that leave an answer usable as a demonstration."""
 
 
 def demonstration_of(exchange: Exchange, dataset: Dataset) -> Demonstration | None:
@@ -23,7 +23,7 @@ def demonstration_of(exchange: Exchange, dataset: Dataset) -> Demonstration | No
     None where there is none: nothing was decomposed beforehand (single stage, self-ask, a decomposer that failed), or
     the client asked for other words than a run would (stop strings, a format, fewer tokens).
     """
-    if not (set(exchange.unlike) <= _SAME_WORK and _decomposes_first(exchange.answering.strategy)):
+    if not (set(exchange.deviations) <= _SAME_WORK and _decomposes_first(exchange.answering.strategy)):
         return None
     for reply in exchange.answering.replies:
         score = dataset.score(reply.answer, exchange.answers)

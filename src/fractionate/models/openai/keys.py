@@ -10,6 +10,8 @@ import base64
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from html.entities import html5
 
@@ -25,6 +27,17 @@ _PLAIN_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 _BEGUN_ESCAPE = re.compile(
     r"\\+(?:[uUx]?\{?[0-9a-fA-F]{0,8})?|%(?:25){0,3}2?[0-9a-fA-F]?|&(?:amp;){0,3}(?:#?[xX]?[0-9a-fA-F]{0,8}|[a-zA-Z]{0,32})"
 )
+_needed: ContextVar[bool] = ContextVar("needed", default=True)
+
+
+@contextmanager
+def keys_not_needed() -> Iterator[None]:
+    """Let models be opened without their keys: to be counted and priced, not called."""
+    token = _needed.set(False)
+    try:
+        yield
+    finally:
+        _needed.reset(token)
 
 
 def read_key(model: str, variable: str) -> str:
@@ -36,6 +49,8 @@ def read_key(model: str, variable: str) -> str:
         return ""
     shown = variable if _PLAIN_NAME.fullmatch(variable) else "the variable that api_key_env names"
     key = os.environ.get(variable, "").strip() if "\0" not in variable and "=" not in variable else ""
+    if not key and not _needed.get():
+        return ""
     if not key:
         hint = "" if shown == variable else "; api_key_env takes a variable's name, such as OPENAI_API_KEY, not the key"
         raise UsageError(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from fractionate._plugins import all_plugins
+from fractionate.plugin import all_plugins
 from fractionate.report.facts import Facts
 from fractionate.report.section import Format, Lines, Section
 from fractionate.report.sections import about, break_even, cells, comparisons, curve, verdict

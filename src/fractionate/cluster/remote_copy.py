@@ -1,16 +1,18 @@
-"""What workers stored, kept a second time where a lost machine does not take it along: Parquet parts at an fsspec URL.
+"""A remote copy of the calls that shards made, for a machine that is lost: Parquet parts at an fsspec URL.
 
-    URL/RUN/part-XXXXXXXX-00000.parquet     rows of the store, in the order in which they were taken in
+    URL/RUN/part-XXXXXXXX-00000.parquet     rows of the store, in the order in which they were merged
 
 The run's store stays the one that is read; it is one file on one machine's disk. A run that is started anew elsewhere,
-with the same config, takes the parts in first and pays for nothing that is in them.
+with the same config, restores the parts first and pays for nothing in them.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from fractionate.calls.store import Store
@@ -22,7 +24,7 @@ PART = 5_000
 _NAMES = [name.strip() for name in COLUMNS.split(",")]
 
 
-class Share:
+class RemoteCopy:
     """A folder of parts of one run. `url` is what fsspec takes (`s3://bucket/path`, a path); `run` the run's name.
 
     Raises UsageError where what opens the URL is not installed, FractionateError where it cannot be read or written.
@@ -35,7 +37,7 @@ class Share:
         self._waiting: list[tuple[Any, ...]] = []
         self._files = _file_system(self._url)
 
-    def take_in(self, store: Store) -> int:
+    def restore(self, store: Store) -> int:
         """Bring rows that a store lacks into it. Returns how many rows the parts have."""
         import pyarrow.parquet as parquet
 
@@ -53,9 +55,11 @@ class Share:
             raise FractionateError(f"cluster.share {self._url} cannot be read: {_line(error)}") from None
         return rows
 
-    def keep(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Keep rows; they are written when there are enough for a part."""
-        self._waiting += rows
+    def keep(self, database: bytes) -> None:
+        """Keep the rows of a database that `Store.export` gave; they are written when there are enough for a part."""
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.deserialize(database)
+            self._waiting += connection.execute(f"SELECT {COLUMNS} FROM calls").fetchall()
         while len(self._waiting) >= PART:
             part, self._waiting = self._waiting[:PART], self._waiting[PART:]
             self._write(part)

@@ -1,7 +1,8 @@
-"""What workers stored, kept a second time at a URL: a run that lost its machine pays for none of it again."""
+"""A remote copy of the calls that shards made: a run that lost its machine pays for none of them again."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from fractionate.types import Completion, Message, Request, Usage
 pytest.importorskip("fsspec")
 pytest.importorskip("pyarrow")
 
-from fractionate.cluster.share import PART, Share
+from fractionate.cluster.remote_copy import PART, RemoteCopy
 
 
 def rows(first: int, count: int) -> list[tuple[object, ...]]:
@@ -29,38 +30,44 @@ def rows(first: int, count: int) -> list[tuple[object, ...]]:
     ]  # fmt: skip
 
 
+def shipped(first: int, count: int) -> bytes:
+    """Return rows as a shard ships them."""
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "s.sqlite") as store:
+        store.adopt(rows(first, count))
+        return store.export(0, "runs/a b")[1]
+
+
 @pytest.mark.parametrize("url", ["{folder}", "file://{folder}", "memory://parts"])
 def test_another_store_has_the_same_rows(tmp_path: Path, url: str) -> None:
-    share = Share(url.format(folder=tmp_path / "shared"), "runs/a b")
-    share.keep(rows(0, PART + 3))
-    share.keep(rows(PART + 3, 1))
-    share.flush()
-    share.flush()
-    another = Share(url.format(folder=tmp_path / "shared"), "runs/a b")
+    copy = RemoteCopy(url.format(folder=tmp_path / "shared"), "runs/a b")
+    copy.keep(shipped(0, PART + 3))
+    copy.keep(shipped(PART + 3, 1))
+    copy.flush()
+    copy.flush()
+    another = RemoteCopy(url.format(folder=tmp_path / "shared"), "runs/a b")
     with Store(tmp_path / "s.sqlite") as store:
-        assert another.take_in(store) == PART + 4
-        assert another.take_in(store) == PART + 4  # once more is nothing new
-        place, found = store.rows_after(0, "runs/a b", 2 * PART)
-        assert (place, found) == (PART + 4, rows(0, PART + 4))
+        assert another.restore(store) == PART + 4
+        assert another.restore(store) == PART + 4  # once more is nothing new
+        assert [row_of(call) for call in sorted(store.calls(), key=lambda call: call.created)] == rows(0, PART + 4)
 
 
 def test_runs_are_apart(tmp_path: Path) -> None:
-    share = Share(str(tmp_path), "one")
-    share.keep(rows(0, 1))
-    share.flush()
+    copy = RemoteCopy(str(tmp_path), "one")
+    copy.keep(shipped(0, 1))
+    copy.flush()
     with Store(tmp_path / "s.sqlite") as store:
-        assert Share(str(tmp_path), "two").take_in(store) == 0
+        assert RemoteCopy(str(tmp_path), "two").restore(store) == 0
 
 
 def test_what_cannot_be_opened_written_or_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cluster\.share nosuch://x"):
-        Share("nosuch://x", "r")
+        RemoteCopy("nosuch://x", "r")
     (tmp_path / "file").write_text("")
-    share = Share(str(tmp_path / "file"), "r")
-    share.keep(rows(0, 1))
+    copy = RemoteCopy(str(tmp_path / "file"), "r")
+    copy.keep(shipped(0, 1))
     with pytest.raises(FractionateError, match="the run's own store has everything"):
-        share.flush()
+        copy.flush()
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "part-0-00000.parquet").write_text("no Parquet")
     with Store(tmp_path / "s.sqlite") as store, pytest.raises(FractionateError, match="cannot be read"):
-        Share(str(tmp_path), "r").take_in(store)
+        RemoteCopy(str(tmp_path), "r").restore(store)

@@ -1,4 +1,4 @@
-"""What a client is told when it gets no answer: an HTTP status and an error in OpenAI's shape, on one line."""
+"""Errors as a client sees them: an HTTP status and OpenAI's error object with a message of one line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,24 @@ _KINDS = {
     504: "timeout_error",
 }
 _RETRIED = (408, 409, 429, 503)
-"""Statuses after which asking again may help."""
+"""Statuses after which another try may help."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer too
-    """A request that is not answered. `param` names the field at fault; `after_s` when to try again, in seconds."""
+    """A request that is not answered, and why.
+
+    `param` names the field at fault, `after_s` the seconds after which to try again, `allow` the method of the path.
+    """
 
     def __init__(
-        self, status: int, message: str, *, code: str = "", param: str | None = None, after_s: float | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str = "",
+        param: str | None = None,
+        after_s: float | None = None,
+        allow: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -33,6 +43,7 @@ class Refusal(Exception):  # noqa: N818 - an answer too
         self.code = code
         self.param = param
         self.after_s = after_s
+        self.allow = allow
 
     def body(self) -> dict[str, Any]:
         """Return the error as OpenAI's API writes it."""
@@ -40,22 +51,24 @@ class Refusal(Exception):  # noqa: N818 - an answer too
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code or None}}
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that say whether and when to ask again."""
-        told = {"x-should-retry": "true" if self.status in _RETRIED else "false"}
+        """Return the headers that say whether and when to try again."""
+        headers = {"x-should-retry": "true" if self.status in _RETRIED else "false"}
         if self.after_s is not None:
-            told["Retry-After"] = str(max(1, math.ceil(self.after_s)))
+            headers["Retry-After"] = str(max(1, math.ceil(self.after_s)))
         if self.status == 401:
-            told["WWW-Authenticate"] = "Bearer"
-        return told
+            headers["WWW-Authenticate"] = "Bearer"
+        if self.allow:
+            headers["Allow"] = self.allow
+        return headers
 
 
 def bad(message: str, param: str | None = None, code: str = "invalid_value") -> Refusal:
-    """Return the refusal of a request that is wrong in itself."""
+    """Return the refusal (400) of a faulty request."""
     return Refusal(400, message, code=code, param=param)
 
 
 def of_fault(fault: Fault | FractionateError) -> Refusal:
-    """Return what a solver's failure is to the client."""
+    """Return the refusal that a solver's failure becomes."""
     said = shortened(" ".join(str(fault).split()), 500)
     if isinstance(fault, FatalFault):
         return Refusal(502, said, code="solver_unusable")

@@ -1,0 +1,514 @@
+"""A run's calls as shards: cut, submitted to Ray, merged as they come back, submitted again where a worker dies.
+
+Ray places and runs the tasks (`shard_task.run_shard`) and says when one is lost. Here is only what Ray cannot know:
+which questions are answered, what the run may still spend, and in which order values are wanted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from fractionate.calls.budget import BudgetReached, Reservation
+from fractionate.calls.drive import GRACE_S, Call, CallCoroutine, Stepper, run_with, stream_all
+from fractionate.calls.engine import Engine
+from fractionate.calls.stages import TaskFactory, run_here
+from fractionate.calls.status import Counters
+from fractionate.cluster.allocation import Allocator, most_shards, quotas
+from fractionate.cluster.connect import beside_driver
+from fractionate.cluster.remote_copy import RemoteCopy
+from fractionate.cluster.shard_task import End, Make, Pack, Setup, ShardOrder, Shipment, call, pickled, run_shard
+from fractionate.config import LimitsConfig
+from fractionate.errors import FractionateError, UsageError
+from fractionate.models.base import Model, SingleModel
+from fractionate.types import Completion, Usage
+
+LARGEST = 1024
+"""Coroutines of a shard at most."""
+WAITING = 4096
+"""Coroutines beyond the first that has no value yet, at least: values wait in memory for those before them."""
+TRIES = 3
+"""Workers that may die over one question alone before it counts as failed."""
+MOST_DEATHS = 20
+"""Workers that may die one after another without one question being answered."""
+SILENT_S = 60.0
+"""Seconds without a shipment after which a shard's process is taken for dead: stopped, or cut off."""
+START_S = 300.0
+"""Seconds in which Ray may begin none of the shards."""
+END_S = 10.0
+"""Seconds beyond the grace of their calls that shards may take to stop."""
+_KINDS: dict[str, type[FractionateError]] = {
+    kind.__name__: kind for kind in (FractionateError, UsageError, BudgetReached)
+}
+_PACKED = object()
+"""Stands for a value that has come packed."""
+Find = Callable[[str], Completion | None]
+
+
+class StopSignal:
+    """The actor that shards ask whether to stop. It lives on the run's machine and dies with the run."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self._patient = False
+
+    async def wait(self) -> bool:
+        """Return once shards are to stop: whether calls in flight are to be waited for beyond a short grace."""
+        await self._told.wait()
+        return self._patient
+
+    async def tell(self, patient: bool) -> None:
+        """Tell all shards to stop."""
+        self._patient = patient
+        self._told.set()
+
+
+@dataclass(eq=False)
+class _Shard:
+    """What coroutines are made of, by the places of their values in the work, and the completions there are for them.
+
+    `is_fresh`: no worker has had it. `deaths` are those of workers over its only question. `wanted` is a call that its
+    last allocation had no room for.
+    """
+
+    items: dict[int, Any]
+    is_fresh: bool = True
+    known: dict[str, Completion] = field(default_factory=dict)
+    deaths: int = 0
+    wanted: Reservation | None = None
+
+
+class Shards:
+    """Runs a run's calls on a cluster that is joined. `stream` takes the place of `calls.stages.run_here`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        setup: Setup,
+        workers: int,
+        say: Callable[[str], None] = lambda text: None,
+        remote_copy: RemoteCopy | None = None,
+    ) -> None:
+        """`workers` is how many shards run at once, 0 for one per core; `say` is told what a person should know."""
+        self.engine = engine
+        self.say = say
+        self.remote_copy = remote_copy
+        self._setup = setup
+        self._workers = workers
+
+    async def stream(self, factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator[Any, None]:
+        """Run coroutines in shards; yields their values in order.
+
+        Coroutines that ask only local weights, batch endpoints or recordings run in this process. Raises what
+        `stream_all` does, once calls in flight have come back and are stored.
+        """
+        waiting = iter(factories)
+        first = list(islice(waiting, 1))
+        if not first or not can_leave(pickled(first[0])[1]):
+            async for value in run_here(chain(first, waiting), engine):
+                yield value
+            return
+        async with _Work(self, self._setup, self._workers, engine, chain(first, waiting)) as work:
+            async for value in work.values():
+                yield value
+
+    async def stream_packed(
+        self, make: Make, items: Iterable[Any], engine: Engine, pack: Pack, is_new: Callable[[Any], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        """Run the coroutines that `make` makes of items in shards; yields their values packed, in any order.
+
+        Items are plain values (texts, numbers, tuples): only `make`, which travels once, holds models. All calls can be
+        made elsewhere. `is_new` says of an item that neither the store nor another item has a call of its coroutine, so
+        that the store is not searched for it.
+        """
+        async with _Work(self, self._setup, self._workers, engine, items, make, pack, is_new) as work:
+            async for packed in work.values():
+                yield packed
+
+
+class _Work:
+    """One piece of work in progress."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        setup: Setup,
+        workers: int,
+        engine: Engine,
+        items: Iterable[Any],
+        make: Make = call,
+        pack: Pack | None = None,
+        is_new: Callable[[Any], bool] = lambda item: False,
+    ) -> None:
+        import ray
+
+        self._shards = shards
+        self._engine = engine
+        self._more = enumerate(items)
+        self._make = make
+        self._pack = pack
+        self._packed: deque[bytes] = deque()
+        self._is_new = is_new
+        cores = sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
+        self._slots = max(1, min(workers or int(cores), most_shards(engine.limits)))
+        self._quotas: list[LimitsConfig] = quotas(engine.limits, self._slots)
+        self._allocator = Allocator(engine.budget, self._slots)
+        self._setup, self._common = ray.put(setup), ray.put(pickled((make, pack))[0])
+        # A shard mostly waits for servers: more of them than cores take a part of one each.
+        self._task = ray.remote(run_shard).options(
+            num_returns="streaming",
+            num_cpus=max(0.001, min(1.0, int(1000 * cores / self._slots) / 1000)),
+            max_retries=0,
+            scheduling_strategy="SPREAD",
+            _generator_backpressure_num_objects=1,
+        )
+        self._actors = ExitStack()
+        self._stop: Any = None
+        self._draining = False
+        self._ahead: deque[tuple[int, Any]] = deque()
+        self._ready: deque[_Shard] = deque()
+        self._running: dict[asyncio.Task[None], _Shard] = {}
+        self._values: dict[int, Any] = {}
+        self._next = self._taken = 0
+        self._exhausted = False
+        self._asked: set[str] = set()
+        self._aside: dict[int, Any] = {}
+        self._news = asyncio.Event()
+        self._error: BaseException | None = None
+        self._deaths = 0
+        self._begun = False
+
+    async def __aenter__(self) -> _Work:
+        self._stop = self._actors.enter_context(beside_driver(StopSignal, max_concurrency=10_000))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Let what is in flight come back and be stored, then end."""
+        try:
+            if self._running:
+                if isinstance(error, FractionateError):
+                    self._engine.stop(error)
+                    await self._drain(self._engine.limits.timeout_s, patient=True)
+                else:
+                    await self._drain(GRACE_S, patient=False)
+            if self._shards.remote_copy is not None:
+                self._shards.remote_copy.flush()
+        finally:
+            self._actors.close()
+
+    async def values(self) -> AsyncGenerator[Any, None]:
+        """Yield the coroutines' values in order; with `pack` packed, in any order."""
+        while True:
+            self._cut()
+            self._submit()
+            while self._packed:
+                yield self._packed.popleft()
+            while self._next in self._values or self._next in self._aside:
+                value = await self._take()
+                if self._pack is None:
+                    yield value
+                elif value is not _PACKED:  # it was made in this process
+                    yield self._pack([value])
+            if self._error is not None:
+                raise self._error
+            if self._exhausted and not self._ahead and self._next == self._taken:
+                return
+            if self._running:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), START_S)
+                if not self._news.is_set() and not self._begun:
+                    raise FractionateError(
+                        f"the cluster began no work in {START_S:.0f} s: are all its cores taken ('ray status')?"
+                    )
+                self._news.clear()
+
+    async def _take(self) -> Any:
+        place = self._next
+        self._next += 1
+        if place in self._values:
+            return self._values.pop(place)
+        # It waited for a call that another coroutine made: now that one is stored, or failed.
+        coroutine = self._make(self._aside.pop(place))
+        (value,) = [value async for value in stream_all([coroutine], self._engine)]
+        return value
+
+    # ---------------------------------------------------------------- cutting and submitting
+
+    def _cut(self) -> None:
+        """Cut further shards while there are slots for them: large ones first, small ones near the end."""
+        while len(self._ready) < self._slots - len(self._running):
+            room = max(WAITING, 4 * LARGEST * self._slots) - (self._taken - self._next)
+            while len(self._ahead) < LARGEST * 2 * self._slots and not self._exhausted:
+                following = next(self._more, None)
+                self._exhausted = following is None
+                if following is not None:
+                    self._ahead.append(following)
+            least = max(8, self._quotas[0].concurrency)
+            size = min(LARGEST, max(least, len(self._ahead) // (2 * self._slots)), room)
+            if size <= 0 or not self._ahead:
+                return
+            taken = {}
+            for _ in range(min(size, len(self._ahead))):
+                place, item = self._ahead.popleft()
+                taken[place] = item
+            self._taken += len(taken)
+            self._look_into(_Shard(taken))
+
+    def _look_into(self, shard: _Shard) -> None:
+        """Have a shard run that has only what the run's store cannot answer, with the completions that it has."""
+        store = self._engine.store
+        left: dict[int, Any] = {}
+        for place, item in shard.items.items():
+            if shard.is_fresh and self._is_new(item):
+                left[place] = item
+                continue
+            came = drive_by_hand(self._make(item), store.get)
+            if isinstance(came, Ended):
+                self._values[place] = came.value
+                self._engine.counters.served += came.calls
+                self._news.set()
+            elif shard.is_fresh and any(key in self._asked for key in came.missing):
+                self._aside[place] = item
+            else:
+                self._asked.update(came.missing)
+                shard.known.update(came.known)
+                left[place] = item
+        shard.items = left
+        if left:
+            self._ready.append(shard)
+
+    def _submit(self) -> None:
+        while self._ready and len(self._running) < self._slots:
+            shard = self._ready[0]
+            if shard.wanted is None and self._engine.budget.active:
+                shard.wanted = self._first_call(shard)
+            allocation = self._allocator.allocate(len(shard.items), shard.wanted)
+            if allocation is None:
+                if self._running:
+                    return  # they may return some
+                assert shard.wanted is not None, "only a call that is counted needs an allocation"
+                raise self._engine.budget.reached(shard.wanted)
+            self._ready.popleft()
+            self._engine.store.merge(b"", self._holds())  # the store knows of it before anything is spent
+            quota = self._quotas.pop()
+            order = ShardOrder(self._pickled(shard), quota, allocation.caps)
+            task = asyncio.get_running_loop().create_task(self._run(shard, order, allocation.holder))
+            self._running[task] = shard
+            task.add_done_callback(partial(self._ended, quota))
+
+    def _pickled(self, shard: _Shard) -> bytes:
+        """Return a shard's items and known completions as bytes; without `pack`, items may hold models."""
+        content = list(shard.items.values()), shard.known
+        return pickled(content)[0] if self._pack is None else pickle.dumps(content, 5)
+
+    def _ended(self, quota: LimitsConfig, task: asyncio.Task[None]) -> None:
+        self._running.pop(task)
+        self._quotas.append(quota)
+        if not task.cancelled() and task.exception() is not None:
+            self._error = self._error or task.exception()
+        self._news.set()
+
+    def _first_call(self, shard: _Shard) -> Reservation | None:
+        """Return the dearest outcome of the dearest call that a shard's first coroutine begins with."""
+        came = drive_by_hand(
+            self._make(next(iter(shard.items.values()))), lambda key: None, self._engine.budget.dearest
+        )
+        return came.dearest if isinstance(came, Halted) else None
+
+    # ---------------------------------------------------------------- merging
+
+    async def _run(self, shard: _Shard, order: ShardOrder, holder: str) -> None:
+        """Run one shard as a task; have what it leaves undone run again."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+        stream = self._task.remote(self._setup, self._common, order, self._stop)
+        places = iter(list(shard.items))
+        before, in_flight, end = Counters(), 0, None
+        silent, limit_s = False, None  # until Ray has begun it
+        try:
+            while end is None:
+                shipment = await self._receive(stream, limit_s)
+                self._begun, limit_s = True, SILENT_S
+                self._merge(shipment, holder)
+                self._receive_values(shard, list(islice(places, shipment.ended)), shipment.values)
+                self._engine.counters.add(shipment.counters, before)
+                self._engine.elsewhere += shipment.in_flight - in_flight
+                before, in_flight, end = shipment.counters, shipment.in_flight, shipment.end
+        except TimeoutError:
+            silent = True
+            ray.cancel(stream, force=True)
+        except StopAsyncIteration:
+            pass  # it ended without saying why
+        except RayError as error:
+            if isinstance(error, RayTaskError) and not isinstance(error, TaskCancelledError):
+                raise
+        except asyncio.CancelledError:
+            ray.cancel(stream, force=True)
+            raise
+        finally:
+            self._engine.elsewhere -= in_flight
+        if end is None:
+            self._died(shard, silent=silent)
+        else:
+            self._finished(shard, end, holder)
+
+    def _receive_values(self, shard: _Shard, places: Sequence[int], values: Any) -> None:
+        if not places:
+            return
+        if self._pack is not None:
+            self._packed.append(values)
+            values = [_PACKED] * len(places)
+        self._values.update(zip(places, values, strict=True))
+        for place in places:
+            del shard.items[place]
+        self._deaths = 0
+        self._news.set()
+
+    async def _receive(self, stream: Any, limit_s: float | None) -> Shipment:
+        async with asyncio.timeout(limit_s):
+            shipment: Shipment = await (await stream.__anext__())
+        return shipment
+
+    def _merge(self, shipment: Shipment, holder: str) -> None:
+        """Commit a shipment's calls, and count what they cost against the shard's allocation, in one transaction."""
+        budget = self._engine.budget
+        if budget.active:
+            budget.spent_from(holder, shipment.spent)
+            if shipment.end is not None:
+                budget.return_allocation(holder, shipment.end.lost)
+        if shipment.calls or budget.active:
+            holds = self._holds()
+            self._engine.store.merge(shipment.calls, holds)
+        if self._shards.remote_copy is not None and shipment.calls:
+            self._shards.remote_copy.keep(shipment.calls)
+        for line in shipment.said:
+            self._shards.say(f"a worker: {line}")
+
+    def _holds(self) -> Any:
+        budget = self._engine.budget
+        if not budget.active:
+            return None
+        holds = budget.holds_to_write()
+        budget.written(holds)
+        return self._engine.run, holds
+
+    def _finished(self, shard: _Shard, end: End, holder: str) -> None:
+        if end.error is not None:
+            kind, line = end.error
+            raise _KINDS.get(kind, FractionateError)(line)
+        if not shard.items or self._draining:
+            return
+        if end.stopped:  # the run's machine could not be asked
+            self._died(shard, silent=False)
+            return
+        if end.wanted is not None:
+            self._allocator.raise_estimate()
+        shard.wanted = end.wanted
+        self._again(shard)
+
+    def _died(self, shard: _Shard, *, silent: bool) -> None:
+        """Have what a dead worker left undone run again, in halves: one question may be what kills workers."""
+        if not shard.items or self._draining:
+            return
+        self._deaths += 1
+        self._shards.say(
+            f"a worker {'says nothing any more' if silent else 'died'}: the {len(shard.items)} questions that it "
+            "had left go to another"
+        )
+        if self._deaths > MOST_DEATHS:
+            raise FractionateError(
+                f"{self._deaths} workers died one after another and no question was answered: see Ray's logs, or run "
+                "without --on; everything completed is stored"
+            )
+        places = list(shard.items)
+        if len(places) > 1:
+            middle = len(places) // 2
+            for half in (places[:middle], places[middle:]):
+                self._again(_Shard({place: shard.items[place] for place in half}))
+            return
+        shard.deaths += 1
+        if shard.deaths < TRIES:
+            self._again(shard)
+            return
+        error = f"{shard.deaths} workers died while they worked on this question"
+        failed = Completion("", "error", Usage(calls=1), error=error)
+        self._values[places[0]] = run_with(self._make(shard.items[places[0]]), lambda _: failed)
+        self._news.set()
+
+    def _again(self, shard: _Shard) -> None:
+        shard.is_fresh = False
+        self._look_into(shard)
+        self._news.set()
+
+    async def _drain(self, seconds: float, *, patient: bool) -> None:
+        """Tell all shards to stop and merge what they still ship."""
+        import ray
+
+        with suppress(ray.exceptions.RayError):
+            self._stop.tell.remote(patient)
+        self._ready.clear()
+        self._draining = True
+        await asyncio.wait(self._running, timeout=seconds + END_S)
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+# ---------------------------------------------------------------- coroutines, looked into without an engine
+
+
+class Ended(NamedTuple):
+    """A coroutine that had all its replies: its value, and how many they were."""
+
+    value: Any
+    calls: int
+
+
+class Halted(NamedTuple):
+    """A coroutine that lacks replies: those it has, by store key, the keys of those that it lacks, the dearest call."""
+
+    known: dict[str, Completion]
+    missing: list[str]
+    dearest: Reservation | None
+
+
+def drive_by_hand(
+    coroutine: CallCoroutine[Any], find: Find, dearest: Callable[[Model, Any], Reservation] | None = None
+) -> Ended | Halted:
+    """Run a coroutine as far as its replies are there; `dearest` prices the calls that it halts at."""
+    stepper = Stepper(coroutine)
+    known: dict[str, Completion] = {}
+    completions: list[Completion] | None = None
+    count = 0
+    while (calls := stepper.send(completions)) is not None:
+        keys = [call.model.key(call.request) for call in calls]
+        replies = [find(key) or _elsewhere(call, find) for key, call in zip(keys, calls, strict=True)]
+        known.update((key, reply) for key, reply in zip(keys, replies, strict=True) if reply is not None)
+        missing = [key for key, reply in zip(keys, replies, strict=True) if reply is None]
+        if missing:
+            stepper.close()
+            paid = [dearest(call.model, call.request) for call in calls if call.model.paid] if dearest else []
+            return Halted(known, missing, max(paid, key=lambda one: (one.usd, one.tokens), default=None))
+        count += len(calls)
+        completions = [reply for reply in replies if reply is not None]
+    return Ended(stepper.value, count)
+
+
+def _elsewhere(call: Call, find: Find) -> Completion | None:
+    """Return the reply that is stored under another of the model's addresses."""
+    found = (find(key) for key in call.model.other_keys(call.request))
+    return next((reply for reply in found if reply is not None), None)
+
+
+def can_leave(models: Iterable[Model]) -> bool:
+    """Return whether there is something to spread: calls to servers, or others that are made one by one."""
+    asked = list(models)
+    return all(isinstance(model, SingleModel) for model in asked) and not all(model.replays for model in asked)
