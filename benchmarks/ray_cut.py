@@ -122,7 +122,9 @@ def disturb(fault: str) -> None:
         cut_lines(*((0, 1) if fault == "cut" else (0,)))
     elif fault == "stopped":
         found = subprocess.run(["ip", "netns", "pids", "fractionate-b"], capture_output=True, text=True, check=True)
-        workers = [pid for pid in found.stdout.split() if "ray::Worker" in (Path("/proc") / pid / "comm").read_text()]
+        workers = [
+            pid for pid in found.stdout.split() if "ray::run_shard"[:15] in (Path("/proc") / pid / "comm").read_text()
+        ]
         assert workers, "no worker is on b"
         for pid in workers:
             os.kill(int(pid), signal.SIGSTOP)

@@ -4,8 +4,9 @@
 
 The model is one that waits and answers, in the process that asks it, so that its server takes no processor time here.
 Measured are seconds of processor time, not of the clock: of the run's own process from the first question to the last
-merged attempt, and of all processes of Ray that work for it. The first row is the same cell without Ray. Each question
-is one call with a prompt of 1,500 characters.
+merged attempt, and of all processes of Ray that work for it. `per 1,000 more` is what a thousand further questions take
+of the run: the difference to a quarter of them. The first row is the same cell without Ray. Each question is one call
+with a prompt of 1,500 characters.
 """
 
 from __future__ import annotations
@@ -92,24 +93,29 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
     print(
         f"{arguments.questions:,} questions, {arguments.concurrency} in flight, {1000 * arguments.delay:.0f} ms a call"
     )
-    print("workers   clock   run's CPU   per 1,000   workers' CPU   calls per CPU second of all workers", flush=True)
-    report("none", arguments.questions, lambda: evaluate(path, "plain"))
+    print(
+        "workers   clock   run's CPU   per 1,000 more   workers' CPU   calls per CPU second of all workers", flush=True
+    )
+    report("none", arguments.questions, partial(evaluate, path, "plain"))
     connect("ray")
     try:
         for count in arguments.workers:
             evaluate(path, f"warm-{count}", "ray", count, f"jsonl:test.jsonl@0-{64 * count - 1}")
-            report(str(count), arguments.questions, partial(evaluate, path, f"ray-{count}", "ray", count))
+            fixed = evaluate(path, f"few-{count}", "ray", count, f"jsonl:test.jsonl@0-{arguments.questions // 4 - 1}")
+            report(str(count), arguments.questions, partial(evaluate, path, f"ray-{count}", "ray", count), fixed)
     finally:
         disconnect()
 
 
-def report(label: str, questions: int, work: Callable[[], object]) -> None:
+def report(label: str, questions: int, work: Callable[[], float], quarter_s: float | None = None) -> None:
+    """Print a row. `quarter_s` is what a quarter of the questions took of the run."""
     before, began = workers(), time.perf_counter()
     own = work()
     clock = time.perf_counter() - began
     taken = sum(seconds - before.get(pid, 0.0) for pid, seconds in workers().items())
+    further = own / questions if quarter_s is None else (own - quarter_s) / (questions - questions // 4)
     rate = f"{questions / taken:10,.0f}" if taken else f"{questions / own:10,.0f} (in the run's own process)"
-    print(f"{label:7}{clock:7.1f} s{own:10.2f} s{1e6 * own / questions:8.1f} ms{taken:13.2f} s{rate}", flush=True)
+    print(f"{label:7}{clock:7.1f} s{own:10.2f} s{1e6 * further:10.1f} ms{taken:14.2f} s{rate}", flush=True)
 
 
 def evaluate(path: Path, name: str, on: str = "", count: int = 0, data: str = "jsonl:test.jsonl") -> float:

@@ -27,8 +27,8 @@ from fractionate.datasets.atlas.teacher import write_recording
 from fractionate.files import write_text
 from fractionate.run.folder import RunFolder
 from fractionate.run.progress import Progress
+from fractionate.run.records import read_throughput
 from fractionate.run.run import Run
-from fractionate.run.speed import read_speed
 from fractionate.run.stages import run_everything
 from fractionate.types import Cell
 
@@ -80,7 +80,7 @@ def main() -> None:
         results = run_everything(run)
     print(f"pilot: {results['verdict']['because']}\n")
     cells = [of_other_passages(cell) for cell in read_cells(arguments.out)]
-    pricing, rule = Pricing.of(config, read_speed(RunFolder(arguments.out))), Rule.of(config)
+    pricing, rule = Pricing.of(config, read_throughput(RunFolder(arguments.out))), Rule.of(config)
     print("| questions | " + " | ".join(("same verdict (95 %)", "other verdicts")) + " |\n| --- | --- | --- |")
     for size in arguments.sizes:
         rng = random.Random(size)

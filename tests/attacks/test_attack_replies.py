@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from fractionate.serve.refusals import Refusal
-from fractionate.serve.spending import Spending
 from helpers import ask, asking
 
 from fractionate.analysis.pricing import Pricing
@@ -26,6 +24,8 @@ from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions, PriceCo
 from fractionate.errors import FractionateError
 from fractionate.models.faults import Fault
 from fractionate.models.openai.api import OpenAIModel
+from fractionate.serve.errors import Refusal
+from fractionate.serve.ledger import Ledger
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.upstream import Upstream
 from fractionate.types import Completion, Usage
@@ -99,8 +99,8 @@ def test_a_served_pair_whose_streams_all_break_off_stays_within_its_budget(tmp_p
     async def work() -> tuple[float, int]:
         async with Breaking(ending) as server:
             model, pricing = OpenAIModel(server.name), Pricing({server.name: PRICES})
-            spending = Spending(tmp_path / "book.sqlite", pricing, cap, None)
-            upstream = Upstream(LimitsConfig(attempts=1), pricing, spending, Metrics())
+            ledger = Ledger(tmp_path / "book.sqlite", pricing, cap, None)
+            upstream = Upstream(LimitsConfig(attempts=1), pricing, ledger, Metrics())
             refused = 0
             for number in range(60):
                 until = asyncio.get_running_loop().time() + 20
@@ -111,8 +111,8 @@ def test_a_served_pair_whose_streams_all_break_off_stays_within_its_budget(tmp_p
                     continue
                 except Refusal as refusal:
                     refused += refusal.status == 402
-            assert server.billed <= spending.spent() <= cap
-            spending.close()
+            assert server.billed <= ledger.spent() <= cap
+            ledger.close()
             await model.close()
             return server.billed, refused
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fractionate.serve.spending import Spending
 from helpers import ask
 from virtual import VirtualReplicas, VirtualServer, run_virtually
 
@@ -21,6 +20,7 @@ from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError
 from fractionate.models.base import SingleModel
 from fractionate.models.faults import Fault, RateHeaders, TransientFault
+from fractionate.serve.ledger import Ledger
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.upstream import Upstream
 from fractionate.types import Completion, Request
@@ -51,7 +51,7 @@ def caller(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Call
     random.seed(3)  # back-offs are drawn
     limits = LimitsConfig(attempts=3)
     engine = Engine(store, limits)
-    upstream = Upstream(limits, Pricing({}), Spending(tmp_path / "book.sqlite", Pricing({}), None, None), Metrics())
+    upstream = Upstream(limits, Pricing({}), Ledger(tmp_path / "book.sqlite", Pricing({}), None, None), Metrics())
 
     async def from_run(model: SingleModel, text: str) -> Completion:
         return await engine.complete(model, ask(text))
@@ -134,7 +134,7 @@ def test_attempts_are_the_same_and_counted(caller: Caller) -> None:
 
 def test_a_wait_past_the_deadline_ends_a_served_call_at_once(tmp_path: Path) -> None:
     upstream = Upstream(
-        LimitsConfig(), Pricing({}), Spending(tmp_path / "book.sqlite", Pricing({}), None, None), Metrics()
+        LimitsConfig(), Pricing({}), Ledger(tmp_path / "book.sqlite", Pricing({}), None, None), Metrics()
     )
     server = Recovering(refusal(100.0))
 

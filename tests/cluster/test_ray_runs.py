@@ -75,13 +75,14 @@ def test_a_cell_is_the_same_and_every_call_is_made_once(server: Counting, tmp_pa
     path = config(tmp_path, server.base_url, QUESTIONS)
     with run_of(path, "plain") as plain:
         plain.run()
+        counters = plain.engine.counters
     asked = dict(server.asked)
     server.asked.clear()
     server.peak = 0
     with run_of(path, "workers", "ray") as workers:
         workers.run()
-        assert workers.engine.counters.sent == plain.engine.counters.sent
-        assert workers.engine.counters.usage == plain.engine.counters.usage
+        assert workers.engine.counters.sent == counters.sent
+        assert workers.engine.counters.usage == counters.usage
         assert workers.engine.in_flight == 0
     assert dict(server.asked) == asked
     assert 1 < server.peak <= CONCURRENCY

@@ -15,7 +15,7 @@ from fractionate.export import llamacpp
 from fractionate.export.student import open_student
 from fractionate.export.write import Wanted, export_student
 from fractionate.models.local.weights import SMOLLM2, resolve
-from fractionate.run.lesson import EXAMPLES
+from fractionate.run.tuning import EXAMPLES
 from fractionate.students.train import train_student
 from fractionate.types import Example, Message
 

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "attacks"))
 
-from mutation import OF_ROWS, mutate
+from mutation import OF_BYTES, OF_ROWS, mutate
 
 from fractionate.cli import main
 from fractionate.config import Config, load_config
@@ -42,8 +42,27 @@ RECORDS = {
     "run.json": {"run": "run", "store": "calls.sqlite"},
     "notes.json": {"notes": {"data": ["a note"]}, "warnings": {"train": ["a warning"]}},
     "looks.json": {"jsonl": [2, 3]},
-    "throughput.json": {},
-    "tried.json": [{"student": "D-R", "method": "lora", "learning_rate": 0.1, "dev_loss": 1.0, "chosen": True}],
+    "throughput.json": {
+        "local:x": {"input_per_s": [9.0], "output_per_s": [3.0], "device": "cpu", "cores": 2, "batch_size": 4}
+    },
+    "tried.json": [
+        {
+            "student": "D-R",
+            "base": "local:x",
+            "method": "lora",
+            "learning_rate": 0.1,
+            "lora_rank": 8,
+            "epochs": 1.0,
+            "examples": 3,
+            "steps": 2,
+            "planned_steps": 2,
+            "best_step": 1,
+            "dev_loss": 1.0,
+            "dev_examples": 1,
+            "dev_losses": [[1, 1.0]],
+            "chosen": True,
+        }
+    ],
     "students/D-R/training.json": {"examples": 3, "seconds": 4.0, "parameters": 9, "dev_losses": [[1, 0.5]]},
     "demonstrations.jsonl": None,
 }
@@ -87,7 +106,7 @@ def test_a_damaged_record_is_read_or_named_in_one_line(good: Path, tmp_path: Pat
         draw = random.Random(f"{name} {number}")
         folder = RunFolder(tmp_path / f"run{number}")
         shutil.copytree(good / "run", folder.path)
-        how = f"seed {number}, {mutate(folder.path / name, OF_ROWS, draw)}"
+        how = f"seed {number}, {mutate(folder.path / name, OF_BYTES if name == 'tried.json' else OF_ROWS, draw)}"
         if draw.random() < 0.4:
             value = draw.choice(HUGE)
             (folder.path / name).write_text(put_in(RECORDS[name] or (good / "run" / name).read_text(), value, draw))

@@ -10,7 +10,7 @@ import pytest
 
 from fractionate.config import parse_config
 from fractionate.errors import UsageError
-from fractionate.run.dev_split import dev_overlaps, hold_out
+from fractionate.run.data import dev_overlaps, hold_out
 from fractionate.run.progress import Progress
 from fractionate.run.run import Run
 from fractionate.run.stages import check_before_spending, demonstrate_stage

@@ -15,13 +15,14 @@ pytest.importorskip("trl", reason="the 'train' extra is not installed")
 from fractionate.cli import main
 from fractionate.config import parse_config
 from fractionate.errors import FractionateError, UsageError
-from fractionate.run import search as search_module
-from fractionate.run.folder import RunFolder, read_tried
-from fractionate.run.lesson import Lesson
+from fractionate.run import tuning as search_module
+from fractionate.run.folder import RunFolder
 from fractionate.run.progress import Progress
+from fractionate.run.records import read_tried
 from fractionate.run.run import Run
 from fractionate.run.stages import demonstrate_stage, screen_stage, train_stage
 from fractionate.run.training import dev_examples_for, examples_for
+from fractionate.run.tuning import TrainingJob
 from fractionate.students import train as train_module
 
 CONFIG = """
@@ -182,7 +183,7 @@ def test_an_interruption_while_the_best_is_put_in_its_place_costs_no_training(
     with monkeypatch.context() as patched, open_run(folder, tiny_model) as run:
         prepared(run)
 
-        def at_the_end(run: Run, candidate: Lesson, at: Path) -> None:
+        def at_the_end(run: Run, candidate: TrainingJob, at: Path) -> None:
             killed() if run.folder.is_trained("D-R") else remember(run, candidate, at)
 
         patched.setattr(search_module, "_remember", at_the_end)

@@ -18,8 +18,8 @@ from fractionate.types import Completion, Request
 
 Row = tuple[str, Request]
 """A store key and its request."""
-INTERRUPT_GRACE_S = 10.0
-"""Seconds that a batch which can be interrupted has to reach a safe point."""
+GRACE_S = 3.0
+"""Seconds that calls and batches in flight have to come back after Ctrl-C; replies that come by then are stored."""
 
 
 class Batches:
@@ -110,7 +110,7 @@ class Batches:
             ledger.check_before_sending()
             reservations = await self._reserve(model, left)
             chosen, left = left[: len(reservations)], left[len(reservations) :]
-            # What this leaves unanswered when it is cut off stays reserved: whoever asks again takes that over.
+            # Unanswered requests stay reserved when this is cut off: a later run takes their reservations over.
             requests = [request for _, request in chosen]
             async for at, outcome in model.complete_many(requests, self._count_sent):
                 key, request = chosen[at]
@@ -156,7 +156,7 @@ async def run_in_thread(model: BatchModel, requests: Sequence[Request]) -> list[
     """Run `model.complete_batch` in a daemon thread.
 
     A thread of its own keeps progress and Ctrl-C working meanwhile. When cancelled, the model is asked to stop
-    (`interrupt`) and given `INTERRUPT_GRACE_S`; a batch that has not ended by then is left behind: its thread dies with
+    (`interrupt`) and given `GRACE_S`; a batch that has not ended by then is left behind: its thread dies with
     the process and its result is dropped. Other errors than FractionateError become one that names the model.
     """
     loop = asyncio.get_running_loop()
@@ -184,7 +184,7 @@ async def run_in_thread(model: BatchModel, requests: Sequence[Request]) -> list[
         try:
             loop.call_soon_threadsafe(finish, result, error)
         except RuntimeError:
-            return  # the loop is gone: the run was interrupted and nobody waits
+            return  # the loop is gone: the run was interrupted
 
     threading.Thread(target=work, name=f"batch of {model.name}", daemon=True).start()
     try:
@@ -192,7 +192,7 @@ async def run_in_thread(model: BatchModel, requests: Sequence[Request]) -> list[
     except asyncio.CancelledError:
         if not done.done():
             model.interrupt()
-            await asyncio.wait([done], timeout=INTERRUPT_GRACE_S)
+            await asyncio.wait([done], timeout=GRACE_S)
         if done.done() and not done.cancelled():
             done.exception()  # seen, so that it is not reported as forgotten
         raise

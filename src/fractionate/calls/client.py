@@ -1,7 +1,7 @@
 """The client of a model: one call, sent to one or more endpoints until it is answered or given up.
 
 Runs (`engine`) and the served gateway (`serve/upstream.py`) both send through it. `CallHooks` is what differs between
-them: what is reserved before each attempt and settled after it, where a reply is stored, who is told of retries.
+them: what is reserved before each attempt and settled after it, where a reply is stored, how retries are reported.
 
 The rule for waits, the same for both:
 
@@ -39,12 +39,12 @@ class CallHooks:
     def admit(self) -> bool:
         """Decide, with a slot taken, whether the call is to be made here. Raises what stops all calls.
 
-        False: somebody else makes the same call; the slot is given back and `made_elsewhere` is awaited.
+        False: another process makes the same call; the slot is given back and `made_elsewhere` is awaited.
         """
         return True
 
     async def made_elsewhere(self) -> Completion | None:
-        """Wait for the call of somebody else. Returns None where that came to nothing, so that this one goes on."""
+        """Wait for the call of the other process. Returns None where it came to nothing, so that this one is made."""
         return None
 
     async def reserve(self) -> None:
@@ -100,7 +100,7 @@ class ModelClient:
 
         `until` is the call's deadline (loop time); `on_text` is handed the text as it is written. Once it was handed
         any, nothing is tried again: that text cannot be taken back. Raises the Fault of the last attempt, with the
-        number of `attempts`, and whatever the hooks raise.
+        number of `attempts`, and the errors of the hooks.
         """
         tokens = estimate_messages(request.messages) + request.max_tokens if self._limits.tokens_per_minute else 0
         route = Route(self.dispatcher, request)
@@ -140,7 +140,7 @@ class ModelClient:
     async def _admitted(
         self, route: Route, tokens: float, hooks: CallHooks, until: float | None
     ) -> EndpointLimiter | Completion:
-        """Wait for a slot to send the call from. Returns its completion instead where somebody else makes it."""
+        """Wait for a slot to send the call from. Returns its completion instead where another process makes it."""
         while True:
             paused_until = self.dispatcher.paused_until
             if until is not None and paused_until >= until:

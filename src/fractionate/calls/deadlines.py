@@ -1,7 +1,7 @@
-"""Timeouts for thousands of calls per second: one timer for all, since all have the same patience.
+"""Timeouts for thousands of calls per second: one timer for all calls, since all have the same limit.
 
-`asyncio.timeout` puts a timer of its own on the loop's heap for every call; calls that all have the same limit run out
-in the order in which they began, so a queue does.
+`asyncio.timeout` puts a timer of its own on the loop's heap for every call. Calls with the same limit expire in the
+order in which they began, so one queue and one timer are enough.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Deadlines:
         try:
             return await work
         except asyncio.CancelledError:
-            # uncancel() is 0 unless somebody else has cancelled the task too: then that is what it is told.
+            # uncancel() is above 0 where the task was also cancelled from outside: that cancellation goes on.
             if watch.expired and task.uncancel() == 0:
                 raise TimeoutError from None
             raise

@@ -92,7 +92,7 @@ class EndpointLimiter:
     """At most `limit` calls in flight to one endpoint, which is paused while it asks for it.
 
     `in_flight` counts calls that have left and not come back, `settling` those that have come back and keep their slot
-    until `leave`. An endpoint that is `alone` is used whatever it does; where there are others it is left out while it
+    until `leave`. An endpoint that is `alone` is always used; where there are others it is left out while it
     fails. Callbacks: `on_room` when there may be room, `on_cut` with every new limit after a complaint, `on_out` with
     the fault for which the endpoint is left out, `on_back` when it works again.
     """

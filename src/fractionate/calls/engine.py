@@ -26,8 +26,8 @@ from fractionate.types import Completion, Request
 class Engine:
     """Completes requests through one store, within limits and a budget.
 
-    `run` names who pays: what it has spent before is read from the store. With a budget, raises FractionateError if
-    another process is spending it. Counters are in `counters`. Call `close` (or use `async with`) at the end.
+    `run` is the name under which calls are paid for: its earlier spending is read from the store. With a budget, raises
+    FractionateError if another process is spending it. Call `close` (or use `async with`) at the end.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Commit what is left. The store and the models stay open: whoever opened them closes them."""
+        """Commit what is left. The store and the models stay open: their owner closes them."""
         self._ledger.commits.close()
         self._locks.close()
 
     def start(self, model: Model, request: Request) -> Completion | asyncio.Task[Completion]:
         """Return a request's completion if it is stored, else the task that makes it (shared by identical requests).
 
-        Cancelling whoever awaits the task's result through `complete` leaves the task alone: it may be paid already.
+        Cancelling a caller of `complete` does not cancel the task: the call may be paid already.
         """
         key = model.key(request)
         running = self._in_flight.get(key)

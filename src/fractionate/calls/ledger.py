@@ -22,6 +22,8 @@ from fractionate.types import Completion, Request, Usage
 
 ROOM_PER_CALL, LEAST_ROOM = 16 << 10, 256 << 10
 """Bytes of free disk space before a call is sent: a long reply's row for each call that may be in flight."""
+CHECK_S = 0.005
+"""Seconds for which a check of the store's file and disk holds: thousands of calls a second share each."""
 FRUITLESS = 10
 """Failed calls in a row, none having succeeded before, after which a run stops rather than fail 10,000 one by one."""
 
@@ -70,6 +72,7 @@ class Ledger:
         self.stopped: FractionateError | None = None
         self._room = 0
         self._room_tried = False
+        self._checked_at = float("-inf")
         self.change(limits)
         self._healths: dict[str, Health] = {}
         self._on_stop = on_stop
@@ -101,6 +104,8 @@ class Ledger:
         """Check that replies can be stored. Raises FractionateError, and stops, if not."""
         if self.stopped is not None:
             raise self.stopped
+        if time.monotonic() - self._checked_at < CHECK_S:
+            return
         try:
             self.store.check_there()
             if not self._room_tried:
@@ -114,6 +119,7 @@ class Ledger:
         except FractionateError as error:
             self.stop(error)
             raise
+        self._checked_at = time.monotonic()
 
     async def succeeded(
         self, model: Model, request: Request, key: str, completion: Completion, reservation: Reservation | None

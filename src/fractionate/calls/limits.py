@@ -1,7 +1,7 @@
 """The user's limits: calls in flight, requests per minute, tokens per minute.
 
 A call has an in-flight slot from before it leaves until its reply is committed, so that no more than
-`limits.concurrency` calls are ever paid for and not stored, whatever the models and however long the store is locked.
+`limits.concurrency` calls are ever paid for and not stored, over all models, even while the store is locked.
 The limits per minute belong to a model, however many endpoints serve it. `endpoint` finds out how much each endpoint
 takes within these limits.
 """

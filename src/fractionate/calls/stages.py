@@ -52,7 +52,8 @@ def run_here(factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator
 async def carry_out(
     stage: Stage[T], engine: Engine, say: Callable[[str], None] = lambda text: None, run: Runner = run_here
 ) -> T:
-    """Carry out a stage's work with `run` and return what the stage returns. `say` is told each piece of work."""
+    """Carry out a stage's work with `run` and return what the stage returns. `say` is called with the label of
+    each piece of work."""
     values: Gathering | None = None
     while True:
         try:

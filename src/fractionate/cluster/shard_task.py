@@ -117,6 +117,24 @@ class Shipment(NamedTuple):
     end: End | None = None
 
 
+class StopSignal:
+    """The actor that shards ask whether to stop. It lives on the run's machine and dies with the run."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self._patient = False
+
+    async def wait(self) -> bool:
+        """Return once shards are to stop: whether calls in flight are to be waited for beyond a short grace."""
+        await self._told.wait()
+        return self._patient
+
+    async def tell(self, patient: bool) -> None:
+        """Tell all shards to stop."""
+        self._patient = patient
+        self._told.set()
+
+
 def run_shard(setup: Setup, common: bytes, order: ShardOrder, stop: Any) -> Iterator[Shipment]:
     """Work through a shard; the body of a Ray task.
 

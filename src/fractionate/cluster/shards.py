@@ -14,20 +14,32 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import Any
 
+from fractionate.calls.batches import GRACE_S
 from fractionate.calls.budget import BudgetReached, Reservation
-from fractionate.calls.drive import GRACE_S, Call, CallCoroutine, Stepper, run_with, stream_all
+from fractionate.calls.drive import run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.calls.status import Counters
-from fractionate.cluster.allocation import Allocator, most_shards, quotas
+from fractionate.cluster.allocation import Allocator, Merger, most_shards, quotas
 from fractionate.cluster.connect import beside_driver
+from fractionate.cluster.lookup import Ended, Halted, can_leave, drive_by_hand
 from fractionate.cluster.remote_copy import RemoteCopy
-from fractionate.cluster.shard_task import End, Make, Pack, Setup, ShardOrder, Shipment, call, pickled, run_shard
+from fractionate.cluster.shard_task import (
+    End,
+    Make,
+    Pack,
+    Setup,
+    ShardOrder,
+    Shipment,
+    StopSignal,
+    call,
+    pickled,
+    run_shard,
+)
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError, UsageError
-from fractionate.models.base import Model, SingleModel
 from fractionate.types import Completion, Usage
 
 LARGEST = 1024
@@ -49,25 +61,6 @@ _KINDS: dict[str, type[FractionateError]] = {
 }
 _PACKED = object()
 """Stands for a value that has come packed."""
-Find = Callable[[str], Completion | None]
-
-
-class StopSignal:
-    """The actor that shards ask whether to stop. It lives on the run's machine and dies with the run."""
-
-    def __init__(self) -> None:
-        self._told = asyncio.Event()
-        self._patient = False
-
-    async def wait(self) -> bool:
-        """Return once shards are to stop: whether calls in flight are to be waited for beyond a short grace."""
-        await self._told.wait()
-        return self._patient
-
-    async def tell(self, patient: bool) -> None:
-        """Tell all shards to stop."""
-        self._patient = patient
-        self._told.set()
 
 
 @dataclass(eq=False)
@@ -100,8 +93,8 @@ class Shards:
         self.engine = engine
         self.say = say
         self.remote_copy = remote_copy
-        self._setup = setup
-        self._workers = workers
+        self.setup = setup
+        self.workers = workers
 
     async def stream(self, factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run coroutines in shards; yields their values in order.
@@ -115,12 +108,12 @@ class Shards:
             async for value in run_here(chain(first, waiting), engine):
                 yield value
             return
-        async with _Work(self, self._setup, self._workers, engine, chain(first, waiting)) as work:
+        async with _Work(self, chain(first, waiting)) as work:
             async for value in work.values():
                 yield value
 
     async def stream_packed(
-        self, make: Make, items: Iterable[Any], engine: Engine, pack: Pack, is_new: Callable[[Any], bool]
+        self, make: Make, items: Iterable[Any], pack: Pack, is_new: Callable[[Any], bool]
     ) -> AsyncGenerator[bytes, None]:
         """Run the coroutines that `make` makes of items in shards; yields their values packed, in any order.
 
@@ -128,7 +121,7 @@ class Shards:
         made elsewhere. `is_new` says of an item that neither the store nor another item has a call of its coroutine, so
         that the store is not searched for it.
         """
-        async with _Work(self, self._setup, self._workers, engine, items, make, pack, is_new) as work:
+        async with _Work(self, items, make, pack, is_new) as work:
             async for packed in work.values():
                 yield packed
 
@@ -139,9 +132,6 @@ class _Work:
     def __init__(
         self,
         shards: Shards,
-        setup: Setup,
-        workers: int,
-        engine: Engine,
         items: Iterable[Any],
         make: Make = call,
         pack: Pack | None = None,
@@ -150,17 +140,18 @@ class _Work:
         import ray
 
         self._shards = shards
-        self._engine = engine
+        self._engine = engine = shards.engine
         self._more = enumerate(items)
         self._make = make
         self._pack = pack
         self._packed: deque[bytes] = deque()
         self._is_new = is_new
         cores = sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
-        self._slots = max(1, min(workers or int(cores), most_shards(engine.limits)))
+        self._slots = max(1, min(shards.workers or int(cores), most_shards(engine.limits)))
         self._quotas: list[LimitsConfig] = quotas(engine.limits, self._slots)
         self._allocator = Allocator(engine.budget, self._slots)
-        self._setup, self._common = ray.put(setup), ray.put(pickled((make, pack))[0])
+        self._merger = Merger(engine, shards.remote_copy)
+        self._setup, self._common = ray.put(shards.setup), ray.put(pickled((make, pack))[0])
         # A shard mostly waits for servers: more of them than cores take a part of one each.
         self._task = ray.remote(run_shard).options(
             num_returns="streaming",
@@ -296,7 +287,7 @@ class _Work:
                 assert shard.wanted is not None, "only a call that is counted needs an allocation"
                 raise self._engine.budget.reached(shard.wanted)
             self._ready.popleft()
-            self._engine.store.merge(b"", self._holds())  # the store knows of it before anything is spent
+            self._merger.write_allocations()  # the store knows of it before anything is spent
             quota = self._quotas.pop()
             order = ShardOrder(self._pickled(shard), quota, allocation.caps)
             task = asyncio.get_running_loop().create_task(self._run(shard, order, allocation.holder))
@@ -337,7 +328,9 @@ class _Work:
             while end is None:
                 shipment = await self._receive(stream, limit_s)
                 self._begun, limit_s = True, SILENT_S
-                self._merge(shipment, holder)
+                self._merger.merge(shipment, holder)
+                for line in shipment.said:
+                    self._shards.say(f"a worker: {line}")
                 self._receive_values(shard, list(islice(places, shipment.ended)), shipment.values)
                 self._engine.counters.add(shipment.counters, before)
                 self._engine.elsewhere += shipment.in_flight - in_flight
@@ -376,29 +369,6 @@ class _Work:
         async with asyncio.timeout(limit_s):
             shipment: Shipment = await (await stream.__anext__())
         return shipment
-
-    def _merge(self, shipment: Shipment, holder: str) -> None:
-        """Commit a shipment's calls, and count what they cost against the shard's allocation, in one transaction."""
-        budget = self._engine.budget
-        if budget.active:
-            budget.spent_from(holder, shipment.spent)
-            if shipment.end is not None:
-                budget.return_allocation(holder, shipment.end.lost)
-        if shipment.calls or budget.active:
-            holds = self._holds()
-            self._engine.store.merge(shipment.calls, holds)
-        if self._shards.remote_copy is not None and shipment.calls:
-            self._shards.remote_copy.keep(shipment.calls)
-        for line in shipment.said:
-            self._shards.say(f"a worker: {line}")
-
-    def _holds(self) -> Any:
-        budget = self._engine.budget
-        if not budget.active:
-            return None
-        holds = budget.holds_to_write()
-        budget.written(holds)
-        return self._engine.run, holds
 
     def _finished(self, shard: _Shard, end: End, holder: str) -> None:
         if end.error is not None:
@@ -460,55 +430,3 @@ class _Work:
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-
-
-# ---------------------------------------------------------------- coroutines, looked into without an engine
-
-
-class Ended(NamedTuple):
-    """A coroutine that had all its replies: its value, and how many they were."""
-
-    value: Any
-    calls: int
-
-
-class Halted(NamedTuple):
-    """A coroutine that lacks replies: those it has, by store key, the keys of those that it lacks, the dearest call."""
-
-    known: dict[str, Completion]
-    missing: list[str]
-    dearest: Reservation | None
-
-
-def drive_by_hand(
-    coroutine: CallCoroutine[Any], find: Find, dearest: Callable[[Model, Any], Reservation] | None = None
-) -> Ended | Halted:
-    """Run a coroutine as far as its replies are there; `dearest` prices the calls that it halts at."""
-    stepper = Stepper(coroutine)
-    known: dict[str, Completion] = {}
-    completions: list[Completion] | None = None
-    count = 0
-    while (calls := stepper.send(completions)) is not None:
-        keys = [call.model.key(call.request) for call in calls]
-        replies = [find(key) or _elsewhere(call, find) for key, call in zip(keys, calls, strict=True)]
-        known.update((key, reply) for key, reply in zip(keys, replies, strict=True) if reply is not None)
-        missing = [key for key, reply in zip(keys, replies, strict=True) if reply is None]
-        if missing:
-            stepper.close()
-            paid = [dearest(call.model, call.request) for call in calls if call.model.paid] if dearest else []
-            return Halted(known, missing, max(paid, key=lambda one: (one.usd, one.tokens), default=None))
-        count += len(calls)
-        completions = [reply for reply in replies if reply is not None]
-    return Ended(stepper.value, count)
-
-
-def _elsewhere(call: Call, find: Find) -> Completion | None:
-    """Return the reply that is stored under another of the model's addresses."""
-    found = (find(key) for key in call.model.other_keys(call.request))
-    return next((reply for reply in found if reply is not None), None)
-
-
-def can_leave(models: Iterable[Model]) -> bool:
-    """Return whether there is something to spread: calls to servers, or others that are made one by one."""
-    asked = list(models)
-    return all(isinstance(model, SingleModel) for model in asked) and not all(model.replays for model in asked)

@@ -253,15 +253,15 @@ class LimitsConfig(Section):
 class ClusterConfig(Section):
     """Where a run goes that is started with `--on ray`; without it, nothing here is used."""
 
-    workers: int = Field(default=0, ge=0, le=100_000, description="workers that make calls; 0: one per core")
+    workers: int = Field(default=0, ge=0, le=100_000, description="shards that run at once; 0: one per core")
     scratch: str = Field(
         default="",
-        description="folder for workers' own stores, on each machine's own disk; one in the run's folder, or in the "
+        description="folder for the stores of shards, on each machine's own disk; one in the run's folder, or in the "
         "temporary folder of other machines, if empty",
     )
     share: str = Field(
         default="",
-        description="fsspec URL (s3://…, a path) where what workers stored is kept a second time, as Parquet parts",
+        description="fsspec URL (s3://…, a path) of a remote copy of the calls that shards made, as Parquet parts",
     )
 
 

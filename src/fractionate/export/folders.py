@@ -12,7 +12,7 @@ from fractionate.export.chat_form import ChatForm, asks_alike
 from fractionate.export.student import Student
 from fractionate.models.local.model import ends_of
 from fractionate.models.local.weights import quiet_transformers
-from fractionate.run.lesson import RECORD
+from fractionate.run.records import TRAINING
 
 
 def write_merged(student: Student, model: Any, tokenizer: Any, form: ChatForm, out: Path) -> None:
@@ -77,4 +77,4 @@ def _forget_where(config: Path) -> None:
 def _write_record(student: Student, out: Path) -> None:
     # `local:FOLDER` knows by this file that the weights are a student's; where the base lay here is nobody's business.
     record = {**student.training, "base": student.base}
-    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (out / TRAINING).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -14,10 +14,11 @@ from fractionate.models.local.weights import Weights, resolve
 from fractionate.rows import read_rows
 from fractionate.run.attempts import is_measured, read_measured
 from fractionate.run.folder import RunFolder
-from fractionate.run.lesson import EXAMPLES, RECORD
 from fractionate.run.models import student_options
 from fractionate.run.names import Names
+from fractionate.run.records import TRAINING
 from fractionate.run.reporting import load_stored_config
+from fractionate.run.tuning import EXAMPLES
 from fractionate.strategies.base import DECOMPOSE_TOKENS, WORKED_TOKENS
 from fractionate.strategies.prompting import decompose_messages, single_messages, static_messages
 from fractionate.students.examples import VARIANTS
@@ -130,7 +131,7 @@ def open_student(folder: Path, name: str = "") -> Student:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    path = folder / RECORD
+    path = folder / TRAINING
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return {**record, "base": str(record["base"])}

@@ -16,8 +16,8 @@ from fractionate.logs.choices import Choices, named
 from fractionate.run.attempt_rows import read_jsonl
 from fractionate.run.attempts import read_measured
 from fractionate.run.folder import RunFolder
+from fractionate.run.records import read_throughput
 from fractionate.run.reporting import load_stored_config
-from fractionate.run.speed import read_speed
 from fractionate.types import Attempt, Cell, Usage
 
 if TYPE_CHECKING:
@@ -90,4 +90,4 @@ def _pricing(folder: RunFolder, prices: Mapping[str, PriceConfig]) -> Pricing:
     if not folder.config.is_file():
         return Pricing(prices)
     config = load_stored_config(folder, [])
-    return Pricing.of(config.model_copy(update={"prices": {**config.prices, **prices}}), read_speed(folder))
+    return Pricing.of(config.model_copy(update={"prices": {**config.prices, **prices}}), read_throughput(folder))

@@ -1,7 +1,7 @@
-"""What a model is to the rest of the house: its whole contract, as base classes with sensible defaults.
+"""The whole contract of a model, as base classes with defaults.
 
 A kind of model subclasses the one that says how it answers: one request at a time (`SingleModel`), batches in this
-process (`BatchModel`) or batches at a provider (`ProviderBatchModel`). Nothing else is ever asked of a model.
+process (`BatchModel`) or batches at a provider (`ProviderBatchModel`). No other code asks more of a model.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Model:
     local: bool = False
     """It runs in this process, in batches that are planned over all requests."""
     replays: bool = False
-    """Its replies are known beforehand: asking costs nothing and gives what will really be said."""
+    """Its replies are recorded: asking costs nothing and gives the reply of the real run."""
     takes: frozenset[str] = frozenset()
-    """Sampling fields of the chat protocol that a caller may set for one request of its own, and that it heeds."""
+    """Sampling fields of the chat protocol that a caller may set for one request, and that the model applies."""
     made_with: ModelOptions | None = None
-    """The options that it was opened with: what another process needs to open the same one."""
+    """The options that it was opened with: another process opens the same model with them."""
     rate: RateHeaders | None = None
     """Its server's latest rate-limit headers."""
 
@@ -72,7 +72,7 @@ class Model:
         return limit
 
     def most_usage(self, request: Request) -> Usage:
-        """Return the most that one call can use, which a budget reserves. Raises UsageError where nobody can know."""
+        """Return the most that one call can use, which a budget reserves. Raises UsageError where it has no bound."""
         return Usage(calls=1, input_tokens=input_bound(request), output_tokens=request.max_tokens)
 
     def samples(self, problem: Problem, role: Role = "decomposer") -> int | None:
@@ -90,7 +90,7 @@ class SingleModel(Model):
 
     @property
     def servers(self) -> Sequence[SingleModel]:
-        """What answers for it, each with room of its own: itself, or the servers that it is on. Never empty."""
+        """The endpoints that serve it, each with a limit of its own: itself, or its several servers. Never empty."""
         return (self,)
 
     async def complete(self, request: Request) -> Completion:
@@ -142,7 +142,7 @@ class ProviderBatchModel(Model):
     ) -> AsyncIterator[tuple[int, Completion | Fault]]:
         """Answer requests; yields (position, completion or fault) as they come.
 
-        `on_sent` is told how many requests were handed over each time.
+        `on_sent` is called with the number of requests handed over each time.
         """
         raise NotImplementedError
 

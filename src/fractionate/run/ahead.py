@@ -8,23 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fractionate.errors import FractionateError
-from fractionate.run.lesson import Lesson, told
 from fractionate.run.run import Run
-from fractionate.run.search import missing, name_of, note_diverged
+from fractionate.run.tuning import TrainingJob, missing, name_of, note_diverged, summary
 from fractionate.students.dev import TrainingDivergedError
 
 if TYPE_CHECKING:
-    from fractionate.cluster.students import Outcome, TrainingJob
+    from fractionate.cluster.students import Outcome
 
 
 @contextmanager
-def on_cluster(run: Run, lessons: Sequence[Lesson], place: str) -> Iterator[Collection[Path]]:
+def on_cluster(run: Run, jobs: Sequence[TrainingJob], place: str) -> Iterator[Collection[Path]]:
     """Be in the cluster at `place` ("ray" if empty) while students are trained, if there is anything to train.
 
     Yields the folders of those that were trained at once, side by side: all of them, unless one student takes several
     processes. Raises FractionateError where one of them failed, when the others are done.
     """
-    todo = [one for lesson in lessons for one in missing(run, lesson)]
+    todo = [one for job in jobs for one in missing(run, job)]
     if not todo:
         yield ()
         return
@@ -33,50 +32,49 @@ def on_cluster(run: Run, lessons: Sequence[Lesson], place: str) -> Iterator[Coll
     run.progress.stage(f"train: {len(todo)} training{'s' * (len(todo) > 1)} on {place or 'ray'}")
     with joined(place or "ray"):
         alone = run.config.train.workers == 1
-        yield _side_by_side(run, todo, sum(len(one.candidates()) for one in lessons)) if alone else ()
+        yield _side_by_side(run, todo, sum(len(one.candidates()) for one in jobs)) if alone else ()
 
 
-def _side_by_side(run: Run, todo: Sequence[tuple[Lesson, Path]], count: int) -> Collection[Path]:
+def _side_by_side(run: Run, todo: Sequence[tuple[TrainingJob, Path]], count: int) -> Collection[Path]:
     """Carry out trainings, `count` of which the run has in all."""
-    from fractionate.cluster.students import TrainingJob, train_side_by_side
+    from fractionate.cluster.students import TrainingJob as RemoteJob
+    from fractionate.cluster.students import train_side_by_side
 
-    jobs = [
-        TrainingJob(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev)
+    remote = [
+        RemoteJob(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev)
         for one, folder in todo
     ]
-    lessons = {job.out: lesson for job, (lesson, _) in zip(jobs, todo, strict=True)}
+    jobs = {one.out: job for one, (job, _) in zip(remote, todo, strict=True)}
     failures: list[FractionateError] = []
 
-    def on_step(job: TrainingJob, step: int, steps: int, loss: float) -> None:
-        run.progress.step(f"{_called(run, lessons[job.out], job.out)}: step {step} of {steps}, loss {loss:.3f}")
+    def on_step(at: RemoteJob, step: int, steps: int, loss: float) -> None:
+        run.progress.step(f"{_called(run, jobs[at.out], at.out)}: step {step} of {steps}, loss {loss:.3f}")
 
-    def on_end(job: TrainingJob, outcome: Outcome) -> None:
-        lesson, folder = lessons[job.out], job.out
+    def on_end(at: RemoteJob, outcome: Outcome) -> None:
+        job, folder = jobs[at.out], at.out
         if not isinstance(outcome, FractionateError):
-            lesson.keep(folder)
-            run.progress.stage(f"  {_called(run, lesson, folder)}: {told(outcome)}")
+            job.keep(folder)
+            run.progress.stage(f"  {_called(run, job, folder)}: {summary(outcome)}")
             return
-        run.progress.stage(f"  {_called(run, lesson, folder)}: {outcome}")
+        run.progress.stage(f"  {_called(run, job, folder)}: {outcome}")
         if isinstance(outcome, TrainingDivergedError) and _is_candidate(run, folder):
-            note_diverged(lesson, folder)
+            note_diverged(job, folder)
         else:
             failures.append(outcome)
 
-    for lesson, folder in todo:
+    for job, folder in todo:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        run.progress.stage(
-            f"train {_called(run, lesson, folder)}: {lesson.student.base} on {len(lesson.examples)} examples"
-        )
-    train_side_by_side(jobs, on_step, on_end, count)
+        run.progress.stage(f"train {_called(run, job, folder)}: {job.student.base} on {len(job.examples)} examples")
+    train_side_by_side(remote, on_step, on_end, count)
     if failures:
         raise failures[0]
-    return frozenset(lessons)
+    return frozenset(jobs)
 
 
-def _called(run: Run, lesson: Lesson, folder: Path) -> str:
+def _called(run: Run, job: TrainingJob, folder: Path) -> str:
     """Return what a training is called in a line of progress: its student, and which candidate."""
-    name = lesson.student.name
-    return f"{name} ({name_of(lesson.settings)})" if _is_candidate(run, folder) else name
+    name = job.student.name
+    return f"{name} ({name_of(job.settings)})" if _is_candidate(run, folder) else name
 
 
 def _is_candidate(run: Run, folder: Path) -> bool:

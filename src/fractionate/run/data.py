@@ -1,12 +1,14 @@
-"""The questions of a run: what its students learn from, what its pairs are measured on, and that the two are apart."""
+"""The questions of a run: training, dev and test questions, that they are apart, and what traffic adds to them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fractionate import datasets
 from fractionate.config import Config, DecomposerConfig
@@ -14,16 +16,16 @@ from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.near import Leak, find_leak
 from fractionate.datasets.overlap import find_overlap
 from fractionate.datasets.reference import resolve
+from fractionate.datasets.traffic import CORRECTED, RIGHT, Exchange, learnable, read_exchanges
 from fractionate.datasets.traffic import NAME as TRAFFIC
-from fractionate.datasets.traffic import Exchange, read_exchanges
 from fractionate.errors import UsageError
+from fractionate.files import utf8
 from fractionate.run.cells import TestSet
-from fractionate.run.dev_split import dev_overlaps, hold_out
 from fractionate.run.names import Student
 from fractionate.strategies.base import Settings
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.recorded import demonstration_of
-from fractionate.types import Problem
+from fractionate.types import Example, Problem
 
 _EXAMPLES = 3
 """Ids named in a note on what test and training share."""
@@ -224,3 +226,91 @@ def _told_apart(tests: list[TestSet]) -> list[TestSet]:
         else replace(test, split=test.reference.removeprefix(test.name).lstrip(":#") or test.reference)
         for test in tests
     ]
+
+
+def hold_out(problems: Mapping[str, Problem], share: float, seed: int) -> dict[str, Problem]:
+    """Return about a share (0 to 1) of the problems by id, in their order: whole groups or passages, drawn by the seed.
+
+    Each group drawn is held out where that comes closer to the share; where none does, a smallest one is. A group with
+    a question that is asked outside it too is not held out. Raises UsageError where no group is left to hold out.
+    """
+    sizes = Counter(problem.cluster for problem in problems.values())
+    drawn = sorted(sizes, key=lambda one: hashlib.sha256(utf8(f"{seed} {one}")).digest())
+    wanted, count, taken = share * len(problems), 0, set[str]()
+    for cluster in drawn:
+        if abs(count + sizes[cluster] - wanted) < abs(count - wanted):
+            taken.add(cluster)
+            count += sizes[cluster]
+    taken = taken or {min(drawn, key=lambda one: sizes[one])}
+    if len(taken) == len(sizes):
+        taken.clear()  # something has to be learnt from
+    while repeated := _asked_outside(problems, taken):
+        taken -= repeated
+    if not taken:
+        raise UsageError(
+            f"data.dev_share = {share:g} of {len(problems)} training questions holds out none: they are of "
+            f"{len(sizes)} passages or repeat each other; name other questions as data.dev"
+        )
+    return {key: problem for key, problem in problems.items() if problem.cluster in taken}
+
+
+def dev_overlaps(train: Mapping[str, Problem], dev: Mapping[str, Problem]) -> Iterator[str]:
+    """Yield what the report must say of a dev split beside training. Raises UsageError where it is learnt from."""
+    shared = find_overlap(train.values(), dev.values())
+    if shared:
+        raise UsageError(
+            f"{len(shared)} of {len(dev)} questions of the dev split are training questions (first: {shared[0]}): "
+            "take them out of data.train or data.dev"
+        )
+    passages = {problem.cluster for problem in train.values() if problem.cluster != problem.id}
+    beside = sum(problem.cluster in passages for problem in dev.values())
+    if beside:
+        yield (
+            f"{beside} of {len(dev)} questions of the dev split share a passage with training questions, so the loss "
+            "on them is lower than on new passages; data.dev_share holds out whole passages."
+        )
+
+
+def _asked_outside(problems: Mapping[str, Problem], taken: set[str]) -> set[str]:
+    """Return the clusters taken that hold a question which is asked in one that was not."""
+    rest = (problem for problem in problems.values() if problem.cluster not in taken)
+    held = {key: problem for key, problem in problems.items() if problem.cluster in taken}
+    return {held[key].cluster for key in find_overlap(rest, held.values())}
+
+
+def traffic_notes(
+    records: Mapping[str, Sequence[Exchange]], problems: Mapping[str, Problem], recorded: Mapping[str, Demonstration]
+) -> Iterator[str]:
+    """Yield a sentence or two on each record of traffic, by its reference: what it teaches, and what it does not."""
+    for reference, exchanges in records.items():
+        kept, left_out = learnable(exchanges)
+        taken = [problems[one.id] for one in kept if one.id in problems]
+        kinds = Counter(problem.kind for problem in taken)
+        unused = "".join(f"; {count} {reason}" for reason, count in sorted(left_out.items()))
+        unused += f"; {len(kept) - len(taken)} outside the reference" if len(kept) > len(taken) else ""
+        yield (
+            f"Traffic {reference}: of {len(exchanges)} answered requests {len(taken)} are learnt from "
+            f"({kinds[RIGHT]} right, {kinds[CORRECTED]} with the right answer given){unused}."
+        )
+        shown = [recorded[problem.id] for problem in taken if problem.id in recorded]
+        yield (
+            f"Traffic {reference}: {len(shown)} answers are demonstrations as they were recorded; the teacher "
+            f"demonstrates the other {len(taken) - len(shown)} questions."
+        )
+        for role, doing in (("decomposer", "decomposed"), ("solver", "solved")):
+            own = sum(role in one.by_students for one in shown)
+            if own:
+                yield f"Self-training: {own} of these {len(shown)} demonstrations were {doing} by a student."
+
+
+def learnt_from(
+    references: Iterable[str], examples: Sequence[Example], recorded: Mapping[str, Demonstration], role: str
+) -> dict[str, Any]:
+    """Return what training.json says of a student's teachers: its data, and how many examples came from whom."""
+    shown = [recorded[example.problem_id] for example in examples if example.problem_id in recorded]
+    return {
+        "data": list(references),
+        "examples_by_teacher": len(examples) - len(shown),
+        "examples_by_traffic": len(shown),
+        "of_these_by_students": sum(role in one.by_students for one in shown),
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -161,25 +161,6 @@ def run_folder(config: Config, source: Path | None = None, out: Path | None = No
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write JSON lines, whole, for their owner's eyes: they hold prompts and replies."""
     write_text((json.dumps(row, ensure_ascii=False) + "\n" for row in rows), path, private=True)
-
-
-def write_tried(folder: RunFolder, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Keep what was tried on the dev split for the report; nothing where nothing was."""
-    if rows:
-        write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", folder.tried, private=True)
-    else:
-        folder.tried.unlink(missing_ok=True)
-
-
-def read_tried(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return what was tried on the dev split, a row per candidate. Raises UsageError where that cannot be read."""
-    try:
-        rows = json.loads(folder.tried.read_text(encoding="utf-8"))
-        return [dict(row) for row in rows]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"{folder.tried} cannot be read ({error}): run fractionate train again") from None
 
 
 def read_own(path: Path, made_by: str) -> Iterator[Row]:

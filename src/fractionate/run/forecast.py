@@ -30,10 +30,10 @@ from fractionate.calls.stages import walk
 from fractionate.files import utf8
 from fractionate.models.base import Model, SingleModel
 from fractionate.run.cells import discard
-from fractionate.run.lesson import settings_for
 from fractionate.run.names import Student
 from fractionate.run.run import Run
 from fractionate.run.training import examples_for
+from fractionate.run.tuning import settings_for
 from fractionate.run.work import demonstrating, evaluating
 from fractionate.strategies.base import Sampler
 from fractionate.strategies.parse import MOST_REFERENCES, parse_decomposition

@@ -16,12 +16,10 @@ from fractionate.report.examples import pick_examples
 from fractionate.report.render import write_html, write_markdown
 from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
-from fractionate.run.folder import RunFolder, read_tried
-from fractionate.run.looks import note_look, read_looks
+from fractionate.run.folder import RunFolder
 from fractionate.run.names import Names
-from fractionate.run.notes import Notes
+from fractionate.run.records import Notes, note_interim_analysis, read_interim_analyses, read_throughput, read_tried
 from fractionate.run.run import config_digest
-from fractionate.run.speed import read_speed
 from fractionate.run.spending import add_spending, read_spending
 from fractionate.types import Cell
 
@@ -44,12 +42,12 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         notes.all(),
         _about(config, name),
         warnings=notes.warnings(),
-        throughput=read_speed(folder),
-        looks=read_looks(folder),
+        throughput=read_throughput(folder),
+        looks=read_interim_analyses(folder),
         spent=read_spending(folder, config, cells),
         tried=read_tried(folder),
     )
-    note_look(folder, cells)
+    note_interim_analysis(folder, cells)
     return _write(folder, config, results, cells)
 
 
@@ -80,7 +78,7 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
         _about(config, out.path.name),
         values,
         warnings,
-        throughput=read_speed(runs[0]),
+        throughput=read_throughput(runs[0]),
         spent=add_spending([read_spending(folder, config, measured[folder.path.name]) for folder in runs]),
         tried=tried,
     )

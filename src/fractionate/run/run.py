@@ -19,8 +19,8 @@ from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
 from fractionate.run.names import Names
-from fractionate.run.notes import Notes
 from fractionate.run.progress import Progress
+from fractionate.run.records import Notes
 from fractionate.run.workers import Workers, open_remote_copy
 from fractionate.types import Component
 

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from fractionate.calls.drive import CallCoroutine, Stepper
-from fractionate.cluster.shards import can_leave
+from fractionate.cluster.lookup import can_leave
 from fractionate.run.attempts import AttemptWriter, CellKey, pack_attempts
 from fractionate.run.cells import Decomposed, Pair, TestSet, attempt, decompose_once, samplers
 from fractionate.run.run import Run
@@ -77,7 +77,6 @@ class ShardedCells:
         stream = run.workers.shards().stream_packed(
             partial(answer, replace(test, problems=()), asked),
             items,
-            run.engine,
             partial(pack_answers, [keys[pair] for pair in pairs]),
             lambda item: item[0] in new,
         )

@@ -1,12 +1,11 @@
-"""What a run took, read from its folder: the teacher's calls, the hours of training, and the calls that measured."""
+"""What a run took: calls of the teacher, hours of training, calls that measured; and how fast local models are."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from fractionate.analysis.pricing import Pricing
 from fractionate.config import Config
 from fractionate.report.results import total_usage
 from fractionate.report.run_cost import (
@@ -21,6 +20,8 @@ from fractionate.report.run_cost import (
 )
 from fractionate.run.folder import RunFolder, read_own
 from fractionate.run.names import Names
+from fractionate.run.records import read_throughput, read_training, write_throughput
+from fractionate.run.run import Run
 from fractionate.students.demonstrate import Demonstration
 from fractionate.types import Cell, Component, Usage
 
@@ -89,10 +90,27 @@ def _measuring(cells: Iterable[Cell], usage: _Usages) -> None:
 
 
 def _training(folder: RunFolder, student: Component) -> Trained:
-    try:
-        report: Any = json.loads((folder.student(student.name) / "training.json").read_text(encoding="utf-8"))
-        hours = float(report["seconds"]) / 3600
-        parameters = int(report.get("parameters", 0))
-        return Trained(student.model, int(report["examples"]), hours, parameters, student.share)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    record = read_training(folder.student(student.name))
+    examples, seconds = record.get("examples"), record.get("seconds")
+    if examples is None or seconds is None:
         return Trained(student.model, 0, None, share=student.share)
+    return Trained(student.model, examples, seconds / 3600, record.get("parameters", 0), student.share)
+
+
+def measure_speed(run: Run) -> None:
+    """Measure every local base model whose machine has a price, unless this folder holds its throughput already."""
+    known = read_throughput(run.folder)
+    asked = [component.model for pair in run.pairs() for component in (pair.decomposer, pair.solver)]
+    wanted = [name for name in Pricing.of(run.config).machines(asked) if name not in known]
+    if not wanted:
+        return
+    from fractionate.models.local.model import LocalModel
+    from fractionate.models.local.throughput import measure_throughput
+
+    models = [LocalModel(name, run.config.options(name)) for name in wanted]
+    found = dict(zip(wanted, measure_throughput(models, say=run.progress.step), strict=True))
+    for name, one in found.items():
+        run.progress.stage(
+            f"speed of {name}: {min(one.output_per_s):,.0f}–{max(one.output_per_s):,.0f} tokens/s written"
+        )
+    write_throughput(run.folder, {**known, **found})

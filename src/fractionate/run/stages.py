@@ -14,14 +14,14 @@ from fractionate.calls.stages import carry_out
 from fractionate.errors import UsageError
 from fractionate.run.attempts import AttemptWriter, CellWriter
 from fractionate.run.cells import Pair
+from fractionate.run.data import traffic_notes
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
 from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
 from fractionate.run.sharded import ShardedCells
-from fractionate.run.speed import measure_speed
-from fractionate.run.traffic import traffic_notes
+from fractionate.run.spending import measure_speed
 from fractionate.run.training import check_trainer, screens, train_students
 from fractionate.run.work import (
     chances,

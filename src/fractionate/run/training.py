@@ -6,16 +6,14 @@ import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fractionate.errors import UsageError, missing_extra
 from fractionate.run.ahead import on_cluster
-from fractionate.run.folder import write_tried
-from fractionate.run.lesson import Lesson, add_to_record
+from fractionate.run.data import learnt_from
 from fractionate.run.names import Student
+from fractionate.run.records import Tried, add_to_training, write_tried
 from fractionate.run.run import Run
-from fractionate.run.search import train_best
-from fractionate.run.traffic import learnt_from
+from fractionate.run.tuning import TrainingJob, train_best
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.examples import VARIANTS, build_examples, nested_share
 from fractionate.types import Example, Problem
@@ -33,10 +31,10 @@ def check_trainer(run: Run) -> None:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A student to train: by which lesson, and what was left out of its examples, why."""
+    """A student to train: its job, and what was left out of its examples, why."""
 
     student: Student
-    lesson: Lesson
+    job: TrainingJob
     because: str
 
 
@@ -52,7 +50,7 @@ def train_students(
     planned = _planned(run, demonstrations, screened)
     if on or run.config.train.workers > 1:
         known = list(planned)
-        with on_cluster(run, [one.lesson for one in known], on) as fresh:
+        with on_cluster(run, [one.job for one in known], on) as fresh:
             tried = [row for one in known for row in _train(run, one, shown, fresh)]
     else:
         tried = [row for one in planned for row in _train(run, one, shown)]
@@ -81,17 +79,17 @@ def _planned(
             run.notes.warn(f"Student {student.name} was not trained: {missing}{because}.")
             continue
         run.folder.leave_out(student.name, "")
-        yield _Planned(student, Lesson.of(run, student, examples, dev), because)
+        yield _Planned(student, TrainingJob.of(run, student, examples, dev), because)
 
 
 def _train(
     run: Run, planned: _Planned, shown: Mapping[str, Demonstration], fresh: Collection[Path] = ()
-) -> Sequence[dict[str, Any]]:
+) -> Sequence[Tried]:
     """Train one student, or find it trained, and note what it learnt from. Returns what was tried on the dev split."""
-    student, examples, because = planned.student, planned.lesson.examples, planned.because
-    trained = train_best(run, planned.lesson, fresh)
+    student, examples, because = planned.student, planned.job.examples, planned.because
+    trained = train_best(run, planned.job, fresh)
     teachers = learnt_from(student.train or run.config.data.train, examples, shown, student.role)
-    add_to_record(run.folder.student(student.name), {"learnt_from": teachers})
+    add_to_training(run.folder.student(student.name), {"learnt_from": teachers})
     if trained.left_out:
         because += f"; {trained.left_out} left out: longer than train.max_length"
     called = student.role if student.whole == student.variant else f"{student.variant}, {student.role}"

@@ -16,7 +16,7 @@ from fractionate.models.faults import Fault
 from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
-from fractionate.run.speed import read_speed
+from fractionate.run.records import read_throughput
 from fractionate.serve.admission import Admission, Keys
 from fractionate.serve.answer import Answered, Answerer, OnEvent
 from fractionate.serve.catalog import Catalog, folder_of_config
@@ -79,7 +79,7 @@ class Gateway:
         self._samplers: dict[Component, Sampler] = {}
         self._datasets: dict[str, Dataset] = {}
         # Served calls are sent one by one, at the full price, though the run may have used a batch endpoint.
-        self.pricing = pricing = Pricing(config.prices, throughput=read_speed(self.catalog.folder))
+        self.pricing = pricing = Pricing(config.prices, throughput=read_throughput(self.catalog.folder))
         bounded = self.bounds
         self.ledger = Ledger(folder / LEDGER, pricing, bounded.budget_usd, bounded.budget_usd_per_key)
         self._upstream = Upstream(config.limits, pricing, self.ledger, self.metrics, self._report)

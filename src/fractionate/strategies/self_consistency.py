@@ -32,20 +32,20 @@ def self_consistency(task: Task) -> CallCoroutine[Solution]:
 
 
 def majority(answers: Sequence[Answer | None], same: Callable[[Answer, Answer], bool]) -> int | None:
-    """Return the place of the first vote for the answer with most votes; of several, the one first reached.
+    """Return the index of the first vote for the answer with most votes; of several answers, the one first reached.
 
-    What could not be read (None) has no vote; None where nothing could.
+    An answer that could not be read (None) has no vote. Returns None where no answer could be read.
     """
     groups: list[tuple[Answer, list[int]]] = []
-    for place, answer in enumerate(answers):
+    for index, answer in enumerate(answers):
         if answer is None:
             continue
-        places = next((places for known, places in groups if same(answer, known)), None)
-        if places is None:
-            groups.append((answer, [place]))
+        indices = next((indices for known, indices in groups if same(answer, known)), None)
+        if indices is None:
+            groups.append((answer, [index]))
         else:
-            places.append(place)
-    return max((places for _, places in groups), key=len)[0] if groups else None
+            indices.append(index)
+    return max((indices for _, indices in groups), key=len)[0] if groups else None
 
 
 def _sameness(task: Task) -> Callable[[Answer, Answer], bool]:

@@ -89,7 +89,7 @@ class Demonstration:
                 answered_by=values.get("answered_by", ""),
                 by_students=tuple(values.get("by_students", ())),
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise row.error(f"not a demonstration ({error}): run the demonstrate stage again") from None
 
 
@@ -135,7 +135,11 @@ def _is_cut_off(solution: Solution) -> bool:
 
 
 def _usage(fields: dict[str, Any] | None) -> Usage | None:
-    return Usage(**fields) if fields is not None else None
+    if fields is None:
+        return None
+    if not all(isinstance(amount, int | float) and 0 <= amount < 1e15 for amount in fields.values()):
+        raise TypeError("usage that no call can have")
+    return Usage(**fields)
 
 
 def _warmed(sampler: Sampler, chance: Settings) -> Sampler:

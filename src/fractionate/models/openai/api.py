@@ -113,7 +113,7 @@ class OpenAIModel(SingleModel):
         return FIRST_S + output_tokens / TOKENS_PER_S
 
     def most_usage(self, request: Request) -> Usage:
-        """Return the most that one call can use: whatever the extra fields hold may be read as part of the prompt."""
+        """Return the most that one call can use: the content of extra fields may be read as part of the prompt."""
         check_known_cost(self.name, self.options.extra_body)
         most = super().most_usage(request)
         return replace(most, input_tokens=most.input_tokens + self._extra_bytes)
@@ -239,7 +239,7 @@ class OpenAIModel(SingleModel):
             return None
 
     def hide_key(self, completion: Completion) -> Completion:
-        """Return a completion whose words do not hold the key, in however many parts it came."""
+        """Return a completion whose text does not hold the key."""
         return self._hider.hide_in(completion)
 
     def _completion(self, data: bytes, stream: Stream, headers: Any, request: Request, latency_s: float) -> Completion:

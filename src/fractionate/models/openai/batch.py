@@ -58,7 +58,8 @@ class BatchLedger(Protocol):
 class OpenAIBatchModel(ProviderBatchModel):
     """An `OpenAIModel` whose calls go through the batch endpoint. Store keys are the same as of direct calls.
 
-    `run` is noted beside each batch, `poll_s` is the pause between looks at it, `say` is told how a batch stands.
+    `run` is noted beside each batch, `poll_s` is the pause between checks of it, `say` is called with the state of a
+    batch.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class OpenAIBatchModel(ProviderBatchModel):
         await self._model.close()
 
     def expected_seconds(self, output_tokens: float) -> float:
-        """Return what a direct call takes: when a batch will be done nobody knows, but within a day."""
+        """Return the time of a direct call: a batch may take any time up to a day."""
         return self._model.expected_seconds(output_tokens)
 
     def most_usage(self, request: Request) -> Usage:
@@ -101,8 +102,8 @@ class OpenAIBatchModel(ProviderBatchModel):
         """Answer requests through batches; yields (position, completion or fault) in the order batches give them.
 
         First come the batches that an earlier run left open. Requests that a batch leaves unanswered (it expired, or
-        some failed for a passing reason) are submitted again, at most `ROUNDS` times in all. `on_sent` is told how many
-        requests each batch took along.
+        some failed for a passing reason) are submitted again, at most `ROUNDS` times in all. `on_sent` is called with
+        the number of requests of each batch.
         """
         wanted = {self.key(request): position for position, request in enumerate(requests)}
         faults: dict[str, Fault] = {}

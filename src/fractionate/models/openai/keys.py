@@ -1,7 +1,7 @@
 """The API key of a server: how it is read, and how it is hidden in everything the server says.
 
 A server may repeat the key in a reply or an error, as it is or escaped. The key is searched for in the decoded and
-joined text, so that it is found whatever format it travelled in.
+joined text, so that it is found in any format.
 """
 
 from __future__ import annotations

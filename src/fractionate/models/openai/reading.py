@@ -1,4 +1,4 @@
-"""What a server sends, read within bounds: at most so many bytes, decompressed, whatever it says about itself."""
+"""Reads a server's replies within bounds: a limit of decompressed bytes, regardless of the headers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1 << 20
 STREAM_FACTOR = 16
-"""How much longer than its words a streamed reply may be: every token comes in an event of some 200 bytes."""
+"""How much longer than its text a streamed reply may be: every token comes in an event of some 200 bytes."""
 ERROR_BYTES = 64 << 10
-"""Bytes of an error's body that are read; its words stand at the beginning."""
+"""Bytes of an error's body that are read; its message stands at the beginning."""
 _PART = 16 << 10
 
 

@@ -42,7 +42,7 @@ _UNBOUNDED = (
     *("web_search_options", "search_parameters", "enable_search", "plugins", "mcp_servers"),
     *("models", "route", "prediction", "audio", "modalities"),
 )
-"""Fields by which a call may come to cost more than its own words: searches, other models, drafts, other media."""
+"""Fields by which a call may cost more than its own tokens: searches, other models, drafts, other media."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _FINISHES = {"length": "length", "max_tokens": "length", "content_filter": "content_filter", "refusal": "refusal"}
@@ -170,9 +170,9 @@ def completion_of(reply: object, request: Request, latency_s: float) -> Completi
             "overloaded", "the server ran out of resources in mid-reply", congested=True, maybe_paid=True
         )
     text, reasoning = split_thoughts(text_of(message.get("content")))
-    told = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(told, str):
-        reasoning = told + reasoning
+    separate = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(separate, str):
+        reasoning = separate + reasoning
     refusal = message.get("refusal")
     finish_reason = _FINISHES.get(str(finish), "stop")
     error = ""
@@ -206,12 +206,12 @@ def usage_of(reported: object, request: Request, text: str, reasoning: str) -> U
     for a kilobyte. Thoughts that a server counts apart from `completion_tokens` are output all the same: they show in
     `total_tokens`, or as more thoughts than output.
     """
-    told = reported if isinstance(reported, dict) else {}
-    inputs, outputs = _count(told.get("prompt_tokens")), _count(told.get("completion_tokens"))
-    cached = _count(_inner(told, "prompt_tokens_details", "cached_tokens")) or 0
-    thought = _count(_inner(told, "completion_tokens_details", "reasoning_tokens")) or 0
+    fields = reported if isinstance(reported, dict) else {}
+    inputs, outputs = _count(fields.get("prompt_tokens")), _count(fields.get("completion_tokens"))
+    cached = _count(_inner(fields, "prompt_tokens_details", "cached_tokens")) or 0
+    thought = _count(_inner(fields, "completion_tokens_details", "reasoning_tokens")) or 0
     if inputs is not None and outputs is not None:
-        total = _count(told.get("total_tokens"))
+        total = _count(fields.get("total_tokens"))
         apart = total - inputs - outputs if total is not None else thought if thought > outputs else 0
         outputs, thought = outputs + max(0, apart), max(thought, apart)
     counted = 0
@@ -226,7 +226,7 @@ def usage_of(reported: object, request: Request, text: str, reasoning: str) -> U
 
 
 def _too_few(tokens: int, text: str) -> bool:
-    """Return whether a text cannot have so few tokens, whatever the vocabulary."""
+    """Return whether a text has too many characters for so few tokens under any vocabulary."""
     if len(text) <= tokens * _LONGEST_TOKEN:
         return False
     # Vocabularies have tokens of a hundred blanks or dashes, so a run counts as one character.
@@ -292,7 +292,7 @@ def error_of(reply: object) -> tuple[str, str, str, str]:
 
 
 def one_line(value: object, length: int = 300) -> str:
-    """Return a server's words as one line of bounded length, which a terminal only shows."""
+    """Return a server's message as one line of bounded length, safe to print to a terminal."""
     text = printable(" ".join(clean(str(value)).split()))
     return text if len(text) <= length else text[: length - 1] + "…"
 
