@@ -95,7 +95,7 @@ class World:
         if self.net_of_nothing:
             first = self.candidates[0]
             value = DECOMPOSING * (1 - first.price) * USD_PER_TOKEN / (self.right - first.right)
-        return Rule(self.margin, self.confidence, usd_per_correct=value, looks={DATASET: earlier})
+        return Rule(self.margin, self.confidence, usd_per_correct=value, interim={DATASET: earlier})
 
 
 class Latent:

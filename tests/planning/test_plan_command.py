@@ -101,10 +101,10 @@ def test_recipe_for_the_best_size(capsys):
 
 
 def test_power(capsys):
-    answer = answered(capsys, "power", "--margin", 0.05, "--discordance", 0.2)
+    answer = answered(capsys, "power", "--margin", 5, "--discordance", 0.2)
     assert 600 < answer["questions"] < 680
     assert answer["power"] >= 0.8
-    clustered = answered(capsys, "power", "--margin", 0.05, "--accuracy", 0.7, "--correlation", 0.5,
+    clustered = answered(capsys, "power", "--margin", 5, "--accuracy", 0.7, "--correlation", 0.5,
                          "--cluster-size", 8, "--cluster-correlation", 0.1)  # fmt: skip
     assert clustered["discordance"] == pytest.approx(0.21)
     assert clustered["questions"] == pytest.approx(1.7 * clustered["independent_questions"], abs=1)
@@ -129,7 +129,7 @@ def test_power(capsys):
         ("recipe --student-params 1e9 --loss 1.1", "below the entropy floor E = 1.22"),
         ("recipe --student-params 1e9 --loss 1.7", "take a larger student"),
         ("recipe --student-params 1e9 --compute 1e20 --teacher-loss 2.1", "needs --teacher-params too"),
-        ("power --margin 0.05", "needs --discordance, or --accuracy"),
+        ("power --margin 5", "needs --discordance, or --accuracy"),
         ("fit none.csv", "none.csv does not exist"),
         ("law --student-params 1e9 --student-tokens 1e10 --plot x.pdf", "written as .svg or .png"),
     ],
@@ -183,3 +183,11 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_resumes(tmp_path):
     assert "parts were done before" in done.stderr
     assert json.loads(done.stdout)["points"] == 60
     assert not state.exists()
+
+
+def test_a_margin_that_looks_like_a_share_is_questioned(capsys):
+    assert main(["plan", "power", "--margin", "0.05", "--discordance", "0.0004", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["margin"] == 0.05
+    assert "if a share is meant, write 5" in err
+    assert err.count("\n") == 1

@@ -11,11 +11,11 @@ from fractionate.config import Config
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How cells are judged. `margin` is in points of 100, `confidence` that of two-sided intervals.
+    """How cells are judged. `margin` is in percentage points, `confidence` that of two-sided intervals.
 
     `strategy` and `solver` name the judged two-stage strategy and the undistilled solver ("" for the defaults of
-    docs/verdict.md); `usd_per_correct` is what one more right answer is worth (None: not said). `looks` holds, by test
-    set, how many questions each earlier verdict of the run rested on.
+    docs/verdict.md); `usd_per_correct` is what one more right answer is worth (None: not said). `interim` holds, by
+    test set, how many questions each earlier verdict of the run rested on.
     """
 
     margin: float = 2.0
@@ -23,10 +23,10 @@ class Rule:
     strategy: str = ""
     solver: str = ""
     usd_per_correct: float | None = None
-    looks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    interim: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Config, looks: Mapping[str, tuple[int, ...]] | None = None) -> Rule:
+    def of(cls, config: Config, interim: Mapping[str, tuple[int, ...]] | None = None) -> Rule:
         """Return the rule that a config states."""
         verdict = config.verdict
         return cls(
@@ -35,12 +35,12 @@ class Rule:
             verdict.strategy,
             verdict.solver,
             verdict.usd_per_correct,
-            dict(looks or {}),
+            dict(interim or {}),
         )
 
     def confidence_at(self, test_set: str, questions: int) -> float:
-        """Return the confidence of the verdict at this look, so that all looks together err no more than one."""
-        sizes = sorted({size for size in self.looks.get(test_set, ()) if size < questions} | {max(questions, 1)})
+        """Return the confidence of the verdict at this interim analysis, so that all together err no more than one."""
+        sizes = sorted({size for size in self.interim.get(test_set, ()) if size < questions} | {max(questions, 1)})
         return interim_confidence(self.confidence, sizes)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from fractionate.analysis.rule import question_margin
 from fractionate.api import read_report
 from fractionate.errors import UsageError
 from fractionate.files import write_text
@@ -41,8 +42,13 @@ def power(args: argparse.Namespace) -> None:
     if (args.discordance is None) == (args.accuracy is None):
         raise UsageError("plan power needs --discordance, or --accuracy (and --correlation) in its place")
     differ = args.discordance if args.accuracy is None else discordance(args.accuracy, args.correlation)
-    design = Design(differ, args.margin, args.difference, args.confidence)
+    if doubt := question_margin(args.margin):
+        print(f"fractionate: --margin {args.margin:g}: {doubt}", file=sys.stderr)
+    if not 0 < args.margin < 100:
+        raise UsageError(f"--margin must lie between 0 and 100 percentage points, such as 2, not {args.margin:g}")
+    design = Design(differ, args.margin / 100, args.difference, args.confidence)
     answer = answers.power_for(design, args.power, args.cluster_size, args.cluster_correlation)
+    answer = {**answer, "margin": args.margin}
     _print(args, answer, answers.power_lines)
 
 

@@ -101,12 +101,15 @@ def scoring_of(arguments: argparse.Namespace) -> Scoring:
 
 def open_run(arguments: argparse.Namespace, *, keyless: bool = False) -> Run:
     """Open the run that the arguments name; with `keyless` to count its calls, not to make them."""
+    from fractionate.analysis.rule import question_margin
     from fractionate.config import load_config
     from fractionate.run.folder import run_folder
     from fractionate.run.progress import Progress
     from fractionate.run.run import Run
 
     config = load_config(arguments.config, settings(arguments))
+    if doubt := question_margin(config.verdict.margin):
+        print(f"fractionate: verdict.margin = {config.verdict.margin:g}: {doubt}", file=sys.stderr)
     base, progress = arguments.config.resolve().parent, Progress(quiet=arguments.quiet)
     folder = run_folder(config, arguments.config, arguments.out)
     return Run(config, folder, base, progress, on=getattr(arguments, "on", ""), keyless=keyless)

@@ -19,8 +19,8 @@ _ACTIONS = {
         "How many questions show a distilled part to be no worse than what it replaces, by the paired test that\n"
         "reports use, if both are equally good. Say how often the two differ (--discordance), or how good they are\n"
         "and how much their right answers agree (--accuracy, --correlation). Shares are between 0 and 1.",
-        "examples:\n  fractionate plan power --margin 0.02 --discordance 0.15\n"
-        "  fractionate plan power --margin 0.05 --accuracy 0.7 --correlation 0.5 --cluster-size 8 \\\n"
+        "examples:\n  fractionate plan power --margin 2 --discordance 0.15\n"
+        "  fractionate plan power --margin 5 --accuracy 0.7 --correlation 0.5 --cluster-size 8 \\\n"
         "    --cluster-correlation 0.1",
     ),
     "curve": (
@@ -107,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _power_arguments(action: argparse.ArgumentParser) -> None:
     add = action.add_argument
-    add("--margin", metavar="SHARE", type=_number, required=True, help="how much worse the candidate may be: 0.02")
+    add("--margin", metavar="PP", type=_number, required=True, help="how many percentage points worse it may be: 2")
     add("--discordance", metavar="SHARE", type=_number, help="share of questions that only one of the two gets right")
     add("--accuracy", metavar="SHARE", type=_number, help="how often either is right, in place of --discordance")
     add("--correlation", metavar="R", type=_number, default=0.0, help="of right answers over questions (0)")

@@ -24,6 +24,7 @@ from fractionate.config.values import (
     as_json,
     as_variable,
 )
+from fractionate.types import AnswerForm
 
 
 class DataConfig(Section):
@@ -45,6 +46,9 @@ class DataConfig(Section):
         description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind, group → your names",
     )
     scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
+    answer: Literal["", AnswerForm] = Field(
+        default="", description="the form of the answers of `jsonl` rows; inferred from the known answers if empty"
+    )
     metric: Literal["", "exact_match", "f1"] = Field(
         default="", description="the headline metric; the set's own if empty"
     )
@@ -280,7 +284,10 @@ class VerdictConfig(Section):
     """When a part counts as worth distilling."""
 
     margin: float = Field(
-        default=2.0, ge=0, le=100, description="points (of 100) that a student's pair may lose and be non-inferior"
+        default=2.0,
+        ge=0,
+        le=100,
+        description="the non-inferiority margin, in percentage points: what a distilled pair may lose",
     )
     confidence: float = Field(default=0.95, gt=0.5, le=0.9999, description="confidence of intervals and of the verdict")
     solver: str = Field(

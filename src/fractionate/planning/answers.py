@@ -270,13 +270,13 @@ def fit_lines(answer: Mapping[str, Any]) -> list[str]:
 
 def power_lines(answer: Mapping[str, Any]) -> list[str]:
     """Return the lines for `plan power`."""
-    margin, differ = f"{100 * answer['margin']:g} points", f"{answer['discordance']:.1%}"
+    margin, differ = f"{answer['margin']:g} percentage points", f"{answer['discordance']:.1%}"
     head = (
         f"{answer['questions']:,} questions show non-inferiority at a margin of {margin} with "
         f"{answer['target_power']:.0%} power, if only one of the two is right on {differ} of them"
     )
     if answer["difference"]:
-        head += f" and the true difference is {100 * answer['difference']:+g} points"
+        head += f" and the true difference is {100 * answer['difference']:+g} percentage points"
     if answer["design_effect"] > 1:
         independent, effect = f"{answer['independent_questions']:,}", f"{answer['design_effect']:.2f}"
         head += f" ({independent} if none shared a passage, times {effect})"

@@ -50,7 +50,7 @@ def build_results(
     pooled: Mapping[Key, Mapping[str, float]] | None = None,
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
-    looks: Mapping[str, tuple[int, ...]] | None = None,
+    interim: Mapping[str, tuple[int, ...]] | None = None,
     spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
@@ -60,11 +60,11 @@ def build_results(
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
     and stand at the top of every report; `throughput` is that of local models by name;
-    `looks` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
+    `interim` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
     answers (None: not known); `tried` is what was tried on the dev split, a row
     per candidate.
     """
-    pricing, rule = Pricing.of(config, throughput), Rule.of(config, looks)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}

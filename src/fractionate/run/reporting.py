@@ -43,7 +43,7 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         _about(config, name),
         warnings=notes.warnings(),
         throughput=read_throughput(folder),
-        looks=read_interim_analyses(folder),
+        interim=read_interim_analyses(folder),
         spent=read_spending(folder, config, cells),
         tried=read_tried(folder),
     )

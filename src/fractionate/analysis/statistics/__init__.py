@@ -1,4 +1,4 @@
-"""Intervals, tests, sample sizes and looks, for outcomes and dollars over questions that may share passages and seeds.
+"""Intervals, tests, sample sizes and interim analyses of outcomes and dollars, by question, passage and seed.
 
 | what | interval | test | independent unit |
 | --- | --- | --- | --- |
@@ -11,8 +11,8 @@
 
 `groups` names the passage of each question: its independent unit. None, or a name of its own for each, says that
 questions are independent. Several answers to one question count with their mean. `confidence` is always two-sided; a
-claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` or
-`simultaneous_confidence` shares it over candidates, `interim_confidence` over looks; the results go in as `confidence`.
+claim that rests on one bound errs with (1 − confidence) / 2. `bonferroni_confidence` or `simultaneous_confidence`
+shares it over candidates, `interim_confidence` over interim analyses; the results go in as `confidence`.
 
 Every interval keeps an honest width where nothing varies: five right answers of five do not prove certainty, and two
 systems that never disagreed on ten questions may disagree on the eleventh. Nothing is drawn at random: the same

@@ -180,11 +180,15 @@ def _multiplier(sample: Shares, least: float, mean: float) -> float:
     """
     from scipy.optimize import brentq
 
+    # Weights share/(1 + λ·away) must stay positive at every value between the bounds, the least of which makes
+    # away = least − mean: so λ stays below 1/(mean − least).
     away, most = sample.values - mean, 1 / (mean - least)
 
     def pull(multiplier: float) -> float:
         return float(sample.shares @ (away / (1 + multiplier * away)))
 
+    # Where the mean is still too high at the largest λ, mass must lie on the bound itself although no outcome did: the
+    # likelihood only weighs what was seen, so that mass costs it nothing but the shares that are left.
     if sample.values[0] - least > _TINY and pull(most) >= 0:
         return most
     inside = most * (1 - 1e-12)
@@ -201,6 +205,7 @@ def _lower_bound(sample: Shares, least: float, effective: float, quantile: float
 
     measured = sample.mean()
     span = measured - least
+    # No degree of freedom (a single passage) makes the quantile infinite: the bound is then the range's own.
     if span < _TINY or not math.isfinite(quantile):
         return least
     ratio = quantile * quantile / effective
@@ -211,7 +216,10 @@ def _lower_bound(sample: Shares, least: float, effective: float, quantile: float
         away = sample.values - (measured - fall)
         return float(sample.shares @ (away / (1 + ratio / fall * away)))
 
+    # However little the outcomes vary, a share ratio/(1 + ratio) of the questions may lie at the bound unseen; at this
+    # `fall` λ is just at its limit, and below it there is no solution.
     unseen = ratio * span / (1 + ratio)
+    # Where outcomes do lie at the bound, the sum has a pole there: start a hair beyond it.
     start = unseen * (1 + 1e-9) if sample.values[0] - least <= _TINY else unseen
     end = span * (1 - 1e-12)
     if start >= end or pull(start) >= 0:

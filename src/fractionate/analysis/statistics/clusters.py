@@ -102,6 +102,7 @@ def spread_of(array: Array, numbers: NDArray[np.int64]) -> Spread:
     if len(sizes) < 2:
         return Spread(mean, math.inf, 0.0)
     residuals = np.bincount(numbers, weights=array - mean)
+    # CR2: a passage pulls the mean towards itself by sizes/n, so its residual is too small by that much.
     leverage = 1 - sizes / n
     variance = float(np.sum(residuals**2 / leverage)) / n**2
     # tr(G)² / tr(G²) of the quadratic form, under independent outcomes of one variance.
@@ -121,13 +122,17 @@ def design_of(array: Array, groups: Groups | None) -> Design:
         return Design(n, n, float(n), math.inf)
     if clusters == 1:
         return Design(n, 1, 1.0, 0.0)
-    met = float(np.sum(np.bincount(numbers) ** 2)) / n  # the size of the passage that a question has
+    # The mean size of the passage that a *question* has, not of a passage: large ones count by their questions.
+    met = float(np.sum(np.bincount(numbers) ** 2)) / n
     squares = (array - array.mean()) ** 2
     total = float(squares.sum())
     spread = spread_of(array, numbers)
     alone = total / (n * (n - 1))
     seen = spread.variance / alone if alone > 1e-30 else 1.0
+    # Kish's effective number: a hundred equal deviations are a hundred events, one great one among tiny ones is one.
     events = total**2 / float(np.sum(squares**2)) if total > 1e-30 else 0.0
+    # Only what passages cost beyond independent questions makes Student's quantile wider than the normal one: so one
+    # question per passage gives the independent interval exactly.
     extra = 1 / spread.df - 1 / (n - 1)
     return Design(n, clusters, n / design_effect(seen, events, n, met), 1 / extra if extra > 1e-12 else math.inf)
 
@@ -139,6 +144,7 @@ def design_effect(seen: float, events: float, n: float, met: float) -> float:
     of such outcomes as would by chance meet in a passage, so little do they say about the design effect, and so much
     weighs the one that `UNSEEN_ICC` makes.
     """
+    # Two outcomes show whether outcomes cluster only if they could have met in one passage: `pairs` of them could.
     pairs = max(events * (events - 1), 0.0) / 2 * (met - 1) / max(n - 1, 1)
     weight = pairs / (pairs + 1)
     assumed = 1 + (met - 1) * UNSEEN_ICC

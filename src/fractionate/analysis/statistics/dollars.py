@@ -96,7 +96,8 @@ def dollars_interval(
     if bounds is not None:
         if not len(values):
             return UNBOUNDED
-        unit = max(abs(bound) for bound in bounds) or 1.0  # dollars are small numbers; the search has absolute limits
+        # Dollars per question are numbers like 1e-5, and the search has absolute limits: scale to about 1.
+        unit = max(abs(bound) for bound in bounds) or 1.0
         found = score_interval(
             np.asarray(values, dtype=np.float64) / unit, bounds[0] / unit, bounds[1] / unit, confidence, groups
         )
@@ -108,10 +109,12 @@ def dollars_interval(
     numbers = group_numbers(groups, len(array))
     residuals = np.bincount(numbers, weights=array - array.mean())
     residuals = residuals / np.abs(residuals).max()
+    # Hall's cubic needs the skewness of the independent units (passages' sums), over the root of their number.
     skewness = float(np.mean(residuals**3) / np.mean(residuals**2) ** 1.5) / math.sqrt(len(residuals))
     quantile = critical(confidence, spread_of(array, numbers).df)
     error = (student.high - student.low) / (2 * quantile)
     mean = float(array.mean())
+    # Joined, not replaced: where a sample happens to show no skewness, Hall's interval alone is as short as Student's.
     hall = [mean - error * _unskewed(tail, skewness) for tail in (quantile, -quantile)]
     return Interval(min(student.low, hall[0]), max(student.high, hall[1]))
 
@@ -153,6 +156,8 @@ def metered_difference(
     """
     import numpy as np
 
+    # Three independent sources of chance: questions, calibration rounds, seeds. Each has an interval around the same
+    # difference; they are joined by squares (MOVER).
     n, rounds, seeds = _sizes(a, b)
     numbers = group_numbers(groups, n)  # once: the search for a ratio asks again and again
     groups = numbers if numbers.max() + 1 < n else None
@@ -166,6 +171,7 @@ def metered_difference(
     low, high = join(mine - theirs, of_questions, of_rounds, of_seeds)
     ratio = Interval(0.0, math.inf)
     if mine > 0 and theirs > 0:
+        # Ratios are joined on the log scale: there a factor on both sides (a slow machine) is a shift that cancels.
         fieller = _ratio_interval(ours, others, confidence, groups)
         round_logs = np.log(ours.rounds) - np.log(others.rounds)
         seed_logs = np.log(ours.seeds) - np.log(others.seeds)
@@ -250,6 +256,8 @@ def _ratio_interval(ours: _Side, others: _Side, confidence: float, groups: Group
         found = dollars_interval(ours.questions - ratio * others.questions, confidence, groups, bounds)
         return float(getattr(found, side))
 
+    # Fieller: r is in the interval while 0 is in that of a − r·b. The ends are found by doubling away from the
+    # estimate; 60 doublings without a crossing mean that no ratio is excluded on that side.
     ratio = float(ours.questions.mean() / others.questions.mean())
 
     def crossing(side: str, sure: Callable[[float], bool], factor: float) -> float:

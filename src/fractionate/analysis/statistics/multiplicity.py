@@ -74,6 +74,8 @@ def simultaneous_confidence(confidence: float, differences: Sequence[Values], gr
     scaled = np.divide(sums, lengths, out=np.zeros_like(sums), where=lengths > 1e-12)
     correlation = scaled @ scaled.T
     np.fill_diagonal(correlation, 1 + 1e-9)  # a candidate that never differs counts as independent of the others
+    # The quantile of the largest of correlated normals has no closed form: evenly spread points (not random ones) give
+    # it to three digits, and the same figure each time.
     draws = _normals(len(matrix)) @ np.linalg.cholesky(correlation).T
     bound = float(np.quantile(draws.max(axis=1), 0.5 + confidence / 2))
     return float(min(max(2 * ndtr(bound) - 1, confidence), bonferroni))
@@ -91,7 +93,7 @@ def _normals(count: int) -> Array:
 
 
 RESERVE = 0.2
-"""The share of the error kept for looks beyond the plan: z = 2.05 for 1.96 at the plan, 7 % more questions."""
+"""The share of the error kept for analyses beyond the plan: z = 2.05 for 1.96 at the plan, 7 % more questions."""
 _POINTS = 501
 _REACH = 8.0
 """Standard deviations below 0 at which the grid of totals ends."""
@@ -100,44 +102,47 @@ _REACH = 8.0
 def interim_confidence(
     confidence: float, sizes: Sequence[float], planned: float | None = None, reserve: float = RESERVE
 ) -> float:
-    """Return the two-sided confidence to use at the last of the looks whose `sizes` (questions) are given in order.
+    """Return the two-sided confidence to use at the last of several interim analyses.
 
-    A claim is one bound of an interval, so the error shared out is (1 − confidence) / 2. The same size again is no new
-    look. `reserve` in [0, 1) is the share of the error for looks beyond the plan; with 0 they never decide (confidence
-    1), and with 0 and a single look the answer is `confidence` itself. Raises ValueError where sizes fall or are not
-    positive. Looks may be chosen by what was seen: simulated, that does not raise the error (benchmarks/
-    statistics_operating.py).
+    `sizes` are the questions of each so far, in order; the same size again is no new analysis. A claim is one bound of
+    an interval, so the error shared out is (1 − confidence) / 2. `reserve` in [0, 1) is the share of the error for
+    analyses beyond the plan; with 0 they never decide (confidence 1), and with 0 and a single analysis the answer is
+    `confidence` itself. Raises ValueError where sizes fall or are not positive. Sizes may depend on what was seen:
+    simulated, that does not raise the error (benchmarks/statistics_operating.py).
     """
     if not sizes or min(sizes) <= 0 or any(later < sooner for sooner, later in pairwise(sizes)):
-        raise ValueError("looks must have positive sizes that never fall")
+        raise ValueError("interim analyses must have positive sizes that never fall")
     if (planned is not None and planned <= 0) or not 0 <= reserve < 1:
         raise ValueError("a plan must be positive and a reserve at least 0 and below 1")
     error = (1 - confidence) / 2
-    looks = tuple(float(size) for size in dict.fromkeys(sizes))
-    plan = looks[0] if planned is None else float(planned)
-    bound = _boundary(looks, tuple(error * _spent(size, plan, reserve, error) for size in looks))
+    done = tuple(float(size) for size in dict.fromkeys(sizes))
+    plan = done[0] if planned is None else float(planned)
+    bound = _boundary(done, tuple(error * _spent(size, plan, reserve, error) for size in done))
     return 1 - 2 * _tail(bound)
 
 
 def _spent(size: float, plan: float, reserve: float, error: float) -> float:
-    """Return the share of the error that may be spent up to a look of this size."""
+    """Return the share of the error that may be spent up to an analysis of this size."""
     if size >= plan:
+        # Beyond the plan the reserve is freed as 1 − plan/size: half of what is left with each doubling, for ever.
         return 1 - reserve * plan / size
+    # O'Brien and Fleming: 2(1 − Φ(z/√t)) at the share t of the planned questions, of the error without the reserve.
     within = error * (1 - reserve)
     return 2 * _tail(critical(1 - within) / math.sqrt(size / plan)) / error
 
 
 @lru_cache(maxsize=64)
 def _boundary(sizes: tuple[float, ...], spent: tuple[float, ...]) -> float:
-    """Return the one-sided z boundary of the last look, given the error spent up to each.
+    """Return the one-sided z boundary of the last analysis, given the error spent up to each.
 
     The totals S = z·√size have independent normal increments; the density of those that crossed no boundary yet is
-    carried from look to look on a grid (Armitage, McPherson & Rowe, J. R. Stat. Soc. A 132 (1969) 235).
+    carried from one to the next on a grid (Armitage, McPherson & Rowe, J. R. Stat. Soc. A 132 (1969) 235).
     """
     import numpy as np
     from scipy.optimize import brentq
     from scipy.special import ndtr, ndtri
 
+    # Of the first analysis nothing was spent before, so its boundary is the plain normal quantile.
     bound, scale = float(-ndtri(spent[0])), math.sqrt(sizes[0])
     grid, weights = _grid(scale, bound)
     mass = weights * np.exp(-0.5 * (grid / scale) ** 2) / (scale * math.sqrt(2 * math.pi))
@@ -147,8 +152,11 @@ def _boundary(sizes: tuple[float, ...], spent: tuple[float, ...]) -> float:
 
     for (before, size), (had, has) in zip(pairwise(sizes), pairwise(spent), strict=True):
         scale, step, free = math.sqrt(size), math.sqrt(size - before), has - had
+        # `mass` is the density of the totals that crossed no boundary yet; the new boundary lets through exactly the
+        # error that has been set free since. With nothing set free no total may cross.
         bound = float(brentq(excess, -1.0, 12.0, args=(scale, step, free), xtol=1e-9)) if free > 1e-12 else math.inf
         reached, weights = _grid(scale, min(bound, _REACH))
+        # The increment between two analyses is normal with variance size − before, independent of the total so far.
         kernel = np.exp(-0.5 * ((reached[:, None] - grid[None, :]) / step) ** 2) / (step * math.sqrt(2 * math.pi))
         grid, mass = reached, weights * (kernel @ mass)
     return bound

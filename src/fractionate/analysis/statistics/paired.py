@@ -93,6 +93,7 @@ def paired_difference(
     else:
         test = "sign flip of questions" if design.clusters == design.n else "sign flip of passages"
         sums = np.bincount(group_numbers(groups, design.n), weights=differences).astype(np.float64)
+        # Flips alone reject too often where outcomes are skewed, the score test where passages are few.
         p_value = max(sign_flip_p(sums), score_p(differences, -1.0, 1.0, groups))
     return Difference(
         float(differences.mean()),
@@ -167,6 +168,7 @@ def _enumerated_p(sizes: Array, total: float) -> float:
             found = np.concatenate((found - size, found + size))
         return found
 
+    # Meet in the middle: 2·2^(k/2) sums and a binary search in place of 2^k.
     half = len(sizes) // 2
     some, rest = totals(sizes[:half]), np.sort(totals(sizes[half:]))
     enough = total - 1e-9 * float(sizes.sum()) - some
@@ -198,6 +200,8 @@ def _saddlepoint_p(sizes: Array, total: float) -> float:
     def excess(tilt: float) -> float:
         return float(np.sum(sizes * np.tanh(tilt * sizes))) - total
 
+    # Tilt the signs until the total is their mean; the signed root of the likelihood ratio, corrected by that tilt
+    # (Barndorff-Nielsen's r*), is then normal to a relative error of the p-value, far into the tail too.
     end = 1 / float(sizes.max())
     while excess(end) < 0:
         end *= 2
@@ -205,6 +209,7 @@ def _saddlepoint_p(sizes: Array, total: float) -> float:
     log_moment = float(np.sum(np.logaddexp(tilt * sizes, -tilt * sizes) - math.log(2)))
     curvature = float(np.sum((sizes / np.cosh(np.minimum(tilt * sizes, 300.0))) ** 2))
     root = math.sqrt(max(2 * (tilt * total - log_moment), 0.0))
+    # Near the middle the correction is 0/0 and loses all digits: there the normal tail itself is exact enough.
     if root < 1e-4:
         return min(1.0, 2 * float(ndtr(-total / math.sqrt(float(np.sum(sizes**2))))))
     corrected = root + math.log(tilt * math.sqrt(curvature) / root) / root
@@ -292,6 +297,7 @@ def _pooled(matrix: Array, least: float, most: float, confidence: float, groups:
         low, high = join(mean, questions(level), Interval(mean - half, mean + half))
         return Interval(max(low, least), min(high, most))
 
+    # The p-value is read off the interval: the level at which its nearer bound just reaches 0.
     def beyond(level: float) -> float:
         return interval(level).low if mean > 0 else -interval(level).high
 
