@@ -30,19 +30,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
-    "reply": "answers",
-    "sentences": "answers",
-    "claims": "answers",
-    "final": "answers",
-    "number_text": "answers",
-    "number_words": "answers",
-    "figures": "answers",
-    "results": "answers",
-    "numbers": "answers",
-    "choices": "answers",
-    "spans": "answers",
-    "lenient": "answers",
-    "metrics": "datasets",
+    "reply": "scoring",
+    "statements": "scoring",
+    "final": "scoring",
+    "numbers": "scoring",
+    "number_answers": "scoring",
+    "choices": "scoring",
+    "lenient": "scoring",
+    "metrics": "scoring",
 }
 """The modules whose changes are tried, and the room each lies in."""
 TESTS = (
@@ -53,7 +48,7 @@ TESTS = (
     "scoring/test_reply_forms.py",
     "scoring/test_split_final.py",
     "scoring/test_lenient.py",
-    "datasets/test_metrics.py",
+    "scoring/test_metrics.py",
 )
 POLL_S = 15.0
 SETTINGS = """[mutmut]

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from fractionate.datasets.base import Dataset as Dataset
     from fractionate.datasets.base import Reference as Reference
     from fractionate.datasets.base import Scorer as Scorer
-    from fractionate.datasets.metrics import drop_score as drop_score
-    from fractionate.datasets.metrics import score_choice as score_choice
-    from fractionate.datasets.metrics import score_number as score_number
-    from fractionate.datasets.metrics import score_yes_no as score_yes_no
-    from fractionate.datasets.metrics import text_score as text_score
     from fractionate.errors import FractionateError as FractionateError
     from fractionate.errors import UsageError as UsageError
     from fractionate.models.base import BatchModel as BatchModel
@@ -51,9 +46,14 @@ if TYPE_CHECKING:
     from fractionate.scoring.choices import extract_choice as extract_choice
     from fractionate.scoring.choices import extract_yes_no as extract_yes_no
     from fractionate.scoring.final import extract_final as extract_final
-    from fractionate.scoring.numbers import extract_number as extract_number
-    from fractionate.scoring.numbers import number_of as number_of
-    from fractionate.scoring.spans import extract_spans as extract_spans
+    from fractionate.scoring.final import extract_spans as extract_spans
+    from fractionate.scoring.metrics import drop_score as drop_score
+    from fractionate.scoring.metrics import score_choice as score_choice
+    from fractionate.scoring.metrics import score_number as score_number
+    from fractionate.scoring.metrics import score_yes_no as score_yes_no
+    from fractionate.scoring.metrics import text_score as text_score
+    from fractionate.scoring.number_answers import extract_number as extract_number
+    from fractionate.scoring.number_answers import number_of as number_of
     from fractionate.strategies.base import Call as Call
     from fractionate.strategies.base import CallCoroutine as CallCoroutine
     from fractionate.strategies.base import Sampler as Sampler
@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from fractionate.strategies.base import Task as Task
     from fractionate.strategies.base import ask as ask
     from fractionate.strategies.decompose import decompose as decompose
-    from fractionate.strategies.parse import fill_references as fill_references
-    from fractionate.strategies.parse import parse_decomposition as parse_decomposition
+    from fractionate.strategies.decompose import fill_references as fill_references
+    from fractionate.strategies.decompose import parse_decomposition as parse_decomposition
     from fractionate.strategies.prompting import final_messages as final_messages
     from fractionate.strategies.prompting import numbered_lines as numbered_lines
     from fractionate.strategies.prompting import single_messages as single_messages
@@ -89,15 +89,13 @@ _HOMES = {
     "config": "ModelOptions",
     "rows": "Row read_rows",
     "datasets.base": "AnswerForm Dataset Reference Scorer",
-    "datasets.metrics": "drop_score score_choice score_number score_yes_no text_score",
+    "scoring.metrics": "drop_score score_choice score_number score_yes_no text_score",
     "scoring.choices": "extract_choice extract_yes_no",
-    "scoring.final": "extract_final",
-    "scoring.numbers": "extract_number number_of",
-    "scoring.spans": "extract_spans",
+    "scoring.final": "extract_final extract_spans",
+    "scoring.number_answers": "extract_number number_of",
     "models.base": "BatchModel Model ProviderBatchModel SingleModel",
     "models.faults": "FatalFault Fault PermanentFault TransientFault",
-    "strategies.decompose": "decompose",
-    "strategies.parse": "fill_references parse_decomposition",
+    "strategies.decompose": "decompose fill_references parse_decomposition",
     "strategies.base": "Call CallCoroutine Sampler Settings Solution Strategy Task ask",
     "strategies.prompting": "final_messages numbered_lines single_messages static_messages step_messages",
     "report.facts": "Facts",

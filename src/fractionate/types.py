@@ -31,8 +31,14 @@ Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "distille
 Answer: TypeAlias = tuple[str, ...]
 """One answer: its spans. Nearly always a single span; DROP has answers of several."""
 
-AnswerForm = Literal["number", "span", "yes-no", "choice", "text"]
-"""What an answer looks like, which decides how the instruction asks for it and how it is read."""
+AnswerForm = Literal[
+    "number", "numbers", "money", "quantity", "date", "date-day-first", "time", "yes-no", "choice", "span", "text"
+]
+"""What an answer looks like, which decides how the instruction asks for it and how it is read and scored.
+
+"numbers" are one or several, in any order; a "quantity" is a number with a unit; "date-day-first" reads 05/01/2021 as 5
+January.
+"""
 
 
 @dataclass(frozen=True, slots=True)

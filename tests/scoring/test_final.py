@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fractionate.scoring.final import extract_final
-from fractionate.scoring.reply import is_preamble, parts, visible
-from fractionate.scoring.sentences import clean_span, sentences
+from fractionate.scoring.reply import clean_span, is_preamble, parts, sentences, visible
 
 CASES = [
     ("The answer is: Paris", "Paris"),
@@ -37,7 +36,7 @@ CASES = [
     ("The answer is: 東京。", "東京"),
     ("Paris\n\nQuestion: Where is Rome?\nAnswer: Italy", "Paris"),
     ("The answer is Paris.\n\nProblem: Where is Rome?\nThe answer is Italy.", "Paris"),
-    ("The answer is Paris. The answer is Rome.", "Paris"),
+    ("The answer is Paris. The answer is Rome.", "Rome"),
     ("The answer is Paris. Actually, that is wrong. The answer is Rome.", "Rome"),
     ("The answer is Paris. Wait. The answer is Rome. Sorry, the answer is Oslo.", "Oslo"),
     ("The answer is Paris.\nFinal answer: Rome", "Rome"),
@@ -53,7 +52,7 @@ CASES = [
     ("</think>Rome", "Rome"),
     ("A1: The answer is Paris.\nA2: The answer is Oslo.\nA3: The answer is Rome.", "Rome"),
     ("The answer is Paris. Wait.\nA1: The answer is Rome.", "Paris"),
-    ("The answer is Paris. The answer is Rome. Sorry!", "Paris"),
+    ("The answer is Paris. The answer is Rome. Sorry!", "Rome"),
     ("If the answer is Oslo, fine. The answer is Rome.", "Rome"),
     ("A: Paris\nFinal answer: Rome", "Rome"),
     ("The answer is Paris.\n### Answer\nRome", "Rome"),
@@ -108,10 +107,10 @@ CASES = [
     ("\\boxed{---}\n" * 100 + "\\boxed{Rome}", None),
     ("x" * 400, "x" * 400),
     ("x" * 401, None),
-    ("The answer is Oslo. Let me check. The answer is Rome. The answer is Bern.", "Rome"),
+    ("The answer is Oslo. Let me check. The answer is Rome. The answer is Bern.", "Bern"),
     ("Final answer: Oslo\nA1: oops, the answer is Rome.", "Oslo"),
     ("Q1: Where?\nQ2: When?\nThe answer is Paris.\nThe answer is Rome.", "Rome"),
-    ("Q1: Where.\nThe answer is Paris.\nThe answer is Rome.", "Paris"),
+    ("Q1: Where.\nThe answer is Paris.\nThe answer is Rome.", "Rome"),
 ]
 
 
@@ -121,11 +120,12 @@ def test_the_final_answer_is_read(output: str, answer: str | None) -> None:
 
 
 def test_a_sub_answer_beyond_the_reach_of_its_line_is_a_plain_answer() -> None:
-    assert extract_final("A1: " + "x " * 1500 + "the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
-    assert extract_final("A1:" + "x" * 1993 + " the answer is Rome.\nThe answer is Oslo.") == ("Oslo",)
-    assert extract_final("A1:" + "x" * 1994 + " the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
-    assert extract_final("So:\nA1: " + "x " * 1500 + "the answer is Rome.\nThe answer is Oslo.") == ("Rome",)
-    assert extract_final("A1: " + "x " * 50 + "the answer is Rome.\nThe answer is Oslo.") == ("Oslo",)
+    oslo = "The answer is Oslo.\n"
+    assert extract_final(oslo + "A1: " + "x " * 1500 + "the answer is Rome.") == ("Rome",)
+    assert extract_final(oslo + "A1:" + "x" * 1993 + " the answer is Rome.") == ("Oslo",)
+    assert extract_final(oslo + "A1:" + "x" * 1994 + " the answer is Rome.") == ("Rome",)
+    assert extract_final("So:\n" + oslo + "A1: " + "x " * 1500 + "the answer is Rome.") == ("Rome",)
+    assert extract_final(oslo + "A1: " + "x " * 50 + "the answer is Rome.") == ("Oslo",)
 
 
 def test_a_reply_is_cut_where_a_new_problem_opens() -> None:

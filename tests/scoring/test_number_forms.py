@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from reply_cases import Classes, cases
 
-from fractionate.scoring.numbers import extract_number
+from fractionate.scoring.number_answers import extract_number
 
 NUMBERS: Classes = {
     "a last statement wins over sub-answers": [
@@ -35,8 +35,8 @@ NUMBERS: Classes = {
         ("II. The answer is 12.\nIII. The answer is 14.\nThe answer is: 26", "26"),
         ("First, the answer is 12.\nSecond, the answer is 14.\nThe answer is: 26", "26"),
         ("How many eggs? The answer is 12.\nHow many hens? The answer is 14.\nThe answer is: 26", "26"),
-        ("How many eggs? The answer is 12.\nHow many hens? The answer is 14.", "12"),
-        ("How many eggs? The answer is 12.\nThe answer is: 26", "12"),
+        ("How many eggs? The answer is 12.\nHow many hens? The answer is 14.", "14"),
+        ("How many eggs? The answer is 12.\nThe answer is: 26", "26"),
         ("**Part 1**: How many?\nAnswer: 12\n**Part 2**: How many?\nAnswer: 14\n**In all**\nAnswer: 26", "26"),
         ("Partial answer: 12\nAnswer: 26", "26"),
         ("For subquestion 1, the answer is 12. For subquestion 2, the answer is 14.\nThe answer is: 26", "26"),
@@ -48,27 +48,27 @@ NUMBERS: Classes = {
             "2. What does she make?\nShe sells them all.\nThe answer is 26.\n\nThe answer is: 52",
             "52",
         ),
-        # Without a last statement the last naming counts, but no bare line of a list; a statement before a list stands.
+        # Without a last statement the last sub-answer counts, but no bare line of a list; one before a list stands.
         ("1. The answer is 12.\n2. The answer is 14.", "14"),
         ("Answer 1: 12\nAnswer 2: 14", None),
         ("A1: 12 eggs\nA2: 14 eggs\nA3: 1", None),
         ("A1: 12 eggs\nA2: She sells 13 * 2 = 26 dollars.", "26"),
         ("The answer is 26.\n1. The answer to the first is 12.\n2. The answer is 14.", "26"),
         ("1. She has 16 eggs.\n2. She eats 3.\n3. The final answer is 13.\n\nThe answer is 5", "13"),
-        ("The answer is 26. The answer is 14.", "26"),
+        ("The answer is 26. The answer is 14.", "14"),
         ("1. 12\n2. 14\n3. Done", None),
         # A result that is stated after mere sub-answers counts more than they do.
         ("1. The answer is 12.\n2. So 12 + 14 = 26.", "26"),
         ("Intermediate answer: 12\nSo she sells them for $26.\n\nNote: this takes 3 days.", "26"),
         ("1. The answer is 12.\n2. The answer is 14.\n\nI hope this helps.", "14"),
-        ("1. How many?\nShe counts.\nThe answer is 12.\n5. What then?\nShe counts.\nThe answer is 14.", "12"),
+        ("1. How many?\nShe counts.\nThe answer is 12.\n5. What then?\nShe counts.\nThe answer is 14.", "14"),
         (
             "a) How many?\nShe counts.\nThe answer is 12.\nb) How many?\nShe counts.\nThe answer is 14.\n\n"
             "The answer is: 26",
             "26",
         ),
         ("1. She counts.\nThe answer is 12.\n2. She counts.\nThe answer is 14.\nFinal answer: 26", "26"),
-        ("- She counts.\nThe answer is 12.\n- She counts.\nThe answer is 14.", "12"),
+        ("- She counts.\nThe answer is 12.\n- She counts.\nThe answer is 14.", "14"),
     ],
     "number words": [
         ("The answer is two hundred fifty.", "250"),
@@ -144,7 +144,7 @@ NUMBERS: Classes = {
         ("To get the answer: add 3 and 4.\n3 + 4 = 7.\nThe answer is 7.", "7"),
         ("We write the final answer in \\boxed{}.\n3 + 4 = 7\n\\boxed{7}", "7"),
         ("The answer is found by adding 3 to 4. 3 + 4 = 7. The answer is 7.", "7"),
-        ("The answer is 5 minutes. They wait for the bus. The answer is 7 for others.", "5"),
+        ("The answer is 5 minutes. They wait for the bus, 7 minutes for others.", "5"),
         ("The answer is twice 5.", None),
         ("The answer is half of 10.", None),
         ("The answer is an even number below 20.", None),
@@ -185,7 +185,7 @@ NUMBERS: Classes = {
         ("The price of 3 shirts and 2 hats is about $75.50.", "75.5"),
         ("So 3 of them and 4 of those make a total of 7 birds.", "7"),
         ("He works 8 hours and earns $60.", "60"),
-        ("So she needs a score of at least 487 on the last of 6 tests to get an average of 93.", None),
+        ("So she needs a score of at least 487 on the last of 6 tests to get an average of 93.", "487"),
         ("So 7 tickets at $30 each amount to exactly $210.", "210"),
         ("With 3 friends she has to pay $12.", "12"),
         ("Final answer: he will need to work for 2 weeks to save $80. The answer is 2.", "2"),
@@ -205,9 +205,10 @@ NUMBERS: Classes = {
         ("The total of 3 is 5 and the total of 4 is 6.", None),
         ("She will have 5 or 6.", None),
         ("The price of 3 shirts is 5 more than 7.", None),
-        ("There are 5 cats in the 3 houses.", None),
+        ("There are 5 cats in the 3 houses.", "5"),
+        ("There are 5 cats and 3 dogs.", None),
     ],
-    "a bracket after the naming": [
+    "a bracket after the statement": [
         ("Final answer (in dollars, rounded to the nearest cent, and with the tax of the state added): 18", "18"),
         ("**Final answer (rounded to 2 decimal places):** 18.25", "18.25"),
         ("Final answer (in dollars (USD), rounded): 18", "18"),
@@ -242,7 +243,8 @@ NUMBERS: Classes = {
         ("The answer is 12 050 eggs.", "12050"),
         ("The answer is 12 345 dollars.", "12345"),
         ("The answer is 12 345 €.", "12345"),
-        ("The answer is 12 345.", None),
+        ("The answer is 12 345.", "12345"),
+        ("The answer is 12 345 6.", None),
         ("The answer is 1 8.", None),
         ("The answer is 1234 567.", None),
     ],

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.datasets.metrics import score_number
-from fractionate.scoring.numbers import extract_number, format_number, read_number
-from fractionate.scoring.results import stated_result
+from fractionate.scoring.metrics import score_number
+from fractionate.scoring.number_answers import extract_number, format_number, read_number, stated_result
 
 WRITTEN = [
     ("42", "42"),
@@ -107,7 +106,7 @@ WRITTEN = [
 
 NO_NUMBER = [
     "", "\n", "3,75", "12,34", "1.2.3", "10:30", "5-7", "12+7", "12 x 7", "12 X 7", "3/4/2024", "1/0", "2**3", "10^3",
-    "x2", "9" * 200, "9" * 101, "5²", "1_234", "12 345", "1 8", "5 or 7", "5 to 7", "16 minus 3", "16 -3", "(16) - 3",
+    "x2", "9" * 200, "9" * 101, "5²", "1_234", "12 34", "1 8", "5 or 7", "5 to 7", "16 minus 3", "16 -3", "(16) - 3",
     "3 plus 4", "8 divided by 2", "1 hour and 30 minutes", "5 feet 7 inches", "5-7-9", "one of them",
     "five eggs were left over", "forty-twofold", "twentyone",
 ]  # fmt: skip
@@ -183,18 +182,18 @@ NAMED = [
     ("A: 18\nWait, that is wrong.\nA: 20", "20"),
     ("### Answer\n18\nWait, that is wrong.\n### Answer\n20", "20"),
     ("#### 18\nOops!\n#### 20", "20"),
-    ("#### 18\n#### 20", "18"),
+    ("#### 18\n#### 20", "20"),
     ("<answer>18</answer> Wait, that is wrong. <answer>20</answer>", "20"),
     ('{"answer": 18}\nWait, that is wrong.\n{"answer": 20}', "20"),
     ("The answer is 18.\nLet me double-check: the price is 2.5.\nSo the correct answer is 20.", "20"),
-    ("The answer is 18.\nSo the correct answer is 20.", "18"),
+    ("The answer is 18.\nSo the correct answer is 20.", "20"),
     ("Final answer (in dollars): 18", "18"),
     ("Answer in dollars: 18", "18"),
     ("The answer (5) is wrong. So 18 are left.", "18"),
     ("Answer - 18", "18"),
     ("**Final Answer** — 18 eggs", "18"),
     ("The answer is:\n- 18", "18"),
-    ("The answer is:\n\n1. 18 hens\n2. 5 eggs", "18"),
+    ("The answer is:\n\n1. 18 hens\n2. 5 eggs", None),
     ("The answer is:\n1. 18", "18"),
     ("The answer is:\n18. That is all", "18"),
     ("The answer is eighteen.\nShe has 5 left.", "18"),
@@ -224,7 +223,7 @@ NAMED = [
     ("The answer cannot be determined without knowing the other 3.", None),
     ("If the answer is 5 then she is right, which is not clear.", None),
     ("The answer is 5.\nWait, I made a mistake. The answer is 6.", "6"),
-    ("The answer is 5. The answer is 6.", "5"),
+    ("The answer is 5. The answer is 6.", "6"),
     ("The answer is 5 for now.\nFinal answer: 6", "6"),
     ("The answer to question 1 is 5. The answer to question 2 is 6. Final answer: 11", "11"),
     ("A1: The answer is 3.\nA2: The answer is 7.", "7"),

@@ -6,8 +6,7 @@ import pytest
 from reply_cases import Classes, cases
 
 from fractionate.scoring.choices import extract_choice, extract_yes_no
-from fractionate.scoring.final import extract_final
-from fractionate.scoring.spans import extract_spans
+from fractionate.scoring.final import extract_final, extract_spans
 from fractionate.types import Answer
 
 TEXTS: Classes = {
@@ -24,7 +23,7 @@ TEXTS: Classes = {
         ("The answer is found in the text. So the answer is Rome.", "Rome"),
         ("The answer is in the last line.\nThe answer is in Rome.", "in Rome"),
         ("The answer would be Oslo if it were Norway. The answer is Rome.", "Rome"),
-        ("The answer is in Paris. The answer is in Rome.", "in Paris"),
+        ("The answer is in Paris. The answer is in Rome.", "in Rome"),
     ],
     "abbreviations before a full stop": [
         ("The answer is Apple Inc. It was founded in 1976.", "Apple Inc."),
@@ -54,7 +53,7 @@ TEXTS: Classes = {
         ("Paris, because it is the capital.", "Paris"),
         ("Please note this.\nThen think.", None),
     ],
-    "a bracket after the naming": [
+    "a bracket after the statement": [
         ("Final answer (with no more than five words, as the passage has it, and no full stop): Paris", "Paris"),
     ],
 }

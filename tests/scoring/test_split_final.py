@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.scoring.claims import claims
 from fractionate.scoring.final import read_final, split_final
-from fractionate.scoring.forms import READERS, claim_reader
+from fractionate.scoring.forms import READERS, statement_reader
 from fractionate.scoring.reply import visible
+from fractionate.scoring.statements import statements
 from fractionate.types import AnswerForm
 
 
@@ -74,7 +74,7 @@ def test_the_statement_is_what_follows_the_cut(output: str, statement: str) -> N
     ],
 )
 def test_the_cut_is_where_the_reader_of_the_form_reads(form: AnswerForm, output: str, reasoning: str) -> None:
-    assert split_final(output, claim_reader(form))[0] == reasoning
+    assert split_final(output, statement_reader(form))[0] == reasoning
 
 
 _LINES = st.sampled_from(
@@ -91,11 +91,11 @@ _LINES = st.sampled_from(
 @given(lines=st.lists(_LINES, max_size=8))
 def test_the_statement_begins_with_the_answer_and_nothing_is_lost(form: AnswerForm, lines: list[str]) -> None:
     output = "\n".join(lines)
-    read = claim_reader(form)
+    read = statement_reader(form)
     reasoning, statement = split_final(output, read)
     said = visible(output)
     assert said.startswith(reasoning)
     assert statement in said
     if statement:
-        stated = [value for claim in claims(statement) if (value := read(claim)) is not None]
+        stated = [value for statement in statements(statement) if (value := read(statement)) is not None]
         assert stated[0] == read_final(output, read, lambda part: None)

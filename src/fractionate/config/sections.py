@@ -24,6 +24,7 @@ from fractionate.config.values import (
     as_json,
     as_variable,
 )
+from fractionate.types import AnswerForm
 
 
 class DataConfig(Section):
@@ -45,6 +46,9 @@ class DataConfig(Section):
         description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind, group → your names",
     )
     scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
+    answer: Literal["", AnswerForm] = Field(
+        default="", description="the form of the answers of `jsonl` rows; inferred from the known answers if empty"
+    )
     metric: Literal["", "exact_match", "f1"] = Field(
         default="", description="the headline metric; the set's own if empty"
     )

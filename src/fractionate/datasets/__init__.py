@@ -9,14 +9,14 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
-from fractionate.datasets.base import Dataset, Reference, Scorer
+from fractionate.datasets.base import Dataset, Metric, Reference, Scorer
 from fractionate.datasets.reference import MODULES, parse_reference, resolve, unknown_name
 from fractionate.errors import UsageError
 from fractionate.plugin import find_plugin
 from fractionate.spool import Spool, collect
-from fractionate.types import Problem
+from fractionate.types import AnswerForm, Problem
 
-__all__ = ["get", "iter_problems", "load", "names", "parse_reference", "scored_as"]
+__all__ = ["answered_as", "get", "iter_problems", "load", "names", "parse_reference", "scored_as"]
 
 _FIELDS = attrgetter(*(field.name for field in fields(Problem)))
 
@@ -53,6 +53,17 @@ def scored_as(name: str, scorer: str) -> Dataset:
         extract=plugin.extract,
         score=plugin.score,
     )
+
+
+def answered_as(name: str, form: AnswerForm) -> Dataset:
+    """Return a data set whose answers are read and scored as a form's; a set of that form as it is."""
+    from fractionate.scoring.forms import READERS
+
+    dataset, reader = get(name), READERS[form]
+    if dataset.answer_form == form:
+        return dataset
+    metric: Metric = "f1" if form == "span" else "exact_match"
+    return replace(dataset, metric=metric, answer_form=form, extract=reader.extract, score=reader.score)
 
 
 def iter_problems(

@@ -10,9 +10,9 @@ import re
 
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.metrics import score_choice
 from fractionate.rows import Row
 from fractionate.scoring.choices import extract_choice
+from fractionate.scoring.metrics import score_choice
 from fractionate.types import Problem
 
 HOME = hub.Home("aqua", "deepmind/aqua_rat", "raw", {"train": "train", "dev": "validation", "test": "test"})

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.metrics import text_score
 from fractionate.rows import Row
 from fractionate.scoring.final import extract_final
+from fractionate.scoring.metrics import text_score
 from fractionate.types import Problem
 
 HOME = hub.Home("bamboogle", "chiayewken/bamboogle", splits={"test": "test"})

@@ -14,9 +14,9 @@ from typing import Any
 
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset, Reference
-from fractionate.datasets.metrics import drop_score
 from fractionate.rows import Row
-from fractionate.scoring.spans import extract_spans
+from fractionate.scoring.final import extract_spans
+from fractionate.scoring.metrics import drop_score
 from fractionate.types import Answer, Problem
 
 HOME = hub.Home("drop", "ucinlp/drop", splits={"train": "train", "dev": "validation"})

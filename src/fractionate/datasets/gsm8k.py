@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.metrics import score_number
 from fractionate.rows import Row
-from fractionate.scoring.numbers import extract_number, format_number, number_of
+from fractionate.scoring.metrics import score_number
+from fractionate.scoring.number_answers import extract_number, format_number, number_of
 from fractionate.types import Problem
 
 HOME = hub.Home("gsm8k", "openai/gsm8k", "main")

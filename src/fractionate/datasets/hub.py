@@ -120,7 +120,7 @@ def _hub_rows(home: Home, split: str) -> Iterator[Row]:
 
 def number_answer(row: Row, *names: str) -> str:
     """Return a field's number, written exactly. Raises UsageError when it holds none."""
-    from fractionate.scoring.numbers import format_number, number_of
+    from fractionate.scoring.number_answers import format_number, number_of
 
     text = row.text(*names)
     number = number_of(text)

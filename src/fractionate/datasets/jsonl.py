@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fractionate.datasets.base import Dataset, Reference
-from fractionate.datasets.metrics import text_score
 from fractionate.errors import UsageError
 from fractionate.rows import TEXT_TABLES, Row, kind_of, list_in, read_rows
 from fractionate.scoring.final import extract_final
+from fractionate.scoring.metrics import text_score
 from fractionate.types import Answer, Problem
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.metrics import score_number
 from fractionate.rows import Row
-from fractionate.scoring.numbers import extract_number
+from fractionate.scoring.metrics import score_number
+from fractionate.scoring.number_answers import extract_number
 from fractionate.types import Problem
 
 HOME = hub.Home("multiarith", "ChilleD/MultiArith")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -80,16 +80,21 @@ def _leak_of(train: Sequence[Problem], test: Sequence[Problem], skipped: Collect
     return Leak(dict(sorted(near.items(), key=lambda pair: order[pair[0]])), passages, near_passages)
 
 
-def near_matches(train: Iterable[str], test: Sequence[str], alike: float = ALIKE) -> dict[int, int]:
+def near_matches(
+    train: Iterable[str],
+    test: Sequence[str],
+    alike: float = ALIKE,
+    as_set: Callable[[Iterable[int]], frozenset[int]] = frozenset,
+) -> dict[int, int]:
     """Return, by the place of each test text that is nearly the same as a training text, the first such text's place.
 
     Texts are compared by their sets of three words in a row (of all words, where there are fewer). An empty text is
-    like none. `alike` lies in (0, 1].
+    like none. `alike` lies in (0, 1]. `as_set` makes the sets that are compared (a test counts with it).
     """
     sets = [_triples(text) for text in test]
     counts = Counter(triple for triples in sets for triple in triples)
     rank = {triple: place for place, (triple, _) in enumerate(sorted(counts.items(), key=lambda pair: pair[1]))}
-    ranked = [frozenset(rank[triple] for triple in triples) for triples in sets]
+    ranked = [as_set(rank[triple] for triple in triples) for triples in sets]
     rarest: dict[int, list[int]] = defaultdict(list)
     for place, ranks in enumerate(ranked):
         for one in sorted(ranks)[: _prefix(len(ranks), alike)]:
@@ -105,7 +110,7 @@ def near_matches(train: Iterable[str], test: Sequence[str], alike: float = ALIKE
         for one in sorted(known)[:room]:
             waiting = [place for place in rarest.get(one, ()) if place not in found]
             for place in waiting:
-                shared = len(known & ranked[place])
+                shared = len(ranked[place] & known)
                 if shared >= alike * (len(triples) + len(ranked[place]) - shared) - 1e-9:
                     found[place] = number
             if one in rarest:  # what was found is not looked at again, however often its like comes

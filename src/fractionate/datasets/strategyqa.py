@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from fractionate.datasets import hub
 from fractionate.datasets.base import Dataset
-from fractionate.datasets.metrics import score_yes_no
 from fractionate.rows import Row
 from fractionate.scoring.choices import extract_yes_no, yes_no
+from fractionate.scoring.metrics import score_yes_no
 from fractionate.types import Problem
 
 HOME = hub.Home("strategyqa", "ChilleD/StrategyQA")

@@ -17,11 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StrictBool, Validati
 from pydantic_core import to_json
 
 from fractionate.datasets.base import Dataset, Reference
-from fractionate.datasets.metrics import text_score
 from fractionate.datasets.overlap import folded
 from fractionate.errors import UsageError
 from fractionate.rows import Row, read_growing
 from fractionate.scoring.final import extract_final
+from fractionate.scoring.metrics import text_score
 from fractionate.types import Answer, Decomposition, Problem, Usage
 
 NAME = "traffic"

@@ -22,11 +22,12 @@ from fractionate.errors import UsageError
 from fractionate.files import utf8
 from fractionate.run.cells import TestSet
 from fractionate.run.names import Student
+from fractionate.scoring.forms import FORM_NAMES, infer_form
 from fractionate.strategies.base import Settings
-from fractionate.students.demonstrate import Demonstration
-from fractionate.students.recorded import demonstration_of
-from fractionate.types import Example, Problem
+from fractionate.students.demonstrate import Demonstration, demonstration_of
+from fractionate.types import AnswerForm, Example, Problem
 
+OWN_ROWS = "jsonl"
 _EXAMPLES = 3
 """Ids named in a note on what test and training share."""
 
@@ -153,10 +154,34 @@ class RunData:
             yield f"Overlap allowed by name: {said}, so {seen}."
 
     def dataset(self, name: str) -> Dataset:
-        """Return how the rows of a data set are read and scored; the user's `data.scorer` stands in for jsonl rows."""
+        """Return how the rows of a data set are read and scored.
+
+        jsonl rows are scored as `data.scorer` says, else by their form of answer: `data.answer`, else what it is
+        inferred to be.
+        """
         data = self._config.data
-        chosen = datasets.scored_as(name, data.scorer) if name == "jsonl" and data.scorer else datasets.get(name)
+        if name != OWN_ROWS:
+            chosen = datasets.get(name)
+        elif data.scorer:
+            chosen = datasets.scored_as(name, data.scorer)
+        else:
+            chosen = datasets.answered_as(name, data.answer or self.inferred_form)
         return replace(chosen, metric=data.metric) if data.metric else chosen
+
+    @cached_property
+    def inferred_form(self) -> AnswerForm:
+        """The form that the known answers of the user's own test rows have, else of the training rows."""
+        for references in (self._config.data.test, self._config.data.train):
+            own = [reference for reference in references if self._parse(reference).name == OWN_ROWS]
+            if own:
+                return infer_form(problem.answers for problem in self._problems(own))
+        return "text"
+
+    def answer_notes(self) -> Iterator[str]:
+        """Yield a sentence on the form of answer that was inferred, where one was."""
+        data = self._config.data
+        if not data.scorer and not data.answer and any(self._parse(one).name == OWN_ROWS for one in data.test):
+            yield f"Answers are read as {FORM_NAMES[self.inferred_form]}, as the known ones are; data.answer sets it."
 
     def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:
         """Return how calls on a data set are sampled, for a decomposer with a way of its own or for all others."""

@@ -32,8 +32,7 @@ from fractionate.run.work import (
     repeated_decompositions,
 )
 from fractionate.students.demonstrate import Demonstration
-from fractionate.students.examples import needs_screening
-from fractionate.students.screen import Screening, screen
+from fractionate.students.examples import Screening, needs_screening, screen
 from fractionate.types import ROLES, Cell, Component
 
 
@@ -64,7 +63,7 @@ def check_before_spending(run: Run) -> None:
     if run.names.students:
         _ = run.data.demonstrated
         check_trainer(run)
-    for note in run.data.overlaps():
+    for note in (*run.data.answer_notes(), *run.data.overlaps()):
         run.notes.add(note)
     for component in models_asked(run):
         run.models.sampler(component)

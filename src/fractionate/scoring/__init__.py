@@ -1,1 +1,1 @@
-"""Reading answers out of a model's words: final statements, numbers, spans, yes or no, choices."""
+"""Reads answers out of model replies, and scores them: one reader and one scorer for each form of answer."""

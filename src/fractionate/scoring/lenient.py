@@ -9,15 +9,15 @@ breaks off, its last number is an intermediate one. So it belongs beside the str
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
-from fractionate.scoring.figures import NUMBER, value
+from fractionate.scoring.dates import find_dates, find_times
 from fractionate.scoring.forms import READERS
-from fractionate.scoring.number_text import plain_text
-from fractionate.scoring.number_words import SPELT, value_of
-from fractionate.scoring.numbers import format_number
-from fractionate.scoring.reply import is_preamble, part_spans, visible
-from fractionate.scoring.sentences import LATEX_TEXT, clean_span
+from fractionate.scoring.number_answers import format_number
+from fractionate.scoring.numbers import NUMBER, SPELT, plain_text, value, value_of
+from fractionate.scoring.reply import LATEX_TEXT, clean_span, is_preamble, part_spans, visible
 from fractionate.types import Answer, AnswerForm
 
 LONGEST_LOOK = 5_000
@@ -164,10 +164,31 @@ def last_yes_no(text: str) -> str | None:
     return None if last is None else "yes" if last["yes"] else "no"
 
 
+def last_date(text: str, *, day_first: bool = False) -> str | None:
+    """Return the last date that a text mentions."""
+    return _last_of(find_dates(text, day_first))
+
+
+def last_time(text: str) -> str | None:
+    """Return the last time of day that a text mentions."""
+    return _last_of(find_times(text))
+
+
+def _last_of(found: Iterator[tuple[object, int]]) -> str | None:
+    last = deque(found, maxlen=1)
+    return str(last[0][0]) if last else None
+
+
 _LAST: dict[AnswerForm, Callable[[str], str | None]] = {
     "number": last_number,
-    "span": last_entity,
+    "numbers": last_number,
+    "money": last_number,
+    "quantity": last_number,
+    "date": last_date,
+    "date-day-first": partial(last_date, day_first=True),
+    "time": last_time,
     "yes-no": last_yes_no,
     "choice": last_choice,
+    "span": last_entity,
     "text": last_entity,
 }

@@ -15,9 +15,9 @@ from fractionate.datasets.atlas.kinds import KINDS, Draft, Scene
 from fractionate.datasets.atlas.passage import MEASURES, STYLES, TRAITS, read_passage, write_city, write_country
 from fractionate.datasets.atlas.program import execute
 from fractionate.datasets.base import Dataset, Reference
-from fractionate.datasets.metrics import text_score
 from fractionate.errors import UsageError
 from fractionate.scoring.final import extract_final
+from fractionate.scoring.metrics import text_score
 from fractionate.types import Answer, Problem
 
 PASSAGES: dict[Split, int] = {"train": 320, "test": 160}

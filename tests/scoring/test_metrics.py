@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.datasets.metrics import (
+from fractionate.scoring.choices import extract_choice, extract_yes_no
+from fractionate.scoring.final import extract_spans
+from fractionate.scoring.metrics import (
     drop_score,
     drop_score_one,
     normalize_span,
@@ -17,8 +19,6 @@ from fractionate.datasets.metrics import (
     score_yes_no,
     text_score,
 )
-from fractionate.scoring.choices import extract_choice, extract_yes_no
-from fractionate.scoring.spans import extract_spans
 from fractionate.types import Score
 
 VECTORS = Path(__file__).parents[2] / "../shared/data/drop/metric_vectors.json"

@@ -1,4 +1,4 @@
-"""Where a reply names an answer: in words, by a label, or by a mark such as `\\boxed{…}`; and which namings count less.
+"""Finds where a reply states an answer: in words, by a label, or by a mark such as `\\boxed{…}`, and ranks them.
 
 Every pattern here is bounded or possessive, so that reading takes time linear in the length of the reply.
 """
@@ -12,17 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from fractionate.scoring.reply import WRAPPERS
-from fractionate.scoring.sentences import BOXED, braced, clean_span
+from fractionate.scoring.reply import BOXED, WRAPPERS, braced, clean_span
 
 FINAL, LAST_STEP, PLAIN, LABEL, SUB_ANSWER, CUE = range(6)
-"""The ranks of a naming, best first; `final` says what each is."""
+"""The ranks of a statement, best first; `final` says what each is."""
 
 LONGEST_VALUE = 400
-"""Characters after a naming in which its value is looked for."""
+"""Characters after a statement in which its value is looked for."""
 
-MOST_CLAIMS = 100
-"""Namings of each kind that are looked at, the first ones; a reply with more repeats itself."""
+MOST_STATEMENTS = 100
+"""Statements of each kind that are looked at, the first ones; a reply with more repeats itself."""
 
 MOST_ITEMS = 500
 """Numbered lines that are looked at, the first ones."""
@@ -32,7 +31,7 @@ LONGEST_LINE = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Statement:
     """One place where a reply names an answer.
 
     `value` is the rest of the line and `following` what comes after it; `alone` says that the value must be nothing but
@@ -58,14 +57,15 @@ class _Item:
 
 
 _BRACKET = r"(?:\((?P<bracket>(?:[^()\n]++|\([^()\n]*+\))*+)\)|\[[^\[\]\n]*+\])"
-_NAMING = re.compile(
+_WORDED = re.compile(
     r"(?:(?P<final>\bfinal(?:ly)?,?[ ]{1,2}(?:[a-z]{1,12}[ ]{1,2})?)?\b"
     r"|(?P<partial>\b(?:(?:intermediate|partial|interim|preliminary|provisional|second|third|fourth|fifth|next|sub)"
     r"[- ]{1,2}|sub)))answers?\b[*_]{0,3}"
     r"(?:(?(partial)[ ]{1,2}\#?\d{1,3}\b|(?!))"
     r"|[ ]{1,2}(?:to|for|of)[ ]{1,2}(?P<asked>\#\d{1,3}\b|(?:[\w'’-]{1,20}[ ]{1,2}){0,4}"
     r"(?:question|problem|q|subquestion|part|step)s?"
-    r"(?:[ ]{0,2}\#?\d{1,3})?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus|hence),?"
+    r"(?:[ ]{0,2}\#?(?:\d{1,3}|one|two|three|four|five|[a-e])\b)?)|[ ]{1,2}here|,[ ]{1,2}(?:then|therefore|thus"
+    r"|hence),?"
     rf"|[ ]{{1,2}}{_BRACKET}[*_]{{0,3}}|[ ]{{1,2}}in[ ]{{1,2}}[a-z]{{1,20}})?"
     r"[ ]{0,2}(?:(?P<link>\bis\b|\bare\b|\bwas\b|\bequals\b|\bcomes to\b|[:=→])"
     r"|(?P<modal>\b(?:(?:would|will|should|must)[ ]be|(?:seems|appears|has|turns[ ]out)[ ]to[ ]be)\b))",
@@ -73,21 +73,35 @@ _NAMING = re.compile(
 )
 _HEADED = re.compile(r"^[ \t]{0,3}#{1,6}[ \t]{1,3}(?:final[ ])?answer[*_ ]{0,4}$", re.IGNORECASE | re.MULTILINE)
 _LABELLED = re.compile(
-    r"^[ \t*]{0,3}(?:A(?:ns\.?)?[ ]?[*]{0,2}:|(?:[Ff]inal[ ])?[Aa]nswer[*]{0,2}[ ]{1,2}[-–—][ ])", re.MULTILINE
+    r"^[ \t*]{0,3}(?:A(?:ns\.?)?[ ]?[*]{0,2}:|[Aa]ns\.[ ]|(?:[Ff]inal[ ])?[Aa]nswer[*]{0,2}[ ]{1,2}[-–—][ ])",
+    re.MULTILINE,
 )
 _HASHES = re.compile(r"^[ \t]{0,3}####[ \t]{0,3}(?=\S)", re.MULTILINE)
 _TAGGED = re.compile(r"[<\[](?:final[ _-]?)?answer[>\]]", re.IGNORECASE)
 _CLOSING_TAG = re.compile(r"[<\[]/")
 _KEYED = re.compile(r"[\"'](?P<final>final[ _]?)?answers?[\"'][ ]{0,3}:[ ]{0,3}", re.IGNORECASE)
 _JSON = json.JSONDecoder(parse_float=str, parse_int=str)
+# A blank in these patterns is never a line end: what the line before ends in ("… is 12 years old") says nothing here.
 _NOT_ASSERTED = re.compile(
-    r"(?:\b(?:if|whether|unless|suppose|assuming|until)\s{1,2}(?:that\s{1,2})?"
-    r"|\bto\s(?:find|get|reach|compute|calculate|determine|give|check)\s)(?:the|an?|our|your|my)?\s?(?:\w{1,12}\s)?$"
-    r"|\b(?:first|previous|earlier|initial|original|old)\s$",
+    r"(?:\b(?:if|whether|unless|suppose|assuming|until)[ ]{1,2}(?:that[ ]{1,2})?"
+    r"|\bto[ ](?:find|get|reach|compute|calculate|determine|give|check)[ ])(?:the|an?|our|your"
+    r"|my)?[ ]?(?:\w{1,12}[ ])?$"
+    # Answers that the problem is about: "each correct answer is 4 points", "right minus wrong answers is 12".
+    r"|\b(?:first|second|third|fourth|fifth|previous|earlier|initial|original|old|wrong|incorrect|false|mean"
+    r"|average|median|his|her|their|each|every|"
+    r"any|per|minus|plus|all|an?)[ ](?:(?:correct|right|wrong|incorrect)[ ])?$|\b(?-i:[A-Z])[a-z]{1,12}['’]s[ ]$",
     re.IGNORECASE,
 )
 _LONGEST_LEAD_IN = 40
-"""Characters before a naming in which "if the …" is looked for; none that is known is longer."""
+"""Characters before a statement in which "if the …" is looked for; none that is known is longer."""
+_RESTATES = re.compile(
+    r"[*_ ]{0,4}(?:please[ ])?(?:(?:find|calculate|compute|determine|work out|figure out|evaluate|estimate|count"
+    r"|identify|"
+    r"solve)\b|(?:given|if)\b[^.?!\n]{1,200}\b(?:find|calculate|compute|determine|how[ ](?:many|much)|what)\b"
+    r"|how[ ](?:many|much|long|far|old|often|tall|big)\b|what(?:[ ](?:is|are|was|were|will|would)|['’]s)\b)",
+    re.IGNORECASE,
+)
+"""A task that is restated where its answer is announced: "Final answer: Find the price in the year 2010."."""
 _ORDINAL = r"(?:first|second|third|fourth|fifth|next|previous)"
 _ONE_OF_SEVERAL = re.compile(rf"\d|\b(?:sub-?questions?|{_ORDINAL}|part|step)\b", re.IGNORECASE)
 _FOR_ONE = re.compile(
@@ -97,7 +111,7 @@ _FOR_ONE = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_FOR_ONE = 80
-"""Characters before a naming in which "for subquestion 2, the …" is looked for."""
+"""Characters before a statement in which "for subquestion 2, the …" is looked for."""
 _PROMISE = re.compile(
     r"(?:that[ ])?(?:(?:found|obtained|given|stated|calculated|computed|determined|derived|reached|hidden|based|"
     r"located|mentioned|provided|twice|double|triple|half|clear|obvious|simple|straightforward|easy|as follows|"
@@ -117,6 +131,13 @@ _ITEM = re.compile(
     r"|\(?(?P<lettered>[a-h]|[ivx]{1,4})(?=[.)]{1,2}[*_]{0,2}(?:\s|$))|[-*•](?=[ \t]))",
     re.IGNORECASE | re.MULTILINE,
 )
+_NUMBERED_QUESTION = re.compile(
+    r"^[ \t>*_#-]{0,8}(?:q|question|sub-?[ ]?question|sub-?problem)[ ]{0,2}\#?(\d{1,3})\b", re.IGNORECASE | re.MULTILINE
+)
+_NUMBERED_ANSWER = re.compile(
+    r"^[ \t>*_#-]{0,8}(?:a|ans|answer|sub-?[ ]?answer)[ ]{0,2}\#?(\d{1,3})[*_]{0,3}[ ]?[.:)][*_]{0,3}(?=\s)",
+    re.IGNORECASE | re.MULTILINE,
+)
 _ROMAN = ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"]
 _ASKS = re.compile(r"\?[\"'”’*_` ]{0,4}$")
 _QUESTION_BEFORE = re.compile(
@@ -130,20 +151,43 @@ _LIST_BELOW = re.compile(
 _VALUE_ENDS = re.compile(r"\s*(?:[}\]]|,(?!\d)|$)")
 
 
-def claims(part: str) -> list[Claim]:
+def statements(part: str) -> list[Statement]:
     """Return the places where the text names an answer, in order of position."""
-    found = [*islice(_spoken_claims(part), MOST_CLAIMS), *islice(_marked_claims(part), MOST_CLAIMS)]
-    found.sort(key=lambda claim: claim.start)
-    return _ranked(_without_asked(part, found), list(islice(_items(part), MOST_ITEMS)))
+    found = [*islice(_worded_statements(part), MOST_STATEMENTS), *islice(_marked_statements(part), MOST_STATEMENTS)]
+    found.sort(key=lambda statement: statement.start)
+    ranked = _ranked(_without_asked(part, found), list(islice(_items(part), MOST_ITEMS)))
+    last = _answer_to_last_subquestion(part)
+    return sorted([*ranked, last], key=lambda statement: statement.start) if last else ranked
 
 
-def _spoken_claims(part: str) -> Iterator[Claim]:
-    for match in _NAMING.finditer(part):
+def _answer_to_last_subquestion(part: str) -> Statement | None:
+    """Return the answer to the last numbered subquestion ("Answer 2: …" after "Subquestion 2: …"), if both are there.
+
+    Answers to earlier ones are steps. So are all, where the last subquestion has no answer.
+    """
+    questions = list(islice(_NUMBERED_QUESTION.finditer(part), MOST_ITEMS))
+    if not questions:
+        return None
+    answers = list(islice(_NUMBERED_ANSWER.finditer(part, questions[-1].end()), MOST_ITEMS))
+    if not answers or any(int(answer[1]) != int(questions[-1][1]) for answer in answers):
+        return None
+    answered = answers[-1]
+    value, following = _value(part, answered.end())
+    return Statement(SUB_ANSWER, answered.start(), answered.end(), value, following=following)
+
+
+def restates_task(value: str) -> bool:
+    """Tell whether a value restates the task ("Find the price in the year 2010") instead of giving its answer."""
+    return bool(_RESTATES.match(value))
+
+
+def _worded_statements(part: str) -> Iterator[Statement]:
+    for match in _WORDED.finditer(part):
         if _NOT_ASSERTED.search(part, max(0, match.start() - _LONGEST_LEAD_IN), match.start()):
             continue
         value, following = _value(part, match.end())
         label = False
-        if _PROMISE.match(value) or (match["modal"] and _SUPPOSED.match(value)):
+        if _PROMISE.match(value) or (match["modal"] and _SUPPOSED.match(value)) or _RESTATES.match(value):
             rank = CUE
         elif _is_partial(match) or _FOR_ONE.search(part, max(0, match.start() - _LONGEST_FOR_ONE), match.start()):
             rank = SUB_ANSWER
@@ -152,33 +196,35 @@ def _spoken_claims(part: str) -> Iterator[Claim]:
         else:
             rank = PLAIN if match["link"] and match["link"].isalpha() else LABEL
             label = match["modal"] is None and rank == LABEL
-        yield Claim(rank, match.start(), match.end(), value, label=label, following=following)
+        yield Statement(rank, match.start(), match.end(), value, label=label, following=following)
     for match in _LABELLED.finditer(part):
         value, following = _value(part, match.end())
-        yield Claim(LABEL, match.start(), match.end(), value, label=True, following=following)
+        if _RESTATES.match(value):
+            continue
+        yield Statement(LABEL, match.start(), match.end(), value, label=True, following=following)
 
 
 def _is_partial(match: re.Match[str]) -> bool:
-    """Tell whether a naming says itself that it is a sub-answer's: "Intermediate answer", "answer to #2"."""
+    """Tell whether a statement says itself that it is a sub-answer's: "Intermediate answer", "answer to #2"."""
     if match["partial"] or (match["bracket"] or "").strip().isdecimal():
         return True
     return bool(match["asked"] and _ONE_OF_SEVERAL.search(match["asked"]))
 
 
-def _marked_claims(part: str) -> Iterator[Claim]:
+def _marked_statements(part: str) -> Iterator[Statement]:
     for match in _HEADED.finditer(part):
         value, following = _value(part, match.end())
-        yield Claim(FINAL, match.start(), match.end(), value, following=following)
+        yield Statement(FINAL, match.start(), match.end(), value, following=following)
     for match in _HASHES.finditer(part):
         if not _ITEM.match(part, match.start()):
-            yield Claim(FINAL, match.start(), match.end(), _line(part, match.end()), alone=True)
+            yield Statement(FINAL, match.start(), match.end(), _line(part, match.end()), alone=True)
     for match in BOXED.finditer(part):
-        yield Claim(FINAL, match.start(), match.end(), braced(part, match.end()), alone=True)
+        yield Statement(FINAL, match.start(), match.end(), braced(part, match.end()), alone=True)
     for match in _TAGGED.finditer(part):
-        yield Claim(FINAL, match.start(), match.end(), _tagged_value(part, match.end()))
+        yield Statement(FINAL, match.start(), match.end(), _tagged_value(part, match.end()))
     for match in _KEYED.finditer(part):
         rank = FINAL if match["final"] else PLAIN
-        yield Claim(rank, match.start(), match.end(), _keyed_value(part, match.end()))
+        yield Statement(rank, match.start(), match.end(), _keyed_value(part, match.end()))
 
 
 def _items(part: str) -> Iterator[_Item]:
@@ -203,56 +249,60 @@ def _end_of_line(part: str, start: int) -> int:
     return end if end >= 0 else limit
 
 
-def _without_asked(part: str, found: list[Claim]) -> list[Claim]:
-    """Rank the namings that follow a question each as sub-answers, where several do and one that follows none ends."""
+def _without_asked(part: str, found: list[Statement]) -> list[Statement]:
+    """Rank statements that follow a question as sub-answers, where several do and the last one does not."""
     asked = [
-        bool(_QUESTION_BEFORE.search(part, max(0, claim.start - _LONGEST_LEAD_IN), claim.start)) for claim in found
+        bool(_QUESTION_BEFORE.search(part, max(0, statement.start - _LONGEST_LEAD_IN), statement.start))
+        for statement in found
     ]
     if sum(asked) < 2 or asked[-1]:
         return found
     return [
-        replace(claim, rank=SUB_ANSWER) if is_asked and claim.rank != CUE else claim
-        for claim, is_asked in zip(found, asked, strict=True)
+        replace(statement, rank=SUB_ANSWER) if is_asked and statement.rank != CUE else statement
+        for statement, is_asked in zip(found, asked, strict=True)
     ]
 
 
-def _ranked(found: list[Claim], items: list[_Item]) -> list[Claim]:
-    """Rank the namings inside numbered lines as sub-answers.
+def _ranked(found: list[Statement], items: list[_Item]) -> list[Statement]:
+    """Rank the statements inside numbered lines as sub-answers.
 
-    A final naming stays one above plain ones where the last numbered line is the only one that has such ("Step 3: The
-    final answer is 26.").
+    A final statement keeps a rank above plain ones where the last numbered line alone holds final statements ("Step 3:
+    The final answer is 26.").
     """
     if not found or not items:
         return found
     holders = _holders(found, items)
-    with_final = {held for claim, held in zip(found, holders, strict=True) if claim.rank == FINAL and held is not None}
+    pairs = list(zip(found, holders, strict=True))
+    with_final = {held for statement, held in pairs if statement.rank == FINAL and held is not None}
     ranked = []
-    for claim, held in zip(found, holders, strict=True):
-        if held is None or claim.rank == CUE:
-            ranked.append(claim)
-        elif claim.rank == FINAL and with_final == {len(items) - 1}:
-            ranked.append(replace(claim, rank=LAST_STEP))
+    for statement, held in pairs:
+        if held is None or statement.rank == CUE:
+            ranked.append(statement)
+        elif statement.rank == FINAL and with_final == {len(items) - 1}:
+            ranked.append(replace(statement, rank=LAST_STEP))
         else:
-            ranked.append(replace(claim, rank=SUB_ANSWER))
+            ranked.append(replace(statement, rank=SUB_ANSWER))
     return ranked
 
 
-def _holders(found: list[Claim], items: list[_Item]) -> list[int | None]:
-    """Return for each naming the item that it belongs to, None for one outside.
+def _holders(found: list[Statement], items: list[_Item]) -> list[int | None]:
+    """Return for each statement the item that it belongs to, None for one outside.
 
     An item is its line, and the next one where it asks. One whose line names no answer reaches to the next item; the
-    last one, where those before it have namings, to its first naming that another follows.
+    last one, where those before it have statements, to its first statement that another follows.
     """
     starts = [item.start for item in items]
-    before = [bisect_right(starts, claim.start) - 1 for claim in found]
+    before = [bisect_right(starts, statement.start) - 1 for statement in found]
     inside = {
-        place for claim, place in zip(found, before, strict=True) if place >= 0 and claim.start < items[place].end
+        place
+        for statement, place in zip(found, before, strict=True)
+        if place >= 0 and statement.start < items[place].end
     }
     holders: list[int | None] = []
-    for position, (claim, place) in enumerate(zip(found, before, strict=True)):
+    for position, (statement, place) in enumerate(zip(found, before, strict=True)):
         if place < 0:
             holders.append(None)
-        elif claim.start < items[place].end:
+        elif statement.start < items[place].end:
             holders.append(place)
         elif place in inside:
             holders.append(None)
@@ -261,7 +311,7 @@ def _holders(found: list[Claim], items: list[_Item]) -> list[int | None]:
         else:
             parallel = place > 0 and _leads_to(items[place - 1], items[place]) and place - 1 in holders
             first, another = place not in holders, position + 1 < len(found)
-            holders.append(place if parallel and first and another and claim.rank != FINAL else None)
+            holders.append(place if parallel and first and another and statement.rank != FINAL else None)
     return holders
 
 

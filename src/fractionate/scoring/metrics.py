@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fractionate.scoring.choices import choice, yes_no
-from fractionate.scoring.numbers import number_of
-from fractionate.scoring.sentences import clean_span
+from fractionate.scoring.number_answers import number_of
+from fractionate.scoring.reply import clean_span
 from fractionate.types import Answer, Score
 
 ZERO = Score(0.0, 0.0)
@@ -147,8 +147,49 @@ def score_number(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
 def _same(predicted: str, gold: str) -> bool:
     wanted = number_of(gold)
     if wanted is None:
-        return bool(gold.strip()) and clean_span(predicted).casefold() == clean_span(gold).casefold()
+        return _same_text(predicted, gold)
     return number_of(predicted) == wanted
+
+
+def score_numbers(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
+    """Score several numbers, in any order: exact match where all agree, and F1 over the numbers that do.
+
+    The best alternative counts; None scores 0.
+    """
+    return max((_numbers_score(prediction, answer) for answer in answers), default=ZERO) if prediction else ZERO
+
+
+def _numbers_score(prediction: Answer, answer: Answer) -> Score:
+    predicted, gold = Counter(map(_number_or_text, prediction)), Counter(map(_number_or_text, answer))
+    shared = (predicted & gold).total()
+    return Score(float(predicted == gold), 2 * shared / (predicted.total() + gold.total()))
+
+
+def _number_or_text(span: str) -> object:
+    number = number_of(span)
+    return clean_span(span).casefold() if number is None else number
+
+
+def scored_where_same(same: Callable[[str, str], bool]) -> Callable[[Answer | None, Sequence[Answer]], Score]:
+    """Return a scorer that gives 1 where `same` holds between the prediction and a gold answer, else 0.
+
+    A gold answer that `same` cannot read counts where the prediction is the same text.
+    """
+
+    def score(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
+        if prediction is None or len(prediction) != 1:
+            return ZERO
+        right = any(
+            len(answer) == 1 and (same(prediction[0], answer[0]) or _same_text(prediction[0], answer[0]))
+            for answer in answers
+        )
+        return Score(float(right), float(right))
+
+    return score
+
+
+def _same_text(predicted: str, gold: str) -> bool:
+    return bool(gold.strip()) and clean_span(predicted).casefold() == clean_span(gold).casefold()
 
 
 def score_yes_no(prediction: Answer | None, answers: Sequence[Answer]) -> Score:
