@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fractionate.errors import FractionateError
 from fractionate.export import write
-from fractionate.export.gguf_file import TYPES
+from fractionate.export.gguf import TYPES
 from fractionate.export.parity import NEEDED, Parity
 from fractionate.export.student import open_student
 

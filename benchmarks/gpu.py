@@ -138,11 +138,10 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from fractionate import datasets
+    from fractionate.models.local.batch import generate as ours
     from fractionate.models.local.chat import render
-    from fractionate.models.local.generate import generate as ours
-    from fractionate.models.local.model import ends_of, load_model, load_tokenizer
-    from fractionate.models.local.rows import Prompt
-    from fractionate.models.local.sharing import share_groups
+    from fractionate.models.local.model import eos_ids_of, load_model, load_tokenizer
+    from fractionate.models.local.rows import Prompt, share_groups
     from fractionate.models.local.weights import resolve
     from fractionate.strategies.prompting import single_messages
 
@@ -151,7 +150,7 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
     problems = datasets.load(f"atlas#test@0-{arguments.rows - 1}")
     messages = [single_messages(problem, "instruct", "span", chain_of_thought=True) for problem in problems]
     prompts = [render(tokenizer, each, "instruct") for each in messages]
-    ends = ends_of(model, tokenizer)
+    ends = eos_ids_of(model, tokenizer)
 
     def answer() -> list[list[int]]:
         if generator == "ours":

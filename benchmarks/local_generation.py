@@ -26,7 +26,7 @@ def main() -> None:
 
     import torch
 
-    from fractionate.models.local.generate import generate
+    from fractionate.models.local.batch import generate
     from fractionate.models.local.rows import Prompt
 
     torch.set_num_threads(chosen.threads)

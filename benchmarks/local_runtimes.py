@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.models.local.gguf_file import write_gguf
-from fractionate.models.local.model import end_tokens, load_model, load_tokenizer
+from fractionate.models.local.model import eos_ids_in, load_model, load_tokenizer
 from fractionate.models.local.weights import SMOLLM2, resolve
 
 PROMPT, WRITTEN = 40, 32
@@ -40,7 +40,7 @@ def prompts(rows: int) -> list[list[int]]:
 def torch_write(change: Callable[[Any], Any]) -> Write:
     import torch
 
-    from fractionate.models.local.generate import generate
+    from fractionate.models.local.batch import generate
     from fractionate.models.local.rows import Prompt
 
     torch.set_num_threads(1)
@@ -137,15 +137,14 @@ def llama_cpp_f16() -> Write:
 
 
 def openvino(path: Path) -> Write:
-    from fractionate.models.local.generate import work_through
     from fractionate.models.local.openvino import OpenVinoBatch
-    from fractionate.models.local.rows import Prompt, Row
+    from fractionate.models.local.rows import Prompt, Row, run_to_end
 
     weights = resolve(SMOLLM2)
     tokenizer, batch = load_tokenizer(weights.folder()), OpenVinoBatch(path, (), 1)
 
     def write(rows: int, tokens: int) -> None:
-        work_through(batch, [Row(Prompt(prompt, tokens), tokenizer) for prompt in prompts(rows)], lambda: False)
+        run_to_end(batch, [Row(Prompt(prompt, tokens), tokenizer) for prompt in prompts(rows)], lambda: False)
 
     return write
 
@@ -262,7 +261,7 @@ def main() -> None:
     parser.add_argument("--measure", choices=list(RUNTIMES), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.measure:
-        end_tokens(resolve(SMOLLM2).folder())
+        eos_ids_in(resolve(SMOLLM2).folder())
         print(json.dumps(measure(chosen.measure, chosen.rounds)))
         return
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

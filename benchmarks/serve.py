@@ -1,6 +1,6 @@
 """What the gateway adds to a solver, and how it holds up; beside other proxies, in one run.
 
-    python benchmarks/serve.py [--seconds 4] [--rounds 3] [--json OUT.json]      (make bench-serve)
+    python benchmarks/serve.py [--seconds 4] [--rounds 3] [--alone] [--json OUT.json]      (make bench-serve)
     python benchmarks/serve.py --hold-up 60                                       64 clients, a tenth of the calls fail
 
 The solver is benchmarks/server.py, a process of its own that answers at once. The gateway serves a run that was really
@@ -8,13 +8,14 @@ made over it, an `echo:` decomposer under the strategy static: two steps and one
 and optillm (approach "none": it hands on what it gets) pass one call on; each runs in an environment of its own under
 runs/bench-envs, made at the first call, and is left out with a line where it cannot be installed or started.
 
-added ms: the median of one client that asks again as soon as it is answered, less that of the solver asked directly in
-the same round.
-requests/s a core: requests answered to 32 clients, divided by the processor time of the proxy's process and its
-children: how many it would answer a second with a core of its own. The wall clock of a shared machine does not enter.
-Rows take turns within a round, and figures are medians over rounds. On a machine that has other work to do, waiting
-for a turn is most of any latency: run it with `nice -n -15`, or alone. Quote the ratios: absolute figures are this
-machine's.
+added ms: the median latency of one client that sends its next request at once, minus that of the solver asked directly
+in the same round.
+added p99 ms: the same for the 99th percentile over 16 clients.
+requests/core-s: requests answered to 32 clients, divided by the processor seconds of the proxy's process and its
+children: its rate with a core of its own. The wall clock of a shared machine does not enter.
+Rows take turns within a round, and figures are medians over rounds. A row that takes longer than its time by a minute
+is left out with a line. On a machine with other work, waiting for a turn is most of any latency: run it with
+`nice -n -15`, or alone. Quote the ratios: absolute figures are this machine's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import re
@@ -48,7 +50,10 @@ PEERS = {
     "optillm": ("optillm", [["torch==2.13.0"], ["optillm>=0.4,<0.5"]]),
 }
 CLIENTS = 32
+LATENCY_CLIENTS = 16
 START_S = 120.0
+LATE_S = 60.0
+"""Seconds beyond its time after which a row is left out."""
 QUESTION = "Natalia sold clips to 48 of her friends in April, and then half as many in May. How many in all?"
 CONFIG = """
 [data]
@@ -73,6 +78,15 @@ class Target:
     port: int
     model: str
     pid: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one round found of a target: milliseconds of one client (median) and of several (p99), and its rate."""
+
+    median_ms: float
+    p99_ms: float
+    per_core_s: float
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> int:
@@ -107,6 +121,23 @@ async def one_client(target: Target, seconds: float) -> list[float]:
         took.append(time.perf_counter() - now)
     writer.close()
     return took
+
+
+async def p99_s(target: Target, seconds: float) -> float:
+    """Return the 99th percentile of the seconds of requests by LATENCY_CLIENTS at once."""
+    took = [one for each in await asyncio.gather(*(one_client(target, seconds) for _ in range(LATENCY_CLIENTS)))
+            for one in each]  # fmt: skip
+    return sorted(took)[math.ceil(0.99 * len(took)) - 1]
+
+
+async def row(target: Target, seconds: float) -> Row:
+    """Measure a target once. Raises TimeoutError, AssertionError or OSError where it does not answer."""
+    async with asyncio.timeout(3 * seconds + LATE_S):
+        await one_client(target, 0.3)  # warm
+        median_s = statistics.median(await one_client(target, seconds))
+        worst_s = await p99_s(target, seconds)
+        answered, used = await many_clients(target, seconds)
+    return Row(1000 * median_s, 1000 * worst_s, answered / max(used, 1e-9))
 
 
 async def many_clients(target: Target, seconds: float) -> tuple[int, float]:
@@ -244,12 +275,12 @@ def version(name: str) -> str:
     return ""
 
 
-def compare(rounds: int, seconds: float) -> dict[str, Any]:
+def compare(rounds: int, seconds: float, peers: bool) -> dict[str, Any]:
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         bare = stack.enter_context(solver())
         url = f"http://127.0.0.1:{bare.port}/v1"
         targets = [bare, stack.enter_context(gateway(url, Path(folder)))]
-        for name, start in STARTERS.items():
+        for name, start in STARTERS.items() if peers else ():
             try:
                 target = stack.enter_context(start(url, Path(folder), installed(name)))
             except (OSError, subprocess.SubprocessError) as error:
@@ -259,43 +290,51 @@ def compare(rounds: int, seconds: float) -> dict[str, Any]:
                 targets.append(target)
             else:
                 print(f"{name} is left out: it does not answer within {START_S:g} s", file=sys.stderr)
-        medians: dict[str, list[float]] = {target.name: [] for target in targets}
-        rates: dict[str, list[float]] = {target.name: [] for target in targets}
+        found: dict[str, list[Row]] = {target.name: [] for target in targets}
         for number in range(rounds):
-            for target in targets:
-                asyncio.run(one_client(target, 0.3))  # warm
-                medians[target.name].append(statistics.median(asyncio.run(one_client(target, seconds))))
-                answered, used = asyncio.run(many_clients(target, seconds))
-                rates[target.name].append(answered / max(used, 1e-9))
-                last = f"{1000 * medians[target.name][-1]:.2f} ms, {rates[target.name][-1]:,.0f} requests/s a core"
-                print(f"round {number + 1}/{rounds}: {target.name}: {last}", file=sys.stderr)
-        base = medians[bare.name]
+            for target in [one for one in targets if one.name in found]:
+                try:
+                    last = asyncio.run(row(target, seconds))
+                except (TimeoutError, AssertionError, OSError, asyncio.IncompleteReadError) as error:
+                    print(f"{target.name} is left out: {type(error).__name__} in round {number + 1}", file=sys.stderr)
+                    del found[target.name]
+                    continue
+                found[target.name].append(last)
+                said = f"{last.median_ms:.2f} ms, p99 {last.p99_ms:.2f} ms, {last.per_core_s:,.0f} requests/core-s"
+                print(f"round {number + 1}/{rounds}: {target.name}: {said}", file=sys.stderr)
+        base = found[bare.name]
         return {
             "rounds": rounds,
             "seconds": seconds,
             "clients": CLIENTS,
+            "latency_clients": LATENCY_CLIENTS,
             "rows": {
                 name: {
                     "version": version(name),
-                    "median_ms": 1000 * statistics.median(found),
-                    "added_ms": 1000 * statistics.median(a - b for a, b in zip(found, base, strict=True)),
-                    "requests_per_core_s": statistics.median(rates[name]),
+                    "median_ms": statistics.median(one.median_ms for one in rows),
+                    "added_ms": added(rows, base, "median_ms"),
+                    "added_p99_ms": added(rows, base, "p99_ms"),
+                    "requests_per_core_s": statistics.median(one.per_core_s for one in rows),
                 }
-                for name, found in medians.items()
+                for name, rows in found.items()
             },
         }
 
 
+def added(rows: list[Row], base: list[Row], name: str) -> float:
+    return statistics.median(getattr(a, name) - getattr(b, name) for a, b in zip(rows, base, strict=True))
+
+
 def table(result: dict[str, Any]) -> str:
     lines = [
-        "| asked | version | median ms | added ms | requests/s a core |",
-        "|---|---|---:|---:|---:|",
+        "| asked | version | median ms | added ms | added p99 ms (16 clients) | requests/core-s |",
+        "|---|---|---:|---:|---:|---:|",
     ]
     for name, row in result["rows"].items():
-        added = f"{row['added_ms']:.2f}" if name != "bare solver" else "–"
-        lines.append(
-            f"| {name} | {row['version']} | {row['median_ms']:.2f} | {added} | {row['requests_per_core_s']:,.0f} |"
-        )
+        bare = name == "bare solver"
+        columns = ["–" if bare else f"{row[key]:.2f}" for key in ("added_ms", "added_p99_ms")]
+        shown = [name, row["version"], f"{row['median_ms']:.2f}", *columns, f"{row['requests_per_core_s']:,.0f}"]
+        lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
@@ -352,6 +391,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", action="store_true", help="measure the gateway without other proxies")
     parser.add_argument("--hold-up", type=float, metavar="SECONDS", help="count what becomes of requests instead")
     parser.add_argument("--json", type=Path, help="write the figures here")
     arguments = parser.parse_args()
@@ -359,7 +399,7 @@ def main() -> None:
         result = asyncio.run(hold_up(arguments.hold_up))
         print(json.dumps(result))
     else:
-        result = compare(arguments.rounds, arguments.seconds)
+        result = compare(arguments.rounds, arguments.seconds, not arguments.alone)
         print(table(result))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")

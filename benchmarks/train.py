@@ -53,7 +53,7 @@ def measure(way: str, student: str, chosen: argparse.Namespace) -> dict[str, flo
     from fractionate.config import TrainConfig
     from fractionate.models.local.model import load_tokenizer
     from fractionate.models.local.weights import resolve
-    from fractionate.students import order, reading
+    from fractionate.students import batching
     from fractionate.students.training_data import training_rows
 
     times: list[tuple[float, float]] = []
@@ -66,8 +66,8 @@ def measure(way: str, student: str, chosen: argparse.Namespace) -> dict[str, flo
             times.append((time.perf_counter(), time.process_time()))
 
     transformers.trainer.DEFAULT_CALLBACKS.append(Watch)
-    order.TOGETHER = chosen.together or order.TOGETHER
-    reading.PART_TOKENS["cpu"] = chosen.part_tokens or reading.PART_TOKENS["cpu"]
+    batching.PASSAGE_SHARE = chosen.together or batching.PASSAGE_SHARE
+    batching.PART_TOKENS["cpu"] = chosen.part_tokens or batching.PART_TOKENS["cpu"]
     examples = examples_of(student, BATCH * chosen.steps)
     weights = resolve(MODEL)
     tokenizer = load_tokenizer(weights.folder())
@@ -139,19 +139,19 @@ def count_tokens(student: str, chosen: argparse.Namespace) -> None:
     from fractionate.config import TrainConfig
     from fractionate.models.local.model import load_tokenizer
     from fractionate.models.local.weights import resolve
-    from fractionate.students import order, reading
+    from fractionate.students import batching
     from fractionate.students.packing import pack
     from fractionate.students.training_data import training_rows
 
     tokenizer = load_tokenizer(resolve(MODEL).folder())
     rows = training_rows(tokenizer, examples_of(student, sys.maxsize), TrainConfig().max_length).rows
     rows = rows[: len(rows) // BATCH * BATCH]
-    together = round(BATCH * (chosen.together or order.TOGETHER))
-    ordered = [rows[at] for at in order.PassageOrder(rows, 0, together)]
+    together = round(BATCH * (chosen.together or batching.PASSAGE_SHARE))
+    ordered = [rows[at] for at in batching.PassageSampler(rows, 0, together)]
     padded = packed = 0
     for at in range(0, len(rows), BATCH):
         padded += BATCH * max(len(row["input_ids"]) for row in rows[at : at + BATCH])
-        parts = pack(ordered[at : at + BATCH], chosen.part_tokens or reading.PART_TOKENS["cpu"])
+        parts = pack(ordered[at : at + BATCH], chosen.part_tokens or batching.PART_TOKENS["cpu"])
         packed += sum(len(part.tokens) for part in parts)
     steps, alone = len(rows) // BATCH, sum(len(row["input_ids"]) for row in rows)
     print(f"{student}, tokens a step: padded {padded / steps:,.0f}, alone {alone / steps:,.0f}, ", end="")

@@ -29,9 +29,9 @@ from fractionate.files import write_text
 from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
 from fractionate.models.local.weights import resolve
 from fractionate.run.training import examples_for
-from fractionate.students import order
-from fractionate.students.dev import dev_loss
-from fractionate.students.reading import reading_of
+from fractionate.students import batching
+from fractionate.students.batching import batcher_for
+from fractionate.students.checkpoints import dev_loss
 from fractionate.students.train import train_student
 from fractionate.students.training_data import training_rows
 from fractionate.types import Example, Problem, Request
@@ -82,7 +82,7 @@ def try_one(folder: Path, seed: int, together: int) -> None:
         return
     train, test, asked = lesson(folder, seed)
     settings = SETTINGS.model_copy(update={"share_passages": together > 0})
-    order.TOGETHER = together / settings.batch_size or order.TOGETHER
+    batching.PASSAGE_SHARE = together / settings.batch_size or batching.PASSAGE_SHARE
     at, worked = time.perf_counter(), time.process_time()
     report = train_student(MODEL, train, student, settings, seed)
     spent = {"seconds": time.perf_counter() - at, "cpu_seconds": time.process_time() - worked}
@@ -91,8 +91,8 @@ def try_one(folder: Path, seed: int, together: int) -> None:
     weights = resolve(f"{MODEL}@{student}")
     tokenizer, model = load_tokenizer(weights.folder()), load_model(weights, "cpu")
     judged = training_rows(tokenizer, test, settings.max_length)
-    reading = reading_of(model, tokenizer, [judged], SETTINGS.model_copy(update={"share_passages": True}))
-    with reading.of(model):
+    reading = batcher_for(model, tokenizer, [judged], SETTINGS.model_copy(update={"share_passages": True}))
+    with reading.prepared(model):
         row["test_loss"] = dev_loss(model, judged, reading)
     del model
     answering = LocalModel(f"{MODEL}@{student}", ModelOptions(device="cpu"))

@@ -29,7 +29,7 @@ from fractionate.run.folder import RunFolder, run_folder
 from fractionate.run.progress import Progress
 from fractionate.run.reporting import load_stored_config
 from fractionate.students.demonstrate import Demonstration
-from fractionate.students.screen import Screening
+from fractionate.students.examples import Screening
 from fractionate.types import Cell
 
 

@@ -95,9 +95,9 @@ def _behind(folder: str, allow_unmeasured: bool) -> _Behind:
 
 def _output(answered: Answered) -> ModelOutput:
     (choice,) = answered.choices
-    words = choice.content or choice.refusal
+    text = choice.content or choice.refusal
     reason = "content_filter" if choice.refusal else _STOP_REASONS.get(choice.finish_reason, "unknown")
-    output = ModelOutput.from_content(answered.plan.pair.id, words, stop_reason=reason)
+    output = ModelOutput.from_content(answered.plan.pair.id, text, stop_reason=reason)
     total = sum(answered.usage.values(), Usage())
     output.usage = ModelUsage(
         input_tokens=total.input_tokens - total.cached_input_tokens,
@@ -118,7 +118,8 @@ def _facts(answered: Answered) -> dict[str, Any]:
         "subquestions": list(choice.decomposition.subquestions) if choice.decomposition else [],
         "sub_answers": list(choice.sub_answers),
         "prediction": list(choice.answer) if choice.answer is not None else None,
-        "unlike": answered.unlike,
+        "deviations": answered.deviations,
+        "unlike": answered.deviations,  # its name in 0.1: kept for one more release
         "usage": {role: asdict(answered.usage[role]) for role in ROLES},
         "usd": {**answered.usd, "total": _total(answered.usd)},
         "measured": dict(fact) if fact else None,

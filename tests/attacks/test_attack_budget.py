@@ -354,11 +354,11 @@ def test_locks_that_are_deleted_midway_do_not_let_a_second_spender_in(tmp_path: 
 
 def test_what_was_spent_survives_a_move_to_the_newest_schema(tmp_path: Path) -> None:
     """Rows of before know nothing of who paid: what is local or recorded cost nothing, all else did."""
-    from fractionate.calls import migrations
+    from fractionate.calls import store_file
 
     path = tmp_path / "old.sqlite"
     connection = sqlite3.connect(path)
-    for step in migrations.STEPS[:3]:
+    for step in store_file.STEPS[:3]:
         for statement in step:
             connection.execute(statement)
     for key, model in (("a", "openai:m"), ("b", "local:m"), ("c", "recorded:r.jsonl"), ("d", "http://h/v1#m")):

@@ -37,9 +37,7 @@ async def main(path, url):
     odd = [repr(end) for end in ends if isinstance(end, BaseException) and not isinstance(end, FractionateError)]
     return {"causes": causes, "odd": odd}
 
-started = time.monotonic()
 result = asyncio.run(main(*sys.argv[1:3]))
-result["seconds"] = time.monotonic() - started
 try:  # ru_maxrss begins at what the process had that started this one: pytest, with all that it has loaded
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     result["peak_mb"] = int(status["VmHWM"].split()[0]) / 1024
@@ -72,6 +70,3 @@ def test_what_never_ends_is_read_within_bounds(tmp_path: Path, port: int, kind: 
     assert result["odd"] == []
     assert result["causes"], "each is a counted fault"
     assert result["peak_mb"] < 500
-    # 64 floods of "100 Continue" are parsed by aiohttp before any reply begins, until the time is up.
-    late = 40 if kind == "informational" else 15
-    assert result["seconds"] < patience + late, "time runs out for whoever sends without end"

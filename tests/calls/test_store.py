@@ -13,7 +13,7 @@ from helpers import ask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fractionate.calls import migrations
+from fractionate.calls import store_file
 from fractionate.calls.store import Hold, Store, StoreBusy, StoredCall
 from fractionate.errors import FractionateError
 from fractionate.types import Completion, Usage
@@ -100,17 +100,17 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_newer_schema_is_refused(store: Store) -> None:
     store.close()
     connection = sqlite3.connect(store.path)
-    connection.execute(f"PRAGMA user_version = {migrations.LATEST + 1}")
+    connection.execute(f"PRAGMA user_version = {store_file.LATEST + 1}")
     connection.close()
     with pytest.raises(FractionateError, match="newer fractionate"):
         Store(store.path)
 
 
-@pytest.mark.parametrize("version", range(migrations.LATEST))
+@pytest.mark.parametrize("version", range(store_file.LATEST))
 def test_a_store_of_every_older_schema_opens_with_its_rows(tmp_path: Path, version: int) -> None:
     path = tmp_path / "old.sqlite"
     connection = sqlite3.connect(path)
-    for step in migrations.STEPS[:version]:
+    for step in store_file.STEPS[:version]:
         for statement in step:
             connection.execute(statement)
     if version:

@@ -34,7 +34,7 @@ from fractionate.run.stages import (
     train_stage,
 )
 from fractionate.run.training import train_students
-from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.checkpoints import TrainingDivergedError
 from fractionate.students.train import train_student
 from fractionate.types import Example, Message
 from tests_tiny import build_tiny_model

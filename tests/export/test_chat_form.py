@@ -13,8 +13,8 @@ pytest.importorskip("transformers", reason="the 'local' extra is not installed")
 
 from fractionate.errors import FractionateError
 from fractionate.export.chat_form import asks_alike, chat_form
-from fractionate.export.folders import write_tokenizer
 from fractionate.export.parity import own_prompt
+from fractionate.export.write import write_tokenizer
 from fractionate.models.local.chat import end_of_turn, render
 from fractionate.models.local.model import load_tokenizer
 from fractionate.types import Message

@@ -15,7 +15,7 @@ pytest.importorskip("trl", reason="the 'train' extra is not installed")
 
 from fractionate.cli import main
 from fractionate.config import ModelOptions
-from fractionate.export import folders, gguf_file, llamacpp, write
+from fractionate.export import gguf, write
 from fractionate.export.parity import Parity
 from fractionate.export.student import open_student
 from fractionate.models.local import gguf_file as local_gguf_file
@@ -97,7 +97,7 @@ def test_gguf_files_answer_as_the_student_does(
         capsys, tiny_run, "E-A", "--out", tmp_path / "e-a", "--format", "gguf", "--type", "f16", "--type", "f32",
         "--prompts", 12,
     )  # fmt: skip
-    runtimes = ["transformers", "llama.cpp"] if llamacpp.is_there() else ["transformers"]
+    runtimes = ["transformers", "llama.cpp"] if gguf.has_llamacpp() else ["transformers"]
     assert [(one["file"], one["by"]) for one in told["parity"]] == [
         (f"e-a-{kind}.gguf", by) for kind in ("f16", "f32") for by in runtimes
     ]
@@ -186,7 +186,7 @@ def test_a_merge_that_lost_the_adapter_is_not_written(
     from fractionate.models.local.weights import resolve
 
     base = load_model(resolve(str(merging_model)), "cpu", exact=True)
-    monkeypatch.setattr(write, "write_merged", lambda student, model, *rest: folders.write_merged(student, base, *rest))
+    monkeypatch.setattr(write, "write_merged", lambda student, model, *rest: write.write_merged(student, base, *rest))
     assert "model.safetensors by transformers" in export(capsys, tiny_run, "D-R", "--out", tmp_path / "out", code=1)
     assert not any(tmp_path.iterdir())
 
@@ -195,7 +195,7 @@ def test_a_merge_that_lost_the_adapter_is_not_written(
 def test_a_template_that_asks_otherwise_is_not_written(
     kind: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folders, "asks_alike", lambda tokenizer: True)  # the base's own, with its system message
+    monkeypatch.setattr(write, "asks_alike", lambda tokenizer: True)  # the base's own, with its system message
     said = export(capsys, tiny_run, "D-R", "--out", tmp_path / "out", "--format", kind, code=1)
     assert "does not ask as the student was trained" in said
     assert not any(tmp_path.iterdir())
@@ -298,5 +298,5 @@ def test_what_no_gguf_is_written_of_is_said_with_the_way_round(
 
     config = SimpleNamespace(**{**load_config(merging_model).to_dict(), **changes})
     with pytest.raises(UsageError, match=says) as refused:
-        gguf_file.check_can_write(config, load_tokenizer(merging_model))
+        gguf.check_can_write(config, load_tokenizer(merging_model))
     assert "convert_hf_to_gguf.py" in str(refused.value)

@@ -11,7 +11,7 @@ pytest.importorskip("trl", reason="the 'train' extra is not installed")
 
 from fractionate.config import TrainConfig, parse_config
 from fractionate.errors import UsageError
-from fractionate.export import llamacpp
+from fractionate.export import gguf
 from fractionate.export.student import open_student
 from fractionate.export.write import Wanted, export_student
 from fractionate.models.local.weights import SMOLLM2, resolve
@@ -52,7 +52,7 @@ def test_gguf_of_smollm2_is_read_back_and_answers_alike(run: Path, tmp_path: Pat
     said: list[str] = []
     wanted = Wanted(kind="gguf", types=("f16",), name="capitals")
     written = export_student(open_student(run), tmp_path / "out", wanted, said.append)
-    runtimes = ["transformers", *(["llama.cpp"] if llamacpp.is_there() else [])]
+    runtimes = ["transformers", *(["llama.cpp"] if gguf.has_llamacpp() else [])]
     assert [one.by for one in written.parity] == runtimes
     assert all(one.passed and one.prompts == 4 for one in written.parity)
     assert 'PARAMETER stop "<|im_end|>"' in (tmp_path / "out/Modelfile").read_text()

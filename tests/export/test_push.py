@@ -17,7 +17,7 @@ from servers.threaded import in_thread
 
 PUSH = (
     "import sys\nfrom pathlib import Path\nfrom fractionate.errors import FractionateError\n"
-    "from fractionate.export.push import check_can_push, push\n"
+    "from fractionate.export.write import check_can_push, push\n"
     "try:\n    check_can_push(sys.argv[2])\n    print(push(Path(sys.argv[1]), sys.argv[2], private=True))\n"
     "except FractionateError as error:\n    sys.exit(f'{error.exit_code} {error}')"
 )

@@ -16,10 +16,9 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models.local import model as local_module
-from fractionate.models.local.generate import InterruptedBatchError, generate
+from fractionate.models.local.batch import generate
 from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
-from fractionate.models.local.rows import Prompt, Row
-from fractionate.models.local.sharing import share_groups
+from fractionate.models.local.rows import InterruptedBatchError, Prompt, Row, share_groups
 from fractionate.models.local.weights import resolve
 from fractionate.types import Message, Request
 
@@ -99,7 +98,7 @@ def test_an_end_token_stops_and_is_counted_not_spoken(tiny: tuple[Any, Any]) -> 
     first = free.tokens.index(end)
     assert stopped.finish_reason == "stop"
     assert stopped.tokens == free.tokens[:first]
-    assert stopped.spoken == first + 1
+    assert stopped.generated == first + 1
 
 
 def test_a_stop_string_ends_a_reply_and_is_cut_off(tiny: tuple[Any, Any]) -> None:

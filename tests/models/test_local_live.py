@@ -18,8 +18,7 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError
 from fractionate.models.local import model as local_module
-from fractionate.models.local.batch import Batch
-from fractionate.models.local.generate import generate
+from fractionate.models.local.batch import Batch, generate
 from fractionate.models.local.live import LiveModel, LiveStats
 from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
 from fractionate.models.local.rows import Prompt, Row
@@ -64,8 +63,8 @@ class Gate:
 
     def __init__(self, local: LocalModel, patch: pytest.MonkeyPatch) -> None:
         self.opened = threading.Event()
-        open_rows = local.open_rows
-        patch.setattr(local, "open_rows", lambda: self._gated(open_rows()))
+        open_batch = local.open_batch
+        patch.setattr(local, "open_batch", lambda: self._gated(open_batch()))
 
     def _gated(self, batch: Any) -> Any:
         step = batch.step
@@ -201,7 +200,7 @@ def test_bytes_of_one_character_and_letters_of_a_stop_string_are_held_back(tiny:
     seen = []
     for token in tokenizer("aé E√ EN ENDxx", add_special_tokens=False).input_ids:
         row.take(token, ())
-        text = row.finish().text if row.ended else row.sure_text()
+        text = row.finish().text if row.ended else row.stable_text()
         assert text.startswith(said)
         said = text
         seen.append(text)
@@ -288,7 +287,7 @@ def test_weights_that_cannot_be_loaded_are_an_error_of_each_request(
         raise FractionateError("the weights cannot be loaded")
 
     async def use(model: LiveModel) -> None:
-        monkeypatch.setattr(local, "open_rows", broken)
+        monkeypatch.setattr(local, "open_batch", broken)
         with pytest.raises(FractionateError, match="cannot be loaded"):
             await model.complete(request("hi"))
         monkeypatch.undo()

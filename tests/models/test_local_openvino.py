@@ -19,12 +19,12 @@ pytest.importorskip("openvino_genai", reason="the 'fast' extra is not installed"
 from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.local import openvino as openvino_module
-from fractionate.models.local.generate import generate, work_through
+from fractionate.models.local.batch import generate
 from fractionate.models.local.gguf_file import why_no_gguf
 from fractionate.models.local.live import LiveModel
 from fractionate.models.local.model import LocalModel, load_config, load_model, load_tokenizer
 from fractionate.models.local.openvino import OpenVinoBatch, openvino_file
-from fractionate.models.local.rows import Prompt, Row
+from fractionate.models.local.rows import Prompt, Row, run_to_end
 from fractionate.models.local.throughput import measure_throughput
 from fractionate.models.local.weights import resolve
 from fractionate.types import Message, Request
@@ -63,18 +63,18 @@ def request(text: str, **more: Any) -> Request:
 
 
 def alone(file: Path, tokenizer: Any, prompt: Prompt, ends: set[int]) -> list[int]:
-    return work_through(OpenVinoBatch(file, ends, 1), [Row(prompt, tokenizer)], lambda: False)[0].tokens
+    return run_to_end(OpenVinoBatch(file, ends, 1), [Row(prompt, tokenizer)], lambda: False)[0].tokens
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_greedy_replies_are_torch_s(tiny: tuple[Any, Any, Path], seed: int) -> None:
     model, tokenizer, file = tiny
     asked = prompts(seed)
-    replies = work_through(OpenVinoBatch(file, {1}, 1), [Row(p, tokenizer) for p in asked], lambda: False)
+    replies = run_to_end(OpenVinoBatch(file, {1}, 1), [Row(p, tokenizer) for p in asked], lambda: False)
     expected = generate(model, tokenizer, asked, {1})
     # Weights in f16: of two words that are as good as equally likely, the other may be said.
     assert sum(a.tokens == b.tokens for a, b in zip(replies, expected, strict=True)) >= 5  # of 6
-    assert all(a.spoken <= p.max_tokens for a, p in zip(replies, asked, strict=True))
+    assert all(a.generated <= p.max_tokens for a, p in zip(replies, asked, strict=True))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
@@ -97,7 +97,7 @@ def test_prompts_longer_than_what_is_read_at_once_are_read_whole(tiny: tuple[Any
     model, tokenizer, file = tiny
     draw = random.Random(3)
     asked = [Prompt([draw.randrange(2, 250) for _ in range(length)], 8) for length in (900, 3, 300)]
-    replies = work_through(OpenVinoBatch(file, set(), 1), [Row(p, tokenizer) for p in asked], lambda: False)
+    replies = run_to_end(OpenVinoBatch(file, set(), 1), [Row(p, tokenizer) for p in asked], lambda: False)
     assert [r.tokens for r in replies] == [r.tokens for r in generate(model, tokenizer, asked, set())]
 
 
@@ -111,7 +111,7 @@ def test_a_row_that_is_ended_leaves_and_the_others_go_on(tiny: tuple[Any, Any, P
     gone.ended = True
     batch.step()
     assert batch.rows == [stays]
-    assert gone.reply.spoken <= 4
+    assert gone.reply.generated <= 4
     while batch.rows:
         batch.step()
     assert stays.finish().tokens == alone(file, tokenizer, stays.prompt, set())

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="the 'local' extra is not installed")
 
 from fractionate.config import ModelOptions, TrainConfig
+from fractionate.models.local.batch import generate
 from fractionate.models.local.chat import end_of_turn, render, render_target
-from fractionate.models.local.generate import generate
 from fractionate.models.local.model import LocalModel, count_tokens, load_model, load_tokenizer
 from fractionate.models.local.rows import Prompt
 from fractionate.models.local.weights import SMOLLM2, _wheel_gguf, quiet_transformers, resolve

@@ -164,7 +164,7 @@ def test_sampling_fields_reach_the_final_call_and_no_other(run: Measured) -> Non
     assert final["response_format"] == schema
     assert reply.choices[0].message.content == "The answer is"
     assert reply.fractionate["measured"] is False
-    assert {"temperature", "top_p", "stop", "max_tokens"} <= set(reply.fractionate["unlike"])
+    assert {"temperature", "top_p", "stop", "max_tokens"} <= set(reply.fractionate["deviations"])
 
 
 def test_a_higher_limit_than_the_measured_one_changes_nothing(run: Measured) -> None:
@@ -199,7 +199,7 @@ def test_system_text_and_history_stand_in_every_call(run: Measured) -> None:
     for solver in (run.solver, run.short):
         run.server.bodies.clear()
         reply = ask(run, run.pair("stepwise", run.solver, solver), messages)
-        assert reply.fractionate["unlike"] == ["history", "system"]
+        assert reply.fractionate["deviations"] == ["history", "system"]
         for body in run.server.bodies:
             system, *rest = body["messages"]
             assert system["role"] == "system"
@@ -268,7 +268,7 @@ def test_an_unmeasured_pair_needs_leave(measured_run: Measured, tmp_path: Any) -
         through(part, work)
     reply = through(part, work, allow_unmeasured=True)
     assert reply.fractionate["outcome"] is None
-    assert reply.fractionate["unlike"] == ["pair"]
+    assert reply.fractionate["deviations"] == ["pair"]
 
 
 def test_timeouts_of_the_client_are_its_own(run: Measured) -> None:

@@ -184,7 +184,7 @@ def test_an_answer_is_marked_where_the_server_keeps_a_record(browser: Any, run_f
         first, second = page.locator(".panel").all()
         first.locator("[data-right=true]").click()
         first.get_by_text("kept", exact=True).wait_for()
-        second.locator(".marks input").fill("Libya")
+        second.locator(".feedback input").fill("Libya")
         second.locator("[data-correct]").click()
         second.get_by_text("kept", exact=True).wait_for()
         assert errors == []
@@ -204,5 +204,5 @@ def test_without_a_record_nothing_can_be_marked(browser: Any, url: str) -> None:
     page.locator("#question").fill("Which land borders Chad?")
     page.locator("#send").click()
     page.locator("table:not([hidden])").first.wait_for()
-    assert page.locator(".marks").first.is_hidden()
+    assert page.locator(".feedback").first.is_hidden()
     page.context.close()

@@ -47,7 +47,7 @@ class SolverServer(ChatServer):
             if named:
                 return await super().reply(request, body, bare)
             if body.get("stream"):
-                return await self.spoken(request, body, bare)
+                return await self.generated(request, body, bare)
         except (asyncio.CancelledError, ConnectionError):
             self.gone += 1
             raise

@@ -16,8 +16,8 @@ from test_train import QUICK, cut_at, cut_short, examples
 from fractionate.config import TrainConfig
 from fractionate.models.local.model import load_tokenizer
 from fractionate.students import trainer as trainer_module
-from fractionate.students.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, check_steps, steps_of
-from fractionate.students.learning_rate import default_rate
+from fractionate.students.checkpoints import DevLoss, DevSplit, TrainingDivergedError, best_of, check_steps, steps_of
+from fractionate.students.settings import default_rate
 from fractionate.students.train import train_student
 from fractionate.students.trainer import TrainingReport
 from fractionate.students.training_data import Collator, TrainingRows, training_rows

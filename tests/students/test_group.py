@@ -16,15 +16,15 @@ pytest.importorskip("torch", reason="the 'local' extra is not installed")
 from fractionate.config import TrainConfig
 from fractionate.errors import FractionateError
 from fractionate.files import packed, unpack
-from fractionate.students.checkpoints import Checkpoints, CheckpointsOfAll
-from fractionate.students.group import ALONE, Group, Shares
+from fractionate.students.checkpoints import Checkpoints, GroupCheckpoints
+from fractionate.students.group import ALONE, Group, ShardedBatches
 from fractionate.students.train import train_student
 from fractionate.types import Example, Message
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
 def test_the_shares_of_a_batch_are_the_batch(batch: list[int], size: int) -> None:
-    shares = [Group(rank, size).share_of(batch) for rank in range(size)]
+    shares = [Group(rank, size).shard(batch) for rank in range(size)]
     assert [one for share in shares for one in share] == batch
     assert max(map(len, shares)) == -(-len(batch) // size), "nobody reads more than has to be read"
 
@@ -46,7 +46,7 @@ class Backwards:
 
 
 def test_a_process_alone_takes_the_batches_of_an_order() -> None:
-    shares = Shares(Backwards(), 4, ALONE)
+    shares = ShardedBatches(Backwards(), 4, ALONE)
     shares.batch_sampler.set_epoch(1)
     assert list(shares) == [[110, 109, 108, 107], [106, 105, 104, 103], [102, 101, 100]]
     assert len(shares) == 3
@@ -67,7 +67,7 @@ def as_one_of_two(rank: int, meeting: str, root: str, disks: list[str]) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     group = Group.here()
     partial = Path(disks[rank]) / "s.partial"
-    checkpoints = CheckpointsOfAll(partial, "plan", group)
+    checkpoints = GroupCheckpoints(partial, "plan", group)
     nothing = checkpoints.last()
     group.wait()
     if group.first:
@@ -82,7 +82,7 @@ def as_one_of_two(rank: int, meeting: str, root: str, disks: list[str]) -> None:
     assert last is not None
     found = {
         "group": [group.rank, group.size, *group.sum(rank + 1, 0.5)],
-        "told": group.told(f"rank {rank}"),
+        "told": group.broadcast(f"rank {rank}"),
         "nothing": nothing is None,
         "last": str(last),
         "weights": (last / "weights").read_bytes() == bytes(range(200)) * 3,

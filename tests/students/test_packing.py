@@ -1,4 +1,4 @@
-"""Reading a passage once: the gradient is that of examples read alone, or the model reads them alone."""
+"""Batcher a passage once: the gradient is that of examples read alone, or the model reads them alone."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ from fractionate.config import TrainConfig
 from fractionate.models.local.model import load_model, load_tokenizer
 from fractionate.models.local.weights import SMOLLM2, resolve
 from fractionate.students import trainer as trainer_module
-from fractionate.students.order import PassageOrder, together
-from fractionate.students.packing import Stretch, families, pack
-from fractionate.students.reading import Packed, Reading, Single
-from fractionate.students.shared_attention import reads_alike
+from fractionate.students.batching import Batcher, PackedBatcher, PaddedBatcher, PassageSampler, adjacent_examples
+from fractionate.students.packing import Segment, pack, packs_exactly, passage_groups
 from fractionate.students.train import train_student
 from fractionate.students.training_data import training_rows
 from fractionate.types import Example, Message
@@ -64,7 +62,7 @@ BATCHES: dict[str, list[Example]] = {
 }
 
 
-def gradient(model: Any, reading: Reading, rows: Rows) -> tuple[float, Any]:
+def gradient(model: Any, reading: Batcher, rows: Rows) -> tuple[float, Any]:
     """Return the mean loss over the targets of a step, and the gradient of all that is trained."""
     import torch
 
@@ -72,7 +70,7 @@ def gradient(model: Any, reading: Reading, rows: Rows) -> tuple[float, Any]:
     model.zero_grad()
     targets = sum(label != -100 for row in rows for label in row["labels"])
     loss, counted = 0.0, 0
-    with reading.of(model):
+    with reading.prepared(model):
         for part in reading.parts(rows):
             total, count = reading.loss(model, part)
             (total / targets).backward()
@@ -97,8 +95,8 @@ def student(folder: Path, method: str) -> Any:
 
 
 def check_equal(model: Any, tokenizer: Any, rows: Rows, most: int) -> None:
-    loss, alone = gradient(model, Single(tokenizer, 1), rows)
-    shared_loss, shared = gradient(model, Packed(tokenizer, most), rows)
+    loss, alone = gradient(model, PaddedBatcher(tokenizer, 1), rows)
+    shared_loss, shared = gradient(model, PackedBatcher(tokenizer, most), rows)
     assert shared_loss == pytest.approx(loss, abs=1e-5)
     assert float(alone.abs().max()) > 1e-2, "there is a gradient to compare"
     assert float((shared - alone).abs().max()) < 1e-5
@@ -130,7 +128,7 @@ def test_smollm2_s_gradient_is_that_of_examples_read_alone(method: str) -> None:
         model.model.layers = model.model.layers[:6]
         model.config.num_hidden_layers = 6
     rows = training_rows(tokenizer, batch, 512).rows
-    assert reads_alike(model, rows)
+    assert packs_exactly(model, rows)
     check_equal(model, tokenizer, rows, 300)
 
 
@@ -139,34 +137,34 @@ def test_another_gradient_would_show(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(tiny_model)
     rows = training_rows(tokenizer, BATCHES["one passage"], 512).rows
     model = student(tiny_model, "lora")
-    _, alone = gradient(model, Single(tokenizer, 1), rows)
+    _, alone = gradient(model, PaddedBatcher(tokenizer, 1), rows)
 
-    def broken(reading: Packed, change: Any) -> Any:
+    def broken(reading: PackedBatcher, change: Any) -> Any:
         parts = reading.parts(rows)
         change(parts[0])
         reading.parts = lambda _: parts  # type: ignore[method-assign]
         return gradient(model, reading, rows)[1]
 
     def see_all(part: dict[str, Any]) -> None:
-        first, second, *others = part["layout"].stretches
+        first, second, *others = part["layout"].segments
         third = others[0]
-        part["layout"].stretches = [first, second, Stretch(third.start, third.end, 0, second.end), *others[1:]]
+        part["layout"].segments = [first, second, Segment(third.start, third.end, 0, second.end), *others[1:]]
 
     def go_on(part: dict[str, Any]) -> None:
         # A turn by a fixed angle changes nothing that is seen, so only the last rest is moved.
-        part["position_ids"][0, part["layout"].stretches[-1].start :] += 3
+        part["position_ids"][0, part["layout"].segments[-1].start :] += 3
 
     for change in (see_all, go_on):
-        assert float((broken(Packed(tokenizer, 600), change) - alone).abs().max()) > 1e-4
+        assert float((broken(PackedBatcher(tokenizer, 600), change) - alone).abs().max()) > 1e-4
 
 
 def test_a_passage_is_read_once(tiny_model: Path) -> None:
     rows = training_rows(load_tokenizer(tiny_model), BATCHES["one passage"], 512).rows
     (one,) = pack(rows, 600)
-    common = one.stretches[0].end
+    common = one.segments[0].end
     assert common >= len(PASSAGES[0])
     assert len(one.tokens) == common + sum(len(row["input_ids"]) - common for row in rows)
-    assert len(one.stretches) == 1 + len(rows)
+    assert len(one.segments) == 1 + len(rows)
 
 
 def test_a_group_too_large_for_a_row_is_cut_and_no_row_is_larger(tiny_model: Path) -> None:
@@ -175,7 +173,7 @@ def test_a_group_too_large_for_a_row_is_cut_and_no_row_is_larger(tiny_model: Pat
     packs = pack(rows, longest + 60)
     assert all(len(one.tokens) <= longest + 60 for one in packs)
     assert sum(len(one.targets) for one in packs) == sum(label != -100 for row in rows for label in row["labels"])
-    assert any(len(one.stretches) > 2 for one in packs), "something is still shared"
+    assert any(len(one.segments) > 2 for one in packs), "something is still shared"
     assert max(len(one.tokens) for one in pack(rows, 1)) == longest
 
 
@@ -217,7 +215,7 @@ def test_a_model_is_tried_before_it_is_relied_on(kind: str, settings: dict[str, 
     model = tiny(kind, **settings).eval()
     rows = [{"input_ids": [5 + (7 * at * at) % 290 for at in range(length)]} for length in (20, 60, 40)]
     before, state = model.config._attn_implementation, torch.random.get_rng_state()
-    assert reads_alike(model, rows) == alike
+    assert packs_exactly(model, rows) == alike
     assert model.config._attn_implementation == before
     assert not model.training
     assert torch.equal(torch.random.get_rng_state(), state), "a try draws nothing from what the training draws from"
@@ -243,10 +241,10 @@ def test_a_model_that_reads_otherwise_is_trained_as_without_sharing(tiny_model: 
 
 def test_every_pass_takes_every_example_once_those_of_a_passage_in_lots(tiny_model: Path) -> None:
     rows = training_rows(load_tokenizer(tiny_model), [*on_passages(8), *BATCHES["nothing is shared"]], 512).rows
-    groups = families([row["input_ids"] for row in rows])
+    groups = passage_groups([row["input_ids"] for row in rows])
     assert sorted(map(len, groups)) == [1, 1, 1, 8, 8, 8]
     passage = {at: number for number, group in enumerate(groups) for at in group}
-    order = PassageOrder(rows, seed=0, together=4)
+    order = PassageSampler(rows, seed=0, adjacent=4)
     passes = []
     for epoch in range(3):
         order.set_epoch(epoch)
@@ -258,7 +256,7 @@ def test_every_pass_takes_every_example_once_those_of_a_passage_in_lots(tiny_mod
     assert passes[0] != passes[1] != passes[2]
     order.set_epoch(1)
     assert list(order) == passes[1]
-    assert list(PassageOrder(rows, seed=1, together=4)) != passes[0]
+    assert list(PassageSampler(rows, seed=1, adjacent=4)) != passes[0]
 
 
 def _runs(values: Sequence[int]) -> list[int]:
@@ -272,14 +270,14 @@ def _runs(values: Sequence[int]) -> list[int]:
 def test_what_all_examples_begin_with_is_no_passage() -> None:
     system = list(range(100))
     rows = [[*system, *[200 + passage] * 40, at] for passage in range(3) for at in range(2)]
-    assert sorted(map(len, families(rows))) == [2, 2, 2]
-    assert sorted(map(len, families([[*system, at] for at in range(4)]))) == [1, 1, 1, 1]
-    assert families([[1, 2, 3]]) == [[0]]
+    assert sorted(map(len, passage_groups(rows))) == [2, 2, 2]
+    assert sorted(map(len, passage_groups([[*system, at] for at in range(4)]))) == [1, 1, 1, 1]
+    assert passage_groups([[1, 2, 3]]) == [[0]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 8])
 def test_at_least_one_example_of_a_passage_is_in_a_step(batch_size: int) -> None:
-    assert 1 <= together(batch_size) <= batch_size
+    assert 1 <= adjacent_examples(batch_size) <= batch_size
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

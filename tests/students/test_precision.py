@@ -17,8 +17,8 @@ from fractionate.config import TrainConfig, parse_config
 from fractionate.errors import UsageError
 from fractionate.models.local.model import load_config, load_model, load_tokenizer
 from fractionate.models.local.weights import base_shapes, resolve
-from fractionate.students.memory import memory_bytes
-from fractionate.students.precision import exact, held
+from fractionate.students.batching import memory_bytes
+from fractionate.students.settings import base_loading, in_fp32
 from fractionate.students.train import dry_run, estimate, train_student
 from fractionate.students.training_data import training_rows
 from fractionate.types import Example, Message
@@ -124,10 +124,10 @@ def test_a_base_in_bf16_is_tried_exactly_and_stays_what_it_was(tiny_model: Path)
     import torch
 
     weights = resolve(str(tiny_model))
-    model = load_model(weights, "cpu", held=held(with_(precision="bf16"), "cpu"))
+    model = load_model(weights, "cpu", loading=base_loading(with_(precision="bf16"), "cpu"))
     assert {one.dtype for one in model.parameters()} == {torch.bfloat16}
     before = [one.clone() for one in model.parameters()]
-    with exact(model):
+    with in_fp32(model):
         assert {one.dtype for one in model.parameters()} == {torch.float32}
     assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
     assert {one.dtype for one in model.parameters()} == {torch.bfloat16}
@@ -136,7 +136,7 @@ def test_a_base_in_bf16_is_tried_exactly_and_stays_what_it_was(tiny_model: Path)
 def test_a_full_student_is_held_in_fp32_whatever_it_is_multiplied_in() -> None:
     import torch
 
-    assert held(with_(precision="bf16", method="full"), "cpu")["dtype"] == torch.float32
+    assert base_loading(with_(precision="bf16", method="full"), "cpu")["dtype"] == torch.float32
 
 
 @pytest.mark.skipif(HAS_4_BITS, reason="bitsandbytes is installed")

@@ -14,8 +14,7 @@ from fractionate.cli import main
 from fractionate.datasets.traffic import learnable, read_exchanges
 from fractionate.errors import UsageError
 from fractionate.rows import Row
-from fractionate.students.demonstrate import Demonstration
-from fractionate.students.recorded import demonstration_of
+from fractionate.students.demonstrate import Demonstration, demonstration_of
 
 TEACHER = {"name": "teacher", "kind": "teacher", "model": "echo:"}
 STUDENT = {"name": "D-R", "kind": "student", "model": "local:base"}
@@ -56,7 +55,7 @@ def answered(id: str, question: str = "", replies: Sequence[Any] = (), **changes
         "usage": {"solver": {"calls": 1, "input_tokens": 5}},
         "usd": {"total": None},
         "latency_s": 0.5,
-        "unlike": [],
+        "deviations": [],
     }
     return row | changes
 
@@ -108,12 +107,12 @@ def test_steps_answered_one_by_one_are_written_as_a_demonstration_has_them(tmp_p
         ({"strategy": "single"}, {"decomposition": None}),
         ({"strategy": "dynamic"}, {}),  # its questions hold what was found out on the way
         ({"strategy": "of a plug-in that is not here"}, {}),
-        ({"unlike": ["decomposer"]}, {"degraded": True, "decomposition": None}),
+        ({"deviations": ["decomposer"]}, {"degraded": True, "decomposition": None}),
         ({}, {"degraded": True}),
         ({}, {"decomposition": STEPS | {"subquestions": [], "status": "unparsed"}}),
-        ({"unlike": ["stop"]}, {}),
-        ({"unlike": ["response_format"]}, {}),
-        ({"unlike": ["max_tokens"]}, {}),
+        ({"deviations": ["stop"]}, {}),
+        ({"deviations": ["response_format"]}, {}),
+        ({"deviations": ["max_tokens"]}, {}),
     ],
 )
 def test_other_right_answers_teach_no_decomposition_but_their_question_is_asked(
@@ -125,7 +124,7 @@ def test_other_right_answers_teach_no_decomposition_but_their_question_is_asked(
 
 
 def test_sampling_does_not_make_a_right_answer_another_one(tmp_path: Path) -> None:
-    assert shown(tmp_path, answered("a", unlike=["pair", "temperature", "seed"]))
+    assert shown(tmp_path, answered("a", deviations=["pair", "temperature", "seed"]))
 
 
 def test_with_the_right_answer_given_the_recorded_one_is_judged_by_it(tmp_path: Path) -> None:
@@ -152,7 +151,7 @@ def test_what_teaches_nothing_is_counted_by_why(tmp_path: Path) -> None:
         answered("c"),
         answered("d"),
         {"feedback": "d", "time": 2.0, "right": False},
-        answered("e", unlike=["history"]),
+        answered("e", deviations=["history"]),
         right("e"),
         answered("f", replies=[reply(answer=None)]),
         right("f"),

@@ -1,8 +1,8 @@
 """Which process makes a call: processes that share a store send what is in flight in one of them only once.
 
 A claim is a lock on one byte of an empty file beside the store, at a place that the call's key decides. The kernel
-keeps it for the engine that took it and drops it when its process ends, however it ends: nobody ever waits for the
-dead, nothing needs a lease, and a claim costs three system calls and no transaction. The file lies beside the store
+keeps it for the engine that took it and drops it when its process ends, however it ends: no process waits for one that
+died, no lease is needed, and a claim costs three system calls and no transaction. The file lies beside the store
 itself, whatever link the store was named by; one that was deleted is made again, and what this engine holds is locked
 anew before anything more is sent. Without `fcntl` (Windows) every process makes its calls itself, and the first reply
 that is stored is the one that all use.
@@ -146,7 +146,7 @@ class CallLocks:
             found = os.fstat(self._file)
         except OSError as error:
             raise self._unlockable(error) from None
-        # Closed with this object at the latest, so that an engine that nobody closed holds nothing.
+        # Closed with this object at the latest, so that an engine that was never closed keeps no lock.
         self._closing = weakref.finalize(self, os.close, self._file)
         self._inode = found.st_dev, found.st_ino
 

@@ -38,7 +38,7 @@ class Stage:
     """One stage's calls to one model. `calls` are those expected still to be made; tokens are totals over them.
 
     `at_once` is how many of them the model takes together, whatever the user allows. `most` counts the calls that there
-    can be by what each can use; None where nobody can know that.
+    can be by what each can use; None where that cannot be known.
     """
 
     name: str

@@ -19,8 +19,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fractionate.calls.migrations import has_column, migrate, refuse_newer
-from fractionate.calls.store_file import BESIDE, BUSY_S, StoreFile, fix, has_no_room, is_busy
+from fractionate.calls.store_file import (
+    BESIDE,
+    BUSY_S,
+    StoreFile,
+    fix,
+    has_column,
+    has_no_room,
+    is_busy,
+    migrate,
+    refuse_newer,
+)
 from fractionate.calls.stored_call import (
     COLUMNS,
     REPLY,

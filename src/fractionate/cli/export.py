@@ -57,10 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the export, and push it where that is asked."""
-    from fractionate.export.push import check_can_push, push
-    from fractionate.export.serving import request_line, serve_line
+    from fractionate.export.card import request_line, serve_line
     from fractionate.export.student import open_student
-    from fractionate.export.write import export_student
+    from fractionate.export.write import check_can_push, export_student, push
     from fractionate.models.local.weights import require_local
     from fractionate.run.progress import Progress
 

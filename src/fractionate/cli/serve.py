@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Serve what a run has measured, to any client of OpenAI's chat API: the model name selects the pair, and\n"
+        "Serve the measured pairs of a run to any client of OpenAI's chat API. The model name selects the pair;\n"
         "GET /v1/models lists each with its outcome, interval, price and the verdict. fractionate/best is the\n"
         "verdict's pair.\n"
-        "Prints one line with its URL once it answers. Keys come from FRACTIONATE_KEYS, comma-separated; without any,\n"
-        "only this machine can ask. SIGTERM and Ctrl-C let it finish what it has begun."
+        "Prints one line with its URL once it answers. Keys come from FRACTIONATE_KEYS, comma-separated; without\n"
+        "keys, it serves this machine only. SIGTERM and Ctrl-C let requests in flight finish."
     )
     parser.epilog = (
         "example:\n"
@@ -31,41 +31,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=8000, help="port, 0 for any free one (default: %(default)s)")
     parser.add_argument(
-        "--allow-unmeasured", action="store_true", help="serve pairs of the run's names that it has not measured too"
+        "--allow-unmeasured", action="store_true", help="also serve pairs of the run's names that it has not measured"
     )
     parser.add_argument(
-        "--no-check", action="store_true", help="start without asking the solvers' servers and loading local weights"
+        "--no-check", action="store_true", help="start without checking the solvers' servers and loading local weights"
     )
     traffic = parser.add_argument_group("traffic")
+    traffic.add_argument("--record", metavar="FILE", type=Path, help="record answers, for learning, in a .jsonl file")
+    traffic.add_argument("--shadow", metavar="PAIR", help="answer with PAIR as well, after the answer, and record it")
     traffic.add_argument(
-        "--record", metavar="FILE", type=Path, help="keep what is answered, for learning: a .jsonl file, added to"
+        "--shadow-usd", metavar="USD", type=_amount, help="budget of the shadow's calls, in dollars; it never resets"
     )
-    traffic.add_argument("--shadow", metavar="PAIR", help="answer by PAIR too, after the answer, and record that")
-    traffic.add_argument("--shadow-usd", metavar="USD", type=_amount, help="dollars of the shadow's calls, ever")
-    traffic.add_argument("--shadow-share", metavar="SHARE", type=_share, help="of the answers, up to 1 (default: 0.1)")
+    traffic.add_argument(
+        "--shadow-share", metavar="SHARE", type=_share, help="share of answers with a shadow, up to 1 (default: 0.1)"
+    )
     bounds = parser.add_argument_group("bounds")
     bounds.add_argument(
-        "--concurrency", metavar="N", type=_count, default=64, help="requests at once (default: %(default)s)"
+        "--concurrency", metavar="N", type=_count, default=64, help="requests in flight (default: %(default)s)"
     )
     bounds.add_argument(
         "--queue", metavar="N", type=_count, default=256, help="requests that may wait; more get 429 (%(default)s)"
     )
     bounds.add_argument(
-        "--deadline", metavar="SECONDS", type=_amount, default=120.0, help="for one request (default: %(default)g)"
+        "--deadline", metavar="SECONDS", type=_amount, default=120.0, help="of one request (default: %(default)g)"
     )
     bounds.add_argument(
-        "--drain", metavar="SECONDS", type=_amount, default=30.0, help="to finish in at the end (default: %(default)g)"
+        "--drain",
+        metavar="SECONDS",
+        type=_amount,
+        default=30.0,
+        help="for requests in flight at the end (default: %(default)g)",
     )
     bounds.add_argument(
-        "--max-body-mb", metavar="MB", type=_amount, default=1.0, help="a request's size (default: %(default)g)"
+        "--max-body-mb", metavar="MB", type=_amount, default=1.0, help="size of a request's body (default: %(default)g)"
     )
     bounds.add_argument(
-        "--max-context", metavar="TOKENS", type=_count, default=32_768, help="a request's tokens (default: %(default)s)"
+        "--max-context",
+        metavar="TOKENS",
+        type=_count,
+        default=32_768,
+        help="tokens of a request (default: %(default)s)",
     )
     bounds.add_argument(
-        "--budget-usd", metavar="USD", type=_amount, help="dollars of all paid calls, ever; more get 402"
+        "--budget-usd",
+        metavar="USD",
+        type=_amount,
+        help="budget of all paid calls, in dollars; then 402; it never resets",
     )
-    bounds.add_argument("--budget-usd-per-key", metavar="USD", type=_amount, help="dollars of one key's, ever")
+    bounds.add_argument(
+        "--budget-usd-per-key",
+        metavar="USD",
+        type=_amount,
+        help="budget of each key's paid calls, in dollars; it never resets",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,10 +126,10 @@ def _keep_traffic(gateway: Gateway, arguments: argparse.Namespace) -> None:
     from fractionate.serve.traffic import Traffic
 
     if arguments.shadow is None and (arguments.shadow_usd or arguments.shadow_share):
-        raise UsageError("--shadow-usd and --shadow-share are of a shadow: name its pair with --shadow")
+        raise UsageError("--shadow-usd and --shadow-share need a shadow: name its pair with --shadow")
     if arguments.record is None:
         if arguments.shadow is not None:
-            raise UsageError("--shadow needs --record FILE: what it answers is kept there")
+            raise UsageError("--shadow needs --record FILE: its answers are recorded there")
         return
     gateway.traffic = Traffic(gateway, arguments.record)
     if arguments.shadow is not None:

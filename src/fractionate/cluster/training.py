@@ -30,7 +30,7 @@ from fractionate.cluster.machines import (
 from fractionate.config import TrainConfig
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.files import unpack
-from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.checkpoints import TrainingDivergedError
 from fractionate.students.train import prepare, train_student
 from fractionate.students.trainer import OnStep, TrainingReport
 from fractionate.types import Example
@@ -274,12 +274,12 @@ def _train_here(given: dict[str, Any]) -> None:
 
     task: _Task = ray.get(given["task"])
     coordinator, group = given["coordinator"], Group.here()
-    if not group.told(asked(coordinator.start) if group.first else None):
+    if not group.broadcast(asked(coordinator.start) if group.first else None):
         return  # they were started again after what no second try would fix
     torch.set_num_threads(task.threads)
 
     def on_step(*step: Any) -> None:
-        if group.told(asked(coordinator.step, *step) if group.first else None) is not False:
+        if group.broadcast(asked(coordinator.step, *step) if group.first else None) is not False:
             raise StoppedError
 
     out = output_path(task.shared, task.out)

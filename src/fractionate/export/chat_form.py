@@ -1,9 +1,8 @@
 """The chat form of a student, as the programs that will serve it write it: a Jinja template, a Go template.
 
-A student learnt from prompts without a default system message (models/local/chat.py). Its base's template would put one
-there, and the student would be asked in a form that it was not trained on. So the form is read off what training
-rendered, piece by piece, and written down anew.
-"""
+A student is trained on prompts without a default system message (models/local/chat.py). Its base's template may add
+one, and the student would get prompts unlike those of training. So the form is read off rendered training prompts,
+piece by piece, and written as a template of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ _USER, _SYSTEM, _ASSISTANT = "§user§", "§system§", "§assistant§"
 
 @dataclass(frozen=True)
 class ChatForm:
-    """What stands around messages: `begin` before all of them, a pair around each role's words, `reply` at the end.
+    """The text around messages: `begin` before all of them, a pair around each role's content, `reply` at the end.
 
     `begin` is the beginning-of-text token where prompts start with it. `end` is the token that ends the model's words.
     `trims`: white space around a message is left out. A role that the base's template does not take has no pair.
@@ -59,7 +58,7 @@ class ChatForm:
 
 
 def chat_form(tokenizer: Any) -> ChatForm:
-    """Read a student's form off the tokenizer of its base. Raises FractionateError for a template that hides it."""
+    """Read a student's form off its base's tokenizer. Raises FractionateError where its template hides the form."""
     end = str(tokenizer.decode([end_of_turn(tokenizer)]))
     if not tokenizer.chat_template:
         return _plain(tokenizer, end)
@@ -83,7 +82,7 @@ def chat_form(tokenizer: Any) -> ChatForm:
 
 
 def asks_alike(tokenizer: Any) -> bool:
-    """Whether the tokenizer's own template asks a student as training did, with no system message of its own."""
+    """Return whether the tokenizer's own template renders prompts as training did, with no system message added."""
     if not tokenizer.chat_template:
         return False
     message = [Message("user", _USER)]
@@ -127,3 +126,18 @@ def _quoted(text: str) -> str:
 def _go_quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
     return f'"{escaped}"'
+
+
+def modelfile(file: str, form: ChatForm, max_tokens: int, context: int) -> str:
+    """Return a Modelfile beside `file`: its template, its stop token, greedy, replies of at most `max_tokens`."""
+    return "\n".join(
+        (
+            f"FROM ./{file}",
+            f'TEMPLATE """{form.go()}"""',
+            "PARAMETER temperature 0",
+            f'PARAMETER stop "{form.end}"',
+            f"PARAMETER num_predict {max_tokens}",
+            f"PARAMETER num_ctx {context}",
+            "",
+        )
+    )

@@ -1,7 +1,7 @@
-"""Whether what was written answers as the student that was measured: greedy replies to the run's own questions.
+"""Whether an export replies as the measured student does: greedy replies to the run's own questions, token by token.
 
-Two runtimes add the same numbers up in other orders, so a choice between two tokens that the student holds equally
-likely may fall either way. Such a reply counts as a tie, is told apart from a difference, and how near is stated.
+Two runtimes add the same numbers in different orders, so either may choose another of two tokens that the student finds
+equally likely. Such a reply counts as a tie, apart from differences, and the bound in nats is stated.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from typing import Any
 
 from fractionate.errors import FractionateError
 from fractionate.models.local.chat import render
-from fractionate.models.local.model import best_device, ends_of, load_tokenizer
+from fractionate.models.local.model import best_device, eos_ids_of, load_tokenizer
 from fractionate.models.local.weights import quiet_transformers
 from fractionate.types import Message
 
 PROMPTS = 50
-"""Questions that a student is checked on, where the run has as many."""
+"""Questions that an export is checked on, at most those of the run."""
 BATCH = 16
 NEAR = {"f32": 1e-3, "f16": 5e-2, "q8_0": 0.0}
-"""How far apart, in nats, two tokens may be that count as a tie, by how weights are stored. Of 8-bit weights none are
-counted: their share of identical replies is what is asked for."""
+"""Largest difference in nats between two tokens that count as a tie, by how weights are stored. With 8-bit weights no
+ties are counted: the share of identical replies decides."""
 NEEDED = {"f32": 1.0, "f16": 1.0, "q8_0": 0.9}
-"""The share of prompts that must be answered alike, ties included, unless another is asked for."""
+"""The share of replies that must be equal, ties included, by default."""
 
 Replies = list[list[int]]
-"""The tokens of each reply, without the one that ends it."""
+"""The tokens of each reply, without the end-of-reply token."""
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How many of `prompts` replies were identical to the student's, and how many more parted at a tie of `near` nats.
+    """How many of `prompts` replies equal the student's, and how many more differ at a tie of at most `near` nats.
 
-    `by` is what ran the export, `stored` how its weights are stored; `needed` is the share asked for. `furthest` is by
-    how many nats, at most, the student held its own token likelier than the export's where a reply parted (0: none).
+    `by` is the runtime of the export, `stored` how its weights are stored, `needed` the share that must be equal.
+    `furthest` is the largest preference, in nats, of the student for its own token where a reply differs (0: none).
     """
 
     file: str
@@ -50,11 +50,11 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether enough replies are alike."""
+        """Whether enough replies are equal."""
         return self.identical + self.ties >= self.needed * self.prompts
 
     def sentence(self) -> str:
-        """Return the finding in words."""
+        """Return the result in words."""
         parted = self.prompts - self.identical - self.ties
         tied = f", {self.ties} more part where two tokens are within {self.near:g} nats" if self.ties else ""
         others = f", {parted} part where they are up to {self.furthest:.2g} nats apart" if parted else ""
@@ -64,12 +64,12 @@ class Parity:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the finding as JSON has it."""
+        """Return the result for JSON."""
         return {**asdict(self), "passed": self.passed}
 
 
 class Reference:
-    """The student as it was measured (fp32, its adapter merged in memory), and what it replied."""
+    """The student as it was measured (fp32, its adapter merged in memory), and its replies."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class Reference:
         max_tokens: int,
         alike: float | None = None,
     ) -> None:
-        """`alike` is the share of replies that exports must have in common with the student; None: `NEEDED`."""
+        """`alike` is the share of replies that must equal the student's; None: `NEEDED`."""
         self.alike = alike
         self.model, self.tokenizer, self.asked, self.max_tokens = model, tokenizer, asked, max_tokens
         self.prompts = [render(tokenizer, messages, "student") for messages in asked]
-        self.ends = ends_of(model, tokenizer)
-        self.replies = greedy(model, tokenizer, self.prompts, max_tokens, self.ends)
+        self.eos_ids = eos_ids_of(model, tokenizer)
+        self.replies = greedy(model, tokenizer, self.prompts, max_tokens, self.eos_ids)
 
     def compare(self, replies: Replies, file: str, by: str, stored: str) -> Parity:
         """Compare an export's replies with the student's."""
@@ -96,7 +96,7 @@ class Reference:
         return Parity(file, by, stored, len(replies), identical, ties, NEAR[stored], needed, furthest)
 
     def gap(self, at: int, reply: Sequence[int]) -> float:
-        """Return how much likelier (nats) the student held its own token than the export's, where the two part."""
+        """Return the student's preference (nats) for its own token where an export's reply first differs."""
         import torch
 
         mine = [*self.replies[at], *self._end(self.replies[at])]
@@ -105,23 +105,25 @@ class Reference:
         ids = torch.tensor([self.prompts[at] + mine[:common]], device=self.model.device)
         with torch.inference_mode():
             logits = self.model(input_ids=ids).logits[0, -1].float()
-        ended = max(float(logits[end]) for end in self.ends)
-        likely = [ended if token in self.ends else float(logits[token]) for token in (mine[common], its[common])]
+        ended = max(float(logits[end]) for end in self.eos_ids)
+        likely = [ended if token in self.eos_ids else float(logits[token]) for token in (mine[common], its[common])]
         return likely[0] - likely[1]
 
     def _end(self, reply: Sequence[int]) -> list[int]:
-        return [min(self.ends)] if len(reply) < self.max_tokens else []
+        return [min(self.eos_ids)] if len(reply) < self.max_tokens else []
 
 
-def greedy(model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_tokens: int, ends: Collection[int]) -> Replies:
+def greedy(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_tokens: int, eos_ids: Collection[int]
+) -> Replies:
     """Return the greedy replies of a model in memory, in batches that are the same for every model."""
-    from fractionate.models.local.generate import generate
+    from fractionate.models.local.batch import generate
     from fractionate.models.local.rows import Prompt
 
     replies: Replies = []
     for start in range(0, len(prompts), BATCH):
         batch = [Prompt(prompt, max_tokens) for prompt in prompts[start : start + BATCH]]
-        replies += [reply.tokens for reply in generate(model, tokenizer, batch, ends)]
+        replies += [reply.tokens for reply in generate(model, tokenizer, batch, eos_ids)]
     return replies
 
 
@@ -134,7 +136,7 @@ def check_folder(reference: Reference, folder: Path) -> Parity:
     check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), "the written tokenizer and template")
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32").to(best_device("")).eval()
-    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, ends_of(model, tokenizer))
+    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, eos_ids_of(model, tokenizer))
     return reference.compare(replies, "model.safetensors", "transformers", "f32")
 
 
@@ -145,7 +147,7 @@ def check_gguf(reference: Reference, file: Path, stored: str) -> Parity:
     model, tokenizer = load_gguf(file)
     check_prompts(reference, lambda messages: own_prompt(tokenizer, messages), f"the vocabulary of {file.name}")
     model = model.to(best_device("")).eval()
-    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, reference.ends)
+    replies = greedy(model, tokenizer, reference.prompts, reference.max_tokens, reference.eos_ids)
     return reference.compare(replies, file.name, "transformers", stored)
 
 

@@ -1,4 +1,4 @@
-"""The student that is to be exported: who it is, where its weights lie, how it is asked, what it can be checked on."""
+"""The student to export: its weights, its prompts, and the questions to check it on."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Student:
         return self.component.trained_for == "solver" or self.config.run.decomposer_context
 
     def prompts(self, count: int) -> list[tuple[Message, ...]]:
-        """Return up to `count` different prompts as it was asked when it was measured; then those it learnt from."""
+        """Return up to `count` different prompts: those it was measured with, then those it was trained on."""
         found: dict[tuple[Message, ...], None] = {}
         for messages in self._all_prompts():
             found.setdefault(messages)
@@ -137,3 +137,9 @@ def _record(folder: Path) -> dict[str, Any]:
         return {**record, "base": str(record["base"])}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({error}): train the student again") from None
+
+
+def adapter_rank(folder: Path) -> int:
+    """Return the highest rank of an adapter's matrices, which vLLM must be told."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    return max([int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values())])

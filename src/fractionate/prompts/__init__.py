@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from string import Template
 
@@ -15,4 +15,10 @@ def instruction(name: str) -> str:
 
 def fill(name: str, **values: str) -> str:
     """Return an instruction with its `$names` filled in. Raises KeyError for a name without a value."""
-    return Template(instruction(name)).substitute(values)
+    return _filled(name, tuple(values.items()))
+
+
+@lru_cache(maxsize=1024)
+def _filled(name: str, values: tuple[tuple[str, str], ...]) -> str:
+    # Every call of a run fills in the same few values, and a template is read by a regular expression each time.
+    return Template(instruction(name)).substitute(dict(values))

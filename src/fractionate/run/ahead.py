@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fractionate.errors import FractionateError
 from fractionate.run.run import Run
 from fractionate.run.tuning import TrainingJob, missing, name_of, note_diverged, summary
-from fractionate.students.dev import TrainingDivergedError
+from fractionate.students.checkpoints import TrainingDivergedError
 
 if TYPE_CHECKING:
     from fractionate.cluster.students import Outcome

@@ -24,8 +24,7 @@ from fractionate.run.cells import TestSet
 from fractionate.run.names import Student
 from fractionate.scoring.forms import FORM_NAMES, infer_form
 from fractionate.strategies.base import Settings
-from fractionate.students.demonstrate import Demonstration
-from fractionate.students.recorded import demonstration_of
+from fractionate.students.demonstrate import Demonstration, demonstration_of
 from fractionate.types import AnswerForm, Example, Problem
 
 OWN_ROWS = "jsonl"

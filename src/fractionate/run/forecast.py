@@ -36,14 +36,14 @@ from fractionate.run.training import examples_for
 from fractionate.run.tuning import settings_for
 from fractionate.run.work import demonstrating, evaluating
 from fractionate.strategies.base import Sampler
-from fractionate.strategies.parse import MOST_REFERENCES, parse_decomposition
+from fractionate.strategies.decompose import MOST_REFERENCES, parse_decomposition
 from fractionate.strategies.prompting import final_line, numbered_lines
 from fractionate.strategies.structured import as_text
 from fractionate.students.demonstrate import Demonstration, demonstrate
 from fractionate.types import Completion, Example, Problem, Request
 
-FIRST_CHANCE = 3, 2
-"""Of 3 questions, 2 are taken to pass the screen at the first chance (paper: 63 % of DROP, 65 % of Bamboogle)."""
+FIRST_SAMPLE = 3, 2
+"""Of 3 questions, 2 are expected to pass the screen at the first sample (paper: 63 % of DROP, 65 % of Bamboogle)."""
 STAND_IN_SUBQUESTION = "What has to be known about thing {} before the question can be answered?"
 LEARNT_FROM = 500
 """Stored replies of a model in a role, the newest ones, that expectations are learnt from."""
@@ -82,13 +82,13 @@ def training_examples(run: Run, student: Student) -> list[Example]:
 
 
 def _stand_in_demonstrations(run: Run, problems: Iterable[Problem]) -> list[Demonstration]:
-    nobody = Sampler(_Nobody())
+    unsent = Sampler(_Unsent())
     return [
         demonstration
         for problem in problems
         for dataset in (run.data.dataset(problem.dataset),)
         for demonstration in run_with(
-            demonstrate(problem, dataset, nobody, nobody, run.data.settings(dataset), 1),
+            demonstrate(problem, dataset, unsent, unsent, run.data.settings(dataset), 1),
             partial(_stand_in, right=True),
         )
     ]
@@ -170,14 +170,14 @@ def _kind(request: Request) -> object:
 
 
 class _Screened:
-    """Says of a teacher's first solution whether it passes the screen: those of so many questions in a row do."""
+    """Says of a teacher's first solution whether it passes the screen: a fixed share of the questions does."""
 
     def __init__(self) -> None:
         self._seen: dict[str, bool] = {}
 
     def __call__(self, call: Call) -> bool:
         assert call.request.origin is not None, "strategies say what each call is for"
-        of, pass_at_once = FIRST_CHANCE
+        of, pass_at_once = FIRST_SAMPLE
         return self._seen.setdefault(call.request.origin.problem.id, len(self._seen) % of < pass_at_once)
 
 
@@ -260,5 +260,5 @@ def _thing(call: Call) -> str:
     return hashlib.sha256(utf8(repr((call.model.name, request.messages, request.max_tokens)))).hexdigest()[:8]
 
 
-class _Nobody(Model):
-    """A model that is only named in calls that nobody sends."""
+class _Unsent(Model):
+    """A model of calls that are counted and never sent."""

@@ -32,8 +32,7 @@ from fractionate.run.work import (
     repeated_decompositions,
 )
 from fractionate.students.demonstrate import Demonstration
-from fractionate.students.examples import needs_screening
-from fractionate.students.screen import Screening, screen
+from fractionate.students.examples import Screening, needs_screening, screen
 from fractionate.types import ROLES, Cell, Component
 
 

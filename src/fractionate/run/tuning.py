@@ -23,8 +23,8 @@ from fractionate.run.folder import write_rows
 from fractionate.run.names import Student
 from fractionate.run.records import TRAINING, TrainingRecord, Tried, read_training
 from fractionate.run.run import Run
-from fractionate.students.dev import TrainingDivergedError
-from fractionate.students.learning_rate import with_rate_for
+from fractionate.students.checkpoints import TrainingDivergedError
+from fractionate.students.settings import with_rate_for
 from fractionate.types import Example
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
-"""The measured pair as an endpoint that speaks OpenAI's chat protocol.
+"""The measured pairs of a run as an endpoint that speaks OpenAI's chat protocol.
 
-One request goes: `app` (routes) → `keys` → `chat` (strict reading) → `catalog` (which pair) → `admission` (a place) →
-`answer` (the strategy's program, call by call) → `upstream` (one call: retries, budget) → `replies` (the wire).
-After it: `traffic` (the record, marks) → `record_file` (a thread that writes) and `shadow` (another pair, off the way).
+A request passes `server` (connections) → `app` (routes) → `requests` (reading, by the models of `parameters`) →
+`catalog` and `plan` (its pair) → `admission` (keys, slots) → `answer` (the calls) → `upstream` (one call, within the
+budget of `ledger`) → `formats` (the reply). Afterwards `traffic` writes the `record`, takes feedback and runs the
+`shadow`.
 """

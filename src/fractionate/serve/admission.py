@@ -9,6 +9,7 @@ import ipaddress
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -67,11 +68,16 @@ def check_browser(headers: Mapping[str, str]) -> None:
 
     A page may post to any address. By a host name of its own that resolves to this machine it could read the answer.
     """
-    if not is_loopback(_host_of(f"//{headers.get('Host', '')}")):
+    if not _is_loopback_url(f"//{headers.get('Host', '')}"):
         raise Refusal(403, "without keys this server answers as localhost or 127.0.0.1 only", code="wrong_host")
     origin = headers.get("Origin")
     if origin and origin.partition("//")[2] != headers.get("Host"):
         raise Refusal(403, "without keys this server accepts no requests from other sites' pages", code="wrong_origin")
+
+
+@lru_cache(maxsize=256)
+def _is_loopback_url(url: str) -> bool:
+    return is_loopback(_host_of(url))
 
 
 def _host_of(url: str) -> str:

@@ -24,7 +24,7 @@ from fractionate.strategies.structured import as_text
 from fractionate.types import Answer, Completion, Component, Decomposition, Role, Usage
 
 DECOMPOSER_SHARE = 0.5
-"""Of the time that is left: what a decomposer may take, so that a slow one leaves its solver the rest."""
+"""The share of the remaining time that a decomposer may take, so that time is left for the solver."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,14 @@ class Answered:
         return any(choice.degraded for choice in self.choices)
 
     @property
-    def unlike(self) -> list[str]:
+    def deviations(self) -> list[str]:
         """How this answer differs from the measured ones, in a word each; [] where it does not.
 
         A field that a server does not support counts: its requests were sent without it.
         """
         models = [self.plan.solver.model, *([self.plan.decomposer.model] if self.plan.decomposer else [])]
         left_out = sorted(frozenset().union(*(model.left_out for model in models)))
-        differing = [*self.plan.unlike, *left_out, *(["decomposer"] if self.degraded else [])]
+        differing = [*self.plan.deviations, *left_out, *(["decomposer"] if self.degraded else [])]
         return list(dict.fromkeys(differing))
 
     def count(self, role: Role, completion: Completion, usd: float | None) -> None:
@@ -97,11 +97,11 @@ class Answered:
 
 
 class DecomposerFailedError(Exception):
-    """The decomposer gave nothing to go on with."""
+    """The decomposer gave no decomposition."""
 
 
 class Answerer:
-    """Works requests through."""
+    """Answers planned requests."""
 
     def __init__(self, upstream: Upstream, metrics: Metrics) -> None:
         self._upstream = upstream
@@ -109,7 +109,7 @@ class Answerer:
 
     async def answer(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
         """Answer a request by `until` (loop time). Raises Refusal where its solver fails."""
-        choices = [Choice(index) for index in range(plan.asked.n)]
+        choices = [Choice(index) for index in range(plan.client_request.n)]
         answered = Answered(plan, choices)
         workings = [_Working(self._upstream, answered, choice, account, until, on_event) for choice in choices]
         if len(workings) == 1:
@@ -123,7 +123,7 @@ class Answerer:
 
 
 class _Working:
-    """One choice being worked on."""
+    """One choice in progress."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _Working:
         self._until = until
         self._on_event = on_event
         self._final: Completion | None = None
-        self._spoken = False
+        self._text_shown = False
 
     async def run(self) -> None:
         plan, choice = self._plan, self._choice
@@ -152,19 +152,19 @@ class _Working:
             choice.degraded = True
             single = strategies.get("single").coroutine(self._task(None).without_decomposition())
             solution = await self._drive(single)
-        completion = self._final or _said_by(solution)
+        completion = self._final or _reply_behind(solution)
         choice.decomposition, choice.sub_answers = solution.decomposition, solution.sub_answers
         choice.cut_off += dict.fromkeys(role for role, call in solution.calls if call.finish_reason == "length")
         choice.answer = plan.dataset.extract(solution.output)
         if completion.reasoning:
-            self._tell(reasoning=completion.reasoning)
+            self._show_steps(reasoning=completion.reasoning)
         if completion.finish_reason == "refusal":
             choice.refusal = completion.error
         else:
             choice.finish_reason = completion.finish_reason
-            shown = completion.text if self._final is not None and plan.shows_words else solution.output
-            if not self._spoken and shown:
-                self._say(shown)
+            shown = completion.text if self._final is not None and plan.streams_text else solution.output
+            if not self._text_shown and shown:
+                self._show_text(shown)
             elif shown:
                 choice.content = shown  # the text with the key hidden in it as a whole, not piece by piece
 
@@ -178,8 +178,8 @@ class _Working:
             if said.finish_reason == "length":
                 self._choice.cut_off.append("decomposer")
             if decomposition.subquestions:
-                told = numbered_lines(decomposition.subquestions)
-                self._tell(told + "\n", {"subquestions": list(decomposition.subquestions)})
+                lines = numbered_lines(decomposition.subquestions)
+                self._show_steps(lines + "\n", {"subquestions": list(decomposition.subquestions)})
         solution: Solution = await self._drive(plan.pair.strategy.coroutine(self._task(decomposition)))
         return solution
 
@@ -196,7 +196,7 @@ class _Working:
         )
 
     def _settings(self, *, as_decomposer: bool = False) -> Any:
-        """Return the settings of this choice; a decomposer at temperature 0 would say the same again."""
+        """Return the settings of this choice; a decomposer at temperature 0 has only one sample."""
         decomposer = self._plan.decomposer
         same = as_decomposer and decomposer is not None and not decomposer.temperature
         sample = 0 if same else self._choice.index
@@ -220,13 +220,15 @@ class _Working:
         final = call.final and alone
         if call.subquestion and self._plan.pair.strategy.stages == "dynamic":
             number = len(self._choice.sub_answers) + 1
-            self._tell(f"{number}. {call.subquestion}\n", {"subquestions": [call.subquestion]})
-        live = final and self._on_event is not None and self._plan.shows_words
+            self._show_steps(f"{number}. {call.subquestion}\n", {"subquestions": [call.subquestion]})
+        live = final and self._on_event is not None and self._plan.streams_text
         if call.request.role == "decomposer":
             completion = await self._decomposed(call)
         else:
             try:
-                completion = await self._send(call, self._plan.pair.solver, self._until, self._say if live else None)
+                completion = await self._send(
+                    call, self._plan.pair.solver, self._until, self._show_text if live else None
+                )
             except (Fault, FractionateError) as fault:
                 raise of_fault(fault) from fault
         if final:
@@ -236,11 +238,11 @@ class _Working:
             self._choice.sub_answers = [*self._choice.sub_answers, answer]
             number = len(self._choice.sub_answers)
             fact = {"number": number, "question": call.subquestion, "answer": answer}
-            self._tell(f"Answer {number}: {answer}\n", {"sub_answer": fact})
+            self._show_steps(f"Answer {number}: {answer}\n", {"sub_answer": fact})
         return completion
 
     async def _decomposed(self, call: Call) -> Completion:
-        """Return what the decomposer says. Raises DecomposerFailedError where that is nothing, or too late."""
+        """Return the decomposer's reply. Raises DecomposerFailedError where there is none in time."""
         now = asyncio.get_running_loop().time()
         until = now + DECOMPOSER_SHARE * (self._until - now)
         pair = self._plan.pair
@@ -263,13 +265,13 @@ class _Working:
         self._answered.count(request.role, completion, usd)
         return completion
 
-    def _say(self, words: str) -> None:
-        self._spoken = True
-        self._choice.content += words
+    def _show_text(self, text: str) -> None:
+        self._text_shown = True
+        self._choice.content += text
         if self._on_event is not None:
-            self._on_event(Event(self._choice.index, content=words))
+            self._on_event(Event(self._choice.index, content=text))
 
-    def _tell(self, reasoning: str, facts: dict[str, Any] | None = None) -> None:
+    def _show_steps(self, reasoning: str, facts: dict[str, Any] | None = None) -> None:
         self._choice.reasoning += reasoning
         if self._on_event is not None:
             self._on_event(Event(self._choice.index, reasoning=reasoning, facts=facts))
@@ -280,8 +282,8 @@ def _single(model: Model) -> SingleModel:
     return model
 
 
-def _said_by(solution: Solution) -> Completion:
-    """Return the call whose reply the output is: of several votes the one that won."""
+def _reply_behind(solution: Solution) -> Completion:
+    """Return the reply that the output comes from: of several votes, the winning one."""
     completions = [completion for _, completion in solution.calls]
     own = (completion for completion in reversed(completions) if as_text(completion.text) == solution.output)
     return next(own, completions[-1])

@@ -35,7 +35,7 @@ _PAGE = {
     "/playground.js": ("playground.js", "text/javascript"),
 }
 _PAGE_HEADERS = {
-    # Whatever an answer holds, only the page's own script runs, and only its own server is asked.
+    # Whatever an answer holds, only the page's own script runs, and it connects only to its own server.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -129,17 +129,17 @@ class App:
         gateway, loop = self._gateway, asyncio.get_running_loop()
         started = loop.time()
         account = self._account(request)
-        asked = read(await self._body(request), gateway.bounds.max_context)
-        plan = gateway.plan(asked)
+        client_request = read(await self._body(request), gateway.bounds.max_context)
+        plan = gateway.plan(client_request)
         until = started + self._deadline_s(request)
-        formatter = make_formatter(asked)
+        formatter = make_formatter(client_request)
         status = 500
         try:
-            if asked.stream:
+            if client_request.stream:
                 response: web.StreamResponse = await self._stream(request, formatter, plan, account, until)
             else:
                 answered = await self._in_time(plan, account, until)
-                headers = headers_of(plan, answered.unlike, degraded=answered.degraded)
+                headers = headers_of(plan, answered.deviations, degraded=answered.degraded)
                 response = web.Response(body=encoded(formatter.whole(answered)), headers=headers, content_type=_JSON)
                 self._record(formatter, answered, account, started)
             status = response.status
@@ -175,9 +175,9 @@ class App:
             first = await events.get()
             if first is None and work.exception() is not None:
                 await work
-            self._gateway.metrics.first_words.observe(asyncio.get_running_loop().time() - started)
+            self._gateway.metrics.first_text.observe(asyncio.get_running_loop().time() - started)
             degraded = work.done() and not work.exception() and work.result().degraded
-            response = web.StreamResponse(headers={**_STREAM, **headers_of(plan, plan.unlike, degraded=degraded)})
+            response = web.StreamResponse(headers={**_STREAM, **headers_of(plan, plan.deviations, degraded=degraded)})
             await response.prepare(request)
             try:
                 async with asyncio.timeout_at(until + SLOW_READER_S):
@@ -253,6 +253,8 @@ class App:
         if request.content_type != _JSON:
             # A form on any page could send other types without a preflight request.
             raise Refusal(415, "the body must be sent as application/json", code="wrong_content_type")
+        if request.content.is_eof():  # the body came with the headers, so reading waits for nothing
+            return await request.read()
         try:
             async with asyncio.timeout(self._body_s):
                 return await request.read()

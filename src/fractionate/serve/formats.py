@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
+from pydantic_core import to_json
+
 from fractionate.serve.answer import Answered, Choice, Event
 from fractionate.serve.errors import Refusal
 from fractionate.serve.plan import Plan
@@ -18,17 +20,19 @@ from fractionate.serve.requests import ClientRequest
 from fractionate.types import Usage
 
 _DONE = b"data: [DONE]\n\n"
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encoded(body: object) -> bytes:
     """Return JSON as bytes."""
-    return _ENCODE(body).encode()
+    try:
+        return to_json(body)  # ten times as fast as json.dumps
+    except ValueError:  # half of a surrogate pair, in what a model wrote
+        return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _event(body: object) -> bytes:
     """Return one server-sent event."""
-    return b"data: %b\n\n" % _ENCODE(body).encode()
+    return b"data: %b\n\n" % encoded(body)
 
 
 class Formatter(Protocol):
@@ -311,7 +315,7 @@ def facts_of(answered: Answered) -> dict[str, Any]:
     plan, usd = answered.plan, answered.usd
     decomposer, solver = usd["decomposer"], usd["solver"]
     total = None if decomposer is None or solver is None else decomposer + solver
-    deviations = answered.unlike
+    deviations = answered.deviations
     return {
         **_steps(answered.choices[0]),
         "usage": {role: _usage(usage) for role, usage in answered.usage.items()},

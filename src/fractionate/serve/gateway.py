@@ -108,16 +108,16 @@ class Gateway:
             self._samplers[component] = found
         return found
 
-    def plan(self, asked: ClientRequest) -> Plan:
+    def plan(self, request: ClientRequest) -> Plan:
         """Return the plan of a request. Raises Refusal where its model or a parameter cannot be served."""
-        pair = self.catalog.find(asked.model)
+        pair = self.catalog.find(request.model)
         try:
             solver = self.sampler(pair.solver)
             decomposer = self.sampler(pair.decomposer) if pair.decomposer.kind != "none" else None
             self._upstream.check_priced(solver.model)
         except FractionateError as error:  # of a pair that was not measured, and so not opened at the start
             raise Refusal(501, str(error), code="model_not_usable", param="model") from None
-        return make_plan(asked, pair, self._dataset, self._data.settings, solver, decomposer, self.catalog.test_sets)
+        return make_plan(request, pair, self._dataset, self._data.settings, solver, decomposer, self.catalog.test_sets)
 
     async def answer(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
         """Answer a planned request by `until` (loop time), once a slot is free. Raises Refusal."""

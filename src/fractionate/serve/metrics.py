@@ -1,4 +1,4 @@
-"""What the gateway has done, counted, in Prometheus' text format.
+"""Counters of a gateway, in Prometheus' text format.
 
 Source: https://prometheus.io/docs/instrumenting/exposition_formats/.
 """
@@ -16,7 +16,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4"
 
 @dataclass
 class Counter:
-    """One measure that only grows, by its labels' values."""
+    """A measure that only grows, by the values of its labels."""
 
     name: str
     help: str
@@ -71,25 +71,25 @@ class Histogram:
 
 
 class Metrics:
-    """All measures of one gateway. `gauges` are read when they are asked for."""
+    """All measures of one gateway. `gauges` are read on each scrape."""
 
     def __init__(self) -> None:
         self.requests = Counter("fractionate_requests_total", "Requests by model and HTTP status.", ("model", "status"))
-        self.refused = Counter("fractionate_refused_total", "Requests that were not answered, by why.", ("code",))
+        self.refused = Counter("fractionate_refused_total", "Requests that were refused, by code.", ("code",))
         self.calls = Counter("fractionate_calls_total", "Model calls that came back, by role.", ("role",))
         self.tokens = Counter("fractionate_tokens_total", "Tokens by role and direction.", ("role", "direction"))
         self.usd = Counter("fractionate_usd_total", "Dollars by role, of calls with a known price.", ("role",))
         self.retries = Counter("fractionate_retries_total", "Calls sent again, by cause.", ("role", "cause"))
-        self.degraded = Counter("fractionate_degraded_total", "Answers in single stage for want of a decomposer.", ())
+        self.degraded = Counter("fractionate_degraded_total", "Answers without the decomposer, which failed.", ())
         self.gone = Counter("fractionate_clients_gone_total", "Requests whose client went away.", ())
         self.seconds = Histogram("fractionate_request_seconds", "Seconds from a request's body to its last byte.")
-        self.first_words = Histogram("fractionate_first_word_seconds", "Seconds to the first streamed piece.")
+        self.first_text = Histogram("fractionate_first_word_seconds", "Seconds to the first streamed piece.")
         self.further: list[Counter | Histogram] = []
-        """Counters of what only some servers do."""
+        """Counters of optional features."""
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
         self._measures: tuple[Counter | Histogram, ...] = (
             *(self.requests, self.refused, self.calls, self.tokens, self.usd, self.retries, self.degraded, self.gone),
-            *(self.seconds, self.first_words),
+            *(self.seconds, self.first_text),
         )
 
     def text(self) -> str:

@@ -1,4 +1,4 @@
-"""What a request comes to before anything is sent: which pair answers, asked how, and what of it is unlike the run."""
+"""The plan of a request, before any call: its pair, its sampling, and its deviations from the measured kind."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from fractionate.strategies.base import Sampler, Settings
 from fractionate.types import Message, Problem, Request
 
 _OWN_WORDS = ("stop", "response_format")
-"""Fields that cannot be kept where the answer may be the decomposer's own words."""
+"""Parameters that cannot apply where the answer may be the decomposer's own text."""
 
 
 @dataclass
 class Plan:
     """One request, ready to be worked through.
 
-    `changes` are the sampling fields that make the final call another than the measured one; `unlike` says in a word
+    `changes` are the sampling fields that differ from the measured final call; `deviations` says, a word each, why
     each why the answer is not one of the measured kind.
     """
 
-    asked: ClientRequest
+    client_request: ClientRequest
     pair: Served
     fact: Record | None
     dataset: Dataset
@@ -35,33 +35,33 @@ class Plan:
     solver: Sampler
     decomposer: Sampler | None
     changes: Mapping[str, Any]
-    unlike: list[str] = field(default_factory=list)
+    deviations: list[str] = field(default_factory=list)
 
     @property
     def problem(self) -> Problem:
         """The client's question."""
-        return Problem("", self.asked.question, (), self.asked.context, self.dataset.name, index=-1)
+        return Problem("", self.client_request.question, (), self.client_request.context, self.dataset.name, index=-1)
 
     @property
-    def shows_words(self) -> bool:
-        """Whether the final call's words are the answer as they stand (a structured reply is rewritten first)."""
+    def streams_text(self) -> bool:
+        """Whether the final call's text is the answer as it stands (a structured reply is rewritten first)."""
         return not self.solver.structured or "response_format" in self.changes
 
     def request(self, call: Call) -> Request:
-        """Return what is sent for a call: in the client's conversation, sampled as it asked if the call is final."""
+        """Return the request of a call: in the client's conversation, and with its sampling if the call is final."""
         request = call.request
-        asked = self.asked
-        if asked.system or asked.history:
-            request = replace(request, messages=in_conversation(request.messages, asked.system, asked.history))
-        if call.final and asked.given:
+        given = self.client_request
+        if given.system or given.history:
+            request = replace(request, messages=in_conversation(request.messages, given.system, given.history))
+        if call.final and given.given:
             request = self._sampled(request)
         return request
 
     def _sampled(self, request: Request) -> Request:
         changes = self.changes
         most = changes.get("max_tokens", request.max_tokens)
-        if most < request.max_tokens and "max_tokens" not in self.unlike:
-            self.unlike.append("max_tokens")
+        if most < request.max_tokens and "max_tokens" not in self.deviations:
+            self.deviations.append("max_tokens")
         further = {name: value for name, value in changes.items() if name != "max_tokens"}
         own_format = changes.get("response_format")
         return replace(
@@ -77,7 +77,7 @@ class Plan:
 
 
 def make_plan(
-    asked: ClientRequest,
+    request: ClientRequest,
     pair: Served,
     dataset_of: Callable[[str], Dataset],
     settings_of: Callable[[Dataset, str], Settings],
@@ -85,32 +85,32 @@ def make_plan(
     decomposer: Sampler | None,
     test_sets: Mapping[str, str],
 ) -> Plan:
-    """Return the plan of a request. Raises Refusal (400) naming a field that the pair's solver cannot heed."""
-    if asked.test_set and asked.test_set not in test_sets:
+    """Return the plan of a request. Raises Refusal (400) naming a parameter that the pair's solver does not support."""
+    if request.test_set and request.test_set not in test_sets:
         known = ", ".join(test_sets)
         raise bad(f"fractionate.test_set is not one of this run's: {known}", "fractionate.test_set")
-    fact = pair.fact(asked.test_set)
-    dataset = dataset_of(asked.test_set or (fact["test_set"] if fact else next(iter(test_sets))))
+    fact = pair.fact(request.test_set)
+    dataset = dataset_of(request.test_set or (fact["test_set"] if fact else next(iter(test_sets))))
     changes = {
-        name: value for name, value in asked.given.items() if name != "temperature" or value != solver.temperature
+        name: value for name, value in request.given.items() if name != "temperature" or value != solver.temperature
     }
     for name in changes:
         if name not in solver.model.takes:
             raise bad(
-                f"{name} cannot be heeded by {pair.solver.name} ({solver.model.name})", name, "unsupported_parameter"
+                f"{name} is not supported by {pair.solver.name} ({solver.model.name})", name, "unsupported_parameter"
             )
         if name in _OWN_WORDS and pair.strategy.stages == "dynamic":
             raise bad(
-                f"{name} cannot be heeded: by {pair.strategy.name} the answer may be the decomposer's own words",
+                f"{name} is not supported: by {pair.strategy.name} the answer may be the decomposer's own text",
                 name,
                 "unsupported_parameter",
             )
-    unlike = [name for name, there in (("history", asked.history), ("system", asked.system)) if there]
-    unlike += [name for name in changes if name != "max_tokens"]
+    deviations = [name for name, there in (("history", request.history), ("system", request.system)) if there]
+    deviations += [name for name in changes if name != "max_tokens"]
     if fact is None:
-        unlike.append("pair")
+        deviations.append("pair")
     settings = settings_of(dataset, pair.decomposer.name)
-    return Plan(asked, pair, fact, dataset, settings, solver, decomposer, changes, unlike)
+    return Plan(request, pair, fact, dataset, settings, solver, decomposer, changes, deviations)
 
 
 def in_conversation(messages: tuple[Message, ...], system: str, history: tuple[Message, ...]) -> tuple[Message, ...]:

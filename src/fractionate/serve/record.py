@@ -248,20 +248,20 @@ class Finished:
 def answer_line(finished: Finished, scorer: str, token: str) -> bytes:
     """Return the line of an answered request. `scorer` is the run's `data.scorer`, `token` the ownership token."""
     answered = finished.answered
-    asked = answered.plan.asked
+    request = answered.plan.client_request
     row = {
         "id": finished.id,
         "time": _now(),
-        "question": asked.question,
-        "context": asked.context,
+        "question": request.question,
+        "context": request.context,
         "dataset": answered.plan.dataset.name,
         "scorer": scorer if answered.plan.dataset.name == "jsonl" else "",
-        **({"system": asked.system} if asked.system else {}),
-        **({"history": [message._asdict() for message in asked.history]} if asked.history else {}),
-        **({"asked": dict(asked.given)} if asked.given else {}),
+        **({"system": request.system} if request.system else {}),
+        **({"history": [message._asdict() for message in request.history]} if request.history else {}),
+        **({"asked": dict(request.given)} if request.given else {}),
         **answering_row(answered, finished.seconds),
-        "measured": not answered.unlike,
-        "deviations": answered.unlike,
+        "measured": not answered.deviations,
+        "deviations": answered.deviations,
         "degraded": answered.degraded,
         **({"ownership_token": token} if token else {}),
     }

@@ -101,7 +101,7 @@ class Shadow:
         """Answer a request as well, if it is in the share and there is capacity. `keep` receives the answer."""
         if int(finished.id[-6:], 16) >= self._share * 16**6:  # ids are drawn at random
             return
-        several = finished.answered.plan.asked.n > 1
+        several = finished.answered.plan.client_request.n > 1
         why = "several_answers" if several else self._hindrance()
         if why:
             self._dropped.add(why)
@@ -152,10 +152,10 @@ class Shadow:
         started = loop.time()
         until = started + self._gateway.bounds.deadline_s
         plan = finished.answered.plan
-        test_set = plan.asked.test_set or (plan.fact["test_set"] if plan.fact else "")
-        asked = replace(plan.asked, model=self._model, stream=False, test_set=test_set)
+        test_set = plan.client_request.test_set or (plan.fact["test_set"] if plan.fact else "")
+        request = replace(plan.client_request, model=self._model, stream=False, test_set=test_set)
         try:
-            own = self._gateway.plan(asked)
+            own = self._gateway.plan(request)
             async with asyncio.timeout_at(until):
                 answered = await self._answerer.answer(own, SHADOW, until)
         except (Refusal, TimeoutError) as failure:

@@ -64,7 +64,7 @@ class Traffic:
             self._left_out.add("failed")
 
     def _answered(self, finished: Finished) -> None:
-        if not finished.answered.plan.asked.store:
+        if not finished.answered.plan.client_request.store:
             self._left_out.add("store_false")
             return
         token = self._gateway.keys.ownership_token(finished.account, finished.id)

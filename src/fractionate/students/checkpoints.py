@@ -1,22 +1,99 @@
-"""What an interrupted training leaves beside its student: checkpoints known to be whole, and the losses so far.
+"""What a training keeps on the way: losses on the dev split, and checkpoints to resume from.
 
-A checkpoint is sealed when all of it is written: its seal names each file's digest. One that was cut off, or that a
-disk has damaged since, is set aside and an earlier one, or none, is gone on from.
+The dev loss is measured after given steps, in nats per target token over all rows. Measuring draws no random number,
+so a training takes the same steps with and without it.
+
+A checkpoint gets its complete marker (`seal.json`, with each file's digest) when all of it is written. A checkpoint
+that was cut off, or damaged on disk since, is set aside, and an earlier one is resumed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from fractionate.config import TrainConfig
 from fractionate.errors import FractionateError
 from fractionate.files import packed, unpack
-from fractionate.students.dev import DevLoss, best_of
-from fractionate.students.group import Group
+from fractionate.students.batching import Batcher
+from fractionate.students.group import ALONE, Group
+from fractionate.students.training_data import TrainingRows
+
+_AT_ONCE = 512
+"""Rows that are cut into parts together, when many are read."""
+
+
+class DevLoss(NamedTuple):
+    """The loss on the dev split after a step (from 1), in nats per target token."""
+
+    step: int
+    loss: float
+
+
+class TrainingDivergedError(FractionateError):
+    """A loss that is not a number: the learning rate was too high."""
+
+    def __init__(self) -> None:
+        super().__init__("training diverged (its loss is not a number): lower train.learning_rate")
+
+
+@dataclass(frozen=True, slots=True)
+class DevSplit:
+    """The rows a training is judged by, after which steps, and how many failures in a row end it (0: none do)."""
+
+    rows: TrainingRows
+    steps: frozenset[int]
+    patience: int
+
+    def stops(self, losses: Sequence[DevLoss]) -> bool:
+        """Return whether the last `patience` measurements all failed to reach a lower loss than those before them."""
+        return 0 < self.patience <= len(losses) - 1 - losses.index(best_of(losses)) if losses else False
+
+
+def best_of(losses: Sequence[DevLoss]) -> DevLoss:
+    """Return the lowest of one or more losses, the first of equal ones."""
+    return min(losses, key=lambda one: one.loss)
+
+
+def check_steps(examples: int, settings: TrainConfig) -> frozenset[int]:
+    """Return the steps after which the loss is measured: evenly spread over each epoch, and the last of all."""
+    batches = math.ceil(examples / settings.batch_size)
+    last = steps_of(examples, settings)
+    apart = max(1.0, batches / settings.dev_checks)
+    due = {round(number * apart) for number in range(1, math.floor(last / apart) + 1)}
+    return frozenset({step for step in due if step < last} | {last})
+
+
+def steps_of(examples: int, settings: TrainConfig) -> int:
+    """Return the optimizer steps of a training that is not stopped early."""
+    return max(1, math.ceil(math.ceil(examples / settings.batch_size) * settings.epochs))
+
+
+def dev_loss(model: Any, rows: TrainingRows, batcher: Batcher, group: Group = ALONE) -> float:
+    """Return the mean loss of a model over the target tokens of all rows, which a group of processes shares out."""
+    import torch
+
+    was_training = model.training
+    model.eval()
+    total, tokens = 0.0, 0.0
+    ordered = sorted(rows.rows, key=batcher.sort_key)[group.rank :: group.size]
+    with torch.no_grad():
+        for start in range(0, len(ordered), _AT_ONCE):
+            for part in batcher.parts(ordered[start : start + _AT_ONCE]):
+                moved = {key: value.to(model.device) if hasattr(value, "to") else value for key, value in part.items()}
+                loss, count = batcher.loss(model, moved)
+                total, tokens = total + float(loss), tokens + count
+    model.train(was_training)
+    total, tokens = group.sum(total, tokens)
+    return total / tokens
+
 
 SEAL = "seal.json"
 ASIDE = "damaged-"
@@ -104,7 +181,7 @@ class Checkpoints:
             return False
 
 
-class CheckpointsOfAll(Checkpoints):
+class GroupCheckpoints(Checkpoints):
     """Checkpoints of a group: its first process writes, seals and chooses; the others are handed what they lack."""
 
     def __init__(self, partial: Path, plan: str, group: Group) -> None:
@@ -118,13 +195,13 @@ class CheckpointsOfAll(Checkpoints):
     def last(self) -> Path | None:
         """Return the last checkpoint that is whole, the same in all processes."""
         found = super().last() if self._group.first else None
-        name = self._group.told(found.name if found else "")
+        name = self._group.broadcast(found.name if found else "")
         if not name:
             return None
         checkpoint = self.of_step(int(name.rpartition("-")[2]))
         [without] = self._group.sum(float(not (checkpoint / SEAL).is_file()))
         if without:  # not all share the first one's disk
-            content = self._group.told(packed(checkpoint) if self._group.first else b"")
+            content = self._group.broadcast(packed(checkpoint) if self._group.first else b"")
             if not self._group.first:
                 unpack(content, checkpoint)
         return checkpoint

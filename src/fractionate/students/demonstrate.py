@@ -1,7 +1,8 @@
-"""The teacher at work: decompositions of the training questions and, to screen them, its solutions.
+"""The teacher's demonstrations: decompositions of the training questions and, to screen them, solutions.
 
-A question has up to n independent chances: sample k+1 is only asked for where sample k did not reach the gold answer
-(the paper's second chance, §3, carried on to n).
+A question has up to n independent samples: sample k+1 is asked for only where sample k did not reach the gold answer
+(the paper's second chance, §3, carried on to n). A right answer in recorded traffic is a demonstration too: it passes
+the screen by its answer, and no model is asked again.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from fractionate import strategies
 from fractionate.datasets.base import Dataset
+from fractionate.datasets.traffic import Exchange, Reply
+from fractionate.errors import UsageError
 from fractionate.rows import Row
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Task
 from fractionate.strategies.decompose import decompose
+from fractionate.strategies.prompting import final_line, numbered_lines
 from fractionate.strategies.static import static
 from fractionate.types import Answer, Decomposition, Problem, Score, Usage
 
@@ -152,3 +157,52 @@ def _warmed(sampler: Sampler, chance: Settings) -> Sampler:
 def flatten(chances: Iterable[list[Demonstration]]) -> list[Demonstration]:
     """Return all demonstrations in the order of the problems, a problem's chances one after another."""
     return [demonstration for several in chances for demonstration in several]
+
+
+_SAME_WORK = {"pair", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"}
+"""Deviations from the measured kind that leave an answer usable as a demonstration."""
+
+
+def demonstration_of(exchange: Exchange, dataset: Dataset) -> Demonstration | None:
+    """Return the demonstration that an answered request is: its first right reply that went by a decomposition.
+
+    None where there is none: nothing was decomposed beforehand (single stage, self-ask, a decomposer that failed), or
+    the client asked for other words than a run would (stop strings, a format, fewer tokens).
+    """
+    if not (set(exchange.deviations) <= _SAME_WORK and _decomposes_first(exchange.answering.strategy)):
+        return None
+    for reply in exchange.answering.replies:
+        score = dataset.score(reply.answer, exchange.answers)
+        decomposition = reply.decomposition
+        usable = decomposition is not None and decomposition.status != "unparsed" and not reply.degraded
+        if usable and decomposition is not None and score.exact_match == 1.0:
+            parts = (("decomposer", exchange.answering.decomposer), ("solver", exchange.answering.solver))
+            return Demonstration(
+                exchange.id,
+                0,
+                decomposition,
+                _worked(exchange, reply),
+                reply.answer,
+                score,
+                solved=True,
+                decomposer_usage=Usage(),
+                solver_usage=Usage(),
+                cut_off=reply.cut_off,
+                answered_by=exchange.answering.pair,
+                by_students=tuple(role for role, part in parts if part.kind in ("student", "distilled")),
+            )
+    return None
+
+
+def _decomposes_first(strategy: str) -> bool:
+    try:
+        return strategies.get(strategy).stages == "two-stage"
+    except UsageError:  # of a plug-in that is not installed here
+        return False
+
+
+def _worked(exchange: Exchange, reply: Reply) -> str:
+    """Return the solution in the form that a demonstration has: sub-answers one a line, then the answer."""
+    if exchange.answering.strategy == "static" or not reply.sub_answers:
+        return reply.output
+    return f"{numbered_lines(reply.sub_answers)}\n{final_line(reply.answer or ())}"

@@ -1,6 +1,7 @@
-"""What each student learns from. The table of variants is the paper's (§3): whose words, which rows, which target.
+"""What each student learns from: screened demonstrations, and the examples that each variant makes of them.
 
-Students are trained on the short form that they are later asked in (strategies/prompting.py writes both).
+The table of variants is the paper's (§3): whose words, which rows, which target. Students are trained on the short
+prompt that they are later asked with (strategies/prompting.py writes both).
 """
 
 from __future__ import annotations
@@ -25,6 +26,36 @@ from fractionate.strategies.prompting import (
 )
 from fractionate.students.demonstrate import Demonstration
 from fractionate.types import Example, Problem, Role
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What passed. `kept_after[k]` is the number of questions kept when each has k+1 chances."""
+
+    questions: int
+    kept: tuple[Demonstration, ...]
+    kept_after: tuple[int, ...]
+
+    def summary(self) -> str:
+        """Return one line: how many questions each further chance brought."""
+        if not self.questions:
+            return "nothing to screen"
+        parts = [
+            f"{count} of {self.questions} ({count / self.questions:.0%}) after {chance} chance{'s' * (chance > 1)}"
+            for chance, count in enumerate(self.kept_after, 1)
+        ]
+        return "kept " + ", ".join(parts)
+
+
+def screen(demonstrations: Sequence[Demonstration], samples: int) -> Screening:
+    """Keep the first correct and readable demonstration of each question."""
+    kept: dict[str, Demonstration] = {}
+    for demonstration in demonstrations:
+        if demonstration.correct and demonstration.decomposition.status != "unparsed":
+            kept.setdefault(demonstration.problem_id, demonstration)
+    after = tuple(sum(one.sample <= chance for one in kept.values()) for chance in range(samples))
+    return Screening(len({one.problem_id for one in demonstrations}), tuple(kept.values()), after)
+
 
 NO_DECOMPOSITION = "No decomposition"
 

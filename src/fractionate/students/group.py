@@ -1,7 +1,7 @@
-"""The processes that train one student together, and what they do as one.
+"""The processes that train one student, and what they do together.
 
-All take the same steps with the same weights; of each step's examples every one reads its share. The first of them
-writes. A process alone is a group as well: all of this is then done already.
+All take the same steps with the same weights; each computes its shard of every batch. The first process writes the
+files. A process that trains alone is a group of one, for which all of this does nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Group:
-    """One process of `size`, of number `rank` from 0. What is said to be of all processes has to be called by all."""
+    """One process of `size`, with number `rank` from 0. Methods that wait for others have to be called by all."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank = rank
@@ -22,7 +22,7 @@ class Group:
 
     @classmethod
     def here(cls) -> Group:
-        """Return the group that this process is in: that of torch.distributed, if that has been set up."""
+        """Return the group of this process: that of torch.distributed where it is set up, else a group of one."""
         import torch
 
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -40,27 +40,28 @@ class Group:
             return list(values)
         import torch
 
+        # NCCL moves tensors of GPUs only. Double precision, so that a sum of losses does not depend on their number.
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         total = torch.tensor(values, dtype=torch.float64, device=device)
         torch.distributed.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
-    def told(self, value: T) -> T:
-        """Return, in all processes, the first one's value."""
+    def broadcast(self, value: T) -> T:
+        """Return, in all processes, the first process's value."""
         if self.size == 1:
             return value
         import torch
 
-        said = [value]
-        torch.distributed.broadcast_object_list(said)
-        return said[0]
+        values = [value]
+        torch.distributed.broadcast_object_list(values)
+        return values[0]
 
     def wait(self) -> None:
-        """Return once all processes have come to this point."""
+        """Return once all processes have reached this call."""
         self.sum(0.0)
 
-    def share_of(self, batch: Sequence[int]) -> list[int]:
-        """Return what this process reads of a batch: a stretch, as long as the others', shorter or empty at its end."""
+    def shard(self, batch: Sequence[int]) -> list[int]:
+        """Return this process's part of a batch: contiguous, as long as the others', at the end shorter or empty."""
         each = math.ceil(len(batch) / self.size)
         return list(batch[self.rank * each : (self.rank + 1) * each])
 
@@ -69,8 +70,8 @@ ALONE = Group()
 """A process that trains a student by itself."""
 
 
-class Shares:
-    """A batch sampler: of every batch that one process would take, this process's share, which may be empty.
+class ShardedBatches:
+    """A batch sampler: this process's shard of every batch that one process would take; a shard may be empty.
 
     `order` is a sampler with a `set_epoch`.
     """
@@ -79,16 +80,18 @@ class Shares:
         self._order = order
         self._batch_size = batch_size
         self._group = group
-        self.batch_sampler = self  # where the trainer looks for what has a `set_epoch`
+        # transformers calls `set_epoch` on `dataloader.batch_sampler.batch_sampler` where there is one.
+        self.batch_sampler = self
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which pass is next, from 0."""
+        """Set the number of the next pass, from 0."""
         self._order.set_epoch(epoch)
 
     def __len__(self) -> int:
         return math.ceil(len(self._order) / self._batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self._group.told(list(self._order))
+        # A pass may be drawn from the state of a process's own generator, so the first process's order holds for all.
+        order = self._group.broadcast(list(self._order))
         for start in range(0, len(order), self._batch_size):
-            yield self._group.share_of(order[start : start + self._batch_size])
+            yield self._group.shard(order[start : start + self._batch_size])

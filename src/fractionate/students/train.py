@@ -18,12 +18,10 @@ from fractionate.config import MOST_SEED, TrainConfig
 from fractionate.errors import FractionateError, UsageError, missing_extra
 from fractionate.models.local.model import best_device, load_config, load_tokenizer
 from fractionate.models.local.weights import Weights, base_shapes, resolve
-from fractionate.students.checkpoints import Checkpoints, CheckpointsOfAll
-from fractionate.students.dev import DevSplit, check_steps, steps_of
+from fractionate.students.batching import memory_bytes
+from fractionate.students.checkpoints import Checkpoints, DevSplit, GroupCheckpoints, check_steps, steps_of
 from fractionate.students.group import ALONE, Group
-from fractionate.students.learning_rate import with_rate
-from fractionate.students.memory import memory_bytes
-from fractionate.students.precision import check_precision
+from fractionate.students.settings import check_precision, with_rate
 from fractionate.students.trainer import OnStep, Training, TrainingReport, quiet
 from fractionate.students.training_data import TrainingRows, training_rows
 from fractionate.types import Example
@@ -66,9 +64,9 @@ def train_student(
     judged = _dev_split(weights, dev, len(rows.rows), settings, trust_remote_code) if dev else None
     plan = _plan_digest(weights, rows, settings, seed, judged)
     partial = out.with_name(out.name + ".partial")
-    checkpoints = CheckpointsOfAll(partial, plan, group) if group.size > 1 else Checkpoints(partial, plan)
+    checkpoints = GroupCheckpoints(partial, plan, group) if group.size > 1 else Checkpoints(partial, plan)
     training = Training(weights, rows, settings, seed, trust_remote_code, on_step, judged, group)
-    report, trainer = training.go_on(checkpoints)
+    report, trainer = training.resume(checkpoints)
     if group.first:
         _write(trainer, weights, report, out, trust_remote_code)
     del trainer
@@ -123,7 +121,7 @@ def dry_run(
     short = settings.model_copy(update={"epochs": 2.0 / math.ceil(len(longest) / settings.batch_size)})
     with tempfile.TemporaryDirectory(prefix="fractionate-dry-run-") as folder:
         training = Training(weights, few, short, 0, trust_remote_code, None)
-        report, trainer = training.go_on(Checkpoints(Path(folder) / "steps", "dry run"))
+        report, trainer = training.resume(Checkpoints(Path(folder) / "steps", "dry run"))
         del trainer
         gc.collect()
     return {

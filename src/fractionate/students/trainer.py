@@ -17,12 +17,25 @@ from fractionate.config import TrainConfig
 from fractionate.errors import FractionateError
 from fractionate.models.local.model import best_device, load_model, load_tokenizer, unload
 from fractionate.models.local.weights import Weights, base_shapes, quiet_transformers
-from fractionate.students.checkpoints import Checkpoints
-from fractionate.students.dev import DevLoss, DevSplit, TrainingDivergedError, best_of, dev_loss, steps_of
-from fractionate.students.group import ALONE, Group, Shares
-from fractionate.students.order import PassageOrder, length_order, together
-from fractionate.students.precision import held, learn_in_fp32, multiplies_in_bf16
-from fractionate.students.reading import Packed, Reading, reading_of
+from fractionate.students.batching import (
+    Batcher,
+    PackedBatcher,
+    PassageSampler,
+    adjacent_examples,
+    batcher_for,
+    length_sampler,
+)
+from fractionate.students.checkpoints import (
+    Checkpoints,
+    DevLoss,
+    DevSplit,
+    TrainingDivergedError,
+    best_of,
+    dev_loss,
+    steps_of,
+)
+from fractionate.students.group import ALONE, Group, ShardedBatches
+from fractionate.students.settings import base_loading, hold_trained_in_fp32, multiplies_in_bf16
 from fractionate.students.training_data import IGNORED, TrainingRows
 
 CHECKPOINT_STEPS = {"lora": 20, "full": 200}
@@ -93,7 +106,7 @@ class Training:
         self.begun = False
         self.started = time.perf_counter()
 
-    def go_on(self, checkpoints: Checkpoints) -> tuple[TrainingReport, Any]:
+    def resume(self, checkpoints: Checkpoints) -> tuple[TrainingReport, Any]:
         """Train from the last checkpoint that can be gone on from to the end; returns the report and the trainer."""
         self.started = time.perf_counter()
         unload()  # models that answered before would only take memory that training needs
@@ -131,23 +144,23 @@ class Training:
             set_seed(self.seed)
             tokenizer = load_tokenizer(self.weights.folder(), self.trust)
             device = best_device("")
-            model = load_model(self.weights, device, trust=self.trust, held=held(self.settings, device))
-            reading = reading_of(model, tokenizer, [self.rows, *([self.dev.rows] if self.dev else [])], self.settings)
-            trainer = _student_trainer(self, reading)(
+            model = load_model(self.weights, device, trust=self.trust, loading=base_loading(self.settings, device))
+            batcher = batcher_for(model, tokenizer, [self.rows, *([self.dev.rows] if self.dev else [])], self.settings)
+            trainer = _student_trainer(self, batcher)(
                 model=model,
                 args=_arguments(checkpoints.folder, self, model.device.type),
-                data_collator=_collate(reading, self.rows.rows[:1]),
+                data_collator=_collate(batcher, self.rows.rows[:1]),
                 train_dataset=Dataset.from_list(self.rows.rows),
                 processing_class=tokenizer,
                 peft_config=_lora(self.settings) if self.settings.method == "lora" else None,
             )
             if self.settings.base_bits == 4:
-                learn_in_fp32(trainer.model)
+                hold_trained_in_fp32(trainer.model)
             # Steps are reported by `on_step`, and standard output is for results.
             trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(_watch(self, checkpoints, reading))
+            trainer.add_callback(_callback(self, checkpoints, batcher))
             if not (self.dev and self.dev.stops(self.dev_losses)):  # else it was cut off after it had stopped early
-                with reading.of(model):
+                with batcher.prepared(model):
                     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             if self.dev and self.group.first:
                 trainer._load_from_checkpoint(str(checkpoints.of_step(best_of(self.dev_losses).step)))
@@ -177,18 +190,18 @@ class Training:
             peak_gpu_mb=_peak_gpu_mb(),
         )
 
-    def judge(self, model: Any, reading: Reading, step: int) -> bool:
+    def measure_dev_loss(self, model: Any, batcher: Batcher, step: int) -> bool:
         """Measure the loss on the dev split after a step at which it is due. Returns whether it was."""
         if self.dev is None or step not in self.dev.steps:
             return False
-        loss = dev_loss(model, self.dev.rows, reading, self.group)
+        loss = dev_loss(model, self.dev.rows, batcher, self.group)
         if not math.isfinite(loss):
             raise TrainingDivergedError
         self.dev_losses.append(DevLoss(step, loss))
         return True
 
 
-def _watch(training: Training, checkpoints: Checkpoints, reading: Reading) -> Any:
+def _callback(training: Training, checkpoints: Checkpoints, batcher: Batcher) -> Any:
     """Return the callback that knows when the first step is about to be taken, seals checkpoints and keeps the best.
 
     Every measurement on the dev split is saved at once: a checkpoint is all that has to be kept of the best step.
@@ -201,7 +214,7 @@ def _watch(training: Training, checkpoints: Checkpoints, reading: Reading) -> An
             self._protect_best(state)
 
         def on_step_end(self, _: Any, state: Any, control: Any, *, model: Any, **__: Any) -> None:
-            if training.judge(model, reading, int(state.global_step)):
+            if training.measure_dev_loss(model, batcher, int(state.global_step)):
                 assert training.dev is not None
                 self._protect_best(state)
                 control.should_save = True
@@ -220,7 +233,7 @@ def _watch(training: Training, checkpoints: Checkpoints, reading: Reading) -> An
     return Watch()
 
 
-def _collate(reading: Reading, stand_in: list[dict[str, Any]]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+def _collate(batcher: Batcher, stand_in: list[dict[str, Any]]) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
     """Return what makes a step's examples into `parts` to read, and `labels`, by which the trainer counts targets.
 
     A process that has no example in a step reads a stand-in, of which nothing counts: it has to take the step too.
@@ -230,12 +243,12 @@ def _collate(reading: Reading, stand_in: list[dict[str, Any]]) -> Callable[[list
         import torch
 
         targets = [label for row in rows for label in row["labels"] if label != IGNORED]
-        return {"parts": reading.parts(rows or stand_in), "labels": torch.tensor([IGNORED, *targets])}
+        return {"parts": batcher.parts(rows or stand_in), "labels": torch.tensor([IGNORED, *targets])}
 
     return collate
 
 
-def _student_trainer(training: Training, reading: Reading) -> type[Any]:
+def _student_trainer(training: Training, batcher: Batcher) -> type[Any]:
     """Return TRL's SFTTrainer with four changes.
 
     A step is read in parts, in which logits are computed for targets only; every step is reported; the order of the
@@ -256,7 +269,7 @@ def _student_trainer(training: Training, reading: Reading) -> type[Any]:
                 alone = self.accelerator.no_sync(model) if number < len(parts) else contextlib.nullcontext()
                 with alone:
                     with self.compute_loss_context_manager():
-                        total, _ = reading.loss(model, part)
+                        total, _ = batcher.loss(model, part)
                     # The loss of a step is summed over its parts: each is divided by the targets of the whole step.
                     mean = total * counts / num_items_in_batch
                     self.accelerator.backward(mean * group.size)
@@ -270,13 +283,13 @@ def _student_trainer(training: Training, reading: Reading) -> type[Any]:
         def get_train_dataloader(self) -> Any:
             if group.size == 1:
                 return super().get_train_dataloader()
-            shares = Shares(self._get_train_sampler(), settings.batch_size, group)
+            shares = ShardedBatches(self._get_train_sampler(), settings.batch_size, group)
             return DataLoader(training.rows.rows, batch_sampler=shares, collate_fn=self.data_collator)
 
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-            if isinstance(reading, Packed):
-                return PassageOrder(training.rows.rows, training.seed, together(settings.batch_size))
-            return length_order(training.rows.rows, training.seed, settings.batch_size)
+            if isinstance(batcher, PackedBatcher):
+                return PassageSampler(training.rows.rows, training.seed, adjacent_examples(settings.batch_size))
+            return length_sampler(training.rows.rows, training.seed, settings.batch_size)
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """Write none: `training.json` says it."""

@@ -1,8 +1,8 @@
 """`local:` models: weights on this machine, run on torch or OpenVINO, with or without a LoRA adapter.
 
-Making a `LocalModel` only looks that the weights are there (and, for OpenVINO, of what kind); they are loaded at the
-first batch, once for all models of the same weights, and let go again, the longest unused first, when several would not
-fit beside each other.
+Making a `LocalModel` checks that the weights are there (and, for OpenVINO, their architecture). They are loaded at the
+first batch, once for all models of the same weights, and unloaded, the least recently used first, when several would
+not fit in memory.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import BatchModel
 from fractionate.models.local.chat import end_of_turn, render
-from fractionate.models.local.rows import Prompt, Reply, Row, RowBatch
-from fractionate.models.local.sharing import share_groups
+from fractionate.models.local.rows import Prompt, Reply, Row, RowBatch, share_groups
 from fractionate.models.local.weights import SMOLLM2, Weights, quiet_transformers, resolve
 from fractionate.types import Completion, Request, Usage
 
@@ -36,7 +35,7 @@ ELEMENT_BYTES = {"cpu": 4, "cuda": 2}
 TOKENS_PER_S = 60.0
 """Tokens that a small model writes per second in this process, where nothing is known."""
 _WINDOW = 512
-"""Requests grouped at a time by common beginning."""
+"""Requests grouped at a time by common prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class LocalModel(BatchModel):
         self.style = self.options.style or ("student" if trained else "instruct")
         adapter = f"@{self.weights.adapter_fingerprint}" if self.weights.adapter else ""
         self._stop = threading.Event()
-        # Words may differ between runtimes, where two are nearly as likely: to the store they are two models.
+        # Runtimes round differently and may choose another of two likely tokens: to the store they are two models.
         runtime = "" if self.options.runtime == "torch" else f":{self.options.runtime}"
         self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}{runtime}"
         if self.options.runtime != "torch":
@@ -81,7 +80,7 @@ class LocalModel(BatchModel):
         return output_tokens / TOKENS_PER_S
 
     def plan(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Cut requests into batches of positions: those that begin alike together, then those of like length.
+        """Cut requests into batches of positions: those with a common prefix together, then those of similar length.
 
         A batch has at most `batch_size` rows and keys and values of at most `CACHE_BYTES`. Longest prompts come first,
         so that what does not fit in memory fails at once. Loads the tokenizer, not the weights.
@@ -145,7 +144,7 @@ class LocalModel(BatchModel):
         return load_tokenizer(self.folder, self.options.trust_remote_code)
 
     def prompt(self, request: Request) -> Prompt | Completion:
-        """Return what the model reads of a request, or the completion that says that it does not fit."""
+        """Return a request's prompt, or the completion that says that it does not fit the context."""
         tokens = self._tokens(request)
         room = self._context - len(tokens)
         if room <= 0:
@@ -157,17 +156,17 @@ class LocalModel(BatchModel):
         return Prompt(tokens, min(request.max_tokens, room), request.temperature, seed, request.stop)
 
     def row(self, prompt: Prompt) -> Row:
-        """Return a row for a reply to grow in."""
+        """Return a row for a prompt."""
         return Row(prompt, self._tokenizer())
 
-    def open_rows(self, threads: int = 0, ends: Collection[int] | None = None) -> RowBatch:
-        """Load the weights and return an empty batch, for one who takes rows in as they come.
+    def open_batch(self, threads: int = 0, eos_ids: Collection[int] | None = None) -> RowBatch:
+        """Load the weights and return an empty batch, which rows join as they come.
 
-        `threads` bounds the cores that OpenVINO uses; torch has a bound of its own for the process. `ends` are the
+        `threads` bounds the cores that OpenVINO uses; torch has a bound of its own for the process. `eos_ids` are the
         token ids that end a reply, the model's own if None.
         """
         trust = self.options.trust_remote_code
-        ends = end_tokens(self.folder, trust) if ends is None else ends
+        eos_ids = eos_ids_in(self.folder, trust) if eos_ids is None else eos_ids
         with _lock:
             if self.options.runtime != "torch":
                 from fractionate.models.local.openvino import KINDS, OpenVinoBatch, openvino_file
@@ -176,15 +175,15 @@ class LocalModel(BatchModel):
                     return load_model(self.weights, "cpu", exact=True, trust=trust)
 
                 file = openvino_file(self.weights, load, self._tokenizer(), KINDS[self.options.runtime])
-                return OpenVinoBatch(file, ends, threads)
+                return OpenVinoBatch(file, eos_ids, threads)
             from fractionate.models.local.batch import Batch
 
-            return Batch(_load(self.weights, best_device(self.options.device), trust), ends)
+            return Batch(_load(self.weights, best_device(self.options.device), trust), eos_ids)
 
     def _complete(self, requests: Sequence[Request]) -> list[Completion]:
         read = [self.prompt(request) for request in requests]
         batch = [prompt for prompt in read if isinstance(prompt, Prompt)]
-        rows = self.open_rows()
+        rows = self.open_batch()
         started = time.perf_counter()
         replies = iter(_generate(rows, self._tokenizer(), batch, self._stop.is_set))
         seconds = time.perf_counter() - started
@@ -206,7 +205,7 @@ def count_tokens(texts: Sequence[str], model: str = SMOLLM2) -> list[int]:
 
 
 def unload() -> None:
-    """Let go of all loaded weights."""
+    """Unload all weights."""
     with _lock:
         _loaded.clear()
         if "fractionate.models.local.openvino" in sys.modules:
@@ -249,13 +248,13 @@ def best_device(wanted: str) -> str:
 
 @contextmanager
 def _readable(refusal: str, trust: bool) -> Iterator[None]:
-    """Turn what transformers says of a folder that it cannot read into one line."""
+    """Turn any error of transformers about a folder into one line."""
     try:
         with quiet_transformers():
             yield
     except FractionateError:
         raise
-    except Exception as error:  # what a damaged file makes of a library has no class of its own
+    except Exception as error:  # the errors that damaged files cause have no common class
         if not trust and "trust_remote_code" in str(error):
             fix = "it wants to run code of its own, which trust_remote_code = true in its options allows"
             raise UsageError(f"{refusal}: {fix}; do so only if you trust it") from None
@@ -289,11 +288,11 @@ def load_base(weights: Weights, device: str, trust: bool = False) -> tuple[Any, 
 
 
 def load_model(
-    weights: Weights, device: str, exact: bool = False, trust: bool = False, held: Mapping[str, Any] | None = None
+    weights: Weights, device: str, exact: bool = False, trust: bool = False, loading: Mapping[str, Any] | None = None
 ) -> Any:
     """Load weights, fp32 on the CPU or if `exact`, else bf16, the adapter merged in. Raises FractionateError.
 
-    `held`, if given, says how they are held instead, as `from_pretrained` is told.
+    `loading` replaces the arguments that `from_pretrained` gets by default.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -301,7 +300,7 @@ def load_model(
     dtype = torch.bfloat16 if device.startswith("cuda") and not exact else torch.float32
     what = f"{weights.name}@{weights.adapter}" if weights.adapter else weights.name
     with _readable(f"the weights of {what} cannot be loaded", trust):
-        how = held or {"dtype": dtype}
+        how = loading or {"dtype": dtype}
         model = AutoModelForCausalLM.from_pretrained(weights.folder(), trust_remote_code=trust, **how)
         if weights.adapter is not None:
             from peft import PeftModel
@@ -314,10 +313,10 @@ def _generate(rows: RowBatch, tokenizer: Any, batch: Sequence[Prompt], stopped: 
     """Generate; a batch too large for the GPU's memory is halved until it fits."""
     import torch
 
-    from fractionate.models.local.generate import work_through
+    from fractionate.models.local.rows import run_to_end
 
     try:
-        return work_through(rows, [Row(prompt, tokenizer) for prompt in batch], stopped)
+        return run_to_end(rows, [Row(prompt, tokenizer) for prompt in batch], stopped)
     except torch.OutOfMemoryError:
         rows.drop()
         if len(batch) < 2:
@@ -329,7 +328,7 @@ def _generate(rows: RowBatch, tokenizer: Any, batch: Sequence[Prompt], stopped: 
 
 
 @lru_cache(maxsize=8)
-def end_tokens(folder: Path, trust: bool = False) -> frozenset[int]:
+def eos_ids_in(folder: Path, trust: bool = False) -> frozenset[int]:
     """Return the ids that end a reply: the template's end of turn and what the model's generation config names."""
     from transformers import GenerationConfig
 
@@ -341,14 +340,14 @@ def end_tokens(folder: Path, trust: bool = False) -> frozenset[int]:
     return _with_end_of_turn(configured, load_tokenizer(folder, trust))
 
 
-def ends_of(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the same of a model in memory."""
+def eos_ids_of(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the same for a model in memory."""
     return _with_end_of_turn(getattr(model.generation_config, "eos_token_id", None), tokenizer)
 
 
 def _with_end_of_turn(configured: Any, tokenizer: Any) -> frozenset[int]:
-    ends = configured if isinstance(configured, list) else [configured] if configured is not None else []
-    return frozenset({end_of_turn(tokenizer), *ends})
+    eos_ids = configured if isinstance(configured, list) else [configured] if configured is not None else []
+    return frozenset({end_of_turn(tokenizer), *eos_ids})
 
 
 def completion_of(reply: Reply, prompt: Prompt, seconds: float, compute_s: float) -> Completion:
@@ -357,7 +356,7 @@ def completion_of(reply: Reply, prompt: Prompt, seconds: float, compute_s: float
         calls=1,
         input_tokens=len(prompt.tokens),
         cached_input_tokens=reply.shared,
-        output_tokens=reply.spoken,
+        output_tokens=reply.generated,
         compute_s=compute_s,
     )
     return Completion(reply.text, reply.finish_reason, usage, latency_s=seconds)

@@ -49,7 +49,7 @@ def quiet_openvino() -> Any:
 
 
 class OpenVinoBatch:
-    """Rows that OpenVINO's scheduler writes together. `ends` are the token ids that end a reply.
+    """Rows that OpenVINO's scheduler writes together. `eos_ids` are the token ids that end a reply.
 
     Greedy rows do not depend on their neighbours, up to the rounding of floating point sums, and sampled ones are drawn
     from the row's own seed. `threads` are the cores used at most; 0 takes all that this process may use.
@@ -57,10 +57,10 @@ class OpenVinoBatch:
 
     may_join = True
 
-    def __init__(self, file: Path, ends: Collection[int], threads: int = 0) -> None:
+    def __init__(self, file: Path, eos_ids: Collection[int], threads: int = 0) -> None:
         self.rows: list[Row] = []
         self._handles: list[Any] = []
-        self._ends = frozenset(ends)
+        self._eos_ids = frozenset(eos_ids)
         self._pipeline = _pipeline(file, threads or usable_threads())
 
     def join(self, rows: Sequence[Row]) -> None:
@@ -83,7 +83,7 @@ class OpenVinoBatch:
         for row, handle in zip(self.rows, self._handles, strict=True):
             tokens = self._pipeline.read(handle)
             for token in tokens:
-                row.take(token, self._ends)
+                row.take(token, self._eos_ids)
             if not tokens and not row.ended and not self._pipeline.goes_on(handle):
                 raise FractionateError("OpenVINO gave up a reply: it may have had too little memory")
         self._leave()

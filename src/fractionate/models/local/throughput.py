@@ -53,7 +53,7 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
     """Return the tokens per second of reading one batch of prompts, and of writing its replies."""
     import random
 
-    from fractionate.models.local.generate import work_through
+    from fractionate.models.local.rows import run_to_end
 
     device = best_device(model.options.device)
     folder, trust = model.folder, model.options.trust_remote_code
@@ -65,7 +65,7 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
         batch = _empty_batch(model, device)
         asked = [Row(Prompt(tokens, reply_tokens), tokenizer) for tokens in prompts]
         with _one_thread(device, everywhere=model.options.runtime != "torch") as clock:
-            work_through(batch, asked, lambda: False)
+            run_to_end(batch, asked, lambda: False)
         return clock.seconds
 
     first = seconds(1)  # the first new token comes with the reading
@@ -77,11 +77,11 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
 def _empty_batch(model: LocalModel, device: str) -> RowBatch:
     """Return a batch on one thread that nothing ends but the number of tokens."""
     if model.options.runtime != "torch":
-        return model.open_rows(threads=1, ends=())
+        return model.open_batch(threads=1, eos_ids=())
     from fractionate.models.local.batch import Batch
 
     loaded, _ = load_base(model.weights, device, model.options.trust_remote_code)
-    return Batch(loaded, ends=(), share=False)
+    return Batch(loaded, eos_ids=(), share=False)
 
 
 class _one_thread:  # noqa: N801 - used as a context manager alone

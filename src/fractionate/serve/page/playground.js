@@ -69,18 +69,18 @@ function panel(id) {
   return section;
 }
 
-function showMeasured(section, outcome, unlike) {
+function showMeasured(section, outcome, deviations) {
   const place = section.querySelector(".measured");
   place.replaceChildren();
   const strong = document.createElement("strong");
   place.append(strong);
-  place.classList.toggle("unlike", unlike.length > 0);
+  place.classList.toggle("deviates", deviations.length > 0);
   if (!outcome) {
     strong.textContent = "not measured";
     return;
   }
   const { value, ci_low, ci_high, n, metric, test_set, usd_per_1000 } = outcome;
-  strong.textContent = unlike.length ? `unlike what was measured: ${unlike.join(", ")}` : `${percent(value)} measured`;
+  strong.textContent = deviations.length ? `differs from the measured kind: ${deviations.join(", ")}` : `${percent(value)} measured`;
   const unit = metric === "f1" ? "F1" : "exact match";
   const between = `${tenths(100 * ci_low)}–${tenths(100 * ci_high)}`;
   place.append(`${unit} (${between}), n = ${n}, ${test_set}; ${dollars(usd_per_1000)} per 1,000 questions`);
@@ -175,14 +175,14 @@ function fillStep(steps, place, question, answer) {
     item.append(document.createElement("span"), document.createElement("b"));
     steps.append(item);
   }
-  const [asked, told] = steps.children[place].children;
-  asked.textContent = question;
-  if (answer !== undefined) told.textContent = answer;
+  const [shownQuestion, shownAnswer] = steps.children[place].children;
+  shownQuestion.textContent = question;
+  if (answer !== undefined) shownAnswer.textContent = answer;
 }
 
 function finish(section, facts) {
   section.querySelector(".answer").textContent = facts.answer ?? "";
-  showMeasured(section, facts.outcome, facts.unlike);
+  showMeasured(section, facts.outcome, facts.deviations);
   const table = section.querySelector("table");
   const rows = ["decomposer", "solver"].filter((role) => facts.usage[role].calls).map((role) => row(role, facts));
   const all = { calls: 0, input_tokens: 0, output_tokens: 0 };
@@ -190,7 +190,7 @@ function finish(section, facts) {
   const seconds = Object.values(facts.seconds).reduce((sum, one) => sum + one, 0);
   table.tBodies[0].replaceChildren(...rows, cells("all", all, facts.usd.total, seconds));
   table.hidden = false;
-  section.querySelector(".marks").hidden = !recorded;
+  section.querySelector(".feedback").hidden = !recorded;
 }
 
 const row = (role, facts) => cells(role, facts.usage[role], facts.usd[role], facts.seconds[role]);
@@ -201,16 +201,16 @@ function cells(name, usage, usd, seconds) {
   const head = document.createElement("th");
   head.scope = "row";
   head.textContent = name;
-  line.append(head, ...told.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+  line.append(head, ...shownAnswer.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
   return line;
 }
 
-async function mark(event) {
+async function sendFeedback(event) {
   const button = event.target.closest("button");
-  if (!button || !button.closest(".marks")) return;
+  if (!button || !button.closest(".feedback")) return;
   const section = button.closest(".panel");
   const body = { id: section.dataset.id };
-  if ("correct" in button.dataset) body.answer = section.querySelector(".marks input").value;
+  if ("correct" in button.dataset) body.answer = section.querySelector(".feedback input").value;
   else body.right = button.dataset.right === "true";
   const response = await fetch("v1/feedback", { method: "POST", headers: headers(), body: JSON.stringify(body) });
   section.querySelector(".thanks").textContent = response.ok ? "kept" : await words(response);
@@ -229,7 +229,7 @@ $("pair").addEventListener("change", showPanels);
 $("beside").addEventListener("change", showPanels);
 $("key").addEventListener("change", reload);
 $("theme").addEventListener("click", switchTheme);
-$("answers").addEventListener("click", mark);
+$("answers").addEventListener("click", sendFeedback);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
