@@ -6,10 +6,10 @@ Every server is a process of its own (benchmarks/server.py): a reply takes 200 m
 one more gets 429. A run asks 8 questions over each passage, as a data set has them, one after another, through a store
 as in any run, as many as the servers could answer in `--seconds`.
 
-calls/s, of ideal: replies a second over the whole run, ramp-up included; ideal is the places, or limits.concurrency
+calls/s, of ideal: replies a second over the whole run, ramp-up included; ideal is the slots, or limits.concurrency
 where that is less, / 0.2 s.
 same server: of the calls over a passage that some server had read, the share that went to a server which had read it
-(a prefix cache without bounds would have had it); at random: the same if every call went to any server by its places.
+(a prefix cache without bounds would have had it); at random: the same if every call went to any server by its slots.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ async def ask_all(name: str, count: int, limit: int) -> dict[str, Any]:
     return {"seconds": seconds, "failed": engine.counters.failures.total(), "retries": engine.counters.retries.total()}
 
 
-def measure(places: tuple[int, ...], limit: int, seconds: float) -> dict[str, Any]:
-    """Run once against servers of these places, with at most `limit` calls in flight."""
+def measure(slots: tuple[int, ...], limit: int, seconds: float) -> dict[str, Any]:
+    """Run once against servers of these slots, with at most `limit` calls in flight."""
     command = [sys.executable, str(ROOT / "benchmarks" / "server.py"), "--delay", str(DELAY_S), "--concurrency"]
     servers = [
         subprocess.Popen([*command, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for one in places
+        for one in slots
     ]
     try:
         ports = [int(server.stdout.readline()) for server in servers if server.stdout is not None]
         name = ",".join(f"http://127.0.0.1:{port}/v1" for port in ports) + "#bench"
-        ideal = min(sum(places), limit) / DELAY_S
+        ideal = min(sum(slots), limit) / DELAY_S
         count = int(seconds * ideal)
         run = asyncio.run(ask_all(name, count, limit))
         counts = [json.loads(server.communicate(timeout=30)[0]) for server in servers]
@@ -87,14 +87,14 @@ def measure(places: tuple[int, ...], limit: int, seconds: float) -> dict[str, An
     served = [one["served"] for one in counts]
     per_s = sum(served) / run["seconds"]
     return {
-        "places": list(places),
+        "slots": list(slots),
         "limit": limit,
         "calls": count,
         "per_s": per_s,
         "of_ideal": per_s / ideal,
         "shares": [one / sum(served) for one in served],
         "same_server": same_server([one["passages"] for one in counts]),
-        "at_random": at_random(places),
+        "at_random": at_random(slots),
         "refused": sum(one["refused"] for one in counts),
         "failed": run["failed"],
     }
@@ -110,16 +110,16 @@ def same_server(by_server: list[dict[str, int]]) -> float:
     return met / again
 
 
-def at_random(places: tuple[int, ...]) -> float:
-    """Return what `same_server` is expected to be where each call goes to a server by its places alone."""
-    read = sum(1 - (1 - one / sum(places)) ** QUESTIONS for one in places)
+def at_random(slots: tuple[int, ...]) -> float:
+    """Return what `same_server` is expected to be where each call goes to a server by its slots alone."""
+    read = sum(1 - (1 - one / sum(slots)) ** QUESTIONS for one in slots)
     return (QUESTIONS - read) / (QUESTIONS - 1)
 
 
 def line(row: dict[str, Any]) -> str:
     shares = " + ".join(f"{share:.0%}" for share in row["shares"])
     cells = [
-        " + ".join(map(str, row["places"])),
+        " + ".join(map(str, row["slots"])),
         f"{row['limit']:,}",
         f"{row['calls']:,}",
         f"{row['per_s']:,.0f}",
@@ -140,11 +140,11 @@ def main() -> None:
     parser.add_argument("--ahead", type=int, default=road.AHEAD, help="calls looked through for one that belongs there")
     arguments = parser.parse_args()
     road.AHEAD = arguments.ahead
-    print("| places | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |")
+    print("| slots | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |")
     print("|---|" + "---:|" * 9, flush=True)
     rows = []
-    for places, limit in RUNS:
-        rows.append(measure(places, limit, arguments.seconds))
+    for slots, limit in RUNS:
+        rows.append(measure(slots, limit, arguments.seconds))
         print(line(rows[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
