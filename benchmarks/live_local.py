@@ -26,7 +26,7 @@ from fractionate.datasets import load
 from fractionate.models.local.live import LiveModel
 from fractionate.models.local.model import LocalModel
 from fractionate.models.local.weights import SMOLLM2
-from fractionate.strategies.parse import parse_decomposition
+from fractionate.strategies.decompose import parse_decomposition
 from fractionate.strategies.prompting import decompose_messages
 from fractionate.types import Problem, Request
 

@@ -63,8 +63,8 @@ if TYPE_CHECKING:
     from fractionate.strategies.base import Task as Task
     from fractionate.strategies.base import ask as ask
     from fractionate.strategies.decompose import decompose as decompose
-    from fractionate.strategies.parse import fill_references as fill_references
-    from fractionate.strategies.parse import parse_decomposition as parse_decomposition
+    from fractionate.strategies.decompose import fill_references as fill_references
+    from fractionate.strategies.decompose import parse_decomposition as parse_decomposition
     from fractionate.strategies.prompting import final_messages as final_messages
     from fractionate.strategies.prompting import numbered_lines as numbered_lines
     from fractionate.strategies.prompting import single_messages as single_messages
@@ -95,8 +95,7 @@ _HOMES = {
     "scoring.number_answers": "extract_number number_of",
     "models.base": "BatchModel Model ProviderBatchModel SingleModel",
     "models.faults": "FatalFault Fault PermanentFault TransientFault",
-    "strategies.decompose": "decompose",
-    "strategies.parse": "fill_references parse_decomposition",
+    "strategies.decompose": "decompose fill_references parse_decomposition",
     "strategies.base": "Call CallCoroutine Sampler Settings Solution Strategy Task ask",
     "strategies.prompting": "final_messages numbered_lines single_messages static_messages step_messages",
     "report.facts": "Facts",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fractionate.calls.deadlines import Deadlines
+from fractionate.calls.limits import Deadlines
 
 
 async def begin(deadlines: Deadlines, seconds: float) -> str:

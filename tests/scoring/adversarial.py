@@ -14,8 +14,8 @@ from fractionate.scoring.metrics import drop_score, score_choice, score_number, 
 from fractionate.scoring.number_answers import extract_number, number_of
 from fractionate.scoring.quantities import extract_money, extract_numbers, extract_quantity
 from fractionate.scoring.reply import clean_span
+from fractionate.strategies.decompose import fill_references, parse_decomposition
 from fractionate.strategies.dynamic import _read_proposal
-from fractionate.strategies.parse import fill_references, parse_decomposition
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fractionate.scoring.final import extract_final
-from fractionate.strategies.parse import parse_decomposition
+from fractionate.strategies.decompose import parse_decomposition
 from fractionate.strategies.structured import as_text, response_format
 
 

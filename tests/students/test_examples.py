@@ -4,7 +4,7 @@ import pytest
 
 from fractionate.config import DECOMPOSER_VARIANTS, SOLVER_VARIANTS
 from fractionate.rows import Row
-from fractionate.strategies.parse import parse_decomposition
+from fractionate.strategies.decompose import parse_decomposition
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.examples import VARIANTS, build_examples, needs_screening, needs_solutions, screen
 from fractionate.types import Decomposition, Problem, Score

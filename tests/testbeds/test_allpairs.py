@@ -10,7 +10,7 @@ from plain_allpairs import Plain
 from scipy import ndimage, stats
 
 from fractionate.errors import UsageError
-from fractionate.testbeds.allpairs import scenes
+from fractionate.testbeds.allpairs import generator
 from fractionate.testbeds.allpairs.generator import AllPairs
 from fractionate.testbeds.allpairs.symbols import NAMES
 from fractionate.testbeds.pictures import symbol_patches
@@ -270,7 +270,7 @@ def test_settings_that_cannot_be_are_named(options: dict[str, int], said: str) -
 
 
 def test_symbols_that_do_not_fit_are_an_error_and_not_an_endless_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "MOST_ATTEMPTS", 30)
+    monkeypatch.setattr(generator, "MOST_ATTEMPTS", 30)
     with pytest.raises(UsageError, match="do not fit into 40 × 40 px"):
         AllPairs(8, 2, side=40).take(0, 2)
 

@@ -20,10 +20,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from fractionate.calls.deadlines import Deadlines
 from fractionate.calls.dispatch import Dispatcher, OnCut, OnNews, Route
 from fractionate.calls.endpoint import LONGEST_PAUSE_S, EndpointLimiter
-from fractionate.calls.limits import BACKOFF_S, InFlightSlots, backoff, loop_time
+from fractionate.calls.limits import BACKOFF_S, Deadlines, InFlightSlots, backoff, loop_time
 from fractionate.config import LimitsConfig
 from fractionate.models.base import SingleModel
 from fractionate.models.faults import FatalFault, Fault, TransientFault

@@ -36,7 +36,7 @@ from fractionate.run.training import examples_for
 from fractionate.run.tuning import settings_for
 from fractionate.run.work import demonstrating, evaluating
 from fractionate.strategies.base import Sampler
-from fractionate.strategies.parse import MOST_REFERENCES, parse_decomposition
+from fractionate.strategies.decompose import MOST_REFERENCES, parse_decomposition
 from fractionate.strategies.prompting import final_line, numbered_lines
 from fractionate.strategies.structured import as_text
 from fractionate.students.demonstrate import Demonstration, demonstrate

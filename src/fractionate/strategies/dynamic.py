@@ -17,7 +17,7 @@ from fractionate.strategies.base import (
     Task,
     ask,
 )
-from fractionate.strategies.parse import parse_decomposition
+from fractionate.strategies.decompose import parse_decomposition
 from fractionate.strategies.prompting import ask_next_messages, final_messages, numbered_lines, step_messages
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text

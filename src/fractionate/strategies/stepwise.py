@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractionate.scoring.final import extract_final
 from fractionate.strategies.base import DIRECT_TOKENS, STEP_TOKENS, CallCoroutine, Solution, Strategy, Task, ask
-from fractionate.strategies.parse import fill_references
+from fractionate.strategies.decompose import fill_references
 from fractionate.strategies.prompting import final_messages, step_messages
 from fractionate.strategies.single import single
 from fractionate.strategies.structured import as_text

@@ -7,7 +7,7 @@ of `bounded.py` also covers what was never seen.
 
 The dollars of a local model are tokens × dollars per token, and the latter is a speed, measured in a few calibration
 rounds. A batch's time divided over its rows is *not* a sample of as many times. So questions and rounds each give an
-interval, joined as in `seeds.py`; a round measures all models in turn, so that what slows the machine slows them all.
+interval, joined as in `paired.py`; a round measures all models in turn, so that what slows the machine slows them all.
 """
 
 from __future__ import annotations
