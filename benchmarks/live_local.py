@@ -84,7 +84,7 @@ async def ask(model: LiveModel, asked: Sequence[Request], clients: int) -> Taken
 
 
 def speed(name: str, problems: Sequence[Problem], clients: Sequence[int], questions: int) -> None:
-    print("| clients | way | subquestions/s | × | per CPU s | × | tokens/s | first token, median | 95 % |")
+    print("| clients | method | subquestions/s | × | per CPU s | × | tokens/s | first token, median | 95 % |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     base: tuple[float, float] | None = None
     for count in clients:

@@ -265,7 +265,7 @@ def main() -> None:
         print(json.dumps(measure(chosen.measure, chosen.rounds)))
         return
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print("| runtime | load, s | reads | writes alone | writes, 8 rows |")
+    print("| runtime | load, s | prompt tokens/s | decoding, one row | decoding, 8 rows |")
     print("| --- | --- | --- | --- | --- |")
     for name in chosen.only:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

@@ -193,7 +193,7 @@ def main() -> None:
         for student in chosen.students:
             count_tokens(student, chosen)
         return
-    print("| student | way | tokens/s | seconds a step (CPU) | peak memory, MB | against the first way |")
+    print("| student | method | tokens/s | seconds a step (CPU) | peak memory, MB | relative to the first method |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(chosen.threads)}
     for student in chosen.students:

@@ -115,7 +115,7 @@ def report(out: Path) -> None:
                 held.setdefault((part, "2x" if multiple < 3 else "4x"), []).append(inside)
     print("| run | part | 1/8 | 1/4 | 1/2 | all |\n|---|---|---|---|---|---|")
     print("\n".join(measured_lines))
-    print("\n| run | part | fitted on | asked for | 90 % interval | measured | held |\n|---|---|---|---|---|---|---|")
+    print("\n| run | part | fitted on | predicted | 90 % interval | measured | held |\n|---|---|---|---|---|---|---|")
     print("\n".join(told_lines))
     for (part, multiple), flags in sorted(held.items()):
         low, high = wilson(sum(flags), len(flags), 0.95)

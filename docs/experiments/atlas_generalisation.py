@@ -114,7 +114,7 @@ def main() -> None:
         command(*run_of_seed(out, teacher, seed, [*PAIRS, *across]))
     folders = [str(out / f"seed-{seed}") for seed in arguments.seeds]
     command("fractionate", "report", *folders, "--out", str(out / "pooled"))
-    print(f"\nDecompositions that are the reference's word for word:\n\n{word_for_word(out, arguments.seeds)}")
+    print(f"\nDecompositions identical to the reference word for word:\n\n{word_for_word(out, arguments.seeds)}")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def try_one(folder: Path, seed: int, together: int) -> None:
 
 def report(out: Path) -> None:
     """Print what was measured, and what a passage's questions in one step changed: seeds are what it is a sample of."""
-    print("| seed | of a passage in a step | loss of test | exact match (95 %) | CPU seconds |")
+    print("| seed | examples of a passage in a step | test loss | exact match (95 %) | CPU seconds |")
     print("| --- | --- | --- | --- | --- |")
     measured: dict[str, dict[str, tuple[float, float]]] = {}
     for path in sorted(out.glob("seed-*/together-*.json")):

@@ -137,10 +137,10 @@ def report(rows: dict[str, dict[str, Any]], grid: Grid = CPU) -> None:
             print(f"  {key} {value:.4g} [{low:.4g}, {high:.4g}]")
         for note in fit.notes:
             print(f"  note: {note}")
-    print("\nstudents of one teacher, foretold from the students of the others:")
+    print("\nstudents of one teacher, predicted from the students of the others:")
     for teacher, value in teacher_loss.items():
         print(f"  {teacher} (L_T {value:.4f}): {_without_teacher(runs, supervised, value)}")
-    print("\nthe U in each student, and the best teacher that the law sees:")
+    print("\nthe capacity gap of each student, and the best teacher according to the law:")
     print(_gaps(students, teacher_loss, law, grid))
     print(f"\n{_seeds(rows, grid)}")
 
@@ -183,7 +183,7 @@ def _without_teacher(runs: DistillationRuns, supervised: Fit, value: float) -> s
 def _gaps(students: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit, grid: Grid) -> str:
     from fractionate.planning.predict import lowest_teacher_loss
 
-    heads = "| student | tokens | best teacher | second | strongest less best | the law's best L_T |"
+    heads = "| student | tokens | best teacher | second | strongest minus best | the law's best L_T |"
     lines = [heads, "|---" * 6 + "|"]
     strongest = min(teacher_loss, key=lambda name: teacher_loss[name])
     for shape, million in grid.students:
