@@ -23,7 +23,7 @@ from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.calls.status import Counters
 from fractionate.cluster.allocation import Allocator, Merger, most_shards, quotas
-from fractionate.cluster.connect import beside_driver
+from fractionate.cluster.connect import beside_driver, why
 from fractionate.cluster.lookup import Ended, Halted, can_leave, drive_by_hand
 from fractionate.cluster.remote_copy import RemoteCopy
 from fractionate.cluster.shard_task import (
@@ -342,7 +342,8 @@ class _Work:
             pass  # it ended without saying why
         except RayError as error:
             if isinstance(error, RayTaskError) and not isinstance(error, TaskCancelledError):
-                raise
+                fix = "are the same packages installed on every machine?"
+                raise FractionateError(f"a worker failed ({why(error)}): {fix}") from error
         except asyncio.CancelledError:
             ray.cancel(stream, force=True)
             raise
