@@ -1,8 +1,9 @@
-"""The cases that `verdict_operating.py` judges: what is true in each, and what counts as a false recommendation.
+"""The cases that `verdict_operating.py` judges: the truth in each, and which recommendations are false.
 
-Each case of an error is on the border of what the rule must not recommend, with everything else clearly passing: there
-false recommendations are most frequent. Several true states lie on a border (more or less agreement between cells,
-losses alone, other numbers of questions); those that looked worst in pilot runs with other seeds stand here.
+Each case of an error lies on the boundary of the region in which the rule must not recommend; all other conditions
+clearly hold. False recommendations are most frequent there. Several true states lie on a boundary (more or less
+agreement between cells, losses alone, other numbers of questions); the list holds those that looked worst in pilot runs
+with other seeds. A case's name seeds its random numbers: a renamed case has other figures.
 """
 
 from __future__ import annotations
