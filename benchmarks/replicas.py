@@ -6,17 +6,10 @@ Every server is its own process (benchmarks/server.py): a reply takes 200 ms; th
 as its capacity and answers further ones with 429. A run asks 8 questions over each passage, one after another, as a
 data set has them, through a store as in any run. The number of calls is what the servers could answer in `--seconds`.
 
-<<<<<<< HEAD
-calls/s, of ideal: replies a second over the whole run, ramp-up included; ideal is the slots, or limits.concurrency
-where that is less, / 0.2 s.
-same server: of the calls over a passage that some server had read, the share that went to a server which had read it
-(a prefix cache without bounds would have had it); at random: the same if every call went to any server by its slots.
-=======
 calls/s, of ideal: replies per second over the whole run, ramp-up included; ideal is the total capacity, or
 limits.concurrency if that is lower, / 0.2 s.
 same server: of the calls over a passage that some server had read, the share that went to a server which had read it
 (a prefix cache without bounds would have had it); at random: the same if calls went to servers by capacity.
->>>>>>> integration
 """
 
 from __future__ import annotations
@@ -73,30 +66,17 @@ async def ask_all(name: str, count: int, limit: int) -> dict[str, Any]:
     return {"seconds": seconds, "failed": engine.counters.failures.total(), "retries": engine.counters.retries.total()}
 
 
-<<<<<<< HEAD
-def measure(slots: tuple[int, ...], limit: int, seconds: float) -> dict[str, Any]:
-    """Run once against servers of these slots, with at most `limit` calls in flight."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "server.py"), "--delay", str(DELAY_S), "--concurrency"]
-    servers = [
-        subprocess.Popen([*command, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for one in slots
-=======
 def measure(capacities: tuple[int, ...], limit: int, seconds: float) -> dict[str, Any]:
     """Run once against servers of these capacities, with at most `limit` calls in flight."""
     command = [sys.executable, str(ROOT / "benchmarks" / "server.py"), "--delay", str(DELAY_S), "--concurrency"]
     servers = [
         subprocess.Popen([*command, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for one in capacities
->>>>>>> integration
     ]
     try:
         ports = [int(server.stdout.readline()) for server in servers if server.stdout is not None]
         name = ",".join(f"http://127.0.0.1:{port}/v1" for port in ports) + "#bench"
-<<<<<<< HEAD
-        ideal = min(sum(slots), limit) / DELAY_S
-=======
         ideal = min(sum(capacities), limit) / DELAY_S
->>>>>>> integration
         count = int(seconds * ideal)
         run = asyncio.run(ask_all(name, count, limit))
         counts = [json.loads(server.communicate(timeout=30)[0]) for server in servers]
@@ -107,22 +87,14 @@ def measure(capacities: tuple[int, ...], limit: int, seconds: float) -> dict[str
     served = [one["served"] for one in counts]
     per_s = sum(served) / run["seconds"]
     return {
-<<<<<<< HEAD
-        "slots": list(slots),
-=======
         "capacities": list(capacities),
->>>>>>> integration
         "limit": limit,
         "calls": count,
         "per_s": per_s,
         "of_ideal": per_s / ideal,
         "shares": [one / sum(served) for one in served],
         "same_server": same_server([one["passages"] for one in counts]),
-<<<<<<< HEAD
-        "at_random": at_random(slots),
-=======
         "at_random": at_random(capacities),
->>>>>>> integration
         "refused": sum(one["refused"] for one in counts),
         "failed": run["failed"],
     }
@@ -138,26 +110,16 @@ def same_server(by_server: list[dict[str, int]]) -> float:
     return met / again
 
 
-<<<<<<< HEAD
-def at_random(slots: tuple[int, ...]) -> float:
-    """Return what `same_server` is expected to be where each call goes to a server by its slots alone."""
-    read = sum(1 - (1 - one / sum(slots)) ** QUESTIONS for one in slots)
-=======
 def at_random(capacities: tuple[int, ...]) -> float:
     """Return what `same_server` is expected to be where each call goes to a server in proportion to capacity."""
     read = sum(1 - (1 - one / sum(capacities)) ** QUESTIONS for one in capacities)
->>>>>>> integration
     return (QUESTIONS - read) / (QUESTIONS - 1)
 
 
 def line(row: dict[str, Any]) -> str:
     shares = " + ".join(f"{share:.0%}" for share in row["shares"])
     cells = [
-<<<<<<< HEAD
-        " + ".join(map(str, row["slots"])),
-=======
         " + ".join(map(str, row["capacities"])),
->>>>>>> integration
         f"{row['limit']:,}",
         f"{row['calls']:,}",
         f"{row['per_s']:,.0f}",
@@ -182,14 +144,6 @@ def main() -> None:
         help="number of waiting calls searched for one with a cached prefix",
     )
     arguments = parser.parse_args()
-<<<<<<< HEAD
-    road.AHEAD = arguments.ahead
-    print("| slots | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |")
-    print("|---|" + "---:|" * 9, flush=True)
-    rows = []
-    for slots, limit in RUNS:
-        rows.append(measure(slots, limit, arguments.seconds))
-=======
     dispatch.AHEAD = arguments.ahead
     print(
         "| capacity | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |"
@@ -198,7 +152,6 @@ def main() -> None:
     rows = []
     for capacities, limit in RUNS:
         rows.append(measure(capacities, limit, arguments.seconds))
->>>>>>> integration
         print(line(rows[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
