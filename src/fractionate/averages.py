@@ -40,8 +40,7 @@ class MeanAttempts(Sequence[Attempt]):
     def __getitem__(self, place: slice) -> Sequence[Attempt]: ...
     def __getitem__(self, place: int | slice) -> Attempt | Sequence[Attempt]:
         if isinstance(place, slice):
-            # A list of the means would no longer know its parts: statistics over it would leave out what runs and
-            # repeats vary by.
+            # Still a mean over parts, so that pooled runs stay runs: their seeds are a source of chance of their own.
             return MeanAttempts([part[place] for part in self._parts], pooled=self._pooled)
         at = range(len(self))[place]
         shown = self._parts[self._shown[at]][at]

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without a data set. Where a gold answer of a number data set is a list of several numbers, the row is scored\n"
         "as that set of numbers, in any order.\n\n"
         "--scorer FILE.py:FUNCTION calls function(output, answers), plain or async, which returns a number from 0 to\n"
-        "1 (or on --scale). --scale alone takes the output itself for a rating."
+        "1 (or on --scale). With --scale alone the output itself is the rating."
     )
     parser.epilog = (
         "examples:\n"
@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  fractionate score ratings.jsonl --scale 1-5 --output-field review.rating"
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the recorded outputs")
-    parser.add_argument("--dataset", metavar="NAME", default="", help="whose reader and metric: gsm8k, drop, …")
     parser.add_argument(
-        "--scorer", metavar="SCORER", default="", help="FILE.py:FUNCTION, or a scorer that a plug-in brings"
+        "--dataset", metavar="NAME", default="", help="the data set with the reader and metric: gsm8k, drop, …"
     )
+    parser.add_argument("--scorer", metavar="SCORER", default="", help="FILE.py:FUNCTION, or a scorer of a plug-in")
     parser.add_argument("--rows", metavar="OUT.jsonl", type=Path, help="write every row's prediction and score here")
     add_scoring_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
