@@ -167,7 +167,8 @@ class RunData:
         elif data.scorer:
             chosen = datasets.scored_as(name, data.scorer)
         else:
-            chosen = datasets.answered_as(name, data.answer or self._measured_form or self.inferred_form)
+            form = data.answer or self._measured_form or self.inferred_form
+            chosen = datasets.answered_as(datasets.get(name), form)
         return replace(chosen, metric=data.metric) if data.metric else chosen
 
     @cached_property
