@@ -54,9 +54,9 @@ class RamblingServer(SolverServer):
             reply["usage"] = {"prompt_tokens": 10, "completion_tokens": LENGTH} if self.says_usage else None
         return reply
 
-    async def spoken(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
+    async def generated(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
         if not bare.startswith("Ramble"):
-            return await super().spoken(request, body, bare)
+            return await super().generated(request, body, bare)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         while True:
