@@ -12,9 +12,9 @@ Changes listed in `EQUIVALENT` alter no behaviour, for the reason given there, a
 messages), annotations, decorators and `__repr__` are never changed. Property tests, models and browsers are left out:
 they are slow, and plain cases must suffice.
 
-Why not mutmut (3.8): it changes no constant outside a function and no decorated function, so none of the tolerances,
-limits and properties; it changes messages, which no test should quote in full; it runs every test once before the
-first change, and it forks from the process in which the tests' servers and threads have run.
+Why not mutmut (3.8): it changes only functions, and none with a decorator such as `property`, so it tries no tolerance,
+limit or table of constants. It changes messages, which no test should quote in full. It runs every test once before the
+first change, which takes longer than a sample.
 """
 
 from __future__ import annotations
