@@ -169,8 +169,8 @@ class Finder:
                 yield self._start(node), self._end(node), SWAPS[node.id][1]
             case ast.Constant(value=bool()):
                 yield self._start(node), self._end(node), str(not node.value)
-            case ast.Constant(value=int() | float()):
-                for changed in (node.value + 1, node.value - 1):
+            case ast.Constant(value=(int() | float()) as number):
+                for changed in (number + 1, number - 1):
                     yield self._start(node), self._end(node), repr(changed) if changed >= 0 else f"({changed!r})"
             case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
                 yield self._start(value), self._end(value), "None"
