@@ -7,9 +7,9 @@ A reply is read in four steps:
 3. The answer is taken from the reply's statements, by rank: a final statement ("Final answer: …", "#### …",
    `\\boxed{…}`, `<answer>…</answer>`), a plain one ("The answer is …", `"answer": …` in JSON), a label ("Answer: …",
    which reasoning may follow), a guarded one ("the answer would be …"), a sub-answer (a numbered or bulleted line,
-   "A2: …", "Intermediate answer: …"), a cue without an answer ("The answer is found by …"). The highest rank counts, and
-   within a rank the last statement. A statement of a lower rank counts only where the model says in between that it
-   looks again ("Wait, …", "Correction: …", "Let me check …").
+   "A2: …", "Intermediate answer: …"), a cue without an answer ("The answer is found by …"). The highest rank counts,
+   and within a rank the last statement. A statement of a lower rank counts only where the model says in between that
+   it looks again ("Wait, …", "Correction: …", "Let me check …").
 4. A reply without a statement may be a bare answer: one short line. Where only sub-answers are stated, a result in the
    last sentence after them outranks them.
 
