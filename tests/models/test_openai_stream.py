@@ -157,6 +157,49 @@ def test_a_stream_that_stops_is_a_fault_after_its_pieces() -> None:
     assert "".join(asyncio.run(run()))
 
 
+WORD = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        WORD + b'data: {"error": {"message": "it broke"}}\n\n' + DONE,
+        WORD + b'data: {"object": "error", "message": "it broke", "code": 500}\n\n' + DONE,
+        WORD + b'event: error\ndata: {"message": "it broke"}\n\n' + DONE,
+        WORD + b'event: error\ndata: {"error": {"message": "it broke"}}\n\n' + DONE,
+        WORD + b"event: error\ndata: it broke\n\n" + DONE,
+        WORD
+        + b'data: {"choices": [{"delta": {}, "error": {"message": "it broke"}, "finish_reason": "error"}]}\n\n'
+        + DONE,
+        WORD + b'data: {"choices": [{"delta": {}, "finish_reason": "error"}]}\n\n' + DONE,
+        DONE,
+    ],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_an_error_in_any_form_is_no_end_of_a_reply(events: bytes, live: bool) -> None:
+    class Raw(ChatServer):
+        async def reply(self, request: web.Request, body: dict[str, Any], question: str) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await response.write(events)
+            return response
+
+    async def run() -> TransientFault:
+        async with Raw() as server:
+            model = OpenAIModel(server.name)
+            request = Request((Message("user", "Hi"),), "solver")
+            asked = model.stream(request, lambda text: None) if live else model.complete(request)
+            with pytest.raises(TransientFault) as raised:
+                await asked
+            await model.close()
+        return raised.value
+
+    fault = asyncio.run(run())
+    assert fault.maybe_paid
+    assert ("broke" in fault.message) == (events != DONE)
+
+
 def test_cancelling_closes_the_connection() -> None:
     async def run() -> None:
         async with Speaking(["7"], hang=True) as server:
