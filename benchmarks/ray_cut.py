@@ -1,19 +1,19 @@
-"""Cut the line between two computers of a cluster: is anything lost, and is anything paid for twice?
+"""Cut the network between two machines of a cluster: is any answer lost, and is any call paid twice?
 
     sudo python benchmarks/ray_cut.py [--questions 900] [--faults none blip cut apart stopped]
 
-Needs Linux and root. The computers are network namespaces of this one, `a` with the run, the head and a server that
-counts, and `b`, which has temporary folders of its own; two lines lead from one to the other, and calls to the server
-take the second. After a third of the calls:
+Needs Linux and root. The machines are network namespaces of this one: `a` with the run, the Ray head and a server that
+counts calls, and `b`, with its own temporary folders. Two links connect them; calls to the server use the second. After
+a third of the calls:
 
-    none     nothing happens
-    blip     both lines are cut for 20 s
-    cut      both lines are cut for good
-    apart    the first line is cut for good: `b` reaches the server, and nobody else
+    none     no fault
+    blip     both links are cut for 20 s
+    cut      both links are cut permanently
+    apart    the first link is cut permanently: `b` reaches only the server
     stopped  the worker on `b` is stopped (SIGSTOP), as in a suspended machine; Ray notices nothing
 
-Printed of each: the seconds that the run took, calls made again, answers lost, and whether the attempts are those of a
-run that nobody disturbed.
+Printed for each: the seconds of the run, repeated calls, lost answers, and whether the attempts equal those of an
+undisturbed run.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What a run on Ray takes of its own process and of its workers, per question and per call.
+"""Processor time of a run on Ray, in its own process and in its workers, per question and per call.
 
     python benchmarks/ray_scale.py [--questions 6000] [--workers 1 2 4]
 
-The model is one that waits and answers, in the process that asks it, so that its server takes no processor time here.
-Measured are seconds of processor time, not of the clock: of the run's own process from the first question to the last
-merged attempt, and of all processes of Ray that work for it. `per 1,000 more` is what a thousand further questions take
-of the run: the difference to a quarter of them. The first row is the same cell without Ray. Each question is one call
-with a prompt of 1,500 characters.
+The model waits and answers within the calling process, so its server takes no processor time here. Measured are seconds
+of processor time, not wall time: of the run's own process from the first question to the last merged attempt, and of
+all Ray processes that work for it. `per 1,000 more` is the processor time of a thousand further questions in the run's
+process: the difference to a run with a quarter of them. The first row is the same cell without Ray. Each question is
+one call with a prompt of 1,500 characters.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=6_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--delay", type=float, default=0.05, help="seconds that a call takes")
+    parser.add_argument("--delay", type=float, default=0.05, help="seconds per call")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--inside", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -1,21 +1,21 @@
-"""What the gateway adds to a solver, and how it holds up; beside other proxies, in one run.
+"""Latency and load of the gateway over a solver, compared with other proxies in one run.
 
     python benchmarks/serve.py [--seconds 4] [--rounds 3] [--alone] [--json OUT.json]      (make bench-serve)
     python benchmarks/serve.py --hold-up 60                                       64 clients, a tenth of the calls fail
 
 The solver is benchmarks/server.py, a process of its own that answers at once. The gateway serves a run that was really
-made over it, an `echo:` decomposer under the strategy static: two steps and one solver call a request. LiteLLM's proxy
-and optillm (approach "none": it hands on what it gets) pass one call on; each runs in an environment of its own under
-runs/bench-envs, made at the first call, and is left out with a line where it cannot be installed or started.
+made over it, an `echo:` decomposer under the strategy static: two steps and one solver call per request. LiteLLM's
+proxy and optillm (approach "none": it forwards requests unchanged) pass one call on; each runs in its own environment
+under runs/bench-envs, created at the first call, and is left out with a line if it cannot be installed or started.
 
 added ms: the median latency of one client that sends its next request at once, minus that of the solver asked directly
 in the same round.
 added p99 ms: the same for the 99th percentile over 16 clients.
 requests/core-s: requests answered to 32 clients, divided by the processor seconds of the proxy's process and its
-children: its rate with a core of its own. The wall clock of a shared machine does not enter.
-Rows take turns within a round, and figures are medians over rounds. A row that takes longer than its time by a minute
-is left out with a line. On a machine with other work, waiting for a turn is most of any latency: run it with
-`nice -n -15`, or alone. Quote the ratios: absolute figures are this machine's.
+children: its rate with a core of its own. Wall time is not used.
+Rows take turns within a round, and figures are medians over rounds. A row that exceeds its time by a minute
+is left out with a line. On a machine with other load, scheduling dominates any latency: run it with
+`nice -n -15`, or alone. Quote the ratios: absolute figures depend on the machine.
 """
 
 from __future__ import annotations
@@ -389,11 +389,11 @@ async def hold_up(seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="measure the gateway without other proxies")
-    parser.add_argument("--hold-up", type=float, metavar="SECONDS", help="count what becomes of requests instead")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--hold-up", type=float, metavar="SECONDS", help="count the outcomes of requests instead")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     if arguments.hold_up:
         result = asyncio.run(hold_up(arguments.hold_up))

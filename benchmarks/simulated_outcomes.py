@@ -1,4 +1,4 @@
-"""Made outcomes with a known truth, the methods of version 0.1.0 that were replaced, and counting over many trials.
+"""Simulated outcomes with a known truth, the replaced methods of version 0.1.0, and counting over many trials.
 
 For `statistics_operating.py`; any simulation of a rule may draw from here.
 """

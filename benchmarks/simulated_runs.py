@@ -1,9 +1,9 @@
-"""Made runs with a known truth: every cell that the verdict's rule looks at, as a run would have measured it.
+"""Simulated runs with a known truth: every cell that the verdict's rule uses, as a run would have measured it.
 
-For `verdict_operating.py`. A `World` states what is true, `run_of` draws one run of it (several seeds pooled, where it
-has them) and `pricing_of` its prices. Outcomes are drawn by a normal latent variable: a question's difficulty, shared
-by all cells, and chance of a cell's own, both correlated within passages. So every cell's true value is exactly the one
-that is stated.
+For `verdict_operating.py`. A `World` states the truth, `run_of` draws one run of it (several pooled seeds if it has
+them) and `pricing_of` its prices. Outcomes are drawn from a normal latent variable: a question's difficulty, shared by
+all cells, plus noise of each cell, both correlated within passages. Every cell's true value therefore equals the stated
+one exactly.
 """
 
 from __future__ import annotations

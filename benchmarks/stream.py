@@ -1,10 +1,10 @@
-"""A million problems, streamed: a JSONL file in, one call a problem, every reply in the store; peak memory out.
+"""A million problems, streamed from a JSONL file: one call a problem, every reply in the store; prints peak memory.
 
     python benchmarks/stream.py [--problems 1000000] [--whole]
 
-Problems are read row by row, decomposed by the real program against benchmarks/server.py (a process of its own), and
-counted as they come out in order. Nothing holds them all: the peak must stay under 1 GB whatever their number.
-`--whole` runs `fractionate run` on the file instead, one cell from questions to report (benchmarks/memory.py has four).
+Problems are read row by row, decomposed by the real coroutine against benchmarks/server.py (its own process), and
+counted in order as they complete. No list holds all of them: the peak must stay under 1 GB for any number. `--whole`
+runs `fractionate run` on the file instead, one cell from questions to report (benchmarks/memory.py has four).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def peak_mb(whose: int = resource.RUSAGE_SELF) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=1_000_000)
-    parser.add_argument("--whole", action="store_true", help="a whole run with one cell, reports included")
+    parser.add_argument("--whole", action="store_true", help="run a whole run with one cell, reports included")
     arguments = parser.parse_args()
     count: int = arguments.problems
     server = subprocess.Popen(

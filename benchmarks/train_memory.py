@@ -1,10 +1,10 @@
-"""What the keys of [train] do to memory and time, and how near the estimate is: a table, a process for each row.
+"""Effect of the keys of [train] on memory and time, and accuracy of the estimate: a table, a process for each row.
 
     python benchmarks/train_memory.py [--model NAME] [--examples 16] [--threads 1] [--only NAME …]
 
 Each row takes two steps of 8 examples (S-A of atlas: some 200 tokens each) with one setting changed. The peak is that
-of the whole process (on a GPU that of its tensors); the estimate is what `fractionate run --dry-run` says.
-Processor seconds are those of loading the model and of both steps: what else runs on the machine changes them little.
+of the whole process (on a GPU that of its tensors); the estimate is that of `fractionate run --dry-run`. Processor
+seconds are those of loading the model and of both steps; other load on the machine changes them little.
 """
 
 from __future__ import annotations

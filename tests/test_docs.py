@@ -1,4 +1,4 @@
-"""The docs are true: the reference is what the code says, every example config parses, links lead somewhere."""
+"""The docs match the code: the reference is generated, every example config parses, links resolve."""
 
 import re
 import subprocess

@@ -1,11 +1,11 @@
-"""Does a learning curve of real students foretell what twice as many demonstrations bring? See atlas-curve.md.
+"""Does a learning curve of real students predict the outcome at twice the demonstrations? See atlas-curve.md.
 
     python docs/experiments/atlas_curve.py [--out DIR] [--seeds 0 1 2] [--report]
 
-Each seed draws training questions, test questions and a recorded teacher of its own and trains D-R and E-A students of
+Each seed draws its own training questions, test questions and recorded teacher, and trains D-R and E-A students of
 SmolLM2-135M on 1/8, 1/4, 1/2 and all of 96 questions (`fractionate run --curve`). Then the curve is fitted without its
-largest amounts, as a user would have had it, and asked for the one that was left out. Whatever was finished is not done
-again; --report only prints what there is.
+largest amounts, as a user would have had it, and predicts the omitted ones. Finished work is not repeated; --report
+only prints existing results.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def points(folder: Path, part: str) -> list[tuple[float, Cell]]:
     return sorted(found, key=lambda pair: pair[0])
 
 
-def foretold(measured: list[tuple[float, Cell]]) -> Iterator[tuple[str, float, float, float, float, bool]]:
+def predicted(measured: list[tuple[float, Cell]]) -> Iterator[tuple[str, float, float, float, float, bool]]:
     """Yield (from, multiple, truth, low, high, held) for each amount that smaller ones can be asked for."""
     for last in range(2, len(measured)):
         known = measured[:last]
@@ -97,7 +97,7 @@ def foretold(measured: list[tuple[float, Cell]]) -> Iterator[tuple[str, float, f
 
 
 def report(out: Path) -> None:
-    """Print what was measured, what was foretold, and how often the interval held."""
+    """Print the measured and the predicted outcomes, and how often the interval held."""
     held: dict[tuple[str, str], list[bool]] = {}
     measured_lines, told_lines = [], []
     for folder in sorted(out.glob("seed-*")):
@@ -107,7 +107,7 @@ def report(out: Path) -> None:
             measured = points(folder, part)
             shown = " | ".join(f"{np.mean(cell.values()):.1%} ({amount:g})" for amount, cell in measured)
             measured_lines.append(f"| {folder.name} | {part} | {shown} |")
-            for known, multiple, truth, low, high, inside in foretold(measured):
+            for known, multiple, truth, low, high, inside in predicted(measured):
                 told_lines.append(
                     f"| {folder.name} | {part} | {known} | {multiple:.2g}x | {low:.1%} to {high:.1%} | {truth:.1%} | "
                     f"{'yes' if inside else 'NO'} |"
@@ -115,7 +115,7 @@ def report(out: Path) -> None:
                 held.setdefault((part, "2x" if multiple < 3 else "4x"), []).append(inside)
     print("| run | part | 1/8 | 1/4 | 1/2 | all |\n|---|---|---|---|---|---|")
     print("\n".join(measured_lines))
-    print("\n| run | part | fitted on | asked for | 90 % interval | measured | held |\n|---|---|---|---|---|---|---|")
+    print("\n| run | part | fitted on | predicted | 90 % interval | measured | held |\n|---|---|---|---|---|---|---|")
     print("\n".join(told_lines))
     for (part, multiple), flags in sorted(held.items()):
         low, high = wilson(sum(flags), len(flags), 0.95)
@@ -127,7 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/atlas-curve"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--report", action="store_true", help="only print what there is")
+    parser.add_argument("--report", action="store_true", help="only print existing results")
     arguments = parser.parse_args()
     for seed in [] if arguments.report else arguments.seeds:
         run_seed(arguments.out / f"seed-{seed}", seed)

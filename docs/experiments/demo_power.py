@@ -1,10 +1,10 @@
-"""How many test questions the demo needs to decide something: power by resampling a pilot on other questions and seeds.
+"""How many test questions does the demo need for a verdict? Power by resampling a pilot on other questions and seeds.
 
     .venv/bin/python docs/experiments/demo_power.py [--out runs/demo-pilot] [--sizes 48 64 80 96]
 
-Runs the demo's own config on training questions 1000-1191 and other test questions, with seed 1 throughout (about 20
-minutes on two cores; run again it makes no call). Then draws questions with replacement from those of passages that the
-demo does not ask about, judges each draw by the whole rule, and prints how often it recommends what the pilot does.
+Runs the demo's own config on training questions 1000-1191 and other test questions, all with seed 1 (about 20 minutes
+on two cores; a repeated run makes no call). Then it draws questions with replacement from the passages that the demo
+does not use, applies the whole rule to each draw, and prints how often the recommendation equals the pilot's.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Which learning rate lets block-types keep its classes apart: the trials behind knowledge-matters.md.
+"""Which learning rate keeps the classes of block-types separate? The trials behind knowledge-matters.md.
 
     python docs/experiments/knowledge_matters_rates.py [--only TRIAL]
 
-Data of seed 0 that no reported run saw, initial weights 100 and up, some minutes of one core. Prints for each trial
-after how many samples 3,000 validation images were all but certain twice in a row, or the accuracy at the budget's end.
+Data of seed 0 that no reported run saw, initial weights 100 and up, some minutes of one core. For each trial it prints
+after how many samples 3,000 validation images were nearly all correct twice in a row, or the accuracy at the end of the
+budget.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def run(trial: Trial, seed: int) -> tuple[int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=tuple(TRIALS), help="one trial alone")
+    parser.add_argument("--only", choices=tuple(TRIALS), help="run only this trial")
     only = parser.parse_args().only
     torch.set_num_threads(1)
     for name, trial in TRIALS.items():

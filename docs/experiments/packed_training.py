@@ -1,12 +1,12 @@
-"""What does it do to a student when the questions of one passage are learnt from in one step? See packed-training.md.
+"""How does training on several questions of one passage in one step affect a student? See packed-training.md.
 
     python docs/experiments/packed_training.py [--out DIR] [--seeds 0 1 2] [--together 0 4 8] [--report]
 
 Each seed draws 192 training questions on 24 passages of atlas, a recorded teacher with flaws, and test questions on
-others. An E-A student of SmolLM2-135M is trained on the same examples with the demo's settings, several times: 0 of a
-passage together on purpose (each example read on its own, in order of length), or that many in a step. Judged by its
-loss on 128 test examples of 16 passages, and by its answers to 64 questions of a passage each. Whatever was finished is
-not done again; --report only prints what there is.
+other passages. An E-A student of SmolLM2-135M is trained on the same examples with the demo's settings, several times:
+with 0 examples of a passage grouped (each example on its own, in order of length), or with that many in a step. It is
+evaluated by its loss on 128 test examples of 16 passages and by its answers to 64 questions of a passage each. Finished
+work is not repeated; --report only prints existing results.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def try_one(folder: Path, seed: int, together: int) -> None:
 
 def report(out: Path) -> None:
     """Print what was measured, and what a passage's questions in one step changed: seeds are what it is a sample of."""
-    print("| seed | of a passage in a step | loss of test | exact match (95 %) | CPU seconds |")
+    print("| seed | examples of a passage in a step | test loss | exact match (95 %) | CPU seconds |")
     print("| --- | --- | --- | --- | --- |")
     measured: dict[str, dict[str, tuple[float, float]]] = {}
     for path in sorted(out.glob("seed-*/together-*.json")):
@@ -132,7 +132,7 @@ def report(out: Path) -> None:
             loss, match = np.array([np.subtract(rows[seed], alone[seed]) for seed in seeds]).T
             print(
                 f"\n{together} of a passage against 0, {len(seeds)} seeds: loss {_mean(loss, 1, 4)}, exact match "
-                f"{_mean(match, 100, 1)} points"
+                f"{_mean(match, 100, 1)} percentage points"
             )
 
 
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/packed-training"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--together", type=int, nargs="+", default=[0, 4, 8])
-    parser.add_argument("--report", action="store_true", help="only print what there is")
+    parser.add_argument("--report", action="store_true", help="only print existing results")
     arguments = parser.parse_args()
     for seed in [] if arguments.report else arguments.seeds:
         for together in arguments.together:

@@ -1,7 +1,7 @@
 """The grids of scaling_law.py: which models are trained on how many tokens of which text.
 
-`CPU` is of two cores' size and its teachers' log probabilities are stored; `GPU` goes from half a million to 59 million
-parameters and over two decades of tokens, and its teachers speak while the student learns.
+`CPU` suits two cores, and its teachers' log probabilities are stored; `GPU` spans half a million to 59 million
+parameters and two decades of tokens, and its teachers are evaluated while the student learns.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Does the distillation law hold for tiny transformers, trained from scratch here? See scaling-law.md.
 
-    python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # again and again until the tables come
+    python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # repeat until it prints the tables
     python docs/experiments/scaling_law.py --pilot                       # the learning rates
-    python docs/experiments/scaling_law.py --grid gpu --estimate         # what the larger grid takes; without, does it
+    python docs/experiments/scaling_law.py --grid gpu --estimate         # the cost of the larger grid
 
 Trains teachers, then students of several sizes and token counts: without a teacher, and on the whole softmax of each
-teacher. The text is the source code of Python's standard library (its tests left out), cut into 512 kinds of byte
-pairs; students see other text than teachers, everybody sees it once, and the loss is of files that nobody saw. One
-JSON line per finished run; a run that does not fit into --minutes is kept half done. Once all are there: fits both
-laws with `fractionate.planning`, holds runs out, prints the tables and draws the capacity gap (gap.png).
+teacher. The text is the source code of Python's standard library (without its tests), tokenised into 512 kinds of byte
+pairs; students and teachers see different text, each text once, and the loss is of files that no model saw. The script
+writes one JSON line per finished run; a run that does not fit into --minutes is saved and continued. After the last run
+it fits both laws with `fractionate.planning`, holds runs out, prints the tables and draws the capacity gap (gap.png).
 """
 
 from __future__ import annotations
@@ -137,10 +137,10 @@ def report(rows: dict[str, dict[str, Any]], grid: Grid = CPU) -> None:
             print(f"  {key} {value:.4g} [{low:.4g}, {high:.4g}]")
         for note in fit.notes:
             print(f"  note: {note}")
-    print("\nstudents of one teacher, foretold from the students of the others:")
+    print("\nstudents of one teacher, predicted from the students of the others:")
     for teacher, value in teacher_loss.items():
         print(f"  {teacher} (L_T {value:.4f}): {_without_teacher(runs, supervised, value)}")
-    print("\nthe U in each student, and the best teacher that the law sees:")
+    print("\nthe capacity gap of each student, and the best teacher according to the law:")
     print(_gaps(students, teacher_loss, law, grid))
     print(f"\n{_seeds(rows, grid)}")
 
@@ -183,7 +183,7 @@ def _without_teacher(runs: DistillationRuns, supervised: Fit, value: float) -> s
 def _gaps(students: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit, grid: Grid) -> str:
     from fractionate.planning.predict import lowest_teacher_loss
 
-    heads = "| student | tokens | best teacher | second | strongest less best | the law's best L_T |"
+    heads = "| student | tokens | best teacher | second | strongest minus best | the law's best L_T |"
     lines = [heads, "|---" * 6 + "|"]
     strongest = min(teacher_loss, key=lambda name: teacher_loss[name])
     for shape, million in grid.students:
@@ -262,13 +262,15 @@ def estimate(grid: Grid) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grid", choices=tuple(GRIDS), default="cpu", help="which runs (cpu)")
+    parser.add_argument("--grid", choices=tuple(GRIDS), default="cpu", help="the grid of runs (cpu)")
     parser.add_argument("--out", type=Path, help="runs/scaling-law, or runs/scaling-law-gpu")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next call goes on")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after this many minutes; the next call continues"
+    )
     parser.add_argument("--pilot", action="store_true", help="only compare learning rates")
-    parser.add_argument("--device", default="", help="cpu, or cuda for the grid of that size")
-    parser.add_argument("--estimate", action="store_true", help="only say what the grid takes")
-    parser.add_argument("--runs", type=int, help="do the first so many alone: a try")
+    parser.add_argument("--device", default="", help="cpu, or cuda for the gpu grid")
+    parser.add_argument("--estimate", action="store_true", help="only print the estimated cost of the grid")
+    parser.add_argument("--runs", type=int, help="run only the first N runs, as a trial")
     arguments = parser.parse_args()
     grid = GRIDS[arguments.grid]
     if arguments.estimate:

@@ -1,4 +1,4 @@
-"""Costs and net value where something beside the question is chance: the seed of a run, a loss that was never seen."""
+"""Costs and net value with further sources of variance: a run's seed, a loss that was never observed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reply handed over as it is written: its pieces, its thoughts, and the key wherever it was cut."""
+"""Streamed replies: pieces, reasoning, and keys at any cut."""
 
 from __future__ import annotations
 
@@ -123,6 +123,13 @@ def test_an_escaped_key_is_never_handed_over_wherever_it_is_cut(form: str, size:
     text = f"You sent {escaped}. That is 100 % of it."
     pieces, completion = streamed(Speaking([text[at : at + size] for at in range(0, len(text), size)]))
     assert completion.text == "".join(pieces) == "You sent [key]. That is 100 % of it."
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_a_key_with_its_punctuation_escaped_is_never_handed_over(size: int) -> None:
+    text = f"You sent {KEY.replace('-', chr(92) + '-')}, as Markdown writes it."
+    pieces, completion = streamed(Speaking([text[at : at + size] for at in range(0, len(text), size)]))
+    assert completion.text == "".join(pieces) == "You sent [key], as Markdown writes it."
 
 
 def test_a_server_that_does_not_stream_hands_over_the_whole() -> None:

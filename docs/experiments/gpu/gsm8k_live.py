@@ -1,12 +1,12 @@
 """Which part of GSM8K should SmolLM2-135M learn, with real demonstrations and live students? See gsm8k-live.md.
 
     python docs/experiments/gpu/gsm8k_live.py --minutes 9 [--methods lora full] [--seeds 0 1 2]
-    python docs/experiments/gpu/gsm8k_live.py --small --seeds 0 1      # the plumbing, on a CPU
+    python docs/experiments/gpu/gsm8k_live.py --small --seeds 0 1      # a trial of the code, on a CPU
 
 For each method and seed: a D-T student learns ChatGPT's recorded decompositions of test rows 0-499 and decomposes the
 7,473 training questions; with those subquestions in their prompts, solvers learn the training set's own solutions. Then
-every student is trained and the whole matrix measured on test rows 500-1318, and beside ChatGPT's decompositions on
-rows 500-659. Run again, it goes on; at the end the seeds are pooled.
+every student is trained and the whole matrix is measured on test rows 500-1318, and with ChatGPT's decompositions on
+rows 500-659. A repeated call continues; at the end the seeds are pooled.
 """
 
 from __future__ import annotations
@@ -249,9 +249,9 @@ if __name__ == "__main__":
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--model", default=MODEL, help="the student (SmolLM2-135M-Instruct)")
     options.add_argument("--epochs", type=float, default=3.0)
-    options.add_argument("--rows", type=int, default=256, help="rows of a batch of generation (256)")
-    options.add_argument("--keep", action="store_true", help="keep the weights of students that are measured")
+    options.add_argument("--rows", type=int, default=256, help="rows per generation batch (256)")
+    options.add_argument("--keep", action="store_true", help="keep the weights of measured students")
     options.add_argument(
-        "--small", action="store_true", help="8 recorded rows, 16 solutions, 6 test rows: the plumbing"
+        "--small", action="store_true", help="8 recorded rows, 16 solutions, 6 test rows: a trial of the code"
     )
     main(work, options.parse_args())

@@ -1,4 +1,4 @@
-"""Pack what must travel to a machine without a network, as parts of under 60 MB, and unpack it there.
+"""Pack the files that a machine without a network needs into parts of under 60 MB, and unpack them there.
 
     python docs/experiments/gpu/pack.py pack weights gsm8k text --out runs/gpu/pack     # here
     python docs/experiments/gpu/pack.py wheels --out runs/gpu/wheels                    # here: what Python lacks there
@@ -6,10 +6,10 @@
     python docs/experiments/gpu/pack.py unpack runs/gpu/pack                       # there, once all parts lie there
 
 `weights` is SmolLM2-135M-Instruct (98 MB), `gsm8k` the questions and recorded outputs, `text` the tokens of
-scaling_law.py --grid gpu (made first if they are not there), `wheels` the folder of that name. A pack is one tar
-archive cut into parts, and manifest.json with the digests of the parts and of each file. Parts may arrive one by one
-and in any order; unpack says which are missing or damaged, writes nothing before all are whole, and does nothing a
-second time.
+scaling_law.py --grid gpu (created first if absent), `wheels` the folder of that name. A pack is one tar archive cut
+into parts, and manifest.json with the digests of the parts and of each file. Parts may arrive one by one and in any
+order; unpack names the missing or damaged parts, writes nothing until all are whole, and does nothing when called
+again.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def main() -> None:
     one.add_argument("--out", type=Path, default=ROOT / "runs/gpu/pack")
     one = actions.add_parser("wheels", help="fetch the wheels that the GPU's Python lacks")
     one.add_argument("--out", type=Path, default=ROOT / "runs/gpu/wheels")
-    one.add_argument("--python", default="3.12", help="the version there (3.12)")
+    one.add_argument("--python", default="3.12", help="Python version of the GPU machine (3.12)")
     one = actions.add_parser("unpack", help="check and unpack")
     one.add_argument("folder", type=Path)
     one.add_argument("--out", type=Path, default=ROOT / "runs/gpu")

@@ -1,7 +1,7 @@
-"""What the experiments for a GPU share: pieces of limited time, state in one folder, results as JSON lines.
+"""Shared code of the GPU experiments: pieces of limited time, state in one folder, results as JSON lines.
 
-A driver is called again and again. Each call works until its minutes are over, leaves everything where the next call
-finds it and ends with the exit status 75 and the line "run again to go on"; the last one ends with 0:
+A driver is called repeatedly. Each call works until its minutes are over, saves its state for the next call and ends
+with the exit status 75 and the line "run again to go on"; the last call ends with 0:
 
     while python docs/experiments/gpu/NAME.py --minutes 9; [ $? -eq 75 ]; do :; done
 """
@@ -114,7 +114,9 @@ def parser(doc: str | None, out: str) -> argparse.ArgumentParser:
     """Return the options that every driver has."""
     found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--out", type=Path, default=Path(out), help=f"the folder of state and results ({out})")
-    found.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next call goes on")
+    found.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after this many minutes; the next call continues"
+    )
     return found
 
 
