@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "build" / "bench-clients"
-# LiteLLM 1.82.7 and 1.82.8 were malicious releases: nothing between 1.82 and 1.83 is ever installed.
+# LiteLLM 1.82.7 and 1.82.8 were malicious releases: no version between 1.82 and 1.83 is ever installed.
 REQUIREMENTS = ("openai>=2,<3", "httpx>=0.28,<1", "litellm>=1.83,<2")
 CONCURRENCY = 64
 REQUESTS = {"fractionate": 8000, "aiohttp": 8000, "httpx": 1500, "openai": 1000, "litellm": 600}
@@ -154,7 +154,7 @@ CHILDREN = {
 
 
 def peers_python() -> Path:
-    """Return the peers' interpreter; make their environment if it is not there."""
+    """Return the Python of the other clients' environment, which is created if absent."""
     python = PEERS / "bin" / "python"
     if not (PEERS / ".ready").exists():
         print(f"installing the peers into {PEERS} …", file=sys.stderr)

@@ -89,7 +89,7 @@ def bootstrapped(outcomes: Array, resamples: int, generator: np.random.Generator
 def coverage(
     truth: Callable[[float], float], questions: int, spread: float, worlds: int, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Return, by method and factor, how often the interval held, and its mean width in points."""
+    """Return, by method and factor, how often the interval held, and its mean width in percentage points."""
     generator = np.random.default_rng(seed)
     held: dict[str, list[list[bool]]] = {"curve": [], "mean": [], "bootstrap": []}
     width: dict[str, list[list[float]]] = {"curve": [], "mean": [], "bootstrap": []}
@@ -127,9 +127,7 @@ def main() -> None:
     parser.add_argument("--json")
     arguments = parser.parse_args()
     rows = []
-    print(
-        "truth | questions | training sd | 90 % interval held at 2x, 4x (width in points): curve | its mean | bootstrap"
-    )
+    print("truth | questions | training sd | 90 % interval held at 2x, 4x (width, pp): curve | its mean | bootstrap")
     for name, truth in (TUNED_ON if arguments.tuned_on else WORLDS).items():
         for questions in arguments.questions:
             for spread in arguments.spreads:

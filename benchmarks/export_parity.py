@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def measure(run: Path, name: str, kind: str) -> None:
-    """Export once and print what was found; an export that would be refused is shown too."""
+    """Export once and print the result; an export that would be refused is printed too."""
     found: list[Parity] = []
     wanted = write.Wanted(kind="safetensors" if kind == "safetensors" else "gguf", types=(kind,), name="student")
 
@@ -61,7 +61,7 @@ def measure(run: Path, name: str, kind: str) -> None:
 
 
 def print_nothing(line: str) -> None:
-    """Say nothing of the steps."""
+    """Print no steps."""
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ TRAINERS = ("ours", "trl", "trl-no-checkpointing")
 
 
 def examples_of(count: int) -> list[Any]:
-    """Return examples as an S-A student has them: passage and question, then a worked solution."""
+    """Return examples of an S-A student: passage and question, then a worked solution."""
     from fractionate import datasets
     from fractionate.datasets.atlas.teacher import solution
     from fractionate.strategies.prompting import final_line, single_messages
@@ -190,7 +190,7 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _weights(config: Any) -> tuple[int, int]:
-    """Return the weights of all layers' products of matrices, and those of the output layer."""
+    """Return the numbers of weights in all layers' matrix products and in the output layer."""
     width, heads = config.hidden_size, config.num_attention_heads
     head = getattr(config, "head_dim", None) or width // heads
     attention = width * head * (2 * heads + 2 * config.num_key_value_heads)
@@ -198,14 +198,14 @@ def _weights(config: Any) -> tuple[int, int]:
 
 
 def measured(arguments: argparse.Namespace, what: str) -> dict[str, Any]:
-    """Return the best of several measurements, each made in a process of its own."""
+    """Return the best of several measurements, each in its own process."""
     found = []
     for _ in range(arguments.repeats):
         command = [sys.executable, __file__, *sys.argv[1:], "--device", arguments.device, "--one", what]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        if told.returncode:
-            raise SystemExit(f"{what} failed:\n{told.stderr[-2000:]}")
-        found.append(json.loads(told.stdout.splitlines()[-1]))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{what} failed:\n{done.stderr[-2000:]}")
+        found.append(json.loads(done.stdout.splitlines()[-1]))
     return max(found, key=lambda one: one["tokens_per_s"])
 
 

@@ -40,7 +40,7 @@ WAYS = (
     ("OpenVINO, 8 bits", "openvino-int8", 32),
 )
 QUEUE = 8
-"""One at a time is asked by so many clients at most: more change nothing but how long they wait."""
+"""Maximum of clients for one request at a time: further clients only wait longer."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def requests_of(local: LocalModel, problems: Sequence[Problem]) -> list[Request]
 
 
 async def ask(model: LiveModel, asked: Sequence[Request], clients: int) -> Taken:
-    """Let so many clients ask the requests, each one after another."""
+    """Let several clients send the requests, each client one after another."""
     waiting, taken = iter(asked), Taken(0, 0, 0.0, 0.0, [])
 
     async def client() -> None:
@@ -119,7 +119,7 @@ async def one_way(name: str, runtime: str, rows: int, problems: Sequence[Problem
 
 
 def parity(name: str, problems: Sequence[Problem]) -> None:
-    """Print how many greedy replies and decompositions of the other runtimes are those of torch."""
+    """Print how many greedy replies and decompositions of the other runtimes equal those of torch."""
     found = {}
     for runtime in dict.fromkeys(runtime for _, runtime, _ in WAYS):
         local = LocalModel(name, ModelOptions(device="cpu", runtime=runtime))

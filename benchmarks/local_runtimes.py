@@ -30,7 +30,7 @@ from fractionate.models.local.weights import SMOLLM2, resolve
 PROMPT, WRITTEN = 40, 32
 BATCHES = (1, 8)
 Write = Callable[[int, int], Any]
-"""Writes so many tokens on so many prompts."""
+"""A function that decodes a number of tokens for a number of prompts."""
 
 
 def prompts(rows: int) -> list[list[int]]:
@@ -236,7 +236,7 @@ RUNTIMES: dict[str, Callable[[], Write]] = {
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:
-    """Return processor seconds per token read and written, by batch, and what loading took."""
+    """Return processor seconds per prompt token and per decoded token, by batch, and the load time."""
     started = time.process_time()
     write = RUNTIMES[name]()
     found: dict[str, Any] = {"load_s": time.process_time() - started}

@@ -55,7 +55,7 @@ def write_questions(path: Path, count: int) -> None:
 
 
 def measured(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Return the peak resident MB of a command that succeeds, its seconds of the processor and on the clock."""
+    """Return the peak resident MB of a successful command, its processor seconds and wall seconds."""
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -72,7 +72,7 @@ def size_mb(*paths: Path) -> float:
 
 
 def copy_attempts(store: Path, times: int) -> None:
-    """Make a run of so many times its questions by copying rows; ids of questions and passages become their own."""
+    """Multiply a run's questions by copying rows, with new ids for questions and passages."""
     import numpy as np
 
     with closing(sqlite3.connect(store)) as database, database:

@@ -39,7 +39,7 @@ BLIP_S = 20.0
 LONGEST_S = 300
 PORT = 6379
 HEAD, SECOND = "10.77.1", "10.77.2"
-"""The two lines, as networks: `a` is .1 in both, `b` is .2."""
+"""The two links, as networks: `a` is .1 in both, `b` is .2."""
 ON_B = f"""
 mount --make-rprivate /
 mkdir -p /tmp/ray
@@ -51,7 +51,7 @@ exec {Path(sys.executable).with_name("ray")} start --block --num-cpus=1 --addres
 
 
 class Server(Counting):
-    """Listens on the second line."""
+    """Listens on the second link."""
 
     host = f"{SECOND}.1"
 
@@ -67,7 +67,7 @@ def cut_lines(*numbers: int, up: bool = False) -> None:
 
 @contextmanager
 def two_networks() -> Iterator[None]:
-    """Two namespaces with two lines between them, while the block runs."""
+    """Two namespaces with two links between them, while the block runs."""
     names = ("fractionate-a", "fractionate-b")
     try:
         for name in names:
@@ -113,7 +113,7 @@ def begin_ray() -> None:
 
 
 def disturb(fault: str) -> None:
-    """Do what the fault is."""
+    """Cause the fault."""
     if fault == "blip":
         cut_lines(0, 1)
         time.sleep(BLIP_S)
@@ -131,7 +131,7 @@ def disturb(fault: str) -> None:
 
 
 def try_fault(fault: str, questions: int) -> bool:
-    """Run once without a cluster and once with the fault (this process is on `a`). Returns whether all is well."""
+    """Run once without a cluster and once with the fault (this process is on `a`). Returns whether all held."""
     os.environ["NO_PROXY"] = "*"
     with tempfile.TemporaryDirectory() as folder, in_thread(Server(delay_s=0.2)) as server:
         base = Path(folder)

@@ -78,7 +78,7 @@ def _run_and_kill(
     machines: Head | None,
     chance: random.Random,
 ) -> None:
-    """Run to the end, with one kill once the server has answered so many calls."""
+    """Run to the end, with one kill after the server has answered a number of calls."""
     on = machines.place if machines else "ray"
     run = start(path, out, store, on)
     until = time.monotonic() + LONGEST_S

@@ -45,7 +45,7 @@ RUNS = (
 
 
 async def ask_all(name: str, count: int, limit: int) -> dict[str, Any]:
-    """Ask `count` questions, `QUESTIONS` over each passage. Returns seconds, and what failed or was tried again."""
+    """Ask `count` questions, `QUESTIONS` over each passage. Returns the seconds, failures and retries."""
     model = open_model(name, ModelOptions())
 
     def coroutine(number: int) -> Any:
@@ -101,7 +101,7 @@ def measure(capacities: tuple[int, ...], limit: int, seconds: float) -> dict[str
 
 
 def same_server(by_server: list[dict[str, int]]) -> float:
-    """Return the share of calls over a passage read before that went to a server which had read it."""
+    """Return the share of calls over an already read passage that went to a server that had read it."""
     total: Counter[str] = Counter()
     for passages in by_server:
         total.update(passages)
@@ -111,7 +111,7 @@ def same_server(by_server: list[dict[str, int]]) -> float:
 
 
 def at_random(capacities: tuple[int, ...]) -> float:
-    """Return what `same_server` is expected to be where each call goes to a server in proportion to capacity."""
+    """Return the expected `same_server` if calls go to servers in proportion to capacity."""
     read = sum(1 - (1 - one / sum(capacities)) ** QUESTIONS for one in capacities)
     return (QUESTIONS - read) / (QUESTIONS - 1)
 

@@ -39,11 +39,11 @@ from fractionate.types import Message, Request
 ROOT = Path(__file__).resolve().parents[1]
 DELAY_S = 0.2
 ABOVE = 1024
-"""`limits.concurrency` of the runs that must find out what the server allows."""
+"""`limits.concurrency` of the runs that must find the server's limit."""
 
 
 async def ask_all(url: str, count: int, limit: int) -> dict[str, float]:
-    """Send `count` calls, at most `limit` in flight. Returns when it began and ended, its CPU time, and what failed."""
+    """Send `count` calls, at most `limit` in flight. Returns its start, its end, its CPU time, and the failures."""
     model = OpenAIModel(f"{url}#bench")
 
     def program(number: int) -> Any:
@@ -61,7 +61,7 @@ async def ask_all(url: str, count: int, limit: int) -> dict[str, float]:
 
 
 async def ask_barely(url: str, count: int, limit: int) -> dict[str, float]:
-    """Send `count` calls with nothing but aiohttp, `limit` in flight from the first moment on."""
+    """Send `count` calls with aiohttp alone, `limit` in flight from the start."""
     numbers = iter(range(count))
 
     async def worker() -> None:
@@ -92,7 +92,7 @@ def first_full(arrivals: list[float], places: int) -> float | None:
 
 
 def measure(allowed: int, limit: int, seconds: float, *, bare: bool = False) -> dict[str, Any]:
-    """Run one client against one server of its own."""
+    """Run one client against its own server."""
     command = [sys.executable, str(ROOT / "benchmarks" / "server.py")]
     command += ["--delay", str(DELAY_S), "--concurrency", str(allowed)]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -46,7 +46,7 @@ def main() -> None:
                 costs[name].append(1000 * used / count)
                 answered += count * (name == NAMES[1])
         kept = -1
-        while kept < (kept := len(read_exchanges(record))):  # until nothing more is written
+        while kept < (kept := len(read_exchanges(record))):  # until the writer is done
             time.sleep(0.5)
     print("| gateway | processor ms an answer | lowest to highest |\n|---|---:|---:|")
     for name in NAMES:

@@ -41,7 +41,7 @@ BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nCon
 
 
 class Server:
-    """Counts requests; with a delay, at most `concurrency` are served at once and the others get 429."""
+    """Counts requests; with a delay, at most `concurrency` are served at once, and further ones get 429."""
 
     def __init__(self, delay_s: float, concurrency: int) -> None:
         self.delay_s = delay_s

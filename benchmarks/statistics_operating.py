@@ -220,7 +220,7 @@ def p_values(random: Random, trials: int) -> Iterator[Line]:
 
 
 def seeds(random: Random, trials: int) -> Iterator[Line]:
-    """Runs of several seeds: a training draw moves the candidate by 0, 3 or 5 points (standard deviation)."""
+    """Runs of several seeds: a training draw moves the candidate by 0, 3 or 5 pp (standard deviation)."""
     margin = 0.05
     for count in (2, 3, 5, 10):
         for n in (48, 304, 660):
@@ -305,7 +305,7 @@ def _less(saving: float) -> str:
 
 
 def looks(random: Random, trials: int) -> Iterator[Line]:
-    """Up to six looks, each adding as many questions as the last one's "questions to decide" asks (1.5 to 4 times)."""
+    """Up to six interim analyses, each adding the last one's "questions to decide" (1.5 to 4 times as many)."""
     margin, discordance = 0.05, 0.2
     for truth, what, nominal in ((-margin, "false non-inferior", "≤ .025"), (0.0, "non-inferior is shown", "high")):
         for start, planned in ((50, None), (100, None), (100, 644)):
@@ -367,7 +367,7 @@ def candidates(random: Random, trials: int) -> Iterator[Line]:
 
 
 def plans(random: Random, trials: int) -> Iterator[Line]:
-    """Sample sizes: the power at the planned number of questions, and whether ranges hold the number truly needed."""
+    """Sample sizes: the power at the planned number of questions, and whether ranges contain the true number."""
     for margin, discordance, size, icc in (
         (0.05, 0.2, 1, 0.0),
         (0.05, 0.05, 1, 0.0),

@@ -55,7 +55,7 @@ async def stream(folder: Path, url: str) -> int:
 
 
 def whole_run(folder: Path, url: str) -> int:
-    """Measure one cell by the command line, in a process of its own."""
+    """Measure one cell by the command line, in its own process."""
     (folder / "run.toml").write_text(
         f'[data]\ntest = "jsonl:{folder / "questions.jsonl"}"\n[models]\nsolvers = ["{url}#bench"]\n'
         'decomposers = ["none"]\n[run]\nstrategies = ["single"]\nvariants = []\n'
@@ -76,7 +76,7 @@ def whole_run(folder: Path, url: str) -> int:
 
 
 def peak_mb(whose: int = resource.RUSAGE_SELF) -> float:
-    """Return the most memory that this process, or the largest of those it waited for, has held."""
+    """Return the peak memory of this process, or of the largest process it waited for."""
     return resource.getrusage(whose).ru_maxrss / 1024
 
 

@@ -58,7 +58,7 @@ def main() -> None:
     for name, original in {**ORIGINAL, "pentomino": PENTOMINO}.items():
         source = source_of(name)
         size = 4 * CHUNK if name == "pentomino" else CHUNK
-        source.take(0, size)  # tables are made once
+        source.take(0, size)  # tables are created once
         best = 0.0
         for _ in range(args.rounds):
             started = time.process_time()

@@ -94,7 +94,7 @@ def measure(way: str, student: str, chosen: argparse.Namespace) -> dict[str, flo
 def train_with_trl(
     folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]], out: Path, chosen: argparse.Namespace
 ) -> None:
-    """Train as a user of TRL would, on the same text."""
+    """Train like a user of TRL, on the same text."""
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
@@ -134,7 +134,7 @@ def train_with_trl(
 
 
 def count_tokens(student: str, chosen: argparse.Namespace) -> None:
-    """Print how many tokens are read in a step, on average over all that the demo trains a student on."""
+    """Print the tokens computed in a step, on average over all of the demo's examples."""
     from fractionate.cli.demo import MODEL
     from fractionate.config import TrainConfig
     from fractionate.models.local.model import load_tokenizer
@@ -167,7 +167,7 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    """Measure every way in a process of its own and print a table."""
+    """Measure every method in its own process and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--students", nargs="+", default=["E-A", "D-R"])

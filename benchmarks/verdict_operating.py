@@ -41,7 +41,7 @@ ACCEPTED = 0.03
 
 @dataclass(frozen=True)
 class Result:
-    """A case judged `repeats` times: how often something was recommended, and the seconds that took."""
+    """A case judged `repeats` times: the number of recommendations, and the seconds it took."""
 
     name: str
     true: str
@@ -58,7 +58,7 @@ class Result:
 
 
 def judgements(world: World, random: Random) -> Iterator[Judgement]:
-    """Make one run and judge it, at every look in turn."""
+    """Simulate one run and judge it, at every interim analysis in turn."""
     cells, pricing = run_of(world, random), pricing_of(world, random)
     sizes = world.looks or (world.n,)
     for place, size in enumerate(sizes):
@@ -69,9 +69,9 @@ def judgements(world: World, random: Random) -> Iterator[Judgement]:
 
 
 def may_pass(matrix: Matrix, rule: Rule) -> bool:
-    """Return whether the estimates alone leave a configuration that may pass: no interval's bound beats its estimate.
+    """Return whether a configuration may pass by its estimates: no interval's bound is better than its estimate.
 
-    This spares judging half of the runs on a border, and changes nothing.
+    This skips half of the runs on a boundary and changes no result.
     """
     reference = matrix.undistilled("static", rule)
     least = -math.inf
@@ -87,12 +87,12 @@ def may_pass(matrix: Matrix, rule: Rule) -> bool:
 
 
 def recommends(world: World, random: Random) -> bool:
-    """Return whether any look at one run ends in a recommendation."""
+    """Return whether any interim analysis of one run ends in a recommendation."""
     return any(judgement.chosen is not None for judgement in judgements(world, random))
 
 
 def simulate(scenario: Scenario, repeats: int, seed: int) -> Result:
-    """Judge a case many times; a quarter as often where it is power that is looked at."""
+    """Judge a case many times; a quarter as often for power."""
     repeats = max(repeats // 4, 1) if scenario.is_power else repeats
     started = time.process_time()
     random = np.random.default_rng([seed, *scenario.name.encode()])

@@ -59,7 +59,7 @@ batch_size = 8
 def run_seed(folder: Path, seed: int) -> None:
     """Write the config and the recording of a seed, and run it."""
     train = f"atlas#train-{seed}@0-{QUESTIONS - 1}" if seed else f"atlas#train@0-{QUESTIONS - 1}"
-    # A question per passage; the third seed asks the first one's passages something else.
+    # One question per passage; the third seed uses other questions on the first seed's passages.
     first = seed % 2 * TESTS * 8 + seed // 2
     test = f"atlas#test@{first}-{first + (TESTS - 1) * 8}/8"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def run_seed(folder: Path, seed: int) -> None:
 
 
 def points(folder: Path, part: str) -> list[tuple[float, Cell]]:
-    """Return (demonstrations learnt from, cell) of one part's students, smallest first."""
+    """Return (training demonstrations, cell) of one part's students, smallest first."""
     found = []
     for cell in read_cells(folder):
         one = cell.decomposer if part == "D-R" else cell.solver
@@ -83,23 +83,23 @@ def points(folder: Path, part: str) -> list[tuple[float, Cell]]:
 
 
 def predicted(measured: list[tuple[float, Cell]]) -> Iterator[tuple[str, float, float, float, float, bool]]:
-    """Yield (from, multiple, truth, low, high, held) for each amount that smaller ones can be asked for."""
+    """Yield (from, multiple, truth, low, high, held) for each amount that smaller amounts can predict."""
     for last in range(2, len(measured)):
         known = measured[:last]
         outcomes = np.array([cell.values() for _, cell in known])
         curve = learning_curve([amount for amount, _ in known], outcomes)
         for amount, cell in measured[last:]:
-            told = curve.predict(amount)
+            prediction = curve.predict(amount)
             truth = float(np.mean(cell.values()))
             label = ", ".join(f"{one:g}" for one, _ in known)
             multiple = amount / known[-1][0]
-            yield label, multiple, truth, told.low, told.high, told.low <= truth <= told.high
+            yield label, multiple, truth, prediction.low, prediction.high, prediction.low <= truth <= prediction.high
 
 
 def report(out: Path) -> None:
     """Print the measured and the predicted outcomes, and how often the interval held."""
     held: dict[tuple[str, str], list[bool]] = {}
-    measured_lines, told_lines = [], []
+    measured_lines, predicted_lines = [], []
     for folder in sorted(out.glob("seed-*")):
         if not (folder / "results.json").is_file():
             continue
@@ -108,7 +108,7 @@ def report(out: Path) -> None:
             shown = " | ".join(f"{np.mean(cell.values()):.1%} ({amount:g})" for amount, cell in measured)
             measured_lines.append(f"| {folder.name} | {part} | {shown} |")
             for known, multiple, truth, low, high, inside in predicted(measured):
-                told_lines.append(
+                predicted_lines.append(
                     f"| {folder.name} | {part} | {known} | {multiple:.2g}x | {low:.1%} to {high:.1%} | {truth:.1%} | "
                     f"{'yes' if inside else 'NO'} |"
                 )
@@ -116,14 +116,14 @@ def report(out: Path) -> None:
     print("| run | part | 1/8 | 1/4 | 1/2 | all |\n|---|---|---|---|---|---|")
     print("\n".join(measured_lines))
     print("\n| run | part | fitted on | predicted | 90 % interval | measured | held |\n|---|---|---|---|---|---|---|")
-    print("\n".join(told_lines))
+    print("\n".join(predicted_lines))
     for (part, multiple), flags in sorted(held.items()):
         low, high = wilson(sum(flags), len(flags), 0.95)
         print(f"\n{part} at {multiple}: {sum(flags)} of {len(flags)} intervals held ({low:.0%} to {high:.0%})")
 
 
 def main() -> None:
-    """Run what is missing and print."""
+    """Run the missing seeds and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/atlas-curve"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -77,7 +77,7 @@ def run_of_seed(
 
 
 def word_for_word(out: Path, seeds: list[int]) -> str:
-    """Return a table: how many decompositions are the reference's, word for word, by seed."""
+    """Return a table of decompositions that equal the reference word for word, by seed."""
     gold = {problem.id: list(problem.subquestions) for problem in datasets.load("atlas#test@0-303")}
     shares: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
     for seed in seeds:

@@ -34,7 +34,7 @@ from fractionate.types import Cell
 
 TRAIN, TEST, SEED = "atlas#train@1000-1191", "atlas#test@519-1279/8", 1
 OTHERS = demo.FULL.test * demo.PER_PASSAGE
-"""The first test row of a passage that the demo does not ask about."""
+"""The first test row of a passage that the demo does not use."""
 
 
 def pilot(folder: Path) -> Path:
@@ -48,12 +48,12 @@ def pilot(folder: Path) -> Path:
 
 
 def of_other_passages(cell: Cell) -> Cell:
-    """Return a cell without the passages that the demo asks about."""
+    """Return a cell without the demo's passages."""
     return replace(cell, attempts=tuple(one for one in cell.attempts if one.problem.index >= OTHERS))
 
 
 def drawn(cells: Sequence[Cell], size: int, rng: random.Random) -> list[Cell]:
-    """Return the cells over questions drawn with replacement, the same ones in each."""
+    """Return the cells over questions drawn with replacement, the same questions in each."""
     count = len(cells[0].attempts)
     places = [rng.randrange(count) for _ in range(size)]
     return [

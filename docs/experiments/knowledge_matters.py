@@ -30,9 +30,9 @@ Unit = tuple[str, Callable[[Path], Any]]
 SIZES = (20_000, 40_000, 80_000)
 PARTS = ("solve", "generic", "table", "longer", "teach")
 SOLVE_DATA, SOLVE_SEEDS = 2, range(20, 25)
-"""Data and initial weights that no earlier run had: the learning rate was chosen on those of seed 0."""
+"""Data and initial weights that no earlier run used: the learning rate was chosen on seed 0."""
 SLOW = 2e-4
-"""The learning rate of block-types. At 1e-3 pairs of classes merge and take millions of samples to come apart."""
+"""The learning rate of block-types. At 1e-3 pairs of classes merge and take millions of samples to separate."""
 LONGER = 3_000_000
 
 
@@ -135,7 +135,7 @@ def report(out: Path) -> None:
 
 
 def _taught(out: Path, part: str) -> None:
-    """Print how soon each kind of hints leads where, and draw it."""
+    """Print and draw how fast each kind of hints reaches which accuracy."""
     print(
         f"\n| {part} | samples to 0.9, by seed | to 0.995 | final test accuracy, by seed |\n| --- | --- | --- | --- |"
     )

@@ -21,12 +21,12 @@ from fractionate.testbeds.pentomino.nets import BlockTypes
 
 BATCH, LOOK, BLOCK = 128, 25_000, 8192
 APART = 7_000_000
-"""Samples between where one seed's training begins and the next one's."""
+"""Samples between the starts of two seeds' training streams."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """`rate` is Adam's; the types learn at `types` times it. `noise` is added to their weights, in their deviations."""
+    """`rate` is Adam's; types learn at `types` times it. `noise` is added to their weights, in standard deviations."""
 
     rate: float
     seeds: tuple[int, ...]
@@ -46,7 +46,7 @@ NOISE_EVERY = 50_000
 
 
 class Stream:
-    """The training samples of a seed, made a block at a time."""
+    """The training samples of a seed, generated block by block."""
 
     def __init__(self) -> None:
         self._made, self._start = Pentomino(0, "train"), -1

@@ -41,8 +41,8 @@ TRAIN, ASKED, PER_PASSAGE, JUDGED = 192, 64, 8, 128
 SETTINGS = TrainConfig(learning_rate=2e-3, batch_size=8)
 
 
-def lesson(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[tuple[Example, Problem]]]:
-    """Return the examples to learn from, those for the loss, and questions of a passage each with their problems."""
+def make_examples(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[tuple[Example, Problem]]]:
+    """Return training examples, examples for the test loss, and questions of one passage each with their problems."""
     base = seed % 2 * ASKED * PER_PASSAGE
     learnt = f"atlas#train-{seed}@0-{TRAIN - 1}" if seed else f"atlas#train@0-{TRAIN - 1}"
     held_out = f"atlas#test@{base}-{base + ASKED * PER_PASSAGE - 1}"
@@ -56,7 +56,7 @@ def lesson(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[
         flaw_rate=TEACHER_FLAWS,
         seed=seed,
     )
-    # The recorded teacher demonstrates the test questions as well: what is learnt and what is judged are made alike.
+    # The recorded teacher demonstrates the test questions as well, so training and test examples are made alike.
     config = Config.model_validate(
         {
             "data": {"train": [learnt, held_out], "test": [elsewhere]},
@@ -76,11 +76,11 @@ def lesson(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[
 
 
 def try_one(folder: Path, seed: int, together: int) -> None:
-    """Train and judge one student, unless that has been done."""
+    """Train and evaluate one student, unless its result exists."""
     student, outcome = folder / f"together-{together}", folder / f"together-{together}.json"
     if outcome.is_file():
         return
-    train, test, asked = lesson(folder, seed)
+    train, test, asked = make_examples(folder, seed)
     settings = SETTINGS.model_copy(update={"share_passages": together > 0})
     batching.PASSAGE_SHARE = together / settings.batch_size or batching.PASSAGE_SHARE
     at, worked = time.perf_counter(), time.process_time()
@@ -111,7 +111,7 @@ def try_one(folder: Path, seed: int, together: int) -> None:
 
 
 def report(out: Path) -> None:
-    """Print what was measured, and what a passage's questions in one step changed: seeds are what it is a sample of."""
+    """Print the results and the effect of a passage's questions in one step; the independent unit is the seed."""
     print("| seed | examples of a passage in a step | test loss | exact match (95 %) | CPU seconds |")
     print("| --- | --- | --- | --- | --- |")
     measured: dict[str, dict[str, tuple[float, float]]] = {}
@@ -137,13 +137,13 @@ def report(out: Path) -> None:
 
 
 def _mean(differences: Any, times: float, digits: int) -> str:
-    """Return the mean of what seeds differ by, and its interval (Student's t)."""
+    """Return the mean of the seeds' differences and its interval (Student's t)."""
     low, high = ttest_1samp(differences, 0.0).confidence_interval(0.95)
     return f"{times * differences.mean():+.{digits}f} ({times * low:+.{digits}f} to {times * high:+.{digits}f})"
 
 
 def main() -> None:
-    """Run what is missing and print."""
+    """Run the missing trainings and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/packed-training"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -49,6 +49,13 @@ def test_what_seeds_leave_open_about_a_cost_is_students_interval_of_the_runs():
     assert cost.cheaper == "undecided"
 
 
+def test_some_questions_of_pooled_runs_keep_what_the_seeds_leave_open():
+    student, reference = (replace(cell, attempts=cell.attempts[: N // 2]) for cell in pooled(50, 58, 66))
+    cost = compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95)
+    assert len(student.columns.runs) == 3
+    assert (cost.cheaper, len(student.attempts)) == ("undecided", N // 2)
+
+
 def test_a_student_that_every_seed_makes_cheaper_is_cheaper():
     student, reference = pooled(29, 30, 31)
     assert compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95).cheaper == "yes"

@@ -18,7 +18,7 @@ from pieces import ROOT, Piece, add_row, main, parser, rows, use_unpacked
 
 
 def parts(arguments: argparse.Namespace) -> list[tuple[str, Any, Any]]:
-    """Return (name, task, settings) of each training; the ResNet's time is not known yet."""
+    """Return (name, task, settings) of each training; the ResNet's time is unknown until Type-Net is done."""
     from fractionate.testbeds.tasks import AllPairsTask, TrainSettings
 
     small, on_gpu = arguments.small, arguments.device.startswith("cuda")
@@ -51,7 +51,7 @@ def parts(arguments: argparse.Namespace) -> list[tuple[str, Any, Any]]:
 
 
 def rates(task: Any, settings: Any) -> dict[str, Any]:
-    """Measure the generator alone, one training step without it, and the card."""
+    """Measure the generator alone, one training step without it, and the GPU."""
     import card
     import torch
 

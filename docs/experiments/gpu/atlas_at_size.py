@@ -23,7 +23,7 @@ KINDS = (
     "inverse-bridge,comparison,superlative-bridge,counting",
 )
 DRAWS = 5
-"""Splits of test questions, each of 160 passages, that the 4,000 are taken from."""
+"""Splits of test questions, each of 160 passages, from which the 4,000 are taken."""
 ALL = {"D-T": "D-T", "E-T": "E-T", "S-A": "S-A", "S-T": "S-T"}
 PAIRS = [
     ("teacher", "E-A-all"), ("teacher", "E-A-some"), ("teacher", "E-T-all"), ("D-R-all", "E-A-all"),

@@ -26,18 +26,18 @@ DONE = "trained"
 MODEL = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 SHARES = ["1/16", "1/8", "1/4", "1/2"]
 ANNOTATION = re.compile(r"<<[^>]*>>")
-"""What GSM8K's solutions hold for a calculator: "<<48/2=24>>"."""
+"""Calculator annotations in GSM8K's solutions: "<<48/2=24>>"."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Rows: the last one that was recorded and is learnt from, of training solutions, the first and last test row."""
+    """Rows: the last recorded training row, the last training solution, the first and last test row."""
 
     taught: int
     solutions: int
     test: tuple[int, int]
     recorded: int
-    """The last test row that ChatGPT's outputs are recorded for."""
+    """The last test row with recorded outputs of ChatGPT."""
 
 
 WHOLE = Size(499, 7472, (500, 1318), 659)
@@ -125,7 +125,7 @@ class Experiment:
             shutil.copyfile(data / "gsm8k_ai_subq/chatgpt/chatgpt.jsonl", chatgpt)
 
     def go_on(self) -> None:
-        """Do what is not done yet."""
+        """Do the remaining work."""
         first, last = self.size.test
         live = f"gsm8k:{self.socratic}#test@{first}-{last}"
         student = self.folder / "first/students/D-T"
@@ -140,7 +140,7 @@ class Experiment:
         self.measure("beside", '"none", "teacher", "student", "D-T", "D-R"', recorded)
 
     def measure(self, name: str, decomposers: str, test: str) -> None:
-        """Run the matrix; students that an earlier run trained by the same lesson are taken from it."""
+        """Run the matrix; students that an earlier run trained by the same job are reused."""
         out = folder_of(self.piece, self.method, name, self.seed)
         if (out / "results.json").is_file():
             return
@@ -150,7 +150,7 @@ class Experiment:
         self.piece.command("fractionate", "run", str(self.config(name, decomposers, test)), "--out", str(out))
 
     def config(self, name: str, decomposers: str, test: str, alone: bool = False) -> Path:
-        """Write a run's config; `alone` is of D-T and nothing else."""
+        """Write a run's config; `alone` is the run that trains D-T only."""
         text = MATRIX.format(
             taught=f"gsm8k:{self.test}#test@0-{self.size.taught}",
             test=test,
@@ -174,14 +174,14 @@ class Experiment:
         return path
 
     def free(self) -> None:
-        """Delete whole students' weights once everything is measured: three seeds of them take 26 GB."""
+        """Delete the weights of fully trained students once everything is measured: three seeds take 26 GB."""
         for weights in self.folder.glob("*/students/*/model.safetensors"):
             weights.unlink()
 
     def write_subquestions(self, student: Path) -> None:
         """Let the distilled decomposer decompose the training questions; record them with the set's own solutions.
 
-        A question whose subquestions cannot be read is its own only one, so that all solvers learn from all solutions.
+        A question with unparsed subquestions is its own only subquestion, so that all solvers learn from all solutions.
         """
         path = self.recordings / "solutions.jsonl"
         if path.is_file():
@@ -212,12 +212,12 @@ class Experiment:
 
 
 def folder_of(piece: Piece, method: str, name: str, seed: int) -> Path:
-    """Return the folder of a run; each seed's has another name, as the pooled report wants it."""
+    """Return the folder of a run; each seed's folder has its own name, which the pooled report needs."""
     return (piece.out / method / f"seed-{seed}" / f"{name}-{seed}").resolve()
 
 
 def _link(student: Path, where: Path) -> None:
-    """Put a student elsewhere too, whole or not at all: linked, since one of all weights takes half a gigabyte."""
+    """Link a student into another folder, whole or not at all: a fully trained one takes half a gigabyte."""
     if where.exists():
         return
     beside = where.with_name(f".{where.name}.part")
