@@ -60,6 +60,17 @@ class Dataset:
         form = next((form for form, reader in READERS.items() if reader.extract is self.extract), None)
         return None if form is None else lenient_reader(form)
 
+    def lenient_score(
+        self, output: str, answers: Sequence[Answer], prediction: Answer | None, strict: Score
+    ) -> Score | None:
+        """Score an output under the lenient reading; None where there is no such reading.
+
+        `prediction` is what `extract` read, and `strict` its score: a stated answer reads the same under both readings.
+        """
+        if self.lenient is None:
+            return None
+        return strict if prediction is not None else self.score(self.lenient(output), answers)
+
 
 @dataclass(frozen=True)
 class Scorer:

@@ -306,14 +306,14 @@ def _read(
     output = _output(row, fields.output)
     prediction = _prediction(row) if output is _MISSING else None if output is None else dataset.extract(output)
     text = output if isinstance(output, str) else None
-    loosely = dataset.lenient if lenient and text is not None else None
+    score = dataset.score(prediction, answers)
     return ScoredRow(
         prediction,
-        dataset.score(prediction, answers),
+        score,
         prediction is not None and any(span.strip() for span in prediction),
         **_identity(row, fields, position),
         output=text,
-        lenient=dataset.score(loosely(text), answers) if loosely and text is not None else None,
+        lenient=dataset.lenient_score(text, answers, prediction, score) if lenient and text is not None else None,
     )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +26,8 @@ from fractionate.types import Completion, Origin, Problem, Prompt, Request, Role
 
 _REMEMBERED = 8192
 """Questions whose rows stay in memory: a call looks for them several times."""
+_CACHED_PROMPT = 4096
+"""Characters of the longest prompt whose count of tokens stays in memory."""
 _SAME_QUESTION, _COMPARED = 0.6, 1000
 """Similarity (difflib ratio) of their beginnings, so many characters of them, under which a row is taken for another
 question: difflib's time grows with the square of the length."""
@@ -320,10 +321,20 @@ def _usage(reply: Reply, request: Request) -> Usage:
     counted = int(inputs is None or outputs is None)
     if inputs is None:
         prompt = "\n".join(message.content for message in request.messages)
-        inputs = reference_counter()[0](f"{prompt}\n{reply.passages}" if reply.passages else prompt)
+        inputs = _prompt_tokens(f"{prompt}\n{reply.passages}" if reply.passages else prompt)
     if outputs is None:
         outputs = reference_counter()[0](reply.text)
     return Usage(1, inputs, min(reply.cached_input_tokens, inputs), outputs, counted=counted)
+
+
+def _prompt_tokens(prompt: str) -> int:
+    # Every solver of a matrix is asked the same prompts. Long ones are left out of the cache to bound its memory.
+    return _cached_tokens(prompt) if len(prompt) <= _CACHED_PROMPT else reference_counter()[0](prompt)
+
+
+@lru_cache(_REMEMBERED)
+def _cached_tokens(prompt: str) -> int:
+    return reference_counter()[0](prompt)
 
 
 def _files(path: Path) -> list[Path]:
@@ -345,7 +356,7 @@ def _digest(files: list[Path]) -> str:
 
 
 def _normal(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
+    return " ".join(text.split())
 
 
 def _same_question(recorded: str, ours: str) -> bool:

@@ -245,6 +245,7 @@ def _gold(problem: Problem, cap: int | None) -> Decomposition:
 
 def _scored(problem: Problem, solution: Solution, decomposing: Completion | None, dataset: Dataset) -> Attempt:
     prediction = dataset.extract(solution.output)
+    score = dataset.score(prediction, problem.answers)
     calls = list(solution.calls)
     if decomposing is not None:
         calls.insert(0, ("decomposer", decomposing))
@@ -256,7 +257,7 @@ def _scored(problem: Problem, solution: Solution, decomposing: Completion | None
     return Attempt(
         problem=problem,
         prediction=prediction,
-        score=dataset.score(prediction, problem.answers),
+        score=score,
         output=solution.output,
         decomposition=solution.decomposition,
         fell_back=solution.fell_back,
@@ -269,5 +270,5 @@ def _scored(problem: Problem, solution: Solution, decomposing: Completion | None
             if completion.finish_reason != "stop"
         ),
         cut_off=tuple(cut_off),
-        lenient=dataset.score(dataset.lenient(solution.output), problem.answers) if dataset.lenient else None,
+        lenient=dataset.lenient_score(solution.output, problem.answers, prediction, score),
     )

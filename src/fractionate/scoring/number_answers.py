@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 from fractionate.scoring.final import read_final
@@ -36,6 +37,8 @@ from fractionate.types import Answer
 
 LONGEST_TEXT = 2000
 """Characters of a text that may be one number with its unit; a longer one is none."""
+_SHORT = 64
+"""Characters of the longest answer whose number stays in memory."""
 
 _BULLET = re.compile(r"^[-*•][ ]{1,3}")
 ENUMERATED = re.compile(
@@ -136,6 +139,16 @@ def extract_number(output: str) -> Answer | None:
 
 def number_of(text: str) -> Fraction | None:
     """Return the number an answer is: the text itself, or the one it names ("… #### 18")."""
+    return _number_of_short(text) if len(text) <= _SHORT else _number_of(text)
+
+
+@lru_cache(1 << 14)
+def _number_of_short(text: str) -> Fraction | None:
+    # Every pair of a matrix is scored against the same gold answers.
+    return _number_of(text)
+
+
+def _number_of(text: str) -> Fraction | None:
     number = read_number(text)
     return read_final(text, read_statement, lambda part: None) if number is None else number
 
