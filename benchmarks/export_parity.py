@@ -1,9 +1,9 @@
-"""How exports of a run's students answer beside the students: identical greedy replies, file sizes, seconds.
+"""Agreement of exports with the students of a run: identical greedy replies, file sizes, seconds.
 
     fractionate demo                                            # trains the students of the figures in the guide
     python benchmarks/export_parity.py fractionate-demo [STUDENT ...]
 
-Prints a row per file and runtime. Nothing is kept. llama.cpp takes part where it is installed (extra llamacpp).
+Prints a row per file and runtime. Nothing is kept. llama.cpp is measured if it is installed (extra llamacpp).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def measure(run: Path, name: str, kind: str) -> None:
-    """Export once and print what was found; an export that would be refused is shown too."""
+    """Export once and print the result; an export that would be refused is printed too."""
     found: list[Parity] = []
     wanted = write.Wanted(kind="safetensors" if kind == "safetensors" else "gguf", types=(kind,), name="student")
 
@@ -61,7 +61,7 @@ def measure(run: Path, name: str, kind: str) -> None:
 
 
 def print_nothing(line: str) -> None:
-    """Say nothing of the steps."""
+    """Print no steps."""
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
-"""Training against plain TRL and generation against transformers, and what share of the card's peak each reaches.
+"""Training against plain TRL and generation against transformers, with each as a share of the GPU's peak.
 
     python benchmarks/gpu.py [--model NAME] [--examples 512] [--batch 32] [--rows 256]
     python benchmarks/gpu.py --device cpu --examples 8 --batch 4 --rows 8        # a CPU's size
 
-It runs on the GPU if there is one. Both trainers read the same tokens of the same examples (atlas questions over their
-passages, worked solutions as targets) in batches of as many; plain TRL is measured as it comes (gradient checkpointing
-on) and without that. Both generators answer the same prompts, eight to a passage, greedily. Each measurement has a
-process of its own, its figure is the best of --repeats. Prints tokens per second, memory and their ratios.
+Uses the GPU if there is one. Both trainers read the same tokens of the same examples (atlas questions over their
+passages, worked solutions as targets) in batches of the same size; plain TRL is measured with its default (gradient
+checkpointing on) and without. Both generators answer the same prompts, eight to a passage, greedily. Each measurement
+has its own process and reports the best of --repeats. Prints tokens per second, memory and their ratios.
 
-Work is counted by formula, equal for both: a trained token takes 6 operations for every weight of the layers (4 where
-those are frozen, as with LoRA), a target 6 more for every weight of the output layer; a read or written token takes 2
-for every weight of the layers, a written one 2 more for the output layer; a prompt's beginning that others share is
-counted once. Attention is left out.
+Work is counted by formula, equally for both: a trained token takes 6 operations for every weight of the layers (4 if
+those are frozen, as with LoRA), a target 6 more for every weight of the output layer; a prompt or generated token takes
+2 for every weight of the layers, a generated one 2 more for the output layer; a shared prompt prefix is counted once.
+Attention is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TRAINERS = ("ours", "trl", "trl-no-checkpointing")
 
 
 def examples_of(count: int) -> list[Any]:
-    """Return examples as an S-A student has them: passage and question, then a worked solution."""
+    """Return examples of an S-A student: passage and question, then a worked solution."""
     from fractionate import datasets
     from fractionate.datasets.atlas.teacher import solution
     from fractionate.strategies.prompting import final_line, single_messages
@@ -190,7 +190,7 @@ def generate(generator: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _weights(config: Any) -> tuple[int, int]:
-    """Return the weights of all layers' products of matrices, and those of the output layer."""
+    """Return the numbers of weights in all layers' matrix products and in the output layer."""
     width, heads = config.hidden_size, config.num_attention_heads
     head = getattr(config, "head_dim", None) or width // heads
     attention = width * head * (2 * heads + 2 * config.num_key_value_heads)
@@ -198,26 +198,26 @@ def _weights(config: Any) -> tuple[int, int]:
 
 
 def measured(arguments: argparse.Namespace, what: str) -> dict[str, Any]:
-    """Return the best of several measurements, each made in a process of its own."""
+    """Return the best of several measurements, each in its own process."""
     found = []
     for _ in range(arguments.repeats):
         command = [sys.executable, __file__, *sys.argv[1:], "--device", arguments.device, "--one", what]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        if told.returncode:
-            raise SystemExit(f"{what} failed:\n{told.stderr[-2000:]}")
-        found.append(json.loads(told.stdout.splitlines()[-1]))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{what} failed:\n{done.stderr[-2000:]}")
+        found.append(json.loads(done.stdout.splitlines()[-1]))
     return max(found, key=lambda one: one["tokens_per_s"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="local:HuggingFaceTB/SmolLM2-135M-Instruct")
-    parser.add_argument("--device", default="", help="the GPU if there is one")
-    parser.add_argument("--method", choices=("lora", "full"), default="full", help="what is trained (full)")
+    parser.add_argument("--device", default="", help="device (the GPU if there is one)")
+    parser.add_argument("--method", choices=("lora", "full"), default="full", help="lora or all weights (full)")
     parser.add_argument("--examples", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=32, help="examples per step (32)")
-    parser.add_argument("--rows", type=int, default=256, help="prompts answered together (256)")
+    parser.add_argument("--rows", type=int, default=256, help="prompts per generation batch (256)")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -230,7 +230,7 @@ def main() -> None:
         print(json.dumps((train if kind == "train" else generate)(name, arguments)))
         return
     product = card.product_flops(arguments.device)
-    print(f"{card.name_of(arguments.device)}: a large product of matrices reaches {product / 1e12:.3g} TFLOP/s")
+    print(f"{card.name_of(arguments.device)}: a large matrix product reaches {product / 1e12:.3g} TFLOP/s")
     for kind, names in (("train", TRAINERS), ("generate", ("ours", "transformers"))):
         if kind == "train":
             print(f"\ntraining, {arguments.method}, {arguments.examples} examples in batches of {arguments.batch}:")
@@ -248,7 +248,7 @@ def main() -> None:
             )
         if kind == "generate":
             pairs = list(zip(ours["replies"], found["transformers"]["replies"], strict=True))
-            print(f"  {sum(a == b for a, b in pairs)} of {len(pairs)} replies are the same in both")
+            print(f"  {sum(a == b for a, b in pairs)} of {len(pairs)} replies are identical in both")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How long the published way to fit the distillation law takes here, and whether it finds what SciPy's L-BFGS-B finds.
+"""Duration of the published way to fit the distillation law, and its agreement with SciPy's L-BFGS-B.
 
     python benchmarks/law_fit.py [--runs 700] [--workers 2] [--scipy 40] [--whole-grid] [--json OUT.json]
 
 Runs are drawn from the published law with 0.3 % noise. Timed: all 216,000 starts of the grid, 4,096 resamples and the
-runs held out, as `fractionate plan fit` does them; with --whole-grid also every start followed to its end. Compared,
-on the same runs: the loss that is found; the law's losses at runs that were not fitted; L-BFGS-B with analytic
-derivatives from starts drawn from the same grid, and how long it would take from all of them; and L-BFGS-B from the
-optimum on resamples.
+held-out runs, as `fractionate plan fit` does them; with --whole-grid also every start followed to its end. Compared on
+the same runs: the loss of the fit; the law's losses at runs that were not fitted; L-BFGS-B with analytic derivatives
+from starts drawn from the same grid, and its extrapolated time for all of them; and L-BFGS-B from the optimum on
+resamples.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=700)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--scipy", type=int, default=40, help="starts that L-BFGS-B is tried from")
+    parser.add_argument("--scipy", type=int, default=40, help="number of starts for L-BFGS-B")
     parser.add_argument("--whole-grid", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)

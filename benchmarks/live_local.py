@@ -1,14 +1,14 @@
-"""A local decomposer that is asked live: subquestions a second and time to the first token, at 1, 8 and 32 clients.
+"""A local decomposer with live requests: subquestions per second and time to the first token, at 1, 8 and 32 clients.
 
     python benchmarks/live_local.py [--student fractionate-demo/students/D-R] [--clients 1 8 32] [--questions 2]
 
-Four ways take turns on the same questions of atlas: one request at a time on torch in fp32, as before there was
-anything else; requests that share forward passes on torch; the same on OpenVINO (extra `fast`), with weights in f16 and
-in 8 bits. A client asks its questions one after another. Then the greedy replies of all runtimes are laid beside those
-of torch. Quote the ratios: absolute figures are this machine's, and other work on it changes them; `per CPU s` is
-subquestions per second of processor time, which other work changes the least.
+Four methods take turns on the same questions of atlas: one request at a time on torch in fp32 (the reference); requests
+that share forward passes on torch; the same on OpenVINO (extra `fast`), with weights in f16 and in 8 bits. A client
+sends its questions one after another. Then the greedy replies of all runtimes are compared with those of torch. Quote
+the ratios: absolute figures depend on the machine and its load; `per CPU s` is subquestions per second of processor
+time, which depends least on the load.
 
-Without --student the base model decomposes, with the full instruction; it often writes on to the limit of tokens.
+Without --student the base model decomposes, with the full instruction; it often generates up to the token limit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WAYS = (
     ("OpenVINO, 8 bits", "openvino-int8", 32),
 )
 QUEUE = 8
-"""One at a time is asked by so many clients at most: more change nothing but how long they wait."""
+"""Maximum of clients for one request at a time: further clients only wait longer."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def requests_of(local: LocalModel, problems: Sequence[Problem]) -> list[Request]
 
 
 async def ask(model: LiveModel, asked: Sequence[Request], clients: int) -> Taken:
-    """Let so many clients ask the requests, each one after another."""
+    """Let several clients send the requests, each client one after another."""
     waiting, taken = iter(asked), Taken(0, 0, 0.0, 0.0, [])
 
     async def client() -> None:
@@ -84,7 +84,7 @@ async def ask(model: LiveModel, asked: Sequence[Request], clients: int) -> Taken
 
 
 def speed(name: str, problems: Sequence[Problem], clients: Sequence[int], questions: int) -> None:
-    print("| clients | way | subquestions/s | × | per CPU s | × | tokens/s | first token, median | 95 % |")
+    print("| clients | method | subquestions/s | × | per CPU s | × | tokens/s | first token, median | 95 % |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     base: tuple[float, float] | None = None
     for count in clients:
@@ -119,7 +119,7 @@ async def one_way(name: str, runtime: str, rows: int, problems: Sequence[Problem
 
 
 def parity(name: str, problems: Sequence[Problem]) -> None:
-    """Print how many greedy replies and decompositions of the other runtimes are those of torch."""
+    """Print how many greedy replies and decompositions of the other runtimes equal those of torch."""
     found = {}
     for runtime in dict.fromkeys(runtime for _, runtime, _ in WAYS):
         local = LocalModel(name, ModelOptions(device="cpu", runtime=runtime))
@@ -134,9 +134,9 @@ def parity(name: str, problems: Sequence[Problem]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--student", type=Path, help="folder of an adapter that decomposes")
+    parser.add_argument("--student", type=Path, help="folder of a decomposer's adapter")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--questions", type=int, default=2, help="questions of each client")
+    parser.add_argument("--questions", type=int, default=2, help="questions per client")
     parser.add_argument("--parity", type=int, default=60, help="questions whose replies are compared, at most 100")
     chosen = parser.parse_args()
     base = f"local:{SMOLLM2}"

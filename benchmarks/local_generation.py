@@ -1,8 +1,8 @@
-"""Tokens a second of SmolLM2-135M by batch size, reading (prefill) and writing (decode) apart, and what sharing saves.
+"""Tokens per second of SmolLM2-135M by batch size, prefill and decode separately, and the savings of prefix sharing.
 
     python benchmarks/local_generation.py [--threads 2] [--batches 1 8 16 32]
 
-Run it on a quiet machine: a second busy process on the same cores slows it severalfold.
+Run it on an idle machine: a second busy process on the same cores slows it severalfold.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Runtimes for local weights beside one another: tokens a second of SmolLM2-135M on one core, alone and in batches.
+"""Runtimes for local weights compared: tokens per second of SmolLM2-135M on one core, one row and batches.
 
-    python -m venv /tmp/runtimes && /tmp/runtimes/bin/pip install '.[fast,train]' xllamacpp ctranslate2 torchao \\
+    python -m venv /tmp/runtimes && /tmp/runtimes/bin/pip install '.[fast,train]' xllamacpp ctranslate2 torchao \
         onnxruntime-genai onnx onnx-ir
     /tmp/runtimes/bin/python benchmarks/local_runtimes.py [--only torch-fp32 openvino-f16] [--rounds 3]
 
-Every runtime has a process of its own and one thread. It reads the same prompts of 40 tokens, and writes 32 tokens
-greedily. What counts is the processor time of the process, the least of the rounds: other work on the machine costs
-wall time, and processor time only through caches and memory. A runtime that is not installed or fails says so.
+Every runtime has its own process and one thread. It prefills the same prompts of 40 tokens and decodes 32 tokens
+greedily. The figure is the processor time of the process, the minimum over rounds: load on the machine affects wall
+time, and processor time only through caches and memory. A runtime that is not installed or fails prints a line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fractionate.models.local.weights import SMOLLM2, resolve
 PROMPT, WRITTEN = 40, 32
 BATCHES = (1, 8)
 Write = Callable[[int, int], Any]
-"""Writes so many tokens on so many prompts."""
+"""A function that decodes a number of tokens for a number of prompts."""
 
 
 def prompts(rows: int) -> list[list[int]]:
@@ -236,7 +236,7 @@ RUNTIMES: dict[str, Callable[[], Write]] = {
 
 
 def measure(name: str, rounds: int) -> dict[str, Any]:
-    """Return processor seconds per token read and written, by batch, and what loading took."""
+    """Return processor seconds per prompt token and per decoded token, by batch, and the load time."""
     started = time.process_time()
     write = RUNTIMES[name]()
     found: dict[str, Any] = {"load_s": time.process_time() - started}
@@ -265,7 +265,7 @@ def main() -> None:
         print(json.dumps(measure(chosen.measure, chosen.rounds)))
         return
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    print("| runtime | load, s | reads | writes alone | writes, 8 rows |")
+    print("| runtime | load, s | prompt tokens/s | decoding, one row | decoding, 8 rows |")
     print("| --- | --- | --- | --- | --- |")
     for name in chosen.only:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

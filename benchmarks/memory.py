@@ -1,14 +1,14 @@
-"""How much memory a whole run takes, by its number of questions: four cells of echo models, from questions to report.
+"""Memory of a whole run by its number of questions: four cells of echo models, from questions to report.
 
     python benchmarks/memory.py [--questions 10000 100000 1000000] [--keep FOLDER] [--report]
 
-Each stage is the command line in a process of its own: `evaluate` into an empty store, `evaluate` again (every call
-comes from the store, as when a run is resumed), `report`. Printed of each: the most memory that was resident, seconds
-of the processor (and on the clock), microseconds of the processor per question and cell, and what the run's folder and
-the store hold on disk. Every size is run as a large one (run.rows_at_most = 0: no attempts.jsonl).
+Each stage is the command line in its own process: `evaluate` into an empty store, `evaluate` again (every call comes
+from the store, as in a resumed run), `report`. For each it prints the peak resident memory, seconds of processor time
+(and wall time), microseconds of processor time per question and cell, and the size of the run's folder and the store on
+disk. Every size runs as a large run (run.rows_at_most = 0: no attempts.jsonl).
 
-`--report` measures the report alone, in minutes: 2,500 questions are evaluated, and what that leaves is copied until
-there are as many questions as wanted, each with an id of its own.
+`--report` measures the report alone, in minutes: 2,500 questions are evaluated, and their rows are copied with new ids
+until the requested number of questions is reached.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def write_questions(path: Path, count: int) -> None:
 
 
 def measured(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Return the peak resident MB of a command that succeeds, its seconds of the processor and on the clock."""
+    """Return the peak resident MB of a successful command, its processor seconds and wall seconds."""
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
@@ -72,7 +72,7 @@ def size_mb(*paths: Path) -> float:
 
 
 def copy_attempts(store: Path, times: int) -> None:
-    """Make a run of so many times its questions by copying rows; ids of questions and passages become their own."""
+    """Multiply a run's questions by copying rows, with new ids for questions and passages."""
     import numpy as np
 
     with closing(sqlite3.connect(store)) as database, database:
@@ -120,8 +120,8 @@ def run(count: int, folder: Path, *, report_alone: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--keep", type=Path, help="write questions, run and store here, and leave them")
-    parser.add_argument("--report", action="store_true", help="the report alone")
+    parser.add_argument("--keep", type=Path, help="keep questions, run and store in this folder")
+    parser.add_argument("--report", action="store_true", help="measure the report alone")
     arguments = parser.parse_args()
     print("questions  stage            peak RSS  processor (clock)   per question and cell   on disk")
     for count in arguments.questions:

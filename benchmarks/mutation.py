@@ -3,13 +3,13 @@
     pip install mutmut
     python benchmarks/mutation.py [--module numbers] [--keep DIR] [--minutes 10] [--jobs 2]
 
-Lays out the sources and the tests of these modules in a folder of its own, lets mutmut change one thing at a time,
-and prints each change that no test noticed. Exit 0 when all were noticed but those listed in `EQUIVALENT` with the
-reason why they change no score; 1 when another survived; 3 when the time was up before all were tried.
+Copies the sources and the tests of these modules into a folder of its own, lets mutmut change one thing at a time, and
+prints each change that no test noticed. Exit 0 if the tests noticed all changes except those listed in `EQUIVALENT`,
+with the reason why they change no score; 1 if another survived; 3 if the time was up before all were tried.
 
-With --keep, a run goes on where the last one in that folder stopped: it tries survivors anew, and functions that
-changed. A change outside of functions (a pattern) is not noticed, so that figures to report need a folder of their own.
-Property tests and those with a million characters are left out: they are slow, and plain cases must suffice.
+With --keep, a run continues the last one in that folder: it retries survivors and changed functions. It does not notice
+a change outside of functions (a pattern), so figures to report need a new folder. Property tests and tests with a
+million characters are left out: they are slow, and plain cases must suffice.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def main() -> int:
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="work in this folder, leave it there, go on from there"
     )
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop after so long (default 60)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after this many minutes (default 60)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants tried at the same time (default 2)")
     arguments = parser.parse_args()
     modules = arguments.module or list(MODULES)

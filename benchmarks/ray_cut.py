@@ -1,19 +1,19 @@
-"""Cut the line between two computers of a cluster: is anything lost, and is anything paid for twice?
+"""Cut the network between two machines of a cluster: is any answer lost, and is any call paid twice?
 
     sudo python benchmarks/ray_cut.py [--questions 900] [--faults none blip cut apart stopped]
 
-Needs Linux and root. The computers are network namespaces of this one, `a` with the run, the head and a server that
-counts, and `b`, which has temporary folders of its own; two lines lead from one to the other, and calls to the server
-take the second. After a third of the calls:
+Needs Linux and root. The machines are network namespaces of this one: `a` with the run, the Ray head and a server that
+counts calls, and `b`, with its own temporary folders. Two links connect them; calls to the server use the second. After
+a third of the calls:
 
-    none     nothing happens
-    blip     both lines are cut for 20 s
-    cut      both lines are cut for good
-    apart    the first line is cut for good: `b` reaches the server, and nobody else
+    none     no fault
+    blip     both links are cut for 20 s
+    cut      both links are cut permanently
+    apart    the first link is cut permanently: `b` reaches only the server
     stopped  the worker on `b` is stopped (SIGSTOP), as in a suspended machine; Ray notices nothing
 
-Printed of each: the seconds that the run took, calls made again, answers lost, and whether the attempts are those of a
-run that nobody disturbed.
+Printed for each: the seconds of the run, repeated calls, lost answers, and whether the attempts equal those of an
+undisturbed run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BLIP_S = 20.0
 LONGEST_S = 300
 PORT = 6379
 HEAD, SECOND = "10.77.1", "10.77.2"
-"""The two lines, as networks: `a` is .1 in both, `b` is .2."""
+"""The two links, as networks: `a` is .1 in both, `b` is .2."""
 ON_B = f"""
 mount --make-rprivate /
 mkdir -p /tmp/ray
@@ -51,7 +51,7 @@ exec {Path(sys.executable).with_name("ray")} start --block --num-cpus=1 --addres
 
 
 class Server(Counting):
-    """Listens on the second line."""
+    """Listens on the second link."""
 
     host = f"{SECOND}.1"
 
@@ -67,7 +67,7 @@ def cut_lines(*numbers: int, up: bool = False) -> None:
 
 @contextmanager
 def two_networks() -> Iterator[None]:
-    """Two namespaces with two lines between them, while the block runs."""
+    """Two namespaces with two links between them, while the block runs."""
     names = ("fractionate-a", "fractionate-b")
     try:
         for name in names:
@@ -113,7 +113,7 @@ def begin_ray() -> None:
 
 
 def disturb(fault: str) -> None:
-    """Do what the fault is."""
+    """Cause the fault."""
     if fault == "blip":
         cut_lines(0, 1)
         time.sleep(BLIP_S)
@@ -131,7 +131,7 @@ def disturb(fault: str) -> None:
 
 
 def try_fault(fault: str, questions: int) -> bool:
-    """Run once without a cluster and once with the fault (this process is on `a`). Returns whether all is well."""
+    """Run once without a cluster and once with the fault (this process is on `a`). Returns whether all held."""
     os.environ["NO_PROXY"] = "*"
     with tempfile.TemporaryDirectory() as folder, in_thread(Server(delay_s=0.2)) as server:
         base = Path(folder)

@@ -1,12 +1,12 @@
-"""Kill workers, machines and runs at random moments: is anything lost, and is anything paid for twice?
+"""Kill workers, machines and runs at random moments: is any answer lost, and is any call paid twice?
 
     python benchmarks/ray_kill.py [--kills 30] [--questions 300]
 
-A real server on this machine counts what it was asked. A run on Ray is killed with SIGKILL at random moments: one of
-its workers (it goes on), one machine of a cluster of two on this computer (it goes on), or the run itself (the same
-command goes on where it ended). At the end every question has its answer, and the attempts are those of a run that
-nobody disturbed. What the server was asked again was in flight at a kill, or committed by a worker and not yet merged:
-at most `limits.concurrency`, and two batches of each worker that is lost (of both where the run is killed).
+A real server on this machine counts its calls. A run on Ray is killed with SIGKILL at random moments: one of its
+workers (the run continues), one machine of a cluster of two on this computer (the run continues), or the run itself
+(the same command resumes it). At the end every question has its answer, and the attempts equal those of an undisturbed
+run. Repeated calls were in flight at a kill, or committed by a worker and not yet merged: at most `limits.concurrency`,
+and two batches of each lost worker (of both workers if the run is killed).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _run_and_kill(
     machines: Head | None,
     chance: random.Random,
 ) -> None:
-    """Run to the end, with one kill once the server has answered so many calls."""
+    """Run to the end, with one kill after the server has answered a number of calls."""
     on = machines.place if machines else "ray"
     run = start(path, out, store, on)
     until = time.monotonic() + LONGEST_S

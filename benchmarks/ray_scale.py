@@ -1,12 +1,12 @@
-"""What a run on Ray takes of its own process and of its workers, per question and per call.
+"""Processor time of a run on Ray, in its own process and in its workers, per question and per call.
 
     python benchmarks/ray_scale.py [--questions 6000] [--workers 1 2 4]
 
-The model is one that waits and answers, in the process that asks it, so that its server takes no processor time here.
-Measured are seconds of processor time, not of the clock: of the run's own process from the first question to the last
-merged attempt, and of all processes of Ray that work for it. `per 1,000 more` is what a thousand further questions take
-of the run: the difference to a quarter of them. The first row is the same cell without Ray. Each question is one call
-with a prompt of 1,500 characters.
+The model waits and answers within the calling process, so its server takes no processor time here. Measured are seconds
+of processor time, not wall time: of the run's own process from the first question to the last merged attempt, and of
+all Ray processes that work for it. `per 1,000 more` is the processor time of a thousand further questions in the run's
+process: the difference to a run with a quarter of them. The first row is the same cell without Ray. Each question is
+one call with a prompt of 1,500 characters.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PLUGIN = "[fractionate.models]\ndelay = ray_scale:DelayModel\n"
 
 
 class DelayModel(SingleModel):
-    """`delay:SECONDS`: answers with the last word of the question after so many seconds."""
+    """`delay:SECONDS`: answers with the last word of the question after that delay."""
 
     def __init__(self, name: str, options: ModelOptions) -> None:
         self.name = self.identity = name
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=6_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--delay", type=float, default=0.05, help="seconds that a call takes")
+    parser.add_argument("--delay", type=float, default=0.05, help="seconds per call")
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--inside", metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -76,7 +76,7 @@ def main() -> None:
         about.mkdir()
         (about / "METADATA").write_text("Metadata-Version: 2.1\nName: ray_scale\nVersion: 1\n")
         (about / "entry_points.txt").write_text(PLUGIN)
-        # In an environment in which this file is a plug-in, so that workers can open its model by name.
+        # The environment registers this file as a plug-in, so that workers can open its model by name.
         paths = [folder, str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         os.execv(sys.executable, [sys.executable, __file__, "--inside", folder, *sys.argv[1:]])
@@ -108,7 +108,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def report(label: str, questions: int, work: Callable[[], float], quarter_s: float | None = None) -> None:
-    """Print a row. `quarter_s` is what a quarter of the questions took of the run."""
+    """Print a row. `quarter_s` is the run's processor time for a quarter of the questions."""
     before, began = workers(), time.perf_counter()
     own = work()
     clock = time.perf_counter() - began
@@ -119,7 +119,7 @@ def report(label: str, questions: int, work: Callable[[], float], quarter_s: flo
 
 
 def evaluate(path: Path, name: str, on: str = "", count: int = 0, data: str = "jsonl:test.jsonl") -> float:
-    """Measure the one cell in a folder of its own. Returns the seconds of processor time once its data is read."""
+    """Measure the one cell in its own folder. Returns the seconds of processor time once its data is read."""
     out = path.parent / name
     settings = [f'run.store="{out}.sqlite"', f"cluster.workers={count}", f'data.test="{data}"', "run.rows_at_most=0"]
     with Run(load_config(path, settings), out, base=path.parent, on=on) as run:

@@ -1,10 +1,10 @@
-"""Time every reader of model text on texts made to be read slowly, and print those that take longest.
+"""Time every reader of model text on texts that are slow to read, and print the slowest readings.
 
     python benchmarks/readers.py [--characters 1000000] [--seconds 1.0] [--reader numbers] [--slowest 20]
 
 The readers and the pieces that the texts repeat are those of tests/scoring/adversarial.py, whose test compares the work
-for n characters with that for 4n. Figures are seconds of processor. Exit 1 where a reader took longer than --seconds on
-any text, or failed on one.
+for n characters with that for 4n. Figures are seconds of processor time. Exit 1 if a reader exceeded --seconds on any
+text or failed on one.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from adversarial import READERS, texts
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--characters", type=int, default=1_000_000, help="length of each text (default 1,000,000)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="the most that a reader may take (default 1)")
-    parser.add_argument("--reader", choices=list(READERS), action="append", help="only this one; may be given again")
-    parser.add_argument("--slowest", type=int, default=20, help="how many of the slowest to print (default 20)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="longest time of a reading (default 1)")
+    parser.add_argument("--reader", choices=list(READERS), action="append", help="only this reader; repeatable")
+    parser.add_argument("--slowest", type=int, default=20, help="number of the slowest readings to print (default 20)")
     arguments = parser.parse_args()
     read_by = {name: READERS[name] for name in arguments.reader or READERS}
     timed: list[tuple[float, str, str]] = []
     failed = 0
     for reader, read in read_by.items():
-        read("The answer is 5.")  # What is imported late is imported now.
+        read("The answer is 5.")  # Imports happen now, so that no reading includes them.
         begun = len(timed)
         for text, written in texts(arguments.characters).items():
             start = time.process_time()

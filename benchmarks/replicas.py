@@ -1,15 +1,15 @@
-"""One model on several servers: how much more it answers, and how often a passage meets the server that has read it.
+"""One model on several servers: throughput, and how often a call meets the server that has cached its passage.
 
     python benchmarks/replicas.py [--seconds 4] [--ahead 64] [--json OUT.json]
 
-Every server is a process of its own (benchmarks/server.py): a reply takes 200 ms, so many calls are served at once and
-one more gets 429. A run asks 8 questions over each passage, as a data set has them, one after another, through a store
-as in any run, as many as the servers could answer in `--seconds`.
+Every server is its own process (benchmarks/server.py): a reply takes 200 ms; the server handles as many calls at once
+as its capacity and answers further ones with 429. A run asks 8 questions over each passage, one after another, as a
+data set has them, through a store as in any run. The number of calls is what the servers could answer in `--seconds`.
 
-calls/s, of ideal: replies a second over the whole run, ramp-up included; ideal is the places, or limits.concurrency
-where that is less, / 0.2 s.
+calls/s, of ideal: replies per second over the whole run, ramp-up included; ideal is the total capacity, or
+limits.concurrency if that is lower, / 0.2 s.
 same server: of the calls over a passage that some server had read, the share that went to a server which had read it
-(a prefix cache without bounds would have had it); at random: the same if every call went to any server by its places.
+(a prefix cache without bounds would have had it); at random: the same if calls went to servers by capacity.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from fractionate.calls import road
+from fractionate.calls import dispatch
 from fractionate.calls.drive import Call, run_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.store import Store
@@ -41,14 +41,14 @@ RUNS = (
     *(((16,), ABOVE), ((16, 16), ABOVE), ((16, 16, 16, 16), ABOVE)),
     *(((4, 16), ABOVE), ((4, 8, 16, 32), ABOVE), ((16, 16, 16, 16), 32)),
 )
-"""Places of the servers of each run, and its `limits.concurrency`: more than they take, and half of it."""
+"""Capacities of the servers of each run, and its `limits.concurrency`: above their sum, and half of it."""
 
 
 async def ask_all(name: str, count: int, limit: int) -> dict[str, Any]:
-    """Ask `count` questions, `QUESTIONS` over each passage. Returns seconds, and what failed or was tried again."""
+    """Ask `count` questions, `QUESTIONS` over each passage. Returns the seconds, failures and retries."""
     model = open_model(name, ModelOptions())
 
-    def program(number: int) -> Any:
+    def coroutine(number: int) -> Any:
         passage, question = divmod(number, QUESTIONS)
         text = (
             f"Context: Passage {passage} tells of rivers and of towns.\n\nQuestion: What of it, for the {question}th?"
@@ -60,23 +60,23 @@ async def ask_all(name: str, count: int, limit: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "calls.sqlite") as store:
         async with Engine(store, LimitsConfig(concurrency=limit, attempts=20)) as engine:
             began = time.monotonic()
-            await run_all((program(number) for number in range(count)), engine)
+            await run_all((coroutine(number) for number in range(count)), engine)
             seconds = time.monotonic() - began
         await model.close()
     return {"seconds": seconds, "failed": engine.counters.failures.total(), "retries": engine.counters.retries.total()}
 
 
-def measure(places: tuple[int, ...], limit: int, seconds: float) -> dict[str, Any]:
-    """Run once against servers of these places, with at most `limit` calls in flight."""
+def measure(capacities: tuple[int, ...], limit: int, seconds: float) -> dict[str, Any]:
+    """Run once against servers of these capacities, with at most `limit` calls in flight."""
     command = [sys.executable, str(ROOT / "benchmarks" / "server.py"), "--delay", str(DELAY_S), "--concurrency"]
     servers = [
         subprocess.Popen([*command, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for one in places
+        for one in capacities
     ]
     try:
         ports = [int(server.stdout.readline()) for server in servers if server.stdout is not None]
         name = ",".join(f"http://127.0.0.1:{port}/v1" for port in ports) + "#bench"
-        ideal = min(sum(places), limit) / DELAY_S
+        ideal = min(sum(capacities), limit) / DELAY_S
         count = int(seconds * ideal)
         run = asyncio.run(ask_all(name, count, limit))
         counts = [json.loads(server.communicate(timeout=30)[0]) for server in servers]
@@ -87,21 +87,21 @@ def measure(places: tuple[int, ...], limit: int, seconds: float) -> dict[str, An
     served = [one["served"] for one in counts]
     per_s = sum(served) / run["seconds"]
     return {
-        "places": list(places),
+        "capacities": list(capacities),
         "limit": limit,
         "calls": count,
         "per_s": per_s,
         "of_ideal": per_s / ideal,
         "shares": [one / sum(served) for one in served],
         "same_server": same_server([one["passages"] for one in counts]),
-        "at_random": at_random(places),
+        "at_random": at_random(capacities),
         "refused": sum(one["refused"] for one in counts),
         "failed": run["failed"],
     }
 
 
 def same_server(by_server: list[dict[str, int]]) -> float:
-    """Return the share of calls over a passage read before that went to a server which had read it."""
+    """Return the share of calls over an already read passage that went to a server that had read it."""
     total: Counter[str] = Counter()
     for passages in by_server:
         total.update(passages)
@@ -110,16 +110,16 @@ def same_server(by_server: list[dict[str, int]]) -> float:
     return met / again
 
 
-def at_random(places: tuple[int, ...]) -> float:
-    """Return what `same_server` is expected to be where each call goes to a server by its places alone."""
-    read = sum(1 - (1 - one / sum(places)) ** QUESTIONS for one in places)
+def at_random(capacities: tuple[int, ...]) -> float:
+    """Return the expected `same_server` if calls go to servers in proportion to capacity."""
+    read = sum(1 - (1 - one / sum(capacities)) ** QUESTIONS for one in capacities)
     return (QUESTIONS - read) / (QUESTIONS - 1)
 
 
 def line(row: dict[str, Any]) -> str:
     shares = " + ".join(f"{share:.0%}" for share in row["shares"])
     cells = [
-        " + ".join(map(str, row["places"])),
+        " + ".join(map(str, row["capacities"])),
         f"{row['limit']:,}",
         f"{row['calls']:,}",
         f"{row['per_s']:,.0f}",
@@ -135,16 +135,23 @@ def line(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="how long a run would take at best")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--ahead", type=int, default=road.AHEAD, help="calls looked through for one that belongs there")
+    parser.add_argument("--seconds", type=float, default=4.0, help="duration of a run at the ideal rate")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument(
+        "--ahead",
+        type=int,
+        default=dispatch.AHEAD,
+        help="number of waiting calls searched for one with a cached prefix",
+    )
     arguments = parser.parse_args()
-    road.AHEAD = arguments.ahead
-    print("| places | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |")
+    dispatch.AHEAD = arguments.ahead
+    print(
+        "| capacity | limit | calls | calls/s | of ideal | calls by server | same server | at random | 429s | failed |"
+    )
     print("|---|" + "---:|" * 9, flush=True)
     rows = []
-    for places, limit in RUNS:
-        rows.append(measure(places, limit, arguments.seconds))
+    for capacities, limit in RUNS:
+        rows.append(measure(capacities, limit, arguments.seconds))
         print(line(rows[-1]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")

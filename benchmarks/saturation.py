@@ -1,17 +1,17 @@
-"""How busy our client keeps a server that takes 200 ms a call, at the concurrency that the server allows.
+"""How busy the client keeps a server that takes 200 ms a call, at the concurrency that the server allows.
 
     python benchmarks/saturation.py [--allowed 8 32 64 128 256] [--seconds 10] [--json OUT.json]
 
-The server is a process of its own (benchmarks/server.py): every reply takes 200 ms, and a request above what it allows
-gets 429 at once. Its ideal is allowed / 0.2 s replies a second. Every row is a run of as many calls as fill it for
-`--seconds`, each call looked up, sent and committed to a store as in any run; `limits.concurrency` is what the server
-allows, then far above it, so that the client must find out. The row "bare" is aiohttp alone with as many workers as the
-server allows, which looks nothing up and stores nothing: what this machine lets any client do.
+The server is its own process (benchmarks/server.py): every reply takes 200 ms, and a request above the allowed
+concurrency gets 429 at once. Its ideal is allowed / 0.2 s replies per second. Every row is a run with enough calls for
+`--seconds`, each call looked up, sent and committed to a store as in any run; `limits.concurrency` is first what the
+server allows, then far above it, so that the client must find the limit. The row "bare" is aiohttp alone with as many
+workers as the server allows, without lookup and store: the upper bound for any client on this machine.
 
-whole: replies a second over the whole run, its first and last call included, of the ideal.
-after ramp-up: the same from the moment at which the server was first full to the last at which
-there was work enough to fill it, by its own clock.
-CPU ms: what the client took of one core for a call. On a machine that has other work to do, client and server wait for
+whole: replies per second over the whole run, its first and last call included, as a share of the ideal.
+after ramp-up: the same from the moment at which the server was first full to the last at which there was enough work to
+fill it, by its own clock.
+CPU ms: the client's processor time per call. On a machine with other load, client and server wait for
 their turn, and no client reaches the ideal: compare with "bare".
 """
 
@@ -39,11 +39,11 @@ from fractionate.types import Message, Request
 ROOT = Path(__file__).resolve().parents[1]
 DELAY_S = 0.2
 ABOVE = 1024
-"""`limits.concurrency` of the runs that must find out what the server allows."""
+"""`limits.concurrency` of the runs that must find the server's limit."""
 
 
 async def ask_all(url: str, count: int, limit: int) -> dict[str, float]:
-    """Send `count` calls, at most `limit` in flight. Returns when it began and ended, its CPU time, and what failed."""
+    """Send `count` calls, at most `limit` in flight. Returns its start, its end, its CPU time, and the failures."""
     model = OpenAIModel(f"{url}#bench")
 
     def program(number: int) -> Any:
@@ -61,7 +61,7 @@ async def ask_all(url: str, count: int, limit: int) -> dict[str, float]:
 
 
 async def ask_barely(url: str, count: int, limit: int) -> dict[str, float]:
-    """Send `count` calls with nothing but aiohttp, `limit` in flight from the first moment on."""
+    """Send `count` calls with aiohttp alone, `limit` in flight from the start."""
     numbers = iter(range(count))
 
     async def worker() -> None:
@@ -92,7 +92,7 @@ def first_full(arrivals: list[float], places: int) -> float | None:
 
 
 def measure(allowed: int, limit: int, seconds: float, *, bare: bool = False) -> dict[str, Any]:
-    """Run one client against one server of its own."""
+    """Run one client against its own server."""
     command = [sys.executable, str(ROOT / "benchmarks" / "server.py")]
     command += ["--delay", str(DELAY_S), "--concurrency", str(allowed)]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -135,9 +135,11 @@ def line(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--allowed", type=int, nargs="+", default=[8, 32, 64, 128, 256])
-    parser.add_argument("--above", type=int, default=ABOVE, help="limits.concurrency of the runs that must find out")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long a run would take at best")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument(
+        "--above", type=int, default=ABOVE, help="limits.concurrency of the runs that must find the server's limit"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of a run at the ideal rate")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     print(
         "| allowed | limit | calls | ideal/s | whole/s | whole | ramp-up s | after ramp-up | 429s | failed | CPU ms |"

@@ -1,21 +1,21 @@
-"""What the gateway adds to a solver, and how it holds up; beside other proxies, in one run.
+"""Latency and load of the gateway over a solver, compared with other proxies in one run.
 
     python benchmarks/serve.py [--seconds 4] [--rounds 3] [--alone] [--json OUT.json]      (make bench-serve)
     python benchmarks/serve.py --hold-up 60                                       64 clients, a tenth of the calls fail
 
 The solver is benchmarks/server.py, a process of its own that answers at once. The gateway serves a run that was really
-made over it, an `echo:` decomposer under the strategy static: two steps and one solver call a request. LiteLLM's proxy
-and optillm (approach "none": it hands on what it gets) pass one call on; each runs in an environment of its own under
-runs/bench-envs, made at the first call, and is left out with a line where it cannot be installed or started.
+made over it, an `echo:` decomposer under the strategy static: two steps and one solver call per request. LiteLLM's
+proxy and optillm (approach "none": it forwards requests unchanged) pass one call on; each runs in its own environment
+under runs/bench-envs, created at the first call, and is left out with a line if it cannot be installed or started.
 
 added ms: the median latency of one client that sends its next request at once, minus that of the solver asked directly
 in the same round.
 added p99 ms: the same for the 99th percentile over 16 clients.
 requests/core-s: requests answered to 32 clients, divided by the processor seconds of the proxy's process and its
-children: its rate with a core of its own. The wall clock of a shared machine does not enter.
-Rows take turns within a round, and figures are medians over rounds. A row that takes longer than its time by a minute
-is left out with a line. On a machine with other work, waiting for a turn is most of any latency: run it with
-`nice -n -15`, or alone. Quote the ratios: absolute figures are this machine's.
+children: its rate with a core of its own. Wall time is not used.
+Rows take turns within a round, and figures are medians over rounds. A row that exceeds its time by a minute
+is left out with a line. On a machine with other load, scheduling dominates any latency: run it with
+`nice -n -15`, or alone. Quote the ratios: absolute figures depend on the machine.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENTS = ROOT / "runs" / "bench-envs"
-# LiteLLM 1.82.7 and 1.82.8 were malicious releases: nothing between 1.82 and 1.83 is ever installed. torch is named
+# LiteLLM 1.82.7 and 1.82.8 were malicious releases: no version between 1.82 and 1.83 is ever installed. torch is named
 # first and pinned, as in the Makefile: left to a dependency it may bring gigabytes of GPU libraries.
 PEERS = {
     "LiteLLM proxy": ("litellm", [["litellm[proxy]>=1.83,<2"]]),
@@ -53,7 +53,7 @@ CLIENTS = 32
 LATENCY_CLIENTS = 16
 START_S = 120.0
 LATE_S = 60.0
-"""Seconds beyond its time after which a row is left out."""
+"""Seconds of overtime after which a row is left out."""
 QUESTION = "Natalia sold clips to 48 of her friends in April, and then half as many in May. How many in all?"
 CONFIG = """
 [data]
@@ -72,7 +72,7 @@ concurrency = 4096
 
 @dataclass(frozen=True)
 class Target:
-    """Something to ask: where, as which model, and the processes whose time it takes."""
+    """A measured endpoint: its URL, its model name, and the processes whose time counts."""
 
     name: str
     port: int
@@ -82,7 +82,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """What one round found of a target: milliseconds of one client (median) and of several (p99), and its rate."""
+    """One round of a target: milliseconds of one client (median) and of several (p99), and its rate."""
 
     median_ms: float
     p99_ms: float
@@ -111,7 +111,7 @@ def request(target: Target, question: str = QUESTION) -> bytes:
 
 
 async def one_client(target: Target, seconds: float) -> list[float]:
-    """Return the seconds of each request of one client that asks without a pause."""
+    """Return the seconds of each request of one client that sends without a pause."""
     data = request(target)
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
     took = []
@@ -131,7 +131,7 @@ async def p99_s(target: Target, seconds: float) -> float:
 
 
 async def row(target: Target, seconds: float) -> Row:
-    """Measure a target once. Raises TimeoutError, AssertionError or OSError where it does not answer."""
+    """Measure a target once. Raises TimeoutError, AssertionError or OSError if it does not answer."""
     async with asyncio.timeout(3 * seconds + LATE_S):
         await one_client(target, 0.3)  # warm
         median_s = statistics.median(await one_client(target, seconds))
@@ -141,7 +141,7 @@ async def row(target: Target, seconds: float) -> Row:
 
 
 async def many_clients(target: Target, seconds: float) -> tuple[int, float]:
-    """Return (requests answered, processor seconds of the target) with CLIENTS asking without a pause."""
+    """Return (requests answered, processor seconds of the target) with CLIENTS that send without a pause."""
     data = request(target)
     answered = 0
     end = time.perf_counter() + seconds
@@ -217,7 +217,7 @@ def gateway(url: str, folder: Path, *options: str) -> Iterator[Target]:
 def litellm(url: str, folder: Path, python: Path) -> Iterator[Target]:
     model = {"model": "openai/bench", "api_base": url, "api_key": "none"}
     (folder / "litellm.yaml").write_text(json.dumps({"model_list": [{"model_name": "bench", "litellm_params": model}]}))
-    # It would rather have a key; ours listens on loopback without one too, so neither checks any.
+    # It expects a key by default; ours listens on loopback without one, so both run without keys.
     environment = {"LITELLM_LOG": "ERROR", "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
     port = free_port()
     command = [str(python.with_name("litellm")), "--config", str(folder / "litellm.yaml"), "--port", str(port)]
@@ -243,7 +243,7 @@ def free_port() -> int:
 
 
 def installed(name: str) -> Path:
-    """Return the Python of a peer's own environment, made if need be. Raises OSError or CalledProcessError."""
+    """Return the Python of another proxy's environment, created if absent. Raises OSError or CalledProcessError."""
     folder, steps = PEERS[name]
     home = ENVIRONMENTS / folder
     python = home / "bin" / "python"
@@ -257,7 +257,7 @@ def installed(name: str) -> Path:
 
 
 async def answers(target: Target) -> bool:
-    """Wait until a target answers the question; False where it does not within START_S."""
+    """Wait until a target answers the question; False if it does not within START_S."""
     end = time.monotonic() + START_S
     while time.monotonic() < end:
         with suppress(OSError, asyncio.IncompleteReadError, AssertionError, ValueError):
@@ -361,7 +361,7 @@ async def failing_solver() -> tuple[asyncio.Server, int]:
 
 
 async def hold_up(seconds: float) -> dict[str, Any]:
-    """Let 64 clients ask for so long while a tenth of the solver's calls fail; count what became of every request."""
+    """Run 64 clients for a time while a tenth of the solver's calls fail; count the outcome of every request."""
     server, port = await failing_solver()
     url = f"http://127.0.0.1:{port}/v1"
     sent, statuses, lost = 0, Counter[int](), 0
@@ -389,11 +389,11 @@ async def hold_up(seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="measure the gateway without other proxies")
-    parser.add_argument("--hold-up", type=float, metavar="SECONDS", help="count what becomes of requests instead")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--hold-up", type=float, metavar="SECONDS", help="count the outcomes of requests instead")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
     if arguments.hold_up:
         result = asyncio.run(hold_up(arguments.hold_up))

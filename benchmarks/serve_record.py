@@ -1,11 +1,11 @@
-"""What keeping a record (`fractionate serve --record`) costs each answer; two gateways, in one run.
+"""The cost of a record (`fractionate serve --record`) per answer: two gateways, in one run.
 
     python benchmarks/serve_record.py [--seconds 4] [--rounds 7]
 
-Both serve the same run over a solver that answers at once, as benchmarks/serve.py has it; one of them records. They
-take turns within a round, with 32 clients. Printed is the gateway's processor time an answer (of all its threads, the
-one that writes included), as the median over rounds with the lowest and the highest, and the ratio of the two. The wall
-clock of a shared machine does not enter. The record is read back: every answered request must be in it.
+Both serve the same run over a solver that answers at once, as in benchmarks/serve.py; one of them records. They take
+turns within a round, with 32 clients. Printed are the gateway's processor time per answer (of all its threads,
+including the writer), as the median over rounds with the lowest and the highest, and the ratio of the two. Wall time is
+not used. The record is read back: every answered request must be in it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
                 costs[name].append(1000 * used / count)
                 answered += count * (name == NAMES[1])
         kept = -1
-        while kept < (kept := len(read_exchanges(record))):  # until nothing more is written
+        while kept < (kept := len(read_exchanges(record))):  # until the writer is done
             time.sleep(0.5)
     print("| gateway | processor ms an answer | lowest to highest |\n|---|---:|---:|")
     for name in NAMES:

@@ -1,10 +1,10 @@
-"""An OpenAI-compatible chat server in a process of its own: what clients are measured against.
+"""An OpenAI-compatible chat server in its own process, for measurements of clients.
 
-Without a delay it answers at once. With one, a reply takes that long, and requests above its concurrency get 429 at
-once; when its input ends it prints how many it served and refused, when each served one came (seconds of the
-machine's monotonic clock), and how many it served about each "Passage N", where prompts name one.
+Without a delay it answers at once. With a delay, a reply takes that long, and requests above its concurrency get 429 at
+once. When its input ends, it prints how many requests it served and refused, when each served one arrived (seconds of
+the machine's monotonic clock), and how many it served about each "Passage N" that prompts name.
 
-It speaks just enough HTTP/1.1 to be faster than any client here, so that the client is what is measured.
+It implements just enough HTTP/1.1 to be faster than any client here, so that a measurement shows the client.
 
     python benchmarks/server.py            prints its port, then serves until its input ends or it is killed
     python benchmarks/server.py --delay 0.2 --concurrency 100
@@ -41,7 +41,7 @@ BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nCon
 
 
 class Server:
-    """Counts requests; with a delay, at most `concurrency` are served at once and the others get 429."""
+    """Counts requests; with a delay, at most `concurrency` are served at once, and further ones get 429."""
 
     def __init__(self, delay_s: float, concurrency: int) -> None:
         self.delay_s = delay_s
@@ -109,8 +109,10 @@ async def serve(delay_s: float, concurrency: int, port: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds a reply takes")
-    parser.add_argument("--concurrency", type=int, default=1_000_000, help="requests served at once; others get 429")
+    parser.add_argument("--delay", type=float, default=0.0, help="seconds per reply")
+    parser.add_argument(
+        "--concurrency", type=int, default=1_000_000, help="requests served at once; further ones get 429"
+    )
     parser.add_argument("--port", type=int, default=0)
     arguments = parser.parse_args()
     asyncio.run(serve(arguments.delay, arguments.concurrency, arguments.port))

@@ -1,4 +1,4 @@
-"""Made outcomes with a known truth, the methods of version 0.1.0 that were replaced, and counting over many trials.
+"""Simulated outcomes with a known truth, the replaced methods of version 0.1.0, and counting over many trials.
 
 For `statistics_operating.py`; any simulation of a rule may draw from here.
 """
@@ -21,7 +21,7 @@ Random = np.random.Generator
 
 
 class Line(NamedTuple):
-    """One setting: what is counted, its nominal rate, and for each method how many of `trials` it happened in."""
+    """One setting: the counted event, its nominal rate, and for each method its count in `trials`."""
 
     setting: str
     what: str
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 
 def repeat(setting: str, what: str, nominal: str, trials: int, once: Callable[[], dict[str, bool]]) -> Line:
-    """Count over `trials` runs of `once`, which says for each method whether it happened."""
+    """Count events over `trials` runs of `once`, which returns for each method whether the event occurred."""
     hits: Counter[str] = Counter()
     for _ in range(trials):
         hits.update({method: int(bool(happened)) for method, happened in once().items()})
@@ -42,7 +42,7 @@ def misses(interval: Interval, truth: float) -> bool:
     return not interval.low - 1e-9 <= truth <= interval.high + 1e-9
 
 
-# --- made outcomes ----------------------------------------------------------------------------------------------------
+# --- simulated outcomes -----------------------------------------------------------------------------------------------
 
 
 def f1_scores(kind: str, n: int, random: Random) -> tuple[Array, float]:
@@ -87,11 +87,11 @@ def clustered_uniforms(sizes: Array, icc: float, random: Random) -> Array:
     return ndtr(math.sqrt(icc) * passage + math.sqrt(1 - icc) * random.normal(size=len(passage)))
 
 
-# --- the methods that were replaced -----------------------------------------------------------------------------------
+# --- replaced methods -----------------------------------------------------------------------------------
 
 
 def old_bca(values: Array, least: float, most: float, random: Random, resamples: int = 1000) -> Interval:
-    """The interval of version 0.1.0: BCa with the acceleration's sign reversed, joined with the unseen share."""
+    """The interval of version 0.1.0: BCa with the acceleration's sign reversed, and the unseen share."""
     mean, unseen = values.mean(), unseen_share(len(values))
     low, high = mean - unseen * (mean - least), mean + unseen * (most - mean)
     if values.min() != values.max():

@@ -1,9 +1,9 @@
-"""Made runs with a known truth: every cell that the verdict's rule looks at, as a run would have measured it.
+"""Simulated runs with a known truth: every cell that the verdict's rule uses, as a run would have measured it.
 
-For `verdict_operating.py`. A `World` states what is true, `run_of` draws one run of it (several seeds pooled, where it
-has them) and `pricing_of` its prices. Outcomes are drawn by a normal latent variable: a question's difficulty, shared
-by all cells, and chance of a cell's own, both correlated within passages. So every cell's true value is exactly the one
-that is stated.
+For `verdict_operating.py`. A `World` states the truth, `run_of` draws one run of it (several pooled seeds if it has
+them) and `pricing_of` its prices. Outcomes are drawn from a normal latent variable: a question's difficulty, shared by
+all cells, plus noise of each cell, both correlated within passages. Every cell's true value therefore equals the stated
+one exactly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fractionate.types import Attempt, Cell, Component, Kind, Problem, Role, Sco
 Part = Literal["decomposer", "solver", "both", "alone"]
 DATASET = "made"
 USD_PER_TOKEN = 1e-6
-"""What the teacher's output costs. A student's costs this times its `price`."""
+"""Price of the teacher's output. A student's price is this times its `price`."""
 DECOMPOSING, SOLVING = 60, 120
 """Output tokens of a question, on average: of its decomposer and of its solver."""
 _TOKENS = {
@@ -35,7 +35,7 @@ _TOKENS = {
     "runs on": ((2 / 3, 22 / 3), (0.95, 0.05)),
     "rarely runs on": ((0.8, 20.8), (0.99, 0.01)),
 }
-"""How token counts vary by question, as shares of their mean and the chances of each; every mean is 1."""
+"""Variation of token counts by question: multiples of their mean and the probability of each; every mean is 1."""
 _NOISE = 0.05
 """The standard deviation of a measured speed over calibration rounds, as a share of it."""
 
@@ -55,17 +55,18 @@ class Candidate:
     spread: float = 0.0
     token_spread: float = 0.0
     false: bool = True
-    """Whether recommending it counts, as a false recommendation or, where power is looked at, as a true one."""
+    """Whether its recommendation counts: as a false one or, for power, as a true one."""
 
 
 @dataclass(frozen=True)
 class World:
-    """What is true of a run. Values are shares of 1, `margin` is in points; `single` and `cot` are the single stages'.
+    """The truth about a run. Values are shares of 1, `margin` is in percentage points.
 
-    `alike` is the latent correlation of two cells; with 1 a candidate loses answers beside the pair and gains none, or
-    the other way round. `kin` is the share of what is left that candidates have in common. `f1` names the shape of F1
-    differences ("" for right and wrong). `rounds` calibration rounds price every model by its measured speed (a student
-    takes `price` of the teacher's time); 0: prices are known.
+    `single` and `cot` are the values of the single stages. `alike` is the latent correlation of two cells; with 1 a
+    candidate loses answers relative to the pair and gains none, or vice versa. `kin` is the share of the remaining
+    variance that candidates have in common. `f1` names the shape of F1 differences ("" for right and wrong). `rounds`
+    calibration rounds price every model by its measured speed (a student takes `price` of the teacher's time); 0:
+    prices are known.
     """
 
     n: int = 200
@@ -85,12 +86,12 @@ class World:
     confidence: float = 0.95
     usd_per_correct: float | None = None
     net_of_nothing: bool = False
-    """Whether a right answer is worth just as much as makes the first candidate's net value 0."""
+    """Whether the value of a correct answer makes the first candidate's net value exactly 0."""
     steady: bool = False
-    """Whether all but the students take the same tokens for every question."""
+    """Whether all models except the students use the same tokens for every question."""
 
     def rule(self, earlier: tuple[int, ...] = ()) -> Rule:
-        """Return the rule that judges this run, after verdicts over so many questions each."""
+        """Return the rule that judges this run, after verdicts over these numbers of questions."""
         value = self.usd_per_correct
         if self.net_of_nothing:
             first = self.candidates[0]
@@ -106,13 +107,13 @@ class Latent:
         self.hard, self.family = self._normal(), self._normal()
 
     def outcomes(self, value: float, kin: float = 0.0) -> Array:
-        """Return right (1) or wrong (0) for every question; each is right with chance `value`."""
+        """Return right (1) or wrong (0) for every question; each is right with probability `value`."""
         own = math.sqrt(kin) * self.family + math.sqrt(1 - kin) * self._normal()
         place = math.sqrt(self.world.alike) * self.hard + math.sqrt(1 - self.world.alike) * own
         return (place < ndtri(min(max(value, 0.0), 1.0))).astype(np.float64)
 
     def beside(self, reference: Array, right: float, value: float) -> Array:
-        """Return outcomes that only lose (or only gain) beside a reference whose true value is `right`."""
+        """Return outcomes that only lose (or only gain) relative to a reference whose true value is `right`."""
         changed = (right - value) / right if value < right else (value - right) / (1 - right)
         return np.where((reference == (value < right)) & (self._normal() < ndtri(changed)), 1 - reference, reference)
 
@@ -126,7 +127,7 @@ class Latent:
 
 
 def run_of(world: World, random: Random) -> list[Cell]:
-    """Draw the cells of a run, pooled over seeds where the world has several."""
+    """Draw the cells of a run, pooled over seeds if the world has several."""
     latent = Latent(world, random)
     fixed = _fixed_outcomes(latent)
     if world.seeds == 1:
@@ -156,7 +157,7 @@ def pricing_of(world: World, random: Random) -> Pricing:
 
 @dataclass(frozen=True)
 class _Fixed:
-    """What no seed changes: the outcomes of the untrained cells, and F1 outcomes of the first candidate."""
+    """Outcomes that do not depend on the seed: the untrained cells, and F1 outcomes of the first candidate."""
 
     reference: Array
     single: Array
@@ -214,7 +215,7 @@ def _cells(latent: Latent, fixed: _Fixed) -> list[Cell]:
 def _places(
     index: int, candidate: Candidate, decomposer: Component, solver: Component, none: Component, of_base: bool
 ) -> tuple[Component, Component]:
-    """Return who decomposes and who solves in a candidate's cell, or with its untrained base in the student's place."""
+    """Return decomposer and solver of a candidate's cell, or of the cell with the untrained base instead."""
     name, model = f"{'base' if of_base else 'student'}-{index}", _student(index)
     kind: Kind = "base" if of_base else "student"
     variants = ("", "") if of_base else ("D-R", "S-A" if candidate.part == "alone" else "E-A")
@@ -251,7 +252,7 @@ def _cell(
     tokens: str = "varied",
     longer: float = 1.0,
 ) -> Cell:
-    """Return a cell; `tokens` and `longer` are of whoever is a student in it."""
+    """Return a cell; `tokens` and `longer` are those of the student in it."""
     decomposing, solving = (
         (SOLVING if part.role == "solver" else DECOMPOSING)
         * _shares(tokens if part.is_student else "steady" if world.steady else "varied", world.n, random)
@@ -302,5 +303,5 @@ def _usage(tokens: int) -> Usage:
 
 
 def first_questions(cells: list[Cell], n: int) -> list[Cell]:
-    """Return the same run as it stood after its first `n` questions."""
+    """Return the same run after its first `n` questions."""
     return [replace(cell, attempts=cell.attempts[:n]) for cell in cells]

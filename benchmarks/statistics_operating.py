@@ -1,12 +1,11 @@
-"""How often the intervals and tests of `fractionate.analysis.statistics` err, by simulation, beside what they replace.
+"""Simulated error rates of the intervals and tests of `fractionate.analysis.statistics` and of older methods.
 
     python benchmarks/statistics_operating.py [--quick] [--only clusters] [--trials 2000] [--seed 0]
 
-Every line is one setting whose truth is known: how often an interval misses it, how often a claim is made that is
-false, or how often a true one is shown. In brackets is the 95 % interval of the simulated rate. "Before" is the method
-of version 0.1.0 (its bootstrap with fewer resamples), or what one would do without this care. The tables go to standard
+Every line is one setting with a known truth: how often an interval misses it, how often a false claim is made, or how
+often a true difference is shown. Brackets hold the 95 % interval of the simulated rate. "Before" is the method of
+version 0.1.0 (its bootstrap with fewer resamples), or the method without this correction. The tables go to standard
 output as Markdown, progress to standard error. `--quick` takes some minutes on one core, the full form under two hours.
-The tables of docs/statistics.md are of the full form.
 """
 
 from __future__ import annotations
@@ -221,7 +220,7 @@ def p_values(random: Random, trials: int) -> Iterator[Line]:
 
 
 def seeds(random: Random, trials: int) -> Iterator[Line]:
-    """Runs of several seeds: a training draw moves the candidate by 0, 3 or 5 points (standard deviation)."""
+    """Runs of several seeds: a training draw moves the candidate by 0, 3 or 5 pp (standard deviation)."""
     margin = 0.05
     for count in (2, 3, 5, 10):
         for n in (48, 304, 660):
@@ -306,7 +305,7 @@ def _less(saving: float) -> str:
 
 
 def looks(random: Random, trials: int) -> Iterator[Line]:
-    """Up to six looks, each adding as many questions as the last one's "questions to decide" asks (1.5 to 4 times)."""
+    """Up to six interim analyses, each adding the last one's "questions to decide" (1.5 to 4 times as many)."""
     margin, discordance = 0.05, 0.2
     for truth, what, nominal in ((-margin, "false non-inferior", "≤ .025"), (0.0, "non-inferior is shown", "high")):
         for start, planned in ((50, None), (100, None), (100, 644)):
@@ -368,7 +367,7 @@ def candidates(random: Random, trials: int) -> Iterator[Line]:
 
 
 def plans(random: Random, trials: int) -> Iterator[Line]:
-    """Sample sizes: the power at the planned number of questions, and whether ranges hold the number truly needed."""
+    """Sample sizes: the power at the planned number of questions, and whether ranges contain the true number."""
     for margin, discordance, size, icc in (
         (0.05, 0.2, 1, 0.0),
         (0.05, 0.05, 1, 0.0),
@@ -434,9 +433,9 @@ def _rate(hits: int, trials: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="400 trials a setting in place of 4,000")
+    parser.add_argument("--quick", action="store_true", help="400 trials a setting instead of 4,000")
     parser.add_argument("--trials", type=int, help="trials a setting")
-    parser.add_argument("--only", choices=SECTIONS, action="append", help="a section; may be given several times")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="only this section; repeatable")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     trials = arguments.trials or (400 if arguments.quick else 4000)

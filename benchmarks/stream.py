@@ -1,10 +1,10 @@
-"""A million problems, streamed: a JSONL file in, one call a problem, every reply in the store; peak memory out.
+"""A million problems, streamed from a JSONL file: one call a problem, every reply in the store; prints peak memory.
 
     python benchmarks/stream.py [--problems 1000000] [--whole]
 
-Problems are read row by row, decomposed by the real program against benchmarks/server.py (a process of its own), and
-counted as they come out in order. Nothing holds them all: the peak must stay under 1 GB whatever their number.
-`--whole` runs `fractionate run` on the file instead, one cell from questions to report (benchmarks/memory.py has four).
+Problems are read row by row, decomposed by the real coroutine against benchmarks/server.py (its own process), and
+counted in order as they complete. No list holds all of them: the peak must stay under 1 GB for any number. `--whole`
+runs `fractionate run` on the file instead, one cell from questions to report (benchmarks/memory.py has four).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def stream(folder: Path, url: str) -> int:
 
 
 def whole_run(folder: Path, url: str) -> int:
-    """Measure one cell by the command line, in a process of its own."""
+    """Measure one cell by the command line, in its own process."""
     (folder / "run.toml").write_text(
         f'[data]\ntest = "jsonl:{folder / "questions.jsonl"}"\n[models]\nsolvers = ["{url}#bench"]\n'
         'decomposers = ["none"]\n[run]\nstrategies = ["single"]\nvariants = []\n'
@@ -76,14 +76,14 @@ def whole_run(folder: Path, url: str) -> int:
 
 
 def peak_mb(whose: int = resource.RUSAGE_SELF) -> float:
-    """Return the most memory that this process, or the largest of those it waited for, has held."""
+    """Return the peak memory of this process, or of the largest process it waited for."""
     return resource.getrusage(whose).ru_maxrss / 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=1_000_000)
-    parser.add_argument("--whole", action="store_true", help="a whole run with one cell, reports included")
+    parser.add_argument("--whole", action="store_true", help="run a whole run with one cell, reports included")
     arguments = parser.parse_args()
     count: int = arguments.problems
     server = subprocess.Popen(

@@ -1,12 +1,12 @@
-"""Samples per CPU-second of the testbeds' generators, and how many times the originals' that is.
+"""Samples per CPU-second of the testbeds' generators, and the ratio to the original generators.
 
     python benchmarks/testbeds.py [--samples 8192] [--rounds 3] [--check] [--statistics]
 
-Prints a row for each setting: the best of some rounds in this one process. CPU time, not wall time, is measured, so
-that a busy machine matters less; memory bandwidth and caches are shared all the same. The originals' figures are those
+Prints a row for each setting: the best of some rounds in this one process. CPU time is measured instead of wall time,
+so that load on the machine matters less; memory bandwidth and caches are still shared. The originals' figures are those
 of the released generators on one core of the reference's machine (All-Pairs' `grid_generator.py` and Arcade-Universe's
-pentominoes), so a ratio is between two machines and not from one run. `--check` exits with 1 below ten times.
-`--statistics` prints instead what 10,000 samples of each setting look like, in shares.
+pentominoes), so a ratio compares two machines and not one run. `--check` exits with 1 below ten times. `--statistics`
+prints instead the statistics of 10,000 samples of each setting, as shares.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
     for name, original in {**ORIGINAL, "pentomino": PENTOMINO}.items():
         source = source_of(name)
         size = 4 * CHUNK if name == "pentomino" else CHUNK
-        source.take(0, size)  # tables are made once
+        source.take(0, size)  # tables are created once
         best = 0.0
         for _ in range(args.rounds):
             started = time.process_time()

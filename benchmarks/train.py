@@ -1,17 +1,17 @@
-"""Training a student: tokens a second, seconds a step and peak memory, against plain TRL on the same examples.
+"""Training a student: tokens per second, seconds per step and peak memory, against plain TRL on the same examples.
 
     python benchmarks/train.py [--steps 4] [--students E-A D-R] [--threads 1] [--trl-at-once 8]
         [--precision fp32] [--together 0.5] [--part-tokens 600] [--tokens]
 
 The examples are the first of the demo's (steps of 8; E-A has 8 questions on a passage), the student is SmolLM2-135M
-with the demo's LoRA. Each way of training has a process of its own, one after another, and reads every example once:
+with the demo's LoRA. Each method has its own process, one after another, and reads every example once:
 
-    trl     TRL's SFTTrainer as its users write it: prompt and completion, loss on the completion, the same LoRA, fp32
+    trl     TRL's SFTTrainer in its usual form: prompt and completion, loss on the completion, the same LoRA, fp32
     single  fractionate with train.share_passages = false: every example on its own
-    shared  fractionate with train.share_passages = true: a passage is read once for the examples of a step
+    shared  fractionate with train.share_passages = true: a passage is encoded once for the examples of a step
 
-Tokens are those of the examples, so a passage counts for each of its questions, read again or not. Ratios are of
-processor time, which other work on the machine changes little; wall time stands beside it.
+Tokens are those of the examples: a passage counts for each of its questions, encoded again or not. Ratios are of
+processor time, which other load on the machine changes little; wall time is printed too.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def measure(way: str, student: str, chosen: argparse.Namespace) -> dict[str, flo
 def train_with_trl(
     folder: Path, tokenizer: Any, rows: list[dict[str, list[int]]], out: Path, chosen: argparse.Namespace
 ) -> None:
-    """Train as a user of TRL would, on the same text."""
+    """Train like a user of TRL, on the same text."""
     import torch
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
@@ -134,7 +134,7 @@ def train_with_trl(
 
 
 def count_tokens(student: str, chosen: argparse.Namespace) -> None:
-    """Print how many tokens are read in a step, on average over all that the demo trains a student on."""
+    """Print the tokens computed in a step, on average over all of the demo's examples."""
     from fractionate.cli.demo import MODEL
     from fractionate.config import TrainConfig
     from fractionate.models.local.model import load_tokenizer
@@ -167,7 +167,7 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    """Measure every way in a process of its own and print a table."""
+    """Measure every method in its own process and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--students", nargs="+", default=["E-A", "D-R"])
@@ -178,12 +178,12 @@ def main() -> None:
         type=int,
         choices=(1, 2, 4, 8),
         default=8,
-        help="examples TRL reads together; fewer: less memory",
+        help="examples per TRL micro-batch; fewer take less memory",
     )
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="in which all ways make products")
-    parser.add_argument("--together", type=float, help="the share of a step that is taken from one passage")
-    parser.add_argument("--part-tokens", type=int, help="tokens that are read at once")
-    parser.add_argument("--tokens", action="store_true", help="only count the tokens that are read in a step")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="precision of all methods")
+    parser.add_argument("--together", type=float, help="share of a step that comes from one passage")
+    parser.add_argument("--part-tokens", type=int, help="tokens of a part, computed in one pass")
+    parser.add_argument("--tokens", action="store_true", help="only count the tokens computed in a step")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "STUDENT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.one:
@@ -193,7 +193,7 @@ def main() -> None:
         for student in chosen.students:
             count_tokens(student, chosen)
         return
-    print("| student | way | tokens/s | seconds a step (CPU) | peak memory, MB | against the first way |")
+    print("| student | method | tokens/s | seconds a step (CPU) | peak memory, MB | relative to the first method |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(chosen.threads)}
     for student in chosen.students:

@@ -1,10 +1,10 @@
-"""What the keys of [train] do to memory and time, and how near the estimate is: a table, a process for each row.
+"""Effect of the keys of [train] on memory and time, and accuracy of the estimate: a table, a process for each row.
 
     python benchmarks/train_memory.py [--model NAME] [--examples 16] [--threads 1] [--only NAME …]
 
 Each row takes two steps of 8 examples (S-A of atlas: some 200 tokens each) with one setting changed. The peak is that
-of the whole process (on a GPU that of its tensors); the estimate is what `fractionate run --dry-run` says.
-Processor seconds are those of loading the model and of both steps: what else runs on the machine changes them little.
+of the whole process (on a GPU that of its tensors); the estimate is that of `fractionate run --dry-run`. Processor
+seconds are those of loading the model and of both steps; other load on the machine changes them little.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ ROWS: dict[str, dict[str, Any]] = {
 
 
 def measure(model: str, count: int, changed: dict[str, Any]) -> dict[str, float]:
-    """Take two steps in this process; returns MB, told and measured, and processor seconds."""
+    """Take two steps in this process; returns MB, estimated and measured, and processor seconds."""
     import torch
 
     from fractionate.config import TrainConfig
     from fractionate.students.train import dry_run, estimate
 
     examples, settings = examples_of(count), TrainConfig(**changed)
-    told = estimate(model, examples, settings)["memory_bytes"] / 2**20
+    estimated = estimate(model, examples, settings)["memory_bytes"] / 2**20
     started = time.process_time()
     dry_run(model, examples, settings)
     seconds = time.process_time() - started
     on_gpu = torch.cuda.is_available()
     peak = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_mb()
-    return {"told": told - (600 if on_gpu else 0), "peak": peak, "seconds": seconds}
+    return {"estimate": estimated - (600 if on_gpu else 0), "peak": peak, "seconds": seconds}
 
 
 def peak_mb() -> float:
@@ -57,7 +57,7 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    """Measure every row in a process of its own and print a table."""
+    """Measure every row in its own process and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="local:HuggingFaceTB/SmolLM2-135M-Instruct")
     parser.add_argument("--examples", type=int, default=16)
@@ -81,7 +81,7 @@ def main() -> None:
             sys.exit(f"{name} failed:\n{done.stderr[-2000:]}")
         row = json.loads(done.stdout.splitlines()[-1])
         print(
-            f"| {name} | {row['peak']:.0f} | {row['told']:.0f} | {row['told'] / row['peak']:.2f} "
+            f"| {name} | {row['peak']:.0f} | {row['estimate']:.0f} | {row['estimate'] / row['peak']:.2f} "
             f"| {row['seconds']:.0f} |",
             flush=True,
         )

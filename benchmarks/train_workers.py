@@ -1,11 +1,11 @@
-"""One student trained by one process and by several: the same loss in every step, and what it takes.
+"""One student trained by one process and by several: the same loss in every step, and the time it takes.
 
     python benchmarks/train_workers.py [--workers 2] [--examples 40] [--batch 8] [--threads 1] [--share]
 
 SmolLM2-135M learns from examples of atlas (S-A: passage and question in, worked solution out), with LoRA, by one
 process and by `--workers` processes of a Ray that this command starts, all with the same batches. Every process has
-`--threads` threads. Exits with 1 where a step's loss differs by more than 1e-4 of it. Seconds are those of the steps
-after the first, on whatever machine this is: processes beyond its cores only share them.
+`--threads` threads. Exits with 1 if a step's loss differs by more than 1e-4 of it. Seconds are those of the steps after
+the first; more processes than cores only share the cores.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""How often the whole rule of docs/verdict.md recommends what it should not, and what it should, by simulation.
+"""How often the whole rule of docs/verdict.md recommends falsely, and how often correctly, by simulation.
 
     python benchmarks/verdict_operating.py [--repeats 300] [--seed 0] [--only NAME] [--jobs 1] [--json FILE]
                                            [--markdown] [--confidence 0.95] [--read FILE]
 
-Every repeat makes the cells of a run with a known truth (attempts, prices, calibrated speeds) and has them judged by
-`fractionate.analysis.verdict` as a real run is: intervals, controls, costs, candidates, looks. The nominal rate of
-false recommendations is .025 for each case; in brackets is the 95 % interval (Wilson) of the simulated rate. A case
-draws its numbers from the seed and its name, so it comes out the same alone and among others. The default takes some 8
-minutes on one core; the tables of docs/verdict-operating.md say with how many repeats they were made.
+Every repeat simulates the cells of a run with a known truth (attempts, prices, calibrated speeds) and judges them by
+`fractionate.analysis.verdict` like a real run: intervals, controls, costs, candidates, interim analyses. The nominal
+rate of false recommendations is .025 for each case; brackets hold the 95 % interval (Wilson) of the simulated rate. A
+case draws its random numbers from the seed and its name, so its result does not depend on the other cases. The default
+takes some 8 minutes on one core; the tables of docs/verdict-operating.md state their number of repeats.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ ACCEPTED = 0.03
 
 @dataclass(frozen=True)
 class Result:
-    """A case judged `repeats` times: how often something was recommended, and the seconds that took."""
+    """A case judged `repeats` times: the number of recommendations, and the seconds it took."""
 
     name: str
     true: str
@@ -58,7 +58,7 @@ class Result:
 
 
 def judgements(world: World, random: Random) -> Iterator[Judgement]:
-    """Make one run and judge it, at every look in turn."""
+    """Simulate one run and judge it, at every interim analysis in turn."""
     cells, pricing = run_of(world, random), pricing_of(world, random)
     sizes = world.looks or (world.n,)
     for place, size in enumerate(sizes):
@@ -69,9 +69,9 @@ def judgements(world: World, random: Random) -> Iterator[Judgement]:
 
 
 def may_pass(matrix: Matrix, rule: Rule) -> bool:
-    """Return whether the estimates alone leave a configuration that may pass: no interval's bound beats its estimate.
+    """Return whether a configuration may pass by its estimates: no interval's bound is better than its estimate.
 
-    This spares judging half of the runs on a border, and changes nothing.
+    This skips half of the runs on a boundary and changes no result.
     """
     reference = matrix.undistilled("static", rule)
     least = -math.inf
@@ -87,12 +87,12 @@ def may_pass(matrix: Matrix, rule: Rule) -> bool:
 
 
 def recommends(world: World, random: Random) -> bool:
-    """Return whether any look at one run ends in a recommendation."""
+    """Return whether any interim analysis of one run ends in a recommendation."""
     return any(judgement.chosen is not None for judgement in judgements(world, random))
 
 
 def simulate(scenario: Scenario, repeats: int, seed: int) -> Result:
-    """Judge a case many times; a quarter as often where it is power that is looked at."""
+    """Judge a case many times; a quarter as often for power."""
     repeats = max(repeats // 4, 1) if scenario.is_power else repeats
     started = time.process_time()
     random = np.random.default_rng([seed, *scenario.name.encode()])
@@ -134,14 +134,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=300, help="runs judged for each case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--only", action="append", metavar="NAME", help="cases that begin so; may be given several times"
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--confidence", type=float, help="judge at this confidence, to see the rates go wrong")
-    parser.add_argument("--json", metavar="FILE", help="write every count to FILE, as soon as it is there")
-    parser.add_argument("--read", metavar="FILE", help="judge nothing: print the tables of what --json wrote")
-    parser.add_argument("--markdown", action="store_true", help="print the tables alone, as the docs hold them")
+    parser.add_argument("--only", action="append", metavar="NAME", help="cases whose name starts so; repeatable")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes")
+    parser.add_argument("--confidence", type=float, help="judge at another confidence, to see how the rates change")
+    parser.add_argument("--json", metavar="FILE", help="write each count to FILE as soon as it is available")
+    parser.add_argument("--read", metavar="FILE", help="simulate nothing: print the tables from a file of --json")
+    parser.add_argument("--markdown", action="store_true", help="print only the Markdown tables of the docs")
     arguments = parser.parse_args()
     if arguments.read:
         with open(arguments.read, encoding="utf-8") as file:

@@ -1,8 +1,9 @@
-"""The cases that `verdict_operating.py` judges: what is true in each, and what counts as a false recommendation.
+"""The cases that `verdict_operating.py` judges: the truth in each, and which recommendations are false.
 
-Each case of an error is on the border of what the rule must not recommend, with everything else clearly passing: there
-false recommendations are most frequent. Several true states lie on a border (more or less agreement between cells,
-losses alone, other numbers of questions); those that looked worst in pilot runs with other seeds stand here.
+Each case of an error lies on the boundary of the region in which the rule must not recommend; all other conditions
+clearly hold. False recommendations are most frequent there. Several true states lie on a boundary (more or less
+agreement between cells, losses alone, other numbers of questions); the list holds those that looked worst in pilot runs
+with other seeds. A case's name seeds its random numbers: a renamed case has other figures.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Scenario:
     is_power: bool = False
 
 
-WORSE = "2 points below the pair, exactly the margin"
+WORSE = "2 pp below the pair, exactly the margin"
 MARGIN = Candidate(right=0.58)
 VAIN = Candidate(right=0.6, untrained=0.6)
 """As good as its untrained base."""
@@ -63,7 +64,7 @@ SCENARIOS = [
     ),
     _case(
         "3 seeds, cost",
-        "30 points better, as dear, its tokens ± 10 % by seed",
+        "30 pp better at the same cost, its tokens ± 10 % by seed",
         Candidate(0.9, price=1.0, part="both", tokens="steady", token_spread=0.1),
         n=100,
         seeds=3,
@@ -79,51 +80,53 @@ SCENARIOS = [
     ),
     _case(
         "3 seeds, 4 candidates",
-        f"each {WORSE}, alike but for ± 5 by seed",
+        f"each {WORSE}, equal but for ± 5 by seed",
         *[replace(MARGIN, spread=0.05)] * 4,
         seeds=3,
         alike=0.99,
         kin=0.9,
     ),
     # Costs.
-    _case("equal cost", "10 points better, as dear in tokens that vary", Candidate(0.7, price=1.0)),
+    _case("equal cost", "10 pp better at the same cost, in tokens that vary", Candidate(0.7, price=1.0)),
     _case(
         "same cost",
-        "20 points better, at the same price and tokens",
+        "20 pp better, at the same price and tokens",
         Candidate(0.8, price=1.0, tokens="steady"),
         steady=True,
     ),
     _case(
-        "runs on", "20 points better, as dear: 1 in 20 runs on to its cap", Candidate(0.8, price=1.0, tokens="runs on")
+        "runs on",
+        "20 pp better at the same cost: 1 in 20 runs on to its cap",
+        Candidate(0.8, price=1.0, tokens="runs on"),
     ),
     _case(
         "runs on, few",
-        "30 points better, as dear: 1 in 20 runs on to its cap",
+        "30 pp better at the same cost: 1 in 20 runs on to its cap",
         Candidate(0.9, price=1.0, tokens="runs on"),
         n=60,
     ),
     _case(
         "runs on, rarely",
-        "20 points better, as dear: 1 in 100 runs on to 20 times the rest",
+        "20 pp better at the same cost: 1 in 100 runs on to 20 times the usual length",
         Candidate(0.8, price=1.0, tokens="rarely runs on"),
         steady=True,
     ),
     _case(
         "machine, 3 rounds",
-        "20 points better, as fast; speeds ± 5 % a round",
+        "20 pp better, as fast; speeds ± 5 % a round",
         Candidate(0.8, part="both", price=1.0, tokens="steady"),
         rounds=3,
         steady=True,
     ),
     _case(
         "machine, 5 rounds",
-        "20 points better, as fast; speeds ± 5 % a round",
+        "20 pp better, as fast; speeds ± 5 % a round",
         Candidate(0.8, part="both", price=1.0, tokens="steady"),
         rounds=5,
         steady=True,
     ),
-    # The value of a right answer.
-    _case("value, losses", "net value 0: 1 % lost for what it saves", Candidate(0.59), alike=1.0, net_of_nothing=True),
+    # The value of a correct answer.
+    _case("value, losses", "net value 0: 1 % lost against the saving", Candidate(0.59), alike=1.0, net_of_nothing=True),
     _case(
         "value, gains",
         "net value 0: 2 % gained at five times the price",
@@ -133,7 +136,7 @@ SCENARIOS = [
     ),
     _case(
         "value, discordant",
-        "net value 0: 5 points worse, much disagrees",
+        "net value 0: 5 pp worse, much disagrees",
         Candidate(0.55),
         alike=0.8,
         net_of_nothing=True,
@@ -153,7 +156,7 @@ SCENARIOS = [
     _case("untrained, both parts", "both parts trained, one in vain", replace(VAIN, part="both"), right=0.45),
     _case(
         "untrained, 8 candidates",
-        "alike, each as good as its own untrained base",
+        "equal, each as good as its own untrained base",
         *[VAIN] * 8,
         right=0.45,
         kin=0.98,
@@ -161,7 +164,7 @@ SCENARIOS = [
     ),
     _case(
         "chain of thought",
-        "one stage with it 30 points above the pair",
+        "one stage with chain of thought 30 pp above the pair",
         Candidate(0.6, 0.3),
         Candidate(0.65, 0.3, "alone"),
         cot=0.9,
@@ -176,14 +179,14 @@ SCENARIOS = [
         margin=15.0,
         alike=0.8,
     ),
-    # Several candidates, looks, all at once.
+    # Several candidates, interim analyses, all at once.
     _case("3 candidates", f"each {WORSE}", *[MARGIN] * 3, n=300, alike=0.97, kin=0.3),
     _case("8 candidates", f"each {WORSE}", *[MARGIN] * 8, n=300, alike=0.97, kin=0.3),
-    _case("3 looks", "10 points below, exactly the margin", Candidate(0.5), n=400, looks=(100, 200, 400), margin=10.0),
-    _case("3 looks, cost", "20 points better, as dear", Candidate(0.8, price=1.0), n=400, looks=(100, 200, 400)),
+    _case("3 looks", "10 pp below, exactly the margin", Candidate(0.5), n=400, looks=(100, 200, 400), margin=10.0),
+    _case("3 looks, cost", "20 pp better at the same cost", Candidate(0.8, price=1.0), n=400, looks=(100, 200, 400)),
     _case(
         "3 flaws",
-        "margin below; as dear; trained in vain",
+        "at the margin; at the same cost; trained in vain",
         MARGIN,
         Candidate(0.7, price=1.0),
         replace(VAIN, right=0.65, untrained=0.65),
@@ -192,7 +195,7 @@ SCENARIOS = [
     ),
     _case(
         "all at once",
-        "the three flaws, ± 3 by seed, 3 seeds, passages of 16, 2 looks",
+        "the three flaws, ± 3 by seed, 3 seeds, passages of 16, 2 interim analyses",
         replace(MARGIN, spread=0.03),
         Candidate(0.7, price=1.0, spread=0.03),
         replace(VAIN, right=0.7, untrained=0.7, spread=0.03),
@@ -207,37 +210,35 @@ SCENARIOS = [
     _power("equal, n = 200", "as good, a tenth of the price", Candidate(0.6), n=200, alike=0.97),
     _power("equal, n = 660", "as good, a tenth of the price", Candidate(0.6), n=660, alike=0.97),
     _power("equal, n = 2,000", "as good, a tenth of the price", Candidate(0.6), n=2000, alike=0.97),
-    _power("+5 points, n = 200", "5 points better, a tenth of the price", Candidate(0.65), n=200, alike=0.97),
-    _power("+5 points, n = 660", "5 points better, a tenth of the price", Candidate(0.65), n=660, alike=0.97),
-    _power("+10 points, n = 200", "10 points better, a tenth of the price", Candidate(0.7), n=200, alike=0.97),
+    _power("+5 points, n = 200", "5 pp better, a tenth of the price", Candidate(0.65), n=200, alike=0.97),
+    _power("+5 points, n = 660", "5 pp better, a tenth of the price", Candidate(0.65), n=660, alike=0.97),
+    _power("+10 points, n = 200", "10 pp better, a tenth of the price", Candidate(0.7), n=200, alike=0.97),
     _power(
         "+10 points, passages",
-        "10 points better; 40 passages of 16",
+        "10 pp better; 40 passages of 16",
         Candidate(0.7),
         n=640,
         alike=0.97,
         passage=16,
         icc=0.6,
     ),
-    _power("+10 points, 3 seeds", "10 points better ± 3 by seed", Candidate(0.7, spread=0.03), seeds=3, alike=0.97),
-    _power("+10 points, 5 seeds", "10 points better ± 3 by seed", Candidate(0.7, spread=0.03), seeds=5, alike=0.97),
-    _power("+5 points, 8 candidates", "all 5 points better", *[Candidate(0.65)] * 8, n=300, alike=0.97),
+    _power("+10 points, 3 seeds", "10 pp better ± 3 by seed", Candidate(0.7, spread=0.03), seeds=3, alike=0.97),
+    _power("+10 points, 5 seeds", "10 pp better ± 3 by seed", Candidate(0.7, spread=0.03), seeds=5, alike=0.97),
+    _power("+5 points, 8 candidates", "all 5 pp better", *[Candidate(0.65)] * 8, n=300, alike=0.97),
     _power(
         "25 % less, 5 rounds",
-        "20 points better, a quarter less machine time",
+        "20 pp better, a quarter less machine time",
         Candidate(0.8, part="both", price=0.75, tokens="steady"),
         rounds=5,
         steady=True,
     ),
     _power(
         "value",
-        "as good, a tenth of the price; a right answer worth $0.001",
+        "as good, a tenth of the price; a correct answer worth $0.001",
         Candidate(0.6),
         n=660,
         alike=0.97,
         usd_per_correct=0.001,
     ),
-    _power(
-        "3 looks", "2 points better, a tenth of the price", Candidate(0.62), n=800, looks=(200, 400, 800), alike=0.97
-    ),
+    _power("3 looks", "2 pp better, a tenth of the price", Candidate(0.62), n=800, looks=(200, 400, 800), alike=0.97),
 ]

@@ -18,7 +18,7 @@ for _ in range(60):  # the server may still be starting
     except APIConnectionError:
         time.sleep(1)
 else:
-    sys.exit(f"nothing answers at {URL}: start fractionate serve first")
+    sys.exit(f"no server at {URL}: start fractionate serve first")
 
 stream = client.chat.completions.create(
     model=MODEL,

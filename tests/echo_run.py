@@ -1,4 +1,4 @@
-"""A run on questions of one's own that was measured with the echo model: two pairs, no model, no training."""
+"""A run on one's own questions, measured with the echo model: two pairs, no model, no training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands as a user meets them: help with an example, one line for every error, the exit codes of the contract."""
+"""The commands from a user's view: help with an example, one line for every error, exit codes of the contract."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The config form of the design holds; what is wrong is named in one line, with the nearest right thing."""
+"""The config follows the design; errors name the key in one line, with the nearest valid value."""
 
 from pathlib import Path
 

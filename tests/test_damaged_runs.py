@@ -1,4 +1,4 @@
-"""A run's folder whose files were changed by a hand or a disk is read, or refused in one line."""
+"""A run folder with edited or damaged files is read, or refused in one line."""
 
 from __future__ import annotations
 

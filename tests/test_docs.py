@@ -1,4 +1,4 @@
-"""The docs are true: the reference is what the code says, every example config parses, links lead somewhere."""
+"""The docs match the code: the reference is generated, every example config parses, links resolve."""
 
 import re
 import subprocess
@@ -49,3 +49,23 @@ def test_the_reference_has_every_table_of_the_config() -> None:
     page = (ROOT / "docs" / "reference" / "config.md").read_text(encoding="utf-8")
     missing = [name for name in Config.model_fields if f"[{name}" not in page]
     assert missing == []
+
+
+def test_the_readme_s_tree_names_what_is_there() -> None:
+    """Every file and folder of the tree exists, and no module or package of the top level is missing from it."""
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tree,) = re.findall(r"```text\n(src/fractionate/\n.*?)```", page, re.DOTALL)
+    package, folder = ROOT / "src" / "fractionate", ROOT
+    named = set()
+    for line in tree.splitlines():
+        depth, (name, _, said) = len(line) - len(line.lstrip()), line.strip().partition(" ")
+        home = {0: ROOT, 2: package}.get(depth, folder)
+        inside = home / name if name.endswith("/") else home
+        if depth == 2:
+            folder = inside
+        for each in [name, *re.findall(r"[\w/]+\.py|\b\w+/(?=[,: (])", said)]:
+            places = [place for place in (home / each, inside / each) if place.exists()]
+            assert places, f"{line.strip()!r}: there is no {each}"
+            named.update(places)
+    there = {path for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert {path.name for path in there - named} <= {"__init__.py", "__main__.py"}

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, also when their parts fail to come."""
+"""Files are written whole or not at all, also if a part fails."""
 
 from __future__ import annotations
 

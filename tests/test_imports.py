@@ -1,4 +1,4 @@
-"""Start-up stays light: help and import load next to nothing. Modules are counted, not time."""
+"""Start-up stays light: help and import load few modules. Modules are counted, not time."""
 
 import subprocess
 import sys

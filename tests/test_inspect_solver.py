@@ -1,4 +1,4 @@
-"""A measured pair as a solver of inspect_ai, in real evaluations of its own."""
+"""A measured pair as a solver of inspect_ai, in its real evaluations."""
 
 from __future__ import annotations
 

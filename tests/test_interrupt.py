@@ -1,4 +1,4 @@
-"""Ctrl-C in every stage of real processes: one line, exit code 1, nothing lost, and the same command resumes.
+"""Ctrl-C in every stage of real processes: one line, exit code 1, no loss, and the same command resumes.
 
 Also what else can happen to a process: a second one, a full disk.
 """

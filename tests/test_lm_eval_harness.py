@@ -1,4 +1,4 @@
-"""The endpoint asked by the real lm-evaluation-harness, with the task that the guide names."""
+"""The endpoint under the real lm-evaluation-harness, with the guide's task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is shipped is whole: both archives hold every file, and the wheel works where nothing else is installed."""
+"""Both archives contain every file, and the wheel works in an environment with nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/papers.md is true: every file, function, test and config key it names is there, and no experiment is missing."""
+"""docs/papers.md matches the code: every named file, function, test and config key exists, no experiment is missing."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""The worked plug-in of examples/plugin is installed and used: one part of each kind, named in a config."""
+"""The plug-in of examples/plugin, installed and used: one part of each kind, named in a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/guide/python.md is true: its blocks run one after another, in an empty folder, as a reader would run them."""
+"""docs/guide/python.md matches the code: its blocks run in order, in an empty folder."""
 
 from __future__ import annotations
 

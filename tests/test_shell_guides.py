@@ -1,4 +1,4 @@
-"""The guides plan.md and compare.md are true: every block of output is what the command or code above it prints."""
+"""The guides plan.md and compare.md match the code: output blocks equal the printed output."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""A spool is a list that does not stay in memory."""
+"""A spool is a list on disk."""
 
 from __future__ import annotations
 

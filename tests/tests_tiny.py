@@ -1,4 +1,4 @@
-"""A tiny random model, for tests of what does not depend on what a model knows."""
+"""A tiny random model, for tests that do not depend on a model's knowledge."""
 
 from __future__ import annotations
 

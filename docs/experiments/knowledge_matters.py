@@ -3,8 +3,8 @@
     python docs/experiments/knowledge_matters.py --out runs/knowledge-matters [--part solve|generic|table|longer|teach]
     [--minutes 9]
 
-Units of work are done one by one and kept in the folder, so that the same command goes on where it was cut off; with
---minutes it stops by itself after the unit (or checkpoint) under way. At the end it prints the tables of
+Units of work run one by one and are saved in the folder, so the same command resumes after an interruption; with
+--minutes it stops by itself after the current unit (or checkpoint). At the end it prints the tables of
 docs/experiments/knowledge-matters.md and draws their figure.
 """
 
@@ -30,9 +30,9 @@ Unit = tuple[str, Callable[[Path], Any]]
 SIZES = (20_000, 40_000, 80_000)
 PARTS = ("solve", "generic", "table", "longer", "teach")
 SOLVE_DATA, SOLVE_SEEDS = 2, range(20, 25)
-"""Data and initial weights that no earlier run had: the learning rate was chosen on those of seed 0."""
+"""Data and initial weights that no earlier run used: the learning rate was chosen on seed 0."""
 SLOW = 2e-4
-"""The learning rate of block-types. At 1e-3 pairs of classes merge and take millions of samples to come apart."""
+"""The learning rate of block-types. At 1e-3 pairs of classes merge and take millions of samples to separate."""
 LONGER = 3_000_000
 
 
@@ -135,7 +135,7 @@ def report(out: Path) -> None:
 
 
 def _taught(out: Path, part: str) -> None:
-    """Print how soon each kind of hints leads where, and draw it."""
+    """Print and draw how fast each kind of hints reaches which accuracy."""
     print(
         f"\n| {part} | samples to 0.9, by seed | to 0.995 | final test accuracy, by seed |\n| --- | --- | --- | --- |"
     )
@@ -167,9 +167,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/knowledge-matters"))
     parser.add_argument("--part", choices=PARTS, action="append")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no unit after so many minutes")
-    parser.add_argument("--only", default="", help="only units whose name holds this")
-    parser.add_argument("--report", action="store_true", help="only print what there is")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no unit after this many minutes")
+    parser.add_argument("--only", default="", help="only units whose name contains this")
+    parser.add_argument("--report", action="store_true", help="only print existing results")
     args = parser.parse_args()
     started = time.monotonic()
     for part in [] if args.report else args.part or PARTS:
@@ -177,7 +177,7 @@ def main() -> None:
             if args.only not in name or (args.out / name / "result.json").is_file():
                 continue
             if time.monotonic() - started > 60 * args.minutes:
-                print("time is up: the same command goes on", file=sys.stderr)
+                print("time is up: repeat the command to continue", file=sys.stderr)
                 return
             print(name, file=sys.stderr, flush=True)
             work(args.out / name)

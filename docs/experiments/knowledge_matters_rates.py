@@ -1,9 +1,10 @@
-"""Which learning rate lets block-types keep its classes apart: the trials behind knowledge-matters.md.
+"""Which learning rate keeps the classes of block-types separate? The trials behind knowledge-matters.md.
 
     python docs/experiments/knowledge_matters_rates.py [--only TRIAL]
 
-Data of seed 0 that no reported run saw, initial weights 100 and up, some minutes of one core. Prints for each trial
-after how many samples 3,000 validation images were all but certain twice in a row, or the accuracy at the budget's end.
+Data of seed 0 that no reported run saw, initial weights 100 and up, some minutes of one core. For each trial it prints
+after how many samples 3,000 validation images were nearly all correct twice in a row, or the accuracy at the end of the
+budget.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from fractionate.testbeds.pentomino.nets import BlockTypes
 
 BATCH, LOOK, BLOCK = 128, 25_000, 8192
 APART = 7_000_000
-"""Samples between where one seed's training begins and the next one's."""
+"""Samples between the starts of two seeds' training streams."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """`rate` is Adam's; the types learn at `types` times it. `noise` is added to their weights, in their deviations."""
+    """`rate` is Adam's; types learn at `types` times it. `noise` is added to their weights, in standard deviations."""
 
     rate: float
     seeds: tuple[int, ...]
@@ -45,7 +46,7 @@ NOISE_EVERY = 50_000
 
 
 class Stream:
-    """The training samples of a seed, made a block at a time."""
+    """The training samples of a seed, generated block by block."""
 
     def __init__(self) -> None:
         self._made, self._start = Pentomino(0, "train"), -1
@@ -95,7 +96,7 @@ def run(trial: Trial, seed: int) -> tuple[int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=tuple(TRIALS), help="one trial alone")
+    parser.add_argument("--only", choices=tuple(TRIALS), help="run only this trial")
     only = parser.parse_args().only
     torch.set_num_threads(1)
     for name, trial in TRIALS.items():

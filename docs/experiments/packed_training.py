@@ -1,12 +1,12 @@
-"""What does it do to a student when the questions of one passage are learnt from in one step? See packed-training.md.
+"""How does training on several questions of one passage in one step affect a student? See packed-training.md.
 
     python docs/experiments/packed_training.py [--out DIR] [--seeds 0 1 2] [--together 0 4 8] [--report]
 
 Each seed draws 192 training questions on 24 passages of atlas, a recorded teacher with flaws, and test questions on
-others. An E-A student of SmolLM2-135M is trained on the same examples with the demo's settings, several times: 0 of a
-passage together on purpose (each example read on its own, in order of length), or that many in a step. Judged by its
-loss on 128 test examples of 16 passages, and by its answers to 64 questions of a passage each. Whatever was finished is
-not done again; --report only prints what there is.
+other passages. An E-A student of SmolLM2-135M is trained on the same examples with the demo's settings, several times:
+with 0 examples of a passage grouped (each example on its own, in order of length), or with that many in a step. It is
+evaluated by its loss on 128 test examples of 16 passages and by its answers to 64 questions of a passage each. Finished
+work is not repeated; --report only prints existing results.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ TRAIN, ASKED, PER_PASSAGE, JUDGED = 192, 64, 8, 128
 SETTINGS = TrainConfig(learning_rate=2e-3, batch_size=8)
 
 
-def lesson(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[tuple[Example, Problem]]]:
-    """Return the examples to learn from, those for the loss, and questions of a passage each with their problems."""
+def make_examples(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[tuple[Example, Problem]]]:
+    """Return training examples, examples for the test loss, and questions of one passage each with their problems."""
     base = seed % 2 * ASKED * PER_PASSAGE
     learnt = f"atlas#train-{seed}@0-{TRAIN - 1}" if seed else f"atlas#train@0-{TRAIN - 1}"
     held_out = f"atlas#test@{base}-{base + ASKED * PER_PASSAGE - 1}"
@@ -56,7 +56,7 @@ def lesson(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[
         flaw_rate=TEACHER_FLAWS,
         seed=seed,
     )
-    # The recorded teacher demonstrates the test questions as well: what is learnt and what is judged are made alike.
+    # The recorded teacher demonstrates the test questions as well, so training and test examples are made alike.
     config = Config.model_validate(
         {
             "data": {"train": [learnt, held_out], "test": [elsewhere]},
@@ -76,11 +76,11 @@ def lesson(folder: Path, seed: int) -> tuple[list[Example], list[Example], list[
 
 
 def try_one(folder: Path, seed: int, together: int) -> None:
-    """Train and judge one student, unless that has been done."""
+    """Train and evaluate one student, unless its result exists."""
     student, outcome = folder / f"together-{together}", folder / f"together-{together}.json"
     if outcome.is_file():
         return
-    train, test, asked = lesson(folder, seed)
+    train, test, asked = make_examples(folder, seed)
     settings = SETTINGS.model_copy(update={"share_passages": together > 0})
     batching.PASSAGE_SHARE = together / settings.batch_size or batching.PASSAGE_SHARE
     at, worked = time.perf_counter(), time.process_time()
@@ -111,8 +111,8 @@ def try_one(folder: Path, seed: int, together: int) -> None:
 
 
 def report(out: Path) -> None:
-    """Print what was measured, and what a passage's questions in one step changed: seeds are what it is a sample of."""
-    print("| seed | of a passage in a step | loss of test | exact match (95 %) | CPU seconds |")
+    """Print the results and the effect of a passage's questions in one step; the independent unit is the seed."""
+    print("| seed | examples of a passage in a step | test loss | exact match (95 %) | CPU seconds |")
     print("| --- | --- | --- | --- | --- |")
     measured: dict[str, dict[str, tuple[float, float]]] = {}
     for path in sorted(out.glob("seed-*/together-*.json")):
@@ -132,23 +132,23 @@ def report(out: Path) -> None:
             loss, match = np.array([np.subtract(rows[seed], alone[seed]) for seed in seeds]).T
             print(
                 f"\n{together} of a passage against 0, {len(seeds)} seeds: loss {_mean(loss, 1, 4)}, exact match "
-                f"{_mean(match, 100, 1)} points"
+                f"{_mean(match, 100, 1)} percentage points"
             )
 
 
 def _mean(differences: Any, times: float, digits: int) -> str:
-    """Return the mean of what seeds differ by, and its interval (Student's t)."""
+    """Return the mean of the seeds' differences and its interval (Student's t)."""
     low, high = ttest_1samp(differences, 0.0).confidence_interval(0.95)
     return f"{times * differences.mean():+.{digits}f} ({times * low:+.{digits}f} to {times * high:+.{digits}f})"
 
 
 def main() -> None:
-    """Run what is missing and print."""
+    """Run the missing trainings and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/packed-training"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--together", type=int, nargs="+", default=[0, 4, 8])
-    parser.add_argument("--report", action="store_true", help="only print what there is")
+    parser.add_argument("--report", action="store_true", help="only print existing results")
     arguments = parser.parse_args()
     for seed in [] if arguments.report else arguments.seeds:
         for together in arguments.together:

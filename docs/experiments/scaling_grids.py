@@ -1,7 +1,7 @@
 """The grids of scaling_law.py: which models are trained on how many tokens of which text.
 
-`CPU` is of two cores' size and its teachers' log probabilities are stored; `GPU` goes from half a million to 59 million
-parameters and over two decades of tokens, and its teachers speak while the student learns.
+`CPU` suits two cores, and its teachers' log probabilities are stored; `GPU` spans half a million to 59 million
+parameters and two decades of tokens, and its teachers are evaluated while the student learns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Text = tuple[np.ndarray, np.ndarray, str]
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a shape's name, millions of tokens, and the teacher's name; none for a supervised run."""
+    """One training: a shape's name, millions of tokens, and the teacher's name (None for a supervised run)."""
 
     role: str
     shape: str
@@ -46,18 +46,18 @@ class Grid:
     batch: int
     """Sequences per step."""
     held_out: int
-    """Sequences that every loss is measured on; they are of files that nobody is trained on."""
+    """Sequences for every loss, from files that no model is trained on."""
     student_text: int
-    """The sequence that students' text begins at: behind all that a teacher sees."""
+    """The first sequence of the students' text, after all of the teachers'."""
     shapes: dict[str, tuple[int, int]]
     """Layers and width by name."""
     teachers: tuple[tuple[str, float], ...]
     students: tuple[tuple[str, float], ...]
     """Shapes, each with millions of tokens."""
     repeated: tuple[str, float, str]
-    """A student, its tokens and its teacher, trained with more seeds: how far two runs of the same kind differ."""
+    """A student, its tokens and its teacher, trained with more seeds: the noise between equal runs."""
     online: bool
-    """Whether teachers are asked while the student learns; else their log probabilities are stored."""
+    """Whether teachers are evaluated while the student learns; otherwise their log probabilities are stored."""
     out: str
 
     def plan(self) -> list[Run]:
@@ -75,7 +75,7 @@ class Grid:
         return int(run.million * MILLION / self.context) // self.batch * self.batch
 
     def most_sequences(self) -> int:
-        """Return the sequences of training text that the grid takes."""
+        """Return the number of sequences of training text that the grid needs."""
         return self.student_text + max(self.sequences(Run("student", *student)) for student in self.students)
 
     def flops(self, run: Run) -> float:
@@ -94,7 +94,7 @@ class Grid:
         )
 
     def corpus(self, out: Path) -> Text:
-        """Return the text, made once and kept in `out`."""
+        """Return the text, created once and kept in `out`."""
         return _library_text(self, out) if self.name == "cpu" else _packages_text(self, out)
 
 
@@ -181,13 +181,13 @@ PACKAGES = (
     "fontTools", "pygments", "huggingface_hub", "trl", "peft", "datasets", "pydantic", "aiohttp", "hypothesis",
 )  # fmt: skip
 SPARE = 1.02
-"""As much more text than the grid takes is kept."""
+"""Share of extra text that is kept beyond the grid's need."""
 
 
 def _packages_text(grid: Grid, out: Path) -> Text:
-    """Return the source code of Python's library and of the installed packages, as many tokens as the grid takes.
+    """Return the source code of Python's library and of the installed packages, with the grid's number of tokens.
 
-    Files that are there twice count once; whole folders are held out, so that a module's neighbours are too.
+    Duplicate files count once; whole folders are held out, so that a module's neighbours are too.
     """
     kept = UNPACKED if UNPACKED.is_file() else out / "text.npz"
     if not kept.is_file():
@@ -217,7 +217,7 @@ def _distinct_texts(roots: list[Path]) -> list[str]:
 
 
 def _stream(tokenizer: Any, texts: list[str], wanted: int) -> np.ndarray:
-    """Take texts from the front of the list until their tokens are enough; returns the tokens."""
+    """Take texts from the front of the list until they have enough tokens; returns the tokens."""
     parts: list[np.ndarray] = []
     count = 0
     while count < wanted:
@@ -242,14 +242,14 @@ def _tokenizer(texts: list[str], vocabulary: int) -> Any:
 
 
 def _shuffled(tokens: np.ndarray, context: int) -> np.ndarray:
-    """Return the tokens as sequences that overlap by one, in random order: neighbours in a file are too alike."""
+    """Return the tokens as sequences that overlap by one, in random order: neighbours in a file are too similar."""
     count = (len(tokens) - 1) // context
     rows = np.stack([tokens[row * context : (row + 1) * context + 1] for row in range(count)])
     return rows[np.random.default_rng(0).permutation(count)]
 
 
 def texts_of(grid: Grid) -> Iterator[tuple[str, int, int]]:
-    """Yield who reads which sequences of the training text: for the check that nobody reads a teacher's."""
+    """Yield (role, begin, end) of the sequences that each run reads, to check that students and teachers share none."""
     for run in grid.plan():
         begin = 0 if run.role == "teacher" else grid.student_text
         yield run.role, begin, begin + grid.sequences(run)

@@ -1,14 +1,14 @@
 """Does the distillation law hold for tiny transformers, trained from scratch here? See scaling-law.md.
 
-    python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # again and again until the tables come
+    python docs/experiments/scaling_law.py [--out DIR] [--minutes 9]     # repeat until it prints the tables
     python docs/experiments/scaling_law.py --pilot                       # the learning rates
-    python docs/experiments/scaling_law.py --grid gpu --estimate         # what the larger grid takes; without, does it
+    python docs/experiments/scaling_law.py --grid gpu --estimate         # the cost of the larger grid
 
 Trains teachers, then students of several sizes and token counts: without a teacher, and on the whole softmax of each
-teacher. The text is the source code of Python's standard library (its tests left out), cut into 512 kinds of byte
-pairs; students see other text than teachers, everybody sees it once, and the loss is of files that nobody saw. One
-JSON line per finished run; a run that does not fit into --minutes is kept half done. Once all are there: fits both
-laws with `fractionate.planning`, holds runs out, prints the tables and draws the capacity gap (gap.png).
+teacher. The text is the source code of Python's standard library (without its tests), tokenised into 512 kinds of byte
+pairs; students and teachers see different text, each text once, and the loss is of files that no model saw. The script
+writes one JSON line per finished run; a run that does not fit into --minutes is saved and continued. After the last run
+it fits both laws with `fractionate.planning`, holds runs out, prints the tables and draws the capacity gap (gap.png).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from fractionate.planning.runs import DistillationRuns, SupervisedRuns
 
 
 class Laboratory:
-    """Does runs and writes them down."""
+    """Does runs and records them."""
 
     def __init__(self, out: Path, deadline: float, grid: Grid = CPU, device: str = "cpu", bf16: bool = False) -> None:
         out.mkdir(parents=True, exist_ok=True)
@@ -54,22 +54,22 @@ class Laboratory:
         return {row["name"]: row for row in rows}
 
     def do(self, run: Run) -> None:
-        """Train, measure and write down one run."""
+        """Train, measure and record one run."""
         grid, sequences = self.grid, self.grid.sequences(run)
         layers, width = grid.shapes[run.shape]
         torch.manual_seed(run.seed)
         model = self._model(run.shape)
-        told = self._teacher(run.teacher) if run.teacher else None
+        teacher = self._teacher(run.teacher) if run.teacher else None
         begin = 0 if run.role == "teacher" else grid.student_text
         text = self.text[begin : begin + sequences]
         if len(text) < sequences:
             raise SystemExit(f"{run.name}: the text is too short by {sequences - len(text)} sequences")
         if run.seed:
-            # Another seed also sees its text in another order.
+            # Another seed also uses another order of the text.
             order = np.random.default_rng(run.seed).permutation(sequences)
-            text, told = text[order], told[order] if isinstance(told, np.ndarray) else told
+            text, teacher = text[order], teacher[order] if isinstance(teacher, np.ndarray) else teacher
         checkpoint = self.out / f"{run.name}.pt"
-        seconds = train(model, text, learning_rate(width), checkpoint, self.deadline, told, grid.batch, self.bf16)
+        seconds = train(model, text, learning_rate(width), checkpoint, self.deadline, teacher, grid.batch, self.bf16)
         loss = evaluate(model, self.held_out)
         if run.role == "teacher":
             torch.save(model.state_dict(), self.out / f"teacher-{run.shape}.weights")
@@ -83,7 +83,7 @@ class Laboratory:
         return Transformer(*self.grid.shapes[shape], self.grid.vocabulary, self.grid.context).to(self.device)
 
     def _teacher(self, teacher: str) -> np.ndarray | Transformer:
-        """Return the teacher itself, where it is asked online, or its log probabilities over the students' text."""
+        """Return the teacher itself if it is evaluated online, else its log probabilities over the students' text."""
         if not self.grid.online:
             return self._stored(teacher)
         model = self._model(teacher).requires_grad_(False)
@@ -94,7 +94,7 @@ class Laboratory:
         path = self.out / f"logits-{teacher}.npy"
         if not path.is_file():
             for other in self.out.glob("logits-*.npy"):
-                other.unlink()  # a gigabyte each; the runs of one teacher come together
+                other.unlink()  # a gigabyte each; the runs of one teacher are consecutive
             model = self._model(teacher)
             model.load_state_dict(torch.load(self.out / f"teacher-{teacher}.weights"))
             write_log_probabilities(model, self.text[self.grid.student_text : self.grid.most_sequences()], path)
@@ -102,7 +102,7 @@ class Laboratory:
 
 
 def pilot(laboratory: Laboratory) -> None:
-    """Print the loss by learning rate of short supervised runs; their text is of the teachers'."""
+    """Print the loss by learning rate of short supervised runs; their text is from the teachers' part."""
     grid = laboratory.grid
     shapes = ("25k", "147k", "442k") if grid is CPU else ("0.5M", "6.3M", "59M")
     for shape in shapes:
@@ -137,10 +137,10 @@ def report(rows: dict[str, dict[str, Any]], grid: Grid = CPU) -> None:
             print(f"  {key} {value:.4g} [{low:.4g}, {high:.4g}]")
         for note in fit.notes:
             print(f"  note: {note}")
-    print("\nstudents of one teacher, foretold from the students of the others:")
+    print("\nstudents of one teacher, predicted from the students of the others:")
     for teacher, value in teacher_loss.items():
         print(f"  {teacher} (L_T {value:.4f}): {_without_teacher(runs, supervised, value)}")
-    print("\nthe U in each student, and the best teacher that the law sees:")
+    print("\nthe capacity gap of each student, and the best teacher according to the law:")
     print(_gaps(students, teacher_loss, law, grid))
     print(f"\n{_seeds(rows, grid)}")
 
@@ -175,15 +175,15 @@ def _without_teacher(runs: DistillationRuns, supervised: Fit, value: float) -> s
     except Exception as error:
         return f"cannot be fitted: {error}"
     own = law.supervised.loss(runs.params[~rest], runs.tokens[~rest])
-    told = law.distilled.loss(runs.params[~rest], runs.tokens[~rest], runs.teacher_loss[~rest], own)
-    errors = told / runs.loss[~rest] - 1
+    predicted = law.distilled.loss(runs.params[~rest], runs.tokens[~rest], runs.teacher_loss[~rest], own)
+    errors = predicted / runs.loss[~rest] - 1
     return f"rms {np.sqrt(np.mean(errors**2)):.2%}, mean {errors.mean():+.2%}"
 
 
 def _gaps(students: list[dict[str, Any]], teacher_loss: dict[str, float], law: Fit, grid: Grid) -> str:
     from fractionate.planning.predict import lowest_teacher_loss
 
-    heads = "| student | tokens | best teacher | second | strongest less best | the law's best L_T |"
+    heads = "| student | tokens | best teacher | second | strongest minus best | the law's best L_T |"
     lines = [heads, "|---" * 6 + "|"]
     strongest = min(teacher_loss, key=lambda name: teacher_loss[name])
     for shape, million in grid.students:
@@ -210,11 +210,11 @@ def _seeds(rows: dict[str, dict[str, Any]], grid: Grid) -> str:
 GO_ON = 75
 """The exit status of a piece of the GPU's grid (see gpu/pieces.py)."""
 LAUNCH_S = 10e-6
-"""A guess at what a GPU takes for an operation that is too small to fill it."""
+"""Estimated seconds of a GPU operation that is too small to fill it."""
 
 
 def draw_gap(rows: dict[str, dict[str, Any]], grid: Grid, path: Path) -> None:
-    """Draw every student's loss by its teacher's, less the lowest of them; a panel per student size."""
+    """Draw every student's loss above its lowest, by its teacher's loss; a panel per student size."""
     from matplotlib.figure import Figure
 
     first = [row for row in rows.values() if row["seed"] == 0]
@@ -243,9 +243,9 @@ def draw_gap(rows: dict[str, dict[str, Any]], grid: Grid, path: Path) -> None:
 
 
 def estimate(grid: Grid) -> str:
-    """Return what the grid takes: runs, tokens, operations, steps, and a guess at the hours of a GPU.
+    """Return the cost of the grid: runs, tokens, operations, steps, and estimated GPU hours.
 
-    A step is guessed to take 45 small operations a layer, and 15 of a teacher's, at LAUNCH_S each, or the arithmetic at
+    A step is estimated as 45 small operations a layer, and 15 of a teacher's, at LAUNCH_S each, or as the arithmetic at
     100 TFLOP/s, whichever is longer.
     """
     plan, hours, flops, tokens, steps = grid.plan(), 0.0, 0.0, 0, 0
@@ -262,13 +262,15 @@ def estimate(grid: Grid) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grid", choices=tuple(GRIDS), default="cpu", help="which runs (cpu)")
+    parser.add_argument("--grid", choices=tuple(GRIDS), default="cpu", help="the grid of runs (cpu)")
     parser.add_argument("--out", type=Path, help="runs/scaling-law, or runs/scaling-law-gpu")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next call goes on")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after this many minutes; the next call continues"
+    )
     parser.add_argument("--pilot", action="store_true", help="only compare learning rates")
-    parser.add_argument("--device", default="", help="cpu, or cuda for the grid of that size")
-    parser.add_argument("--estimate", action="store_true", help="only say what the grid takes")
-    parser.add_argument("--runs", type=int, help="do the first so many alone: a try")
+    parser.add_argument("--device", default="", help="cpu, or cuda for the gpu grid")
+    parser.add_argument("--estimate", action="store_true", help="only print the estimated cost of the grid")
+    parser.add_argument("--runs", type=int, help="run only the first N runs, as a trial")
     arguments = parser.parse_args()
     grid = GRIDS[arguments.grid]
     if arguments.estimate:

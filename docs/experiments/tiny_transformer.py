@@ -21,7 +21,7 @@ CONTEXT = 64
 
 
 class SliceOver(Exception):  # noqa: N818
-    """The time of this slice is up; the run's state is kept."""
+    """The time of this slice is up; the run's state is saved."""
 
 
 class Block(nn.Module):
@@ -70,12 +70,12 @@ def _turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def size(layers: int, width: int) -> int:
-    """Return the non-embedding parameters (the norms' few are left out)."""
+    """Return the non-embedding parameters (without the few of the norms)."""
     return 12 * layers * width * width
 
 
 def learning_rate(width: int) -> float:
-    """Return the peak learning rate, less for wider models; scaling_law.py --pilot compares it with half and twice."""
+    """Return the peak learning rate, less for wider models; scaling_law.py --pilot compares it with half and double."""
     return PEAK * math.sqrt(64 / width)
 
 
@@ -95,8 +95,8 @@ def train(
     """Train once over the text, (sequences, context + 1), in batches of `at_once` sequences, on the model's device.
 
     With a teacher (itself, or its log probabilities, (sequences, context, vocabulary)) the loss is pure distillation:
-    the forward KL divergence over the whole vocabulary at temperature 1, but for the teacher's entropy, which has no
-    gradient. Past the deadline the state goes to `checkpoint` and SliceOver is raised; the next call goes on from
+    the forward KL divergence over the whole vocabulary at temperature 1, except the teacher's entropy, which has no
+    gradient. Past the deadline the state goes to `checkpoint` and SliceOver is raised; the next call continues from
     there. Returns the seconds it took, of the processor, or on a GPU of the clock.
     """
     device = model.embedding.weight.device
@@ -129,8 +129,8 @@ def train(
             if teacher is None:
                 loss = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
             else:
-                told = _told(teacher, step * at_once, batch)
-                loss = -(told * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
+                targets = _targets(teacher, step * at_once, batch)
+                loss = -(targets * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -142,7 +142,7 @@ def train(
     return seconds + clock() - began
 
 
-def _told(teacher: np.ndarray | Transformer, first: int, batch: Tensor) -> Tensor:
+def _targets(teacher: np.ndarray | Transformer, first: int, batch: Tensor) -> Tensor:
     """Return the teacher's probabilities of every next token of a batch."""
     if isinstance(teacher, Transformer):
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Five small parts for fractionate, one of each kind, named in pyproject.toml. Nothing in fractionate knows of them."""
+"""Five small plug-ins for fractionate, one of each kind, registered in pyproject.toml."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from fractionate import plugin as fr
 
 
 def make_sums(reference: fr.Reference) -> Iterator[fr.Problem]:
-    """Yield sums to work out: `sums#40` has forty."""
+    """Yield addition problems: `sums#40` has forty."""
     for n in range(int(reference.split or 10)):
         yield fr.Problem(f"sum-{n}", f"What is {n} + {3 * n}?", ((str(4 * n),),), dataset="sums", index=n)
 
@@ -17,7 +17,7 @@ SUMS = fr.Dataset("sums", "made here", "CC0", "exact_match", "number", 3, make_s
 
 
 def score_rounded(prediction: fr.Answer | None, answers: tuple[fr.Answer, ...]) -> fr.Score:
-    """Score 1 where the predicted number is right to the nearest whole one."""
+    """Score 1 if the predicted number, rounded to an integer, is correct."""
     said = fr.number_of(prediction[0]) if prediction else None
     gold = [fr.number_of(answer[0]) for answer in answers]
     right = said is not None and any(number is not None and round(said) == round(number) for number in gold)
@@ -28,14 +28,14 @@ ROUNDED = fr.Scorer("rounded", "exact_match", "number", fr.extract_number, score
 
 
 def answer_twice(task: fr.Task) -> Any:
-    """Answer in one stage, then again beside the first answer."""
+    """Answer in one stage, then again with the first answer in the prompt."""
     (first,) = yield [fr.ask(task.solver, "solver", said(task), task.origin(), task.settings, 64)]
     (second,) = yield [fr.ask(task.solver, "solver", said(task, first.text), task.origin(), task.settings, 64)]
     return fr.Solution(second.text, [("solver", first), ("solver", second)])
 
 
 def said(task: fr.Task, earlier: str = "") -> tuple[fr.Message, ...]:
-    """Return the question, and what was said before."""
+    """Return the question and the earlier answer."""
     return (fr.Message("user", f"{task.problem.question}\n{earlier}".strip()),)
 
 
@@ -55,7 +55,7 @@ class Abacus(fr.SingleModel):
 
 
 def dearest(facts: Any) -> fr.Section | None:
-    """Show the cell that used most tokens."""
+    """Show the cell that used the most tokens."""
     used = {
         cell["name"]: sum(use["input_tokens"] + use["output_tokens"] for use in cell["usage"].values())
         for cell in facts.results["cells"]

@@ -22,6 +22,7 @@ class MeanAttempts(Sequence[Attempt]):
 
     def __init__(self, parts: Sequence[Sequence[Attempt]], *, pooled: bool = False) -> None:
         self._parts = parts
+        self._pooled = pooled
         self.columns = Mean([columns_of(part) for part in parts], pooled=pooled)
         self._column = cache(lambda name: self.columns.column(name).tolist())
 
@@ -39,7 +40,8 @@ class MeanAttempts(Sequence[Attempt]):
     def __getitem__(self, place: slice) -> Sequence[Attempt]: ...
     def __getitem__(self, place: int | slice) -> Attempt | Sequence[Attempt]:
         if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+            # Still a mean over parts, so that pooled runs stay runs: their seeds are a source of chance of their own.
+            return MeanAttempts([part[place] for part in self._parts], pooled=self._pooled)
         at = range(len(self))[place]
         shown = self._parts[self._shown[at]][at]
         lenient = Score(self._column("lenient_exact_match")[at], self._column("lenient_f1")[at])

@@ -1,4 +1,4 @@
-"""Seeded makers of measured cells: outcomes of a stated accuracy, correlated over the questions as real ones are."""
+"""Seeded generators of measured cells: outcomes with a stated accuracy, correlated over the questions."""
 
 from __future__ import annotations
 

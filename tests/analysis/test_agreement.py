@@ -1,4 +1,4 @@
-"""Agreement compares the same questions, word by word."""
+"""Agreement compares decompositions of the same questions, word by word."""
 
 from measured import TEACHER, component_of
 

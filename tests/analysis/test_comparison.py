@@ -1,4 +1,4 @@
-"""Several systems side by side: the same figures as two cells get, Holm over pairs, ties, margins, dollars."""
+"""Several systems compared: the same figures as for two cells, Holm over pairs, ties, margins, dollars."""
 
 from __future__ import annotations
 

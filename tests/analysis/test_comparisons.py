@@ -1,4 +1,4 @@
-"""The family of comparisons is the stated one, each pair once, and every number can be found again by hand."""
+"""The family of comparisons is the stated one, each pair once, and every number can be recomputed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Costs and net value where something beside the question is chance: the seed of a run, a loss that was never seen."""
+"""Costs and net value with further sources of variance: a run's seed, a loss that was never observed."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def test_what_seeds_leave_open_about_a_cost_is_students_interval_of_the_runs():
     low, high = stats.t.interval(0.95, 2, np.mean(tokens - 60), stats.sem(tokens))
     assert (cost.ci_low, cost.ci_high) == pytest.approx((low * 0.6e-6, high * 0.6e-6), abs=1e-11)
     assert cost.cheaper == "undecided"
+
+
+def test_some_questions_of_pooled_runs_keep_what_the_seeds_leave_open():
+    student, reference = (replace(cell, attempts=cell.attempts[: N // 2]) for cell in pooled(50, 58, 66))
+    cost = compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95)
+    assert len(student.columns.runs) == 3
+    assert (cost.cheaper, len(student.attempts)) == ("undecided", N // 2)
 
 
 def test_a_student_that_every_seed_makes_cheaper_is_cheaper():

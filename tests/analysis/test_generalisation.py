@@ -1,4 +1,4 @@
-"""Rows of generalisation: whom a student is laid beside, and whether it learnt from what it is asked."""
+"""Rows of generalisation: which pair a student is compared with, and whether it trained on the test questions' data."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A gain is split into form and substance that add up to it, and cells that were hardly read are named with a fix."""
+"""A gain is split into formatting gain and content gain; cells with many unparsed outputs are named with a fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score intervals and paired tests agree with independent implementations; nothing is zero wide by accident."""
+"""Score intervals and paired tests agree with independent implementations; no interval collapses to zero width."""
 
 from __future__ import annotations
 

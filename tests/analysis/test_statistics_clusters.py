@@ -1,4 +1,4 @@
-"""Questions that share a passage, and runs of several seeds: what is independent counts, and nothing else."""
+"""Questions that share a passage and runs of several seeds: only independent units count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dollars, looks, candidates and sample sizes: each agrees with what is published or computed another way."""
+"""Dollars, interim analyses, candidates and sample sizes agree with published or independently computed figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rule of docs/verdict.md, case by case: what must be shown for each answer, and what an unknown leaves open."""
+"""The rule of docs/verdict.md, case by case: conditions of each verdict, and effects of unknown values."""
 
 from __future__ import annotations
 

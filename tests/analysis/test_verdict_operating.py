@@ -1,4 +1,4 @@
-"""The whole rule on made runs: it rarely recommends what is on the border, and would be caught if it did.
+"""The whole rule on simulated runs: false recommendations at the boundary are rare, and a broken rule is noticed.
 
 Quick forms of `benchmarks/verdict_operating.py`. Counts are of fixed seeds. Limits are such that a rule that errs at
 .025 passes them with room, and one that takes questions, seeds or calls for more than they are does not.

@@ -1,4 +1,4 @@
-"""How long the attacks go on: once through in the suite, N times as much where FRACTIONATE_ATTACKS=N."""
+"""Length of the attacks: once in the suite, N times as long with FRACTIONATE_ATTACKS=N."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that says whatever it likes: status × headers × body × timing, as raw bytes on real connections.
+"""A server with arbitrary replies: status × headers × body × timing, as raw bytes on real connections.
 
 `behaviours(count, seed)` draws from all combinations; before those it gives every body and every header once. A body
 may repeat the key that was sent, in any disguise: `KEY` stands for it.

@@ -1,4 +1,4 @@
-"""Files that are not quite what they should be: bytes damaged, and JSON lines with odd values in odd places."""
+"""Malformed files: damaged bytes, and JSON lines with odd values in odd places."""
 
 from __future__ import annotations
 

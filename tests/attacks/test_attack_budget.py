@@ -1,4 +1,4 @@
-"""The cap is never passed, whatever the config asks for and the server says: the bill is the server's own.
+"""The cap is never passed, for any config and any server reply: the bill is the server's own.
 
 Every test bills as a provider would, by its own count, and compares that with the cap at the end.
 """

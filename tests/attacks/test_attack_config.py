@@ -1,4 +1,4 @@
-"""A config says at once, in one line, what is wrong with it; it shows no secret and hangs on nothing."""
+"""A bad config fails at once with one line; it shows no secret and never hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings and run folders that someone has cut, edited or damaged: they are read, or refused in one line."""
+"""Recordings and run folders that are truncated, edited or damaged: they are read, or refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No command writes over what it reads, by whatever name it is given."""
+"""No command writes over its own input, under any path that names it."""
 
 from __future__ import annotations
 

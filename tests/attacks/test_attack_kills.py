@@ -1,4 +1,4 @@
-"""Whatever ends a run or stops its store, no more completed calls are lost than may be in flight.
+"""However a run or its store ends, at most the calls in flight are lost.
 
 Real child processes against a real server in a process of its own; losses are counted where they are paid: there.
 """

@@ -1,4 +1,4 @@
-"""Replies that never end: 64 of them in flight stay under 500 MB, and each becomes a counted fault within its time."""
+"""Endless replies: 64 of them in flight stay under 500 MB, and each becomes a counted fault in time."""
 
 from __future__ import annotations
 

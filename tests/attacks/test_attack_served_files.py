@@ -1,4 +1,4 @@
-"""Files that `serve` and `traffic:` read, cut, edited or damaged: they are read, or refused in one line."""
+"""Files that `serve` and `traffic:` read, truncated, edited or damaged: they are read, or refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a server says, a call is a completion or a counted fault, or the run ends in one line; no key is kept."""
+"""For any server reply, a call is a completion or a counted fault, or the run ends in one line; no key is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damaged stores: every command over them ends in one line, gives what can be read, and writes over nothing."""
+"""Damaged stores: every command ends in one line, returns the readable part, and overwrites nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine's tests share: the key that they call with."""
+"""Fixture of the engine's tests: their API key."""
 
 from __future__ import annotations
 

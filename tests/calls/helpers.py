@@ -1,4 +1,4 @@
-"""Small makers for the engine's tests."""
+"""Small factories for the engine's tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which server a call goes to: properties of the rule, whatever the servers, their loads and the prompts."""
+"""Choice of a server for a call: properties of the rule for any servers, loads and prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cap is never passed: whatever the prices, the concurrency, the faults and the restarts."""
+"""The cap is never passed, for any prices, concurrency, faults and restarts."""
 
 from __future__ import annotations
 

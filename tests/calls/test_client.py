@@ -1,4 +1,4 @@
-"""One rule for waits for both callers, a run's engine and the gateway's upstream, in virtual time."""
+"""One rule for waits, shared by a run's engine and the gateway's upstream, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way to a model on several servers, in virtual time: what each takes, who is left out, who waits for whom."""
+"""Dispatch to a model on several servers, in virtual time: shares, excluded servers, queues."""
 
 from __future__ import annotations
 

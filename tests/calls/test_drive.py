@@ -1,4 +1,4 @@
-"""Programs run many at once; batches depend on the programs alone; an interrupted run resumes to equal results."""
+"""Coroutines run concurrently; batches depend on the coroutines alone; an interrupted run resumes to equal results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every fault a server can show is handled, counted and shown; none crashes a run."""
+"""Every fault of a server is handled, counted and reported; none crashes a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: what a run has used is stored, what is stored is never sent again, results end up equal.
+"""kill -9 at any moment: used calls are stored, stored calls are never sent again, and results are equal.
 
 Real child processes, a real server in a process of its own, random moments.
 """

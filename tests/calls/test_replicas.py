@@ -1,4 +1,4 @@
-"""One model on several real servers on loopback: balance, prefixes, failing over, coming back, what is paid twice."""
+"""One model on several real servers on loopback: balance, prefixes, failover, recovery, calls paid twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that takes 200 ms a call is kept busy at whatever concurrency it allows: in virtual time, so exactly."""
+"""A server that takes 200 ms a call is kept busy at any concurrency it allows, exactly, in virtual time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store keeps what was completed, says clearly what is wrong with a file, and migrates by numbered steps."""
+"""The store keeps completed calls, names the faults of a file, and migrates by numbered steps."""
 
 from __future__ import annotations
 

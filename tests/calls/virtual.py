@@ -1,4 +1,4 @@
-"""A second that takes no time: an event loop whose clock jumps to the next timer, and a server that lives by it.
+"""Virtual time: an event loop whose clock jumps to the next timer, and a server that uses it.
 
 What an engine does with a server that takes 200 ms a call then depends on the code alone, never on the machine.
 """

@@ -1,4 +1,4 @@
-"""Runs on a real Ray: a server that counts, a config, what is left of a run but its timings, and processes to kill."""
+"""Runs on a real Ray: a counting server, a config, a run's files without timings, and processes to kill."""
 
 from __future__ import annotations
 

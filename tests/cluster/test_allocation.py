@@ -1,4 +1,4 @@
-"""A run's limits and budget in parts: together they are never more than the whole."""
+"""A run's limits and budget in allocations: together they never exceed the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resources that each of several trainings asks for, and machines that share a file system or do not."""
+"""Resource requests of concurrent trainings, and machines with and without a shared file system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs on a real Ray of this machine's cores, against a real server that counts what it is asked."""
+"""Runs on a real Ray of this machine's cores, against a real server that counts its calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on a real local Ray: one student by two processes, several side by side; stops, kills, other disks."""
+"""Training on a real local Ray: one student by two processes, several concurrently; stops, kills, other disks."""
 
 from __future__ import annotations
 

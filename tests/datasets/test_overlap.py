@@ -1,4 +1,4 @@
-"""The overlap check: what counts as the same question."""
+"""The overlap check: which questions count as the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data references: the grammar, its errors, and what is loaded by them."""
+"""Data references: grammar, errors, and the rows that they load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The experiments are scripts beside the documents: their folders are put on the path here."""
+"""Puts the folders of the experiment scripts on the import path."""
 
 import sys
 from pathlib import Path

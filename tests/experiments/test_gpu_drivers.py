@@ -1,4 +1,4 @@
-"""What the drivers for a GPU ask of fractionate can be asked: configs parse, questions are there, drivers explain."""
+"""Configs of the GPU drivers parse, their questions exist, and each driver explains itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What travels to a machine without a network arrives whole, or one line says which part did not."""
+"""A pack for a machine without a network arrives whole, or one line names the damaged part."""
 
 from __future__ import annotations
 

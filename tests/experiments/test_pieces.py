@@ -1,4 +1,4 @@
-"""A piece ends in time, keeps its state, and pieces together give what one long run gives."""
+"""A piece ends in time and keeps its state; pieces together give the result of one long run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan of the grids: what is asked of the larger one, and that the smaller one stays what it was."""
+"""The grids' plans: requirements on the larger grid, and a regression test of the smaller one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a grid finds in made losses the law that they were made by, and prints every table of the page."""
+"""The report recovers the law from synthetic losses and prints every table of the page."""
 
 from __future__ import annotations
 

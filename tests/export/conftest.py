@@ -1,4 +1,4 @@
-"""Runs with trained students, small enough to be exported many times over."""
+"""Runs with trained students, small enough for repeated exports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card: front matter that the hub's own client reads back, and no figure that the run did not write."""
+"""The model card: front matter that the hub's own client parses, and only figures that the run wrote."""
 
 from __future__ import annotations
 

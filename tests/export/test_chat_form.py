@@ -1,4 +1,4 @@
-"""The written chat template asks with the very tokens that training rendered, whatever the base's template is like."""
+"""The exported chat template produces exactly the tokens of training, for any template of the base."""
 
 from __future__ import annotations
 

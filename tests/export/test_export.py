@@ -1,4 +1,4 @@
-"""Exports of real (tiny) students: they load elsewhere and answer as measured, or nothing is written."""
+"""Exports of real (tiny) students load in other tools and answer as measured, or no file is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real SmolLM2 with a small adapter: GGUF that transformers and llama.cpp read back, and the files beside it."""
+"""The real SmolLM2 with a small adapter: GGUF that transformers and llama.cpp read, and the files with it."""
 
 from __future__ import annotations
 

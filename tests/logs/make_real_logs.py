@@ -1,4 +1,4 @@
-"""Make the logs in tests/logs/real with the tools themselves; the tests read them without those tools.
+"""Create the logs in tests/logs/real with the original tools; the tests read them without those tools.
 
     python -m venv venv && venv/bin/pip install inspect_ai==0.3.285
     venv/bin/python tests/logs/make_real_logs.py inspect tests/logs/real

@@ -1,4 +1,4 @@
-"""`fractionate compare` as a user meets it: tables, the JSON of the contract, one line for every error."""
+"""`fractionate compare` from a user's view: tables, the JSON of the contract, one line for every error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs that are damaged, hostile or of another kind: one line that names the file, never a traceback or all memory."""
+"""Logs that are damaged, hostile or of another kind: one line names the file, without traceback or memory blow-up."""
 
 from __future__ import annotations
 

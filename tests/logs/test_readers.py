@@ -1,4 +1,4 @@
-"""Logs are read as their tools mean them: real ones of inspect_ai and lm-evaluation-harness, runs, one's own rows."""
+"""Logs are read as their tools define them: inspect_ai, lm-evaluation-harness, runs, one's own rows."""
 
 from __future__ import annotations
 

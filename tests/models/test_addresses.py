@@ -1,4 +1,4 @@
-"""One model on several servers: what its name may be, whose identity it has, and where options and prices are found."""
+"""One model on several servers: allowed names, identity, and lookup of options and prices."""
 
 from __future__ import annotations
 

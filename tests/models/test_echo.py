@@ -1,4 +1,4 @@
-"""The fake is deterministic and says nothing of real models."""
+"""The echo model is deterministic, and its figures say nothing about real models."""
 
 import asyncio
 

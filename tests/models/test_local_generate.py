@@ -1,4 +1,4 @@
-"""Batched generation: what is shared, batched or sampled together changes no reply."""
+"""Batched generation: sharing, batching or joint sampling changes no reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A live model: rows that come and go between tokens say what they say alone."""
+"""A live model: rows that join and leave between tokens give the same replies as alone."""
 
 from __future__ import annotations
 

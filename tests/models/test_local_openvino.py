@@ -1,4 +1,4 @@
-"""OpenVINO as the runtime of local weights: the same replies, whoever else is in the batch."""
+"""OpenVINO as the runtime of local weights: the same replies, for any other rows in the batch."""
 
 from __future__ import annotations
 

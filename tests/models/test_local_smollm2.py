@@ -1,4 +1,4 @@
-"""The real SmolLM2-135M-Instruct: its conversion is right, and batching and sharing keep its words."""
+"""The real SmolLM2-135M-Instruct: its conversion is correct, and batching and sharing keep its replies."""
 
 from __future__ import annotations
 

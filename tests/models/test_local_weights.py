@@ -1,4 +1,4 @@
-"""What `local:` names resolve to, what they are known by, and what is refused."""
+"""Resolution of `local:` names, identities of weights, and refused weights."""
 
 from __future__ import annotations
 

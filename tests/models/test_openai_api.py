@@ -1,4 +1,4 @@
-"""OpenAI-compatible models: names, keys, identities, and the protocol's bytes."""
+"""OpenAI-compatible models: names, keys, identities, and the bytes of the protocol."""
 
 from __future__ import annotations
 

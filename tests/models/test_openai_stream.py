@@ -1,4 +1,4 @@
-"""A reply handed over as it is written: its pieces, its thoughts, and the key wherever it was cut."""
+"""Streamed replies: pieces, reasoning, and keys at any cut."""
 
 from __future__ import annotations
 

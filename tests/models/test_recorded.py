@@ -1,4 +1,4 @@
-"""Replay: the right row for every question, and a plain error where there is none."""
+"""Replay: the matching row for every question, and a plain error if there is none."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Recorded rows answer only what they say they answer: strategy, step, sample; anything else is an error."""
+"""Recorded rows answer only the strategy, step and sample that they name; anything else is an error."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Numbers of arXiv 2502.08606v2, and ones computed from its formulas independently of this project's code."""
+"""Figures of arXiv 2502.08606v2, and figures computed from its formulas independently of this project's code."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Runs whose law is known."""
+"""Synthetic runs with a known law."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""A learning curve foretells what more would bring, with intervals that hold as often as they say."""
+"""A learning curve predicts larger amounts, with intervals of the stated coverage."""
 
 import numpy as np
 import pytest

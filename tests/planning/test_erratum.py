@@ -1,4 +1,4 @@
-"""The printed B' of the distillation law contradicts the paper's own figures and statements; the other agrees."""
+"""The printed B' of the distillation law contradicts the paper's own figures; the corrected B' agrees."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A law fitted to runs foretells others; what the runs do not tell is refused or said; work that is done is kept."""
+"""A law fitted to runs predicts other runs; unidentified quantities are refused or named; finished work is kept."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""The laws give the numbers that an independent computation gives, and behave as their authors say."""
+"""The laws agree with an independent computation and behave as their authors state."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The curves are the laws, their derivatives are right, and the minimiser finds what SciPy's L-BFGS-B finds."""
+"""The curves equal the laws, their derivatives are correct, and the minimiser agrees with SciPy's L-BFGS-B."""
 
 import numpy as np
 import pytest

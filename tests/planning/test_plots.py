@@ -1,4 +1,4 @@
-"""Plots are real SVG and PNG files, the same for the same plan, and their faults are said before the work."""
+"""Plots are real SVG and PNG files, equal for the same plan, and faults are reported before the work."""
 
 import sys
 import xml.etree.ElementTree as ElementTree

@@ -1,4 +1,4 @@
-"""The questions needed are those of the reports' own test, by summing over its outcomes, not by a formula."""
+"""The needed questions follow from the reports' own test, by summing over its outcomes, not by a formula."""
 
 import math
 

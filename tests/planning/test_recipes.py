@@ -1,4 +1,4 @@
-"""Recipes are the optima that an independent computation found, and that SciPy's SLSQP finds."""
+"""Recipes equal the optima of an independent computation and of SciPy's SLSQP."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Files of runs are read by their columns, and what is wrong is named with its line."""
+"""Files of runs are read by their columns; errors name their line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""One world for all protocols: its servers start once, and each protocol runs once."""
+"""Session fixture for all protocols: the servers start once, and each protocol runs once."""
 
 from __future__ import annotations
 

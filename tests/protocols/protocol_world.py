@@ -1,4 +1,4 @@
-"""A small world in which every protocol runs as it is written: its data sets as files, its models behind a server.
+"""A small environment in which every protocol runs unchanged: data sets as files, models behind a server.
 
 The three public data sets are a few questions of our own in their true formats, in a folder that FRACTIONATE_DATA
 names, so that the protocols' own references are read. The models are served over HTTP and answer these questions, at

@@ -1,4 +1,4 @@
-"""Every config in protocols/ parses, forecasts and runs: its cells, its students, its published figures, its tests."""
+"""Every config in protocols/ parses, forecasts and runs: cells, students, published figures, tests."""
 
 from __future__ import annotations
 

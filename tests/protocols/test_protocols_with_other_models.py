@@ -1,4 +1,4 @@
-"""A protocol takes any models, data and prices by --set: real ones, recorded ones; and refuses a leaked test set."""
+"""A protocol takes any models, data and prices by --set, real or recorded, and refuses a leaked test set."""
 
 from __future__ import annotations
 

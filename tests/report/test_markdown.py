@@ -1,4 +1,4 @@
-"""report.md shows every number, and whatever data holds stays text: no link, image, HTML, emphasis or broken table."""
+"""report.md shows every number and escapes all data: no link, image, HTML, emphasis or broken table."""
 
 from __future__ import annotations
 

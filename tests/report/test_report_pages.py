@@ -1,4 +1,4 @@
-"""The page shows every number of results.json, fits every screen, and nothing that came from data becomes markup."""
+"""The page shows every number of results.json, fits every screen, and escapes all data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""results.json holds the contract's fields, the same cells give the same bytes, and an unknown cost stays null."""
+"""results.json has the contract's fields, the same cells give the same bytes, and an unknown cost stays null."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A section is one file and one line in a list: added at run time, it is in every format."""
+"""A section is one file and one line in a list; a section added at run time appears in every format."""
 
 from __future__ import annotations
 

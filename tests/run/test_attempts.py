@@ -1,4 +1,4 @@
-"""Attempts in the store say what the same attempts in memory say, to the last digit."""
+"""Attempts in the store equal the same attempts in memory, to the last digit."""
 
 from __future__ import annotations
 

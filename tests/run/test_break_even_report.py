@@ -1,4 +1,4 @@
-"""Break-even in every report: what the bill holds, when a proven pair has paid it back, and what is not known."""
+"""Break-even in every report: the bill, when a passing pair has repaid it, and unknown values."""
 
 from __future__ import annotations
 

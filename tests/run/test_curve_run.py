@@ -1,4 +1,4 @@
-"""A run with a learning curve: nested trainings, ordinary cells that no verdict judges, and what more would bring."""
+"""A run with a learning curve: nested trainings, ordinary cells outside the verdict, and predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of a run that someone has cut, edited or damaged: each is read, or refused in one line that names it."""
+"""Records of a run that are truncated, edited or damaged: each is read, or refused in one line that names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dev split of a run: held out whole, apart from training and tests, and what is chosen by it."""
+"""The dev split of a run: held out whole, disjoint from training and tests, and used for choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run is billed never passes the forecast's "at most", whatever the config and whatever a server replies."""
+"""A run's bill never passes the forecast's "at most", for any config and any server reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bamboogle has 125 questions and no training set: whoever trains on them must not measure on them unawares."""
+"""Bamboogle has 125 questions and no training set: a run that trains on them cannot measure on them unnoticed."""
 
 import csv
 import json

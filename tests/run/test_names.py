@@ -1,4 +1,4 @@
-"""Names of the matrix: what they stand for, who is trained, which cells follow, and what is refused."""
+"""Names of the matrix: their meaning, trained students, resulting cells, and refused names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a run has no effects, and what a run writes down is its owner's alone to read."""
+"""Opening a run has no side effects, and a run's files are readable by their owner only."""
 
 from __future__ import annotations
 

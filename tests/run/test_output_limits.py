@@ -1,4 +1,4 @@
-"""`max_tokens` in a config is what every call of a run asks for, be it more or less than the strategy's own limit."""
+"""`max_tokens` in a config applies to every call of a run, above or below the strategy's own limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several runs pooled into one report: means over runs by question, run by run beside them, and what is refused."""
+"""Several runs pooled into one report: means over runs by question, each run's values, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repeats against a real server, recordings and local weights: k calls a question, one independent unit a question."""
+"""Repeats against a real server, recordings and local weights: k calls a question, one independent unit."""
 
 from __future__ import annotations
 

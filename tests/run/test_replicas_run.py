@@ -1,4 +1,4 @@
-"""A whole run over a model on several servers: nothing is paid for again when servers come, go or change places."""
+"""A whole run over a model on several servers: no call is paid again when servers join, leave or move."""
 
 from __future__ import annotations
 

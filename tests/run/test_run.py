@@ -1,4 +1,4 @@
-"""A whole run on the fake model: its files, its results, and that it resumes, repeats and refuses as promised."""
+"""A whole run on the echo model: files, results, resuming, repeating and refusals."""
 
 import json
 import shutil

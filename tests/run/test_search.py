@@ -1,4 +1,4 @@
-"""Candidates tried on the dev split: the best is kept, what was tried is said, and an interruption changes nothing."""
+"""Candidates tried on the dev split: the best is kept, all are reported, and an interruption changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two readings side by side, from recorded outputs to the report; runs that have but one are reported as before."""
+"""The strict and the lenient reading, from recorded outputs to the report; older runs with one reading still report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that repeat one piece, chosen to make readers look again and again, and every reader of model text."""
+"""Adversarial texts that repeat one piece to make readers backtrack, and all readers of model text."""
 
 from __future__ import annotations
 

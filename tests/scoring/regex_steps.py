@@ -1,4 +1,4 @@
-"""A backtracking matcher of Python's regular expressions that counts its steps, and the work that readers hand to them.
+"""A backtracking matcher of Python's regular expressions that counts its steps, and the readers' matching work.
 
 `steps` walks the parse tree of a pattern as CPython's `sre` does and counts each try of a node, so that a pattern which
 takes quadratic or exponential time is found by counting, on any machine. `counting` charges every call of a compiled

@@ -1,4 +1,4 @@
-"""Replies labelled by hand, class by class: what is read rightly, wrongly and not at all.
+"""Hand-labelled replies by class: the shares read correctly, wrongly and not at all.
 
     python -m pytest tests/scoring/test_corpus.py -s        prints the share per class
 

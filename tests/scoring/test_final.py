@@ -1,4 +1,4 @@
-"""A free-text answer is read where the reply names it, whole and clean."""
+"""A free-text answer is read from the reply's statement, whole and clean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lenient reading gives what was meant where nothing is stated, and what is stated where something is."""
+"""The lenient reading gives the intended answer if none is stated, and the stated answer otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every reader of model text does work linear in its length, whatever the text: work for n against work for 4n.
+"""Every reader of model text is linear in its length, for any text: work for n against work for 4n.
 
 Work is counted, never timed: the characters that patterns are given to look at, and the steps that each pattern takes.
 """

@@ -1,4 +1,4 @@
-"""DROP's metric as the official evaluator has it, and the simpler scores."""
+"""DROP's metric agrees with the official evaluator, and the simpler scores."""
 
 from __future__ import annotations
 

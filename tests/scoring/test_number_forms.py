@@ -1,4 +1,4 @@
-"""Forms in which models state numbers, class by class, and beside each what only looks like a statement."""
+"""Forms in which models state numbers, class by class, with lookalikes that state nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers are read exactly, and only where a reply gives its answer."""
+"""Numbers are read exactly, and only from the statement of the answer."""
 
 from __future__ import annotations
 

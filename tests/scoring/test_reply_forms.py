@@ -1,4 +1,4 @@
-"""Forms in which models state texts, choices, yes and no, and beside each what only looks like a statement."""
+"""Forms in which models state texts, choices, yes and no, with lookalikes that state nothing."""
 
 from __future__ import annotations
 

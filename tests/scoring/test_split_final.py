@@ -1,4 +1,4 @@
-"""A reply is cut before the statement that its reader takes: what stays is the reasoning that a student learns."""
+"""A reply is cut before the statement that its reader takes: the rest is the reasoning that a student learns."""
 
 from __future__ import annotations
 

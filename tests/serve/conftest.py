@@ -1,4 +1,4 @@
-"""A run that was really made, over a server that really answers."""
+"""A real run over a real server, for the gateway's tests."""
 
 from __future__ import annotations
 

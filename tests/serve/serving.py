@@ -1,4 +1,4 @@
-"""What tests of the gateway share: the run that they serve, and a gateway over it."""
+"""Shared code of the gateway's tests: the served run and a gateway over it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a chat request is taken, and what is refused by its name."""
+"""Accepted parts of a chat request, and refused parts by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections without a request, and bytes that are no request: bounded, and answered with errors of one shape."""
+"""Connections without a request and malformed bytes: bounded, and answered with errors of one shape."""
 
 from __future__ import annotations
 

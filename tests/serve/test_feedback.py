@@ -1,4 +1,4 @@
-"""An answer is marked right, wrong or with the right answer, by who asked for it; the last mark counts."""
+"""Feedback: the client that asked marks an answer right, wrong or corrected; the last feedback counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Too many requests, late solvers, failing parts, clients that leave, budgets: each has one answer, none is lost."""
+"""Overload, slow solvers, failing parts, disconnects, budgets: every request has one answer, none is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A solver's server that ignores `max_tokens`: a budget is passed by the calls in flight at that moment, no further."""
+"""A solver's server that ignores `max_tokens`: a budget is exceeded at most by the calls in flight."""
 
 from __future__ import annotations
 

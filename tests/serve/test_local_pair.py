@@ -1,4 +1,4 @@
-"""A pair of local weights: sampled as its client asks, and asked in one model that all share."""
+"""A pair of local weights: sampled with the client's parameters, in one model shared by all requests."""
 
 from __future__ import annotations
 

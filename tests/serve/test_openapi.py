@@ -1,4 +1,4 @@
-"""The gateway is what its own document says: requests made from the document find no other answers than it names."""
+"""The gateway matches its own OpenAPI document: generated requests get only documented answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The playground in a real browser, before a real server: asking by keyboard, what is shown, and what cannot happen."""
+"""The playground in a real browser, against a real server: keyboard use, display, and excluded attacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same question, asked through the endpoint, makes the very calls that the measured run made."""
+"""A question to the endpoint makes exactly the calls of the measured run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is answered is kept, a line each: with its decomposition, without a key, and no answer waits for it."""
+"""Recorded answers: one line each, with decomposition and without keys, and without delaying answers."""
 
 from __future__ import annotations
 

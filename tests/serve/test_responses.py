@@ -1,4 +1,4 @@
-"""The Responses API by the official client: whole, streamed, and what of it needs a memory."""
+"""The Responses API by the official client: whole, streamed, and refused stateful features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fractionate serve` as a process: how it starts, why it does not, and how it ends."""
+"""`fractionate serve` as a process: starting, refusing to start, ending."""
 
 from __future__ import annotations
 

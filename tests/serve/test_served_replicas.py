@@ -1,4 +1,4 @@
-"""A pair whose model is on several servers: served while one of them answers, and failed over when one goes."""
+"""A pair whose model is on several servers: served while one of them answers, with failover."""
 
 from __future__ import annotations
 

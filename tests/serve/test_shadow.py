@@ -1,4 +1,4 @@
-"""A second pair is measured beside the one that answers, off its way: it delays nothing and spends money of its own."""
+"""A shadow pair is measured next to the serving pair: it delays nothing and has its own budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From traffic to a student that learnt from it, as docs/guide/traffic.md walks it: the real commands and client."""
+"""From traffic to a student trained on it, as in docs/guide/traffic.md: the real commands and client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chat server, with OpenAI's batch endpoint: files, batches, output and error files."""
+"""The chat server with OpenAI's batch endpoint: files, batches, output and error files."""
 
 from __future__ import annotations
 

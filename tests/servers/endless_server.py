@@ -1,4 +1,4 @@
-"""A chat server whose replies never end: /KIND/v1/chat/completions sends KIND until the client has had enough.
+"""A chat server with endless replies: /KIND/v1/chat/completions sends KIND until the client disconnects.
 
 Runs as a process (`python endless_server.py` prints its port), so that what it holds is not the client's.
 """

@@ -1,4 +1,4 @@
-"""The few endpoints of the hub that an upload takes, on loopback: what is committed is kept in `files`."""
+"""The hub endpoints that an upload needs, on loopback: committed files are in `files`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chat server as a solver of whole prompts: faults by the question in them, streaming, and a gate to hold it at."""
+"""The chat server as a solver of whole prompts: faults by question, streaming, and a gate that holds replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server in a thread of its own, since a run has its own event loop."""
+"""Runs a server in its own thread, since a run has its own event loop."""
 
 from __future__ import annotations
 

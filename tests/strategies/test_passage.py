@@ -1,4 +1,4 @@
-"""Every call about a question on a passage holds the passage, once: the paper's own code left it out of one prompt."""
+"""Every call about a question on a passage contains the passage once; the paper's code omitted it from one prompt."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What each strategy asks, in which order, and what it makes of the replies, without an engine."""
+"""Calls of each strategy, in order, and their solutions, without an engine."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Structured replies read like plain ones; what is not the JSON asked for is left alone."""
+"""Structured replies are parsed like plain ones; other JSON is left alone."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The dev split in one training: what is measured when, which step is kept, when it stops, and that it resumes so."""
+"""The dev split in one training: what is measured when, which step is kept, early stopping, and resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each variant trains on: the paper's table, row by row."""
+"""Training examples of each variant: the paper's table, row by row."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What several processes that train one student do as one: shares of batches, and checkpoints on one disk or two."""
+"""Several processes that train one student: shares of batches, and checkpoints on one disk or two."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batcher a passage once: the gradient is that of examples read alone, or the model reads them alone."""
+"""A passage is encoded once: the gradient equals that of examples computed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In which numbers a student is trained, what is computed anew, what memory that takes; by default nothing changes."""
+"""Precision, recomputation and memory of training; the defaults change nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which answers of a record of traffic show how to reason, what can be learnt of the others, and what cannot."""
+"""Demonstrations from recorded traffic: which answers show reasoning, what other answers teach, and exclusions."""
 
 from __future__ import annotations
 

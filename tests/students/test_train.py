@@ -1,4 +1,4 @@
-"""Training a student: what bears loss, what repeats, what an interrupt leaves, what is refused."""
+"""Training a student: tokens with a loss, reproducibility, interruption, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All-Pairs written a second time, one image at a time and as plainly as can be: what the fast generator is held to.
+"""A second, plain implementation of All-Pairs, one image at a time: the reference for the fast generator.
 
 Its lines are walked pixel by pixel, its ink is grown by SciPy's dilation, its chance is NumPy's: nothing is shared with
 the code under test but the names of the classes.

@@ -1,4 +1,4 @@
-"""All-Pairs: the facts of the released generator hold, and a sample is the same however it is made."""
+"""All-Pairs: the released generator's properties hold, and a sample does not depend on how it is generated."""
 
 import concurrent.futures
 

@@ -1,4 +1,4 @@
-"""The Bayes ceilings: the reference table to three decimals, and a literal enumeration of every draw beside it."""
+"""The Bayes ceilings: the reference table to three decimals, and a literal enumeration of every draw."""
 
 import itertools
 from collections import defaultdict

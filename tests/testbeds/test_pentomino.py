@@ -1,4 +1,4 @@
-"""Knowledge Matters: the facts hold, hints say what is where, and a sample is the same however it is made."""
+"""Knowledge Matters: its properties hold, hints are correct, and a sample does not depend on how it is generated."""
 
 import itertools
 

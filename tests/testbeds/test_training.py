@@ -1,4 +1,4 @@
-"""Training on a testbed: to the ceiling, the same each time, and exactly on from where it was cut off."""
+"""Training on a testbed: reaches the ceiling, is reproducible, and resumes exactly after an interruption."""
 
 import hashlib
 import json

@@ -1,10 +1,10 @@
-"""All-Pairs 4-4 by Type-Net to 100 %, a ResNet for as long, then 5-5 for half an hour. See allpairs-gpu.md.
+"""All-Pairs 4-4 by Type-Net to 100 %, a ResNet for the same time, then 5-5 for half an hour. See allpairs-gpu.md.
 
     python docs/experiments/gpu/allpairs_race.py --minutes 9
     python docs/experiments/gpu/allpairs_race.py --small --device cpu      # 1-2 in small images, a few thousand samples
 
-First it measures what the generator and the training can do by themselves, and the card. Run again, it goes on at the
-last checkpoint; results.jsonl gets a row for each part.
+The script first measures the generator, the training and the GPU separately. A repeated call continues at the last
+checkpoint; results.jsonl gets a row for each part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pieces import ROOT, Piece, add_row, main, parser, rows, use_unpacked
 
 
 def parts(arguments: argparse.Namespace) -> list[tuple[str, Any, Any]]:
-    """Return (name, task, settings) of each training; the ResNet's time is not known yet."""
+    """Return (name, task, settings) of each training; the ResNet's time is unknown until Type-Net is done."""
     from fractionate.testbeds.tasks import AllPairsTask, TrainSettings
 
     small, on_gpu = arguments.small, arguments.device.startswith("cuda")
@@ -51,7 +51,7 @@ def parts(arguments: argparse.Namespace) -> list[tuple[str, Any, Any]]:
 
 
 def rates(task: Any, settings: Any) -> dict[str, Any]:
-    """Measure the generator alone, one training step without it, and the card."""
+    """Measure the generator alone, one training step without it, and the GPU."""
     import card
     import torch
 
@@ -132,6 +132,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT / "benchmarks"))
     options = parser(__doc__, "runs/allpairs-race")
     options.add_argument("--device", default="cuda")
-    options.add_argument("--samples", type=int, default=0, help="Type-Net's on the first task at most (40 million)")
-    options.add_argument("--small", action="store_true", help="small tasks and networks: the plumbing")
+    options.add_argument(
+        "--samples", type=int, default=0, help="maximum of Type-Net's samples on the first task (40 million)"
+    )
+    options.add_argument("--small", action="store_true", help="small tasks and networks: a trial of the code")
     main(work, options.parse_args())

@@ -1,12 +1,12 @@
 """Which of the paper's claims hold on atlas, with ten seeds and 4,000 test questions? See atlas-at-size.md.
 
     python docs/experiments/gpu/atlas_at_size.py --minutes 9 [--seeds 0 1 ... 9]
-    python docs/experiments/gpu/atlas_at_size.py --small --seeds 0 1      # the plumbing, on a CPU
+    python docs/experiments/gpu/atlas_at_size.py --small --seeds 0 1      # a trial of the code, on a CPU
 
-The protocol of atlas_generalisation.py (kinds of questions held out, countries and cities disjoint) with more: every
-seed draws training questions of its own and trains D-T, D-R, E-T, E-A and single-stage students; the 4,000 test
-questions, of 500 passages, are the same in each. Run again, it goes on; at the end the seeds are pooled, with intervals
-over seeds and passages.
+The protocol is that of atlas_generalisation.py (kinds of questions held out, countries and cities disjoint) at a larger
+size: every seed draws its own training questions and trains D-T, D-R, E-T, E-A and single-stage students; the 4,000
+test questions, of 500 passages, are the same in each. A repeated call continues; at the end the seeds are pooled, with
+intervals over seeds and passages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KINDS = (
     "inverse-bridge,comparison,superlative-bridge,counting",
 )
 DRAWS = 5
-"""Splits of test questions, each of 160 passages, that the 4,000 are taken from."""
+"""Splits of test questions, each of 160 passages, from which the 4,000 are taken."""
 ALL = {"D-T": "D-T", "E-T": "E-T", "S-A": "S-A", "S-T": "S-T"}
 PAIRS = [
     ("teacher", "E-A-all"), ("teacher", "E-A-some"), ("teacher", "E-T-all"), ("D-R-all", "E-A-all"),
@@ -121,6 +121,8 @@ if __name__ == "__main__":
     options = parser(__doc__, "runs/atlas-at-size")
     options.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
     options.add_argument("--model", default="local:HuggingFaceTB/SmolLM2-135M-Instruct", help="the student")
-    options.add_argument("--rows", type=int, default=256, help="rows of a batch of generation (256)")
-    options.add_argument("--small", action="store_true", help="16 questions to learn and 16 to test: the plumbing")
+    options.add_argument("--rows", type=int, default=256, help="rows per generation batch (256)")
+    options.add_argument(
+        "--small", action="store_true", help="16 questions to learn and 16 to test: a trial of the code"
+    )
     main(work, options.parse_args())

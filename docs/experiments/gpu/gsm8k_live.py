@@ -1,12 +1,12 @@
 """Which part of GSM8K should SmolLM2-135M learn, with real demonstrations and live students? See gsm8k-live.md.
 
     python docs/experiments/gpu/gsm8k_live.py --minutes 9 [--methods lora full] [--seeds 0 1 2]
-    python docs/experiments/gpu/gsm8k_live.py --small --seeds 0 1      # the plumbing, on a CPU
+    python docs/experiments/gpu/gsm8k_live.py --small --seeds 0 1      # a trial of the code, on a CPU
 
 For each method and seed: a D-T student learns ChatGPT's recorded decompositions of test rows 0-499 and decomposes the
 7,473 training questions; with those subquestions in their prompts, solvers learn the training set's own solutions. Then
-every student is trained and the whole matrix measured on test rows 500-1318, and beside ChatGPT's decompositions on
-rows 500-659. Run again, it goes on; at the end the seeds are pooled.
+every student is trained and the whole matrix is measured on test rows 500-1318, and with ChatGPT's decompositions on
+rows 500-659. A repeated call continues; at the end the seeds are pooled.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ DONE = "trained"
 MODEL = "local:HuggingFaceTB/SmolLM2-135M-Instruct"
 SHARES = ["1/16", "1/8", "1/4", "1/2"]
 ANNOTATION = re.compile(r"<<[^>]*>>")
-"""What GSM8K's solutions hold for a calculator: "<<48/2=24>>"."""
+"""Calculator annotations in GSM8K's solutions: "<<48/2=24>>"."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Rows: the last one that was recorded and is learnt from, of training solutions, the first and last test row."""
+    """Rows: the last recorded training row, the last training solution, the first and last test row."""
 
     taught: int
     solutions: int
     test: tuple[int, int]
     recorded: int
-    """The last test row that ChatGPT's outputs are recorded for."""
+    """The last test row with recorded outputs of ChatGPT."""
 
 
 WHOLE = Size(499, 7472, (500, 1318), 659)
@@ -125,7 +125,7 @@ class Experiment:
             shutil.copyfile(data / "gsm8k_ai_subq/chatgpt/chatgpt.jsonl", chatgpt)
 
     def go_on(self) -> None:
-        """Do what is not done yet."""
+        """Do the remaining work."""
         first, last = self.size.test
         live = f"gsm8k:{self.socratic}#test@{first}-{last}"
         student = self.folder / "first/students/D-T"
@@ -140,7 +140,7 @@ class Experiment:
         self.measure("beside", '"none", "teacher", "student", "D-T", "D-R"', recorded)
 
     def measure(self, name: str, decomposers: str, test: str) -> None:
-        """Run the matrix; students that an earlier run trained by the same lesson are taken from it."""
+        """Run the matrix; students that an earlier run trained by the same job are reused."""
         out = folder_of(self.piece, self.method, name, self.seed)
         if (out / "results.json").is_file():
             return
@@ -150,7 +150,7 @@ class Experiment:
         self.piece.command("fractionate", "run", str(self.config(name, decomposers, test)), "--out", str(out))
 
     def config(self, name: str, decomposers: str, test: str, alone: bool = False) -> Path:
-        """Write a run's config; `alone` is of D-T and nothing else."""
+        """Write a run's config; `alone` is the run that trains D-T only."""
         text = MATRIX.format(
             taught=f"gsm8k:{self.test}#test@0-{self.size.taught}",
             test=test,
@@ -174,14 +174,14 @@ class Experiment:
         return path
 
     def free(self) -> None:
-        """Delete whole students' weights once everything is measured: three seeds of them take 26 GB."""
+        """Delete the weights of fully trained students once everything is measured: three seeds take 26 GB."""
         for weights in self.folder.glob("*/students/*/model.safetensors"):
             weights.unlink()
 
     def write_subquestions(self, student: Path) -> None:
         """Let the distilled decomposer decompose the training questions; record them with the set's own solutions.
 
-        A question whose subquestions cannot be read is its own only one, so that all solvers learn from all solutions.
+        A question with unparsed subquestions is its own only subquestion, so that all solvers learn from all solutions.
         """
         path = self.recordings / "solutions.jsonl"
         if path.is_file():
@@ -212,12 +212,12 @@ class Experiment:
 
 
 def folder_of(piece: Piece, method: str, name: str, seed: int) -> Path:
-    """Return the folder of a run; each seed's has another name, as the pooled report wants it."""
+    """Return the folder of a run; each seed's folder has its own name, which the pooled report needs."""
     return (piece.out / method / f"seed-{seed}" / f"{name}-{seed}").resolve()
 
 
 def _link(student: Path, where: Path) -> None:
-    """Put a student elsewhere too, whole or not at all: linked, since one of all weights takes half a gigabyte."""
+    """Link a student into another folder, whole or not at all: a fully trained one takes half a gigabyte."""
     if where.exists():
         return
     beside = where.with_name(f".{where.name}.part")
@@ -249,9 +249,9 @@ if __name__ == "__main__":
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options.add_argument("--model", default=MODEL, help="the student (SmolLM2-135M-Instruct)")
     options.add_argument("--epochs", type=float, default=3.0)
-    options.add_argument("--rows", type=int, default=256, help="rows of a batch of generation (256)")
-    options.add_argument("--keep", action="store_true", help="keep the weights of students that are measured")
+    options.add_argument("--rows", type=int, default=256, help="rows per generation batch (256)")
+    options.add_argument("--keep", action="store_true", help="keep the weights of measured students")
     options.add_argument(
-        "--small", action="store_true", help="8 recorded rows, 16 solutions, 6 test rows: the plumbing"
+        "--small", action="store_true", help="8 recorded rows, 16 solutions, 6 test rows: a trial of the code"
     )
     main(work, options.parse_args())

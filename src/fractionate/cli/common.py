@@ -26,7 +26,7 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         metavar="DIR",
         type=Path,
-        help="the run's folder (default: runs/NAME of the working directory, NAME that of the config, or of its folder "
+        help="the run's folder (default: runs/NAME in the working directory; NAME is the config's, or its folder's "
         "where the config is a fractionate.toml)",
     )
     parser.add_argument(
@@ -41,7 +41,7 @@ def add_place_argument(parser: argparse.ArgumentParser) -> None:
         "--on",
         metavar="PLACE",
         default="",
-        help="make the calls on a cluster: ray (this machine's cores), or ray://HEAD[:PORT] (one that runs already)",
+        help="make the calls on Ray: ray (this machine's cores), or ray://HEAD[:PORT] (a running cluster)",
     )
 
 
@@ -53,11 +53,11 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what says how outputs are scored: --gold, --column, --scale, and the fields of output, answers and index."""
-    parser.add_argument("--gold", metavar="REFERENCE", default="", help="take the right answers from this data")
+    parser.add_argument("--gold", metavar="REFERENCE", default="", help="take the right answers from this data set")
     parser.add_argument("--output-field", metavar="FIELD", default="", help="the field with the raw output")
     parser.add_argument("--answers-field", metavar="FIELD", default="", help="the field with the right answers")
     parser.add_argument(
-        "--index-field", metavar="FIELD", default="", help="the field that rows match the --gold data by (index, id)"
+        "--index-field", metavar="FIELD", default="", help="the field by which rows match the --gold data (index, id)"
     )
     parser.add_argument(
         "--scale", metavar="LOW-HIGH", default="", help="ratings from LOW (counts 0) to HIGH (counts 1), such as 1-5"

@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "                          outputs and right answers as 'fractionate score' takes them; CSV, Parquet, … too\n"
         "  FILE.jsonl#FIELD        one column of such a file: its output, or its outcome\n"
         "  FILE.eval, FILE.json    a log of inspect_ai\n"
-        "  FILE.jsonl:PAIR         what a pair answered, kept by 'fractionate serve --record', marked by clients\n"
-        "  DIR, samples_….jsonl    what lm-evaluation-harness writes with --log_samples\n"
+        "  FILE.jsonl:PAIR         a pair's answers with feedback, from 'fractionate serve --record'\n"
+        "  DIR, samples_….jsonl    a log of lm-evaluation-harness (--log_samples)\n"
         "and NAME=LOG calls the system NAME. Only questions that all answered count. Questions that share a 'group'\n"
         "(or 'context', 'passage') count as one independent unit, several answers to a question by their mean. A\n"
         "field inside another is written a.b.c.\n\n"
-        "Exit codes: 0; 1 where a scorer does not fit, so that nothing is compared; 2 for bad usage; 3 where what\n"
-        "--require names is not shown."
+        "Exit codes: 0; 1 where a scorer does not fit, so that nothing is compared; 2 for bad usage; 3 where the\n"
+        "claim of --require is not shown."
     )
     parser.epilog = (
         "examples:\n"
@@ -54,21 +54,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("not-worse", "better"),
         help="exit 3 unless the first of two logs is shown to be not worse by the margin, or better",
     )
-    parser.add_argument("--confidence", metavar="C", type=float, default=0.95, help="of intervals and tests (0.95)")
-    parser.add_argument("--id-field", metavar="FIELD", default="", help="the field that questions are matched by")
-    parser.add_argument("--group-field", metavar="FIELD", default="", help="the field that says what questions share")
+    parser.add_argument(
+        "--confidence", metavar="C", type=float, default=0.95, help="confidence of intervals and tests (0.95)"
+    )
+    parser.add_argument("--id-field", metavar="FIELD", default="", help="the field by which questions are matched")
+    parser.add_argument(
+        "--group-field", metavar="FIELD", default="", help="the field that names the group of a question"
+    )
     parser.add_argument("--outcome-field", metavar="FIELD", default="", help="the field with the outcome, 0 to 1")
     parser.add_argument(
-        "--metric", metavar="NAME", default="", help="which metric: exact_match or f1, or one of lm-evaluation-harness"
+        "--metric", metavar="NAME", default="", help="the metric: exact_match, f1, or a metric of lm-evaluation-harness"
     )
     parser.add_argument(
         "--scorer",
         metavar="NAME",
         default="",
-        help="which scorer of an inspect_ai log; for rows FILE.py:FUNCTION, or a scorer that a plug-in brings",
+        help="a scorer of an inspect_ai log; for rows, FILE.py:FUNCTION or a scorer of a plug-in",
     )
-    parser.add_argument("--filter", metavar="NAME", default="", help="which filter of lm-evaluation-harness")
-    parser.add_argument("--task", metavar="NAME", default="", help="which task of lm-evaluation-harness")
+    parser.add_argument("--filter", metavar="NAME", default="", help="a filter of lm-evaluation-harness")
+    parser.add_argument("--task", metavar="NAME", default="", help="a task of lm-evaluation-harness")
     parser.add_argument("--repeats", action="store_true", help="rows with one id are several answers to one question")
     parser.add_argument("--dataset", metavar="NAME", default="", help="score outputs as this data set does")
     add_scoring_arguments(parser)

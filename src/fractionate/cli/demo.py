@@ -29,14 +29,14 @@ class Size:
 FULL, SMOKE = Size(train=192, test=80, max_tokens=64), Size(train=16, test=8, max_tokens=24)
 
 CONFIG = """\
-# Written by `fractionate demo`. Run it again with `fractionate run {folder}/demo.toml`, with other keys by --set.
+# Written by `fractionate demo`. `fractionate run {folder}/demo.toml --set KEY=VALUE` runs it with other settings.
 
 [data]
 train = "{train}"
 test = "{test}"       # one question per passage
 
 [models]
-# The teacher's outputs are recorded: reference decompositions, about {flaws:.0%} of them flawed, and where they lead.
+# The teacher's outputs are recorded: reference decompositions, about {flaws:.0%} of them flawed, and their solutions.
 teacher = "recorded:teacher.jsonl"
 solvers = ["{model}"]
 decomposers = ["none", "teacher", "student"]   # "student", untrained, is a control
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("fractionate-demo"), help="folder (default: %(default)s)"
     )
-    parser.add_argument("--smoke", action="store_true", help="walk the same path on few questions, in some minutes")
+    parser.add_argument("--smoke", action="store_true", help="the same stages on few questions, in some minutes")
     add_output_arguments(parser)
 
 

@@ -24,20 +24,20 @@ EXTRAS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Say what is installed, which models can be used and what is missing, with the command that fixes it.\n"
-        "Calls no model, and no network but the servers of the models that are named: each address is asked which\n"
-        "models it has. Exits with 1 when something that is installed, or a server, does not work."
+        "Say what is installed, which models can be used and what is missing, with the command that installs it.\n"
+        "Calls no model. The only network access is to the servers of the named models: each address is asked which\n"
+        "models it has. Exits with 1 where an installed part or a server does not work."
     )
     parser.epilog = (
         "example:\n  fractionate doctor --json\n  fractionate doctor http://a:8000/v1,http://b:8000/v1#my-model"
     )
     parser.add_argument(
-        "models", metavar="MODEL", nargs="*", help="look at the servers of this model too: http://HOST:PORT/v1#NAME"
+        "models", metavar="MODEL", nargs="*", help="also check the servers of this model: http://HOST:PORT/v1#NAME"
     )
     parser.add_argument("--api-key-env", metavar="NAME", default="", help="environment variable of the servers' key")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
-        "--prepare", action="store_true", help="also convert the embedded model now (half a minute, once) and load it"
+        "--prepare", action="store_true", help="also convert the embedded model (half a minute, once) and load it"
     )
 
 
@@ -101,7 +101,7 @@ def _key() -> dict[str, Any]:
     # Only whether it is set: its value never leaves the environment.
     if os.environ.get("OPENAI_API_KEY"):
         return _finding("OPENAI_API_KEY", "ok", "set, so openai: models can be used")
-    return _finding("OPENAI_API_KEY", "missing", "not set: openai: models need it, nothing else does")
+    return _finding("OPENAI_API_KEY", "missing", "not set: only openai: models need it")
 
 
 def _servers(name: str, api_key_env: str) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def _servers(name: str, api_key_env: str) -> list[dict[str, Any]]:
     servers = model.servers if isinstance(model, SingleModel) else ()
     remote = [server for server in servers if isinstance(server, OpenAIModel)]
     if not remote:
-        raise UsageError(f"{name!r} is on no server to look at: name one as http://HOST:PORT/v1#NAME or openai:NAME")
+        raise UsageError(f"{name!r} has no server to check: name a model as http://HOST:PORT/v1#NAME or openai:NAME")
 
     async def look(server: OpenAIModel) -> dict[str, Any]:
         try:

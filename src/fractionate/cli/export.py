@@ -20,11 +20,12 @@ _TYPES = ("f16", "f32", "q8_0")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Write a trained student for other programs: merged into its base as a Hugging Face folder (safetensors, of\n"
-        "vLLM and transformers), as GGUF with a Modelfile (llama.cpp, Ollama), or its adapter with vllm's line.\n"
-        "Each is loaded back and asked 50 of the run's questions: it must answer as the student that was measured\n"
-        "(all alike, ties told apart; of q8_0 nine in ten), else nothing is written and the exit code is 1. A model\n"
-        "card from the run's figures lies beside it. Prints how to serve it, and one request in the form it learnt."
+        "Write a trained student for other programs: merged into its base as a Hugging Face folder (safetensors, for\n"
+        "vLLM and transformers), as GGUF with a Modelfile (llama.cpp, Ollama), or as its adapter for vLLM.\n"
+        "The export is loaded back and asked 50 of the run's questions. All replies have to equal those of the\n"
+        "measured student (ties are counted separately; for q8_0 nine in ten), else nothing is written and the exit\n"
+        "code is 1. The export has a model card with the run's figures. Prints a command that serves it, and one\n"
+        "request in the form of its training."
     )
     parser.epilog = (
         "example:\n  fractionate export runs/mine D-R --out exports/d-r\n"
@@ -32,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  fractionate export runs/mine E-A --out exports/e-a --format adapter --push me/e-a --private"
     )
     parser.add_argument("folder", metavar="RUN_DIR", type=Path, help="the run's folder")
-    parser.add_argument("student", metavar="STUDENT", nargs="?", default="", help="its student (default: its only one)")
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to make")
+    parser.add_argument(
+        "student", metavar="STUDENT", nargs="?", default="", help="the student (default: the run's only one)"
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="the folder to write")
     parser.add_argument("--format", choices=_KINDS, default="safetensors", help="what to write (default: %(default)s)")
     parser.add_argument(
         "--type",
@@ -42,14 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="how GGUF stores the weights (default: f16); repeatable, the Modelfile takes the first",
     )
-    parser.add_argument("--name", metavar="NAME", default="", help="what it is called (default: the name of DIR)")
+    parser.add_argument("--name", metavar="NAME", default="", help="name of the export (default: the name of DIR)")
     parser.add_argument("--license", metavar="ID", default="", help="the license to state, where the base's is unknown")
     parser.add_argument("--prompts", metavar="N", type=int, default=50, help="questions to check on (default: 50)")
     parser.add_argument(
-        "--alike", metavar="SHARE", type=float, help="of the replies, to be the student's own (default: 1, of q8_0 0.9)"
+        "--alike",
+        metavar="SHARE",
+        type=float,
+        help="share of replies that have to equal the student's (default: 1; for q8_0 0.9)",
     )
     parser.add_argument("--no-check", action="store_true", help="do not check; the card says so")
-    parser.add_argument("--push", metavar="ORG/NAME", default="", help="then upload it to the hub (token: HF_TOKEN)")
+    parser.add_argument("--push", metavar="ORG/NAME", default="", help="upload the export to the hub (token: HF_TOKEN)")
     parser.add_argument("--private", action="store_true", help="make the hub's repository private")
     parser.add_argument("--json", action="store_true", help="print the results as JSON on standard output")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")

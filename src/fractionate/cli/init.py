@@ -7,12 +7,12 @@ from pathlib import Path
 
 CONFIG = """\
 # A run of fractionate. `fractionate run fractionate.toml` takes it from questions to a verdict.
-# As written it runs on the embedded data set with a small local model: no key, no hub.
-# To use your own: point [data] at a JSONL, CSV or Parquet file with a question and an answer per row, and name models.
+# This config runs on the embedded data set with a small local model: no key, no hub.
+# For your own: name a JSONL, CSV or Parquet file with a question and an answer per row in [data], and your models.
 
 [data]
-train = "atlas#train@0-79"         # or "jsonl:train.jsonl"; the students learn from these questions
-test = ["atlas#test@0-39"]         # or "jsonl:test.jsonl"; the pairs are measured on these
+train = "atlas#train@0-79"         # or "jsonl:train.jsonl"; students learn from these questions
+test = ["atlas#test@0-39"]         # or "jsonl:test.jsonl"; pairs are measured on these questions
 # columns = { question = "prompt", answers = "label" }
 
 [models]
@@ -28,7 +28,7 @@ max_tokens = 96
 # "single", "single-cot" and the untrained "student" are the verdict's controls: a distilled pair has to beat them.
 strategies = ["single", "single-cot", "static"]
 variants = ["D-T"]                 # students to train; [] trains none
-samples = 2                        # chances per question to pass the screen
+samples = 2                        # teacher samples per question, to pass the screen
 seed = 0
 
 # [budget]
@@ -37,7 +37,7 @@ seed = 0
 # [limits]
 # concurrency = 64
 
-# A cost without a price is unknown, and leaves the verdict open. A local model is charged for its machine.
+# Without a price a cost is unknown and the verdict undecided. A local model is charged by its machine's hours.
 [prices."local:HuggingFaceTB/SmolLM2-135M-Instruct"]
 per_hour = 0.05                    # dollars per machine hour; 0 if it is free
 

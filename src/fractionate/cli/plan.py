@@ -17,8 +17,9 @@ _ACTIONS = {
     "power": (
         "how many questions a comparison needs",
         "How many questions show a distilled part to be no worse than what it replaces, by the paired test that\n"
-        "reports use, if both are equally good. Say how often the two differ (--discordance), or how good they are\n"
-        "and how much their right answers agree (--accuracy, --correlation). Shares are between 0 and 1.",
+        "reports use, if both are equally good. Give the share of questions on which they differ\n"
+        "(--discordance), or their accuracy and the correlation of their right answers (--accuracy, --correlation).\n"
+        "Shares are between 0 and 1.",
         "examples:\n  fractionate plan power --margin 2 --discordance 0.15\n"
         "  fractionate plan power --margin 5 --accuracy 0.7 --correlation 0.5 --cluster-size 8 \\\n"
         "    --cluster-correlation 0.1",
@@ -32,33 +33,34 @@ _ACTIONS = {
     ),
     "break-even": (
         "after how many questions a run's distilled pairs have paid back",
-        "What a run took once (demonstrations, every chance, screening, training, evaluation) against what each\n"
-        "proven pair saves per 1,000 questions: after how many it has paid back, and what it has saved by then.\n"
+        "A run's one-off cost (demonstrations, all samples, screening, training, evaluation) against what each proven\n"
+        "pair saves per 1,000 questions: after how many questions it is paid back, and the savings by then.\n"
         "Prices are those of the run's last report: change them with 'fractionate report RUN_DIR --set'.",
         "examples:\n  fractionate plan break-even runs/mine\n"
         "  fractionate plan break-even runs/mine --questions 250000 --plot break-even.svg",
     ),
     "law": (
         "the loss of one student, by the distillation scaling law",
-        "The loss of a student that is pretrained on a teacher's logits (arXiv 2502.08606): not of fine-tuning on its\n"
-        "texts, and not of an outcome on questions. Sizes in non-embedding parameters, losses in nats per token.",
+        "The loss of a student that is pretrained on a teacher's logits (arXiv 2502.08606). It says nothing about\n"
+        "fine-tuning on a teacher's texts or about outcomes on questions. Sizes are in non-embedding parameters,\n"
+        "losses in nats per token.",
         "examples:\n  fractionate plan law --student-params 1.8e9 --student-tokens 3.9e10 --teacher-loss 2.2\n"
         "  fractionate plan law --student-params 1e9 --student-tokens 2e10 --plot capacity-gap.svg",
     ),
     "recipe": (
         "the best teacher and token counts for a budget",
         "The compute-optimal recipe for a student that is pretrained on a teacher's logits: the teacher's size and\n"
-        "tokens and the student's, by who pays for the teacher, beside supervised training of the same student. Give\n"
-        "--compute, or a --loss to reach, or only --student-tokens, the data at hand.",
+        "tokens and the student's, for each scenario of the teacher's cost, beside supervised training of the same\n"
+        "student. Give --compute, or a --loss to reach, or only --student-tokens, the available data.",
         "examples:\n  fractionate plan recipe --student-params 1e9 --compute 1e21\n"
         "  fractionate plan recipe --student-params 3e8 --loss 2.5 --scenario both --students 20\n"
         "  fractionate plan recipe --student-params best --compute 1e22 --lifetime-tokens 1e13 --plot recipe.svg",
     ),
     "fit": (
         "fit the law to your own training runs",
-        "Fit a law to runs of your own (JSONL, JSON, CSV, TSV or Parquet): n_s, d_s, l_t, l_s a row (the student's\n"
+        "Fit a law to runs of your own (JSONL, JSON, CSV, TSV or Parquet): n_s, d_s, l_t, l_s per row (the student's\n"
         "parameters and tokens, the teacher's loss, the student's loss), or n, d, l of supervised runs. Ctrl-C keeps\n"
-        "what is done; the same command resumes.",
+        "finished work; the same command resumes.",
         "examples:\n  fractionate plan fit runs.csv --supervised baselines.csv --out my-law.json\n"
         "  fractionate plan recipe --student-params 1e9 --compute 1e21 --coefficients my-law.json",
     ),
@@ -72,8 +74,8 @@ _OF_RUNS = ("curve", "break-even")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "What distilling will bring and cost, before paying for it. 'power' is about comparing on questions,\n"
-        "'curve' and 'break-even' about a run that was measured; 'law', 'recipe' and 'fit' are about pretraining\n"
+        "What distilling will bring and cost, before paying for it. 'power' is about a comparison on questions;\n"
+        "'curve' and 'break-even' are about a measured run; 'law', 'recipe' and 'fit' are about pretraining\n"
         "students on a teacher's logits."
     )
     parser.epilog = "\n".join(["examples:", *(epilog.split("\n")[1] for _, _, epilog in _ACTIONS.values())])
@@ -107,15 +109,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _power_arguments(action: argparse.ArgumentParser) -> None:
     add = action.add_argument
-    add("--margin", metavar="PP", type=_number, required=True, help="how many percentage points worse it may be: 2")
+    add(
+        "--margin",
+        metavar="PP",
+        type=_number,
+        required=True,
+        help="the non-inferiority margin, in percentage points, such as 2",
+    )
     add("--discordance", metavar="SHARE", type=_number, help="share of questions that only one of the two gets right")
-    add("--accuracy", metavar="SHARE", type=_number, help="how often either is right, in place of --discordance")
-    add("--correlation", metavar="R", type=_number, default=0.0, help="of right answers over questions (0)")
+    add("--accuracy", metavar="SHARE", type=_number, help="accuracy of both, in place of --discordance")
+    add("--correlation", metavar="R", type=_number, default=0.0, help="correlation of right answers over questions (0)")
     add("--difference", metavar="SHARE", type=_number, default=0.0, help="by how much the candidate is better (0)")
-    add("--power", metavar="SHARE", type=_number, default=0.8, help="probability of showing it (0.8)")
-    add("--confidence", metavar="SHARE", type=_number, default=0.95, help="of the two-sided interval (0.95)")
+    add("--power", metavar="SHARE", type=_number, default=0.8, help="probability of showing non-inferiority (0.8)")
+    add("--confidence", metavar="SHARE", type=_number, default=0.95, help="confidence of the two-sided interval (0.95)")
     add("--cluster-size", metavar="N", type=_number, default=1.0, help="questions that share a passage (1)")
-    add("--cluster-correlation", metavar="R", type=_number, default=0.0, help="of outcome differences within it (0)")
+    add(
+        "--cluster-correlation",
+        metavar="R",
+        type=_number,
+        default=0.0,
+        help="correlation of differences within a passage (0)",
+    )
 
 
 def _run_arguments(action: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -127,9 +141,7 @@ def _law_arguments(action: argparse.ArgumentParser) -> None:
     add = action.add_argument
     add("--student-params", metavar="N", type=_number, required=True, help="the student's non-embedding parameters")
     add("--student-tokens", metavar="D", type=_number, required=True, help="tokens that the student sees")
-    add(
-        "--teacher-loss", metavar="L", type=_number, help="the teacher's loss; without one only supervised loss is told"
-    )
+    add("--teacher-loss", metavar="L", type=_number, help="the teacher's loss; without it, only the supervised loss")
     add("--teacher-params", metavar="N", type=_number, help="with --teacher-tokens, in place of the teacher's loss")
     add("--teacher-tokens", metavar="D", type=_number, help="tokens that the teacher was trained on")
     _coefficients_argument(action)
@@ -141,12 +153,12 @@ def _recipe_arguments(action: argparse.ArgumentParser) -> None:
     add("--compute", metavar="FLOPS", type=_number, help="the budget in floating-point operations")
     add("--loss", metavar="L", type=_number, help="a loss to reach with as little compute as possible")
     add("--student-tokens", metavar="D", type=_number, help="the most tokens that the student may see")
-    add("--scenario", choices=[*SCENARIOS, "all"], default="all", help="what is paid for of the teacher (all)")
+    add("--scenario", choices=[*SCENARIOS, "all"], default="all", help="which costs of the teacher count (all)")
     add("--students", metavar="N", type=_number, default=1.0, help="students that share the teacher's pretraining (1)")
-    add("--teacher-params", metavar="N", type=_number, help="a teacher that is there already: its size")
-    add("--teacher-loss", metavar="L", type=_number, help="and its loss")
-    add("--teacher-tokens", metavar="D", type=_number, help="or the tokens that it was trained on")
-    add("--lifetime-tokens", metavar="D", type=_number, default=0.0, help="tokens to serve, paid from the budget (0)")
+    add("--teacher-params", metavar="N", type=_number, help="size of an existing teacher")
+    add("--teacher-loss", metavar="L", type=_number, help="loss of that teacher")
+    add("--teacher-tokens", metavar="D", type=_number, help="or the tokens of its training")
+    add("--lifetime-tokens", metavar="D", type=_number, default=0.0, help="tokens to serve, within the budget (0)")
     add("--context", metavar="N", type=_number, default=4096.0, help="context length, for the FLOPs (4096)")
     add("--vocabulary", metavar="N", type=_number, default=32768.0, help="vocabulary size, for the FLOPs (32768)")
     _coefficients_argument(action)
@@ -155,14 +167,19 @@ def _recipe_arguments(action: argparse.ArgumentParser) -> None:
 def _fit_arguments(action: argparse.ArgumentParser) -> None:
     add = action.add_argument
     add("file", metavar="FILE", type=Path, help="the runs: .jsonl, .json, .csv, .tsv or .parquet")
-    add("--law", choices=["distillation", "supervised"], help="which law (by the columns)")
-    add("--supervised", metavar="FILE", type=Path, help="supervised runs (n, d, l) to fit the law inside to, first")
-    _coefficients_argument(action, "the supervised law inside, where --supervised is not given")
+    add("--law", choices=["distillation", "supervised"], help="the law (default: by the columns)")
+    add(
+        "--supervised",
+        metavar="FILE",
+        type=Path,
+        help="supervised runs (n, d, l): the supervised law is fitted to them first",
+    )
+    _coefficients_argument(action, "the supervised law, where --supervised is not given")
     add("--out", metavar="FILE.json", type=Path, help="write the fitted law here, for --coefficients")
     add("--resamples", metavar="N", type=int, default=4096, help="resamples of the runs for the intervals (4096)")
     add("--whole-grid", action="store_true", help="follow every start of the grid to its end")
-    add("--seed", metavar="N", type=int, default=0, help="of the resamples and of the parts held out (0)")
-    add("--state", metavar="FILE", help="where finished parts are kept until the end (FILE.fit-state), or 'none'")
+    add("--seed", metavar="N", type=int, default=0, help="seed of resamples and held-out parts (0)")
+    add("--state", metavar="FILE", help="file of finished parts, kept until the end (FILE.fit-state), or 'none'")
     add("--quiet", action="store_true", help="no progress on standard error")
 
 

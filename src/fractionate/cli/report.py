@@ -13,16 +13,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
         "Write results.json, report.md and report.html from a run's attempts, without a model call.\n"
-        "CONFIG is the run's config, or the run's folder itself (then its stored config is taken); prices, margins\n"
-        "and published figures may be changed with --set and are priced and judged anew. Several runs' folders (one\n"
-        "protocol with other seeds) are pooled: a question counts with its mean over them, and --out takes the reports."
+        "CONFIG is the run's config, or the run's folder (which stores its config). --set may change prices, margins\n"
+        "and published figures; the run is then priced and judged anew. Folders of several runs (one config with\n"
+        "different seeds) are pooled: a question counts with its mean over them, and the reports go to --out."
     )
     parser.epilog = (
         "example:\n  fractionate report runs/mine\n  fractionate report fractionate.toml --set verdict.margin=5\n"
         "  fractionate report runs/seed-0 runs/seed-1 runs/seed-2 --out runs/seeds"
     )
     add_config_arguments(parser)
-    parser.add_argument("more", metavar="RUN_DIR", type=Path, nargs="*", help="folders of further runs to pool with it")
+    parser.add_argument(
+        "more", metavar="RUN_DIR", type=Path, nargs="*", help="folders of further runs, to pool with the first"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "list of strings. With --gold the answers come from a data set: rows match its questions by the value of\n"
         "'index' or 'id', or of --index-field. A field inside another is written a.b.c.\n\n"
         "--scorer FILE.py:FUNCTION calls function(output, answers), plain or async, which returns a number from 0 to\n"
-        "1 (or on --scale). --scale alone takes the output itself for a rating."
+        "1 (or on --scale). With --scale alone the output itself is the rating."
     )
     parser.epilog = (
         "examples:\n"
@@ -31,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  fractionate score ratings.jsonl --scale 1-5 --output-field review.rating"
     )
     parser.add_argument("file", metavar="FILE", type=Path, help="the recorded outputs")
-    parser.add_argument("--dataset", metavar="NAME", default="", help="whose reader and metric: gsm8k, drop, …")
     parser.add_argument(
-        "--scorer", metavar="SCORER", default="", help="FILE.py:FUNCTION, or a scorer that a plug-in brings"
+        "--dataset", metavar="NAME", default="", help="the data set with the reader and metric: gsm8k, drop, …"
     )
+    parser.add_argument("--scorer", metavar="SCORER", default="", help="FILE.py:FUNCTION, or a scorer of a plug-in")
     parser.add_argument("--rows", metavar="OUT.jsonl", type=Path, help="write every row's prediction and score here")
     add_scoring_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")

@@ -53,14 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
         action.add_argument("store", metavar="STORE", type=Path, help="the SQLite file, its folder or a run's folder")
         if name == "show":
-            action.add_argument("key", metavar="KEY", help="the call's key, or how it begins")
+            action.add_argument("key", metavar="KEY", help="the call's key, or its beginning")
         if name == "export":
-            action.add_argument("file", metavar="OUT.jsonl", nargs="?", help="where to; standard output if absent")
+            action.add_argument("file", metavar="OUT.jsonl", nargs="?", help="file to write; standard output if absent")
             action.add_argument(
                 "--attempts", action="store_true", help="write a run's attempts instead, as attempts.jsonl has them"
             )
         if name != "show":
-            action.add_argument("--key", default="", metavar="START", help="only calls whose key begins so")
+            action.add_argument("--key", default="", metavar="START", help="only calls whose key begins with START")
             action.add_argument("--model", default="", metavar="NAME", help="only calls to this model")
             action.add_argument("--run", default="", metavar="NAME", help="only calls that this run made")
             action.add_argument("--role", default="", choices=["decomposer", "solver"], help="only this role's calls")
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action.add_argument("--limit", type=int, default=20, metavar="N", help="rows at most (20); 0 lists all")
         if name == "purge":
             action.add_argument("--all", action="store_true", help="delete every call")
-            action.add_argument("--yes", action="store_true", help="delete; without it, only say how many it would be")
+            action.add_argument("--yes", action="store_true", help="delete; without it, only print the number of calls")
         action.add_argument("--json", action="store_true", help="print as JSON")
 
 

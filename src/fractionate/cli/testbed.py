@@ -39,8 +39,8 @@ _EXAMPLES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Two tasks in which a relation over parts must be found: the parts (divide) and the relation (solve) can be\n"
-        "taught apart, and what each is worth is known exactly. See docs/guide/testbeds.md."
+        "Two tasks of finding a relation over parts. The parts (divide) and the relation (solve) can be taught\n"
+        "separately, and the value of each is known exactly. See docs/guide/testbeds.md."
     )
     parser.epilog = "\n".join(
         ["examples:", *(f"  fractionate testbed {t} {a} {e}".rstrip() for (t, a), e in _EXAMPLES.items())]
@@ -71,7 +71,9 @@ def _add_options(parser: argparse.ArgumentParser, task: str, action: str) -> Non
     if action != "ceilings":
         parser.add_argument("--seed", type=int, default=0, help="the seed of the samples (0)")
     if action in ("generate", "survey"):
-        parser.add_argument("--split", default="train", metavar="NAME", help="a stream of its own per name (train)")
+        parser.add_argument(
+            "--split", default="train", metavar="NAME", help="name of the split; each has its own samples (train)"
+        )
         parser.add_argument("--start", type=int, default=0, metavar="N", help="the first sample's number (0)")
     if action == "generate":
         parser.add_argument("--count", type=int, default=1000, metavar="N", help="samples (1000)")
@@ -80,7 +82,7 @@ def _add_options(parser: argparse.ArgumentParser, task: str, action: str) -> Non
             "--format", choices=("png", "webdataset", "parquet"), default="png", help="PNG + CSV, tar or Parquet shards"
         )
         parser.add_argument("--shard-size", type=int, default=10_000, metavar="N", help="samples per shard (10000)")
-        parser.add_argument("--no-hints", action="store_true", help="images and labels alone")
+        parser.add_argument("--no-hints", action="store_true", help="write images and labels only")
         parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (1); samples stay the same")
     if action == "survey":
         parser.add_argument("--count", type=int, default=12, metavar="N", help="samples (12)")
@@ -102,13 +104,17 @@ def _add_training_options(parser: argparse.ArgumentParser, task: str) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
     parser.add_argument("--samples", type=int, default=1_000_000, metavar="N", help="samples to train on (1000000)")
     parser.add_argument(
-        "--train-size", type=int, default=0, metavar="N", help="a fixed set of so many, reshuffled; 0: endless (0)"
+        "--train-size", type=int, default=0, metavar="N", help="size of a fixed set, reshuffled; 0: endless (0)"
     )
     parser.add_argument("--batch", type=int, default=400 if task == "allpairs" else 128, help="(%(default)s)")
     slow = f", {_SLOW:g} for block-types" if "block-types" in models else ""
     parser.add_argument("--lr", type=float, help=f"Adam's learning rate (0.001{slow})")
     parser.add_argument(
-        "--decay", type=float, default=0.0, metavar="SHARE", help="last share of the run in which it falls to zero (0)"
+        "--decay",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="last share of the run, in which the rate falls to zero (0)",
     )
     if task == "pentomino":
         parser.add_argument(
@@ -117,19 +123,19 @@ def _add_training_options(parser: argparse.ArgumentParser, task: str) -> None:
     parser.add_argument("--init-seed", type=int, default=0, metavar="SEED", help="of weights and shuffling (0)")
     parser.add_argument("--validate-every", type=int, default=50_000, metavar="N", help="in samples (50000)")
     parser.add_argument("--validation", type=int, default=5_000, metavar="N", help="validation images (5000)")
-    parser.add_argument("--test", type=int, default=20_000, metavar="N", help="test images, looked at once (20000)")
+    parser.add_argument("--test", type=int, default=20_000, metavar="N", help="test images, used once (20000)")
     parser.add_argument(
         "--statistics",
         type=int,
         default=2_000,
         metavar="N",
-        help="images on which batch norm is measured before a look; 0: running averages (2000)",
+        help="images to measure batch norm on before each validation; 0: running averages (2000)",
     )
     parser.add_argument(
         "--stop-at", type=float, metavar="ACC", help="stop at this validation accuracy, reached twice in a row"
     )
     parser.add_argument(
-        "--stop-after", type=float, metavar="SECONDS", help="stop after so long, over all parts of the run"
+        "--stop-after", type=float, metavar="SECONDS", help="stop after this time, over all parts of the run"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 (cpu); the generator runs there too")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="(float32)")

@@ -28,7 +28,7 @@ from fractionate.types import AnswerForm
 
 
 class DataConfig(Section):
-    """Which questions are learnt from and which tested on.
+    """The questions to learn from and to test on.
 
     References read `NAME[:PATH][#SPLIT][?KIND,…][@START-END[/STEP]]`.
     """
@@ -36,10 +36,10 @@ class DataConfig(Section):
     train: Names = Field(default=[], description="data the students learn from: a reference or a list of them")
     test: Names = Field(description="data the pairs are measured on: a reference or a list of them")
     dev: Names = Field(
-        default=[], description="data that students are chosen by and stopped early by: a reference or a list of them"
+        default=[], description="data to choose students and stop trainings by: a reference or a list of them"
     )
     dev_share: float = Field(
-        default=0.0, ge=0, lt=1, description="this share of train's questions, whole passages, as dev instead"
+        default=0.0, ge=0, lt=1, description="share of train's questions (whole passages) to use as dev instead"
     )
     columns: dict[str, str] = Field(
         default={},
@@ -75,8 +75,8 @@ class ModelOptions(Section):
     device: str = Field(default="", description="cpu or cuda[:N] for a local model; the best there is if empty")
     runtime: Literal["torch", "openvino", "openvino-int8"] = Field(
         default="torch",
-        description="what runs a local model: torch, or OpenVINO (extra `fast`, CPU only), twice as fast with the same "
-        "words, four times with weights in 8 bits and other words here and there; replies are stored apart",
+        description="what runs a local model: torch, or OpenVINO (extra `fast`, CPU only): twice as fast with the same "
+        "replies, four times with 8-bit weights and some different replies; replies are stored separately",
     )
     style: Literal["", "instruct", "student"] = Field(
         default="", description="prompt style: full instructions, or the short form students are trained on"
@@ -92,7 +92,7 @@ class ModelOptions(Section):
         default=2.0, gt=0, le=256, description="megabytes of a server's reply at most, decompressed; longer ones fail"
     )
     trust_remote_code: bool = Field(
-        default=False, description="let a local model's folder run code of its own; only for folders that you trust"
+        default=False, description="let a local model's folder run its own code; only for folders that you trust"
     )
     batch: bool = Field(
         default=False, description="send an openai: model's calls through the batch endpoint (half price)"
@@ -123,7 +123,7 @@ class ModelsConfig(Section):
     screen_solver: str = Field(default="", description="solves to screen; the teacher if empty")
     distilled: Names = Field(
         default=[],
-        description="models of the matrix that were distilled elsewhere: they are judged as students, others are not",
+        description="models of the matrix that were distilled elsewhere: the verdict judges them as students",
     )
     options: dict[str, ModelOptions] = Field(default={}, description="per-model options, by model name")
 
@@ -136,7 +136,7 @@ class ModelsConfig(Section):
 
 
 class StudentConfig(Section):
-    """One student of your own naming, under [students.NAME]: a variant with data, a seed or a base of its own."""
+    """A named student, under [students.NAME]: a variant with its own data, seed or base."""
 
     variant: Variant = Field(description="what it learns: D-T, D-R, E-T, E-A, …")
     train: Names = Field(
@@ -151,7 +151,7 @@ Cap = Annotated[int, Field(ge=1, le=50)] | Literal["default", "none"]
 
 
 class DecomposerConfig(Section):
-    """A decomposer asked in a way of its own, under [decomposers.NAME]: what is not given is as in [run]."""
+    """A named decomposer with its own settings, under [decomposers.NAME]; missing settings are those of [run]."""
 
     model: str = Field(default="teacher", description='the model: "teacher", "solver", "student" or a model name')
     cap: Cap | None = Field(default=None, description="subquestions at most: a number, default, or none")
@@ -160,7 +160,7 @@ class DecomposerConfig(Section):
 
 
 class RunConfig(Section):
-    """What the run does."""
+    """What the run measures, trains and writes."""
 
     name: RunName = Field(
         default="", description="the run's name; if empty the config file's, or of a fractionate.toml its folder's"
@@ -172,7 +172,7 @@ class RunConfig(Section):
         description="strategies to measure: single, single-cot, self-consistency, static, stepwise, dynamic",
     )
     repeats: int = Field(
-        default=1, ge=1, le=1000, description="how often each test question is answered; it counts with the mean"
+        default=1, ge=1, le=1000, description="answers per test question; the question counts with their mean"
     )
     temperature: float = Field(
         default=0.0, ge=0, le=100, description="sampling temperature on test questions of models whose own is 0"
@@ -189,12 +189,14 @@ class RunConfig(Section):
         description="decomposer and solver of the only cells to measure, instead of every decomposer with every solver",
     )
     variants: list[Variant] = Field(default=["D-R"], description="students to train; [] trains none")
-    samples: int = Field(default=2, ge=1, le=100, description="chances per question to pass the screen")
+    samples: int = Field(
+        default=2, ge=1, le=100, description="teacher samples per question at most, to pass the screen"
+    )
     sample_temperature: float = Field(
         default=0.7,
         ge=0,
         le=100,
-        description="temperature of the second and later chances, and of votes of a model at 0",
+        description="temperature of the second and later samples, and of votes of a model at 0",
     )
     seed: int = Field(default=0, ge=0, le=MOST_SEED, description="seed of sampling, training and resampling")
     cap: Cap = Field(
@@ -240,7 +242,7 @@ class BudgetConfig(Section):
 
 
 class LimitsConfig(Section):
-    """How hard a server may be asked."""
+    """Bounds on the calls to a server."""
 
     concurrency: int = Field(
         default=64,
@@ -255,7 +257,7 @@ class LimitsConfig(Section):
 
 
 class ClusterConfig(Section):
-    """Where a run goes that is started with `--on ray`; without it, nothing here is used."""
+    """A run on Ray (`--on ray`). Without `--on`, nothing here is used."""
 
     workers: int = Field(default=0, ge=0, le=100_000, description="shards that run at once; 0: one per core")
     scratch: str = Field(
@@ -303,10 +305,10 @@ class VerdictConfig(Section):
 class PublishedFigure(Section):
     """A published figure to lay beside the measured cells of the same pair, one [[published]] table each."""
 
-    decomposer: str = Field(description="who decomposed, by a name of the matrix or a model name")
-    solver: str = Field(description="who solved")
+    decomposer: str = Field(description="the decomposer, by a name of the matrix or a model name")
+    solver: str = Field(description="the solver, likewise")
     value: float = Field(
-        ge=0, le=100, strict=True, description="the figure: a share (0 to 1) or points (above 1, to 100)"
+        ge=0, le=100, strict=True, description="the figure: a share (0 to 1) or a percentage (above 1, to 100)"
     )
     source: str = Field(default="", description="where it was published")
     strategy: str = Field(default="", description="the strategy; every one of the right number of stages if empty")
@@ -323,9 +325,9 @@ class Config(Section):
 
     data: DataConfig
     models: ModelsConfig = Field(default_factory=ModelsConfig)
-    students: dict[OwnName, StudentConfig] = Field(default={}, description="students of your own naming, by name")
+    students: dict[OwnName, StudentConfig] = Field(default={}, description="named students")
     decomposers: dict[OwnName, DecomposerConfig] = Field(
-        default={}, description="decomposers asked in a way of their own, by name"
+        default={}, description="named decomposers with their own settings"
     )
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()

@@ -11,7 +11,7 @@ from fractionate.config.values import Count, Rate, Section, auto_as_none
 
 
 class SearchConfig(Section):
-    """What is tried on the dev split: every combination. What has no candidates is as in [train]."""
+    """Candidates for the dev split: every combination is tried. A setting without candidates is as in [train]."""
 
     learning_rate: list[Rate] = Field(default=[], max_length=100, description="learning rates")
     lora_rank: list[Annotated[int, Field(ge=1, le=2**13)]] = Field(
@@ -35,16 +35,19 @@ class TrainConfig(Section):
     lora_rank: int = Field(default=16, ge=1, le=2**13, description="rank of the LoRA matrices")
     share_passages: bool = Field(
         default=False,
-        description="take examples on one passage into one step, half a step's, and read what they begin with once",
+        description="put examples on one passage into one step (half a step's) and compute their common prefix once",
     )
     max_length: int = Field(
-        default=1024, ge=16, le=10**7, description="tokens per example at most; longer ones are left out, counted"
+        default=1024,
+        ge=16,
+        le=10**7,
+        description="tokens per example at most; longer examples are left out and counted",
     )
     max_examples: Count = Field(default=0, description="examples per student at most, the first ones; 0 takes all")
     dev_checks: int = Field(default=1, ge=1, le=10_000, description="measurements of the loss on dev per epoch")
     patience: Count = Field(
         default=2,
-        description="measurements on dev in a row without a lower loss that end a training; 0: none do",
+        description="consecutive dev measurements without a lower loss that end a training; 0: never",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto",
@@ -52,7 +55,7 @@ class TrainConfig(Section):
         '"bf16" does so on both, and holds the base of a LoRA in bf16 too',
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="compute activations anew on the way back instead of keeping them: less memory"
+        default=False, description="recompute activations in the backward pass instead of keeping them: less memory"
     )
     base_bits: Literal[16, 4] = Field(
         default=16, description="4 holds the base of a LoRA in 4 bits a weight (NF4, extra quantised); 16 leaves it"
@@ -68,7 +71,7 @@ class TrainConfig(Section):
         if bits == 4 and info.data.get("method") == "full":
             raise ValueError('weights of 4 bits cannot be trained: take train.method = "lora"')
         if bits == 4 and info.data.get("share_passages"):
-            raise ValueError("whether a base of 4 bits reads packed examples alike cannot be tried: one or the other")
+            raise ValueError("share_passages cannot be verified on a base of 4 bits: set one of the two")
         return bits
 
     @field_validator("workers")
