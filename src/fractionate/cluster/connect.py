@@ -145,6 +145,11 @@ def _check_same(address: str) -> None:
     """Raise UsageError where this process has joined another cluster than is wanted."""
     import ray
 
+    if ray.util.client.ray.is_connected():
+        raise UsageError(
+            "this process uses Ray Client, whose machine is no node of the cluster: leave it with ray.shutdown(), and "
+            "join with 'ray start'"
+        )
     joined = ray.get_runtime_context().gcs_address
     if address != "ray" and _parse(address)[1] != int(joined.rpartition(":")[2]):
         raise UsageError(
