@@ -6,8 +6,8 @@ The model waits and answers within the calling process, so its server takes no p
 of processor time, not wall time: of the run's own process from the first question to the last merged attempt, and of
 all Ray processes that work for it. `per 1,000 more` is the processor time of a thousand further questions in the run's
 process: the difference to a run with a quarter of them. `merger` is the actor that
-writes the run's files; it is not part of the workers' figure. The first row is the same cell without Ray. Each question is
-one call with a prompt of 1,500 characters.
+writes the run's files; it is not part of the workers' figure. The first row is the same cell without Ray. Each question
+is one call with a prompt of 1,500 characters.
 """
 
 from __future__ import annotations
