@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fractionate.analysis.comparison import Comparison, PairedComparison, compare_systems, compare_two
 from fractionate.analysis.rule import Rule
@@ -30,7 +30,7 @@ from fractionate.run.progress import Progress
 from fractionate.run.reporting import load_stored_config
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.examples import Screening
-from fractionate.types import Cell
+from fractionate.types import AnswerForm, Cell
 
 
 class Run(pipeline_run.Run):
@@ -188,6 +188,7 @@ def score(
     columns: Mapping[str, str] | None = None,
     scorer: str = "",
     scale: str = "",
+    answer: AnswerForm | Literal[""] = "",
 ) -> Scores:
     """Score outputs (a data file, or rows as mappings) as a data set or a scorer does; see `fractionate score --help`.
 
@@ -199,7 +200,7 @@ def score(
         rows = (Row(values, f"row {number}") for number, values in enumerate(outputs, 1))
     fields = Fields(output_field, answers_field, index_field)
     ratings = Scale.parse(scale) if scale else None
-    scored = score_rows(rows, Scoring(dataset, scorer, ratings, gold, fields, columns or {})).rows
+    scored = score_rows(rows, Scoring(dataset, scorer, ratings, gold, fields, columns or {}, answer)).rows
     if not scored:
         raise UsageError("there are no rows to score")
     return Scores(tuple(scored))

@@ -49,11 +49,13 @@ def test_what_seeds_leave_open_about_a_cost_is_students_interval_of_the_runs():
     assert cost.cheaper == "undecided"
 
 
-def test_some_questions_of_pooled_runs_keep_what_the_seeds_leave_open():
-    student, reference = (replace(cell, attempts=cell.attempts[: N // 2]) for cell in pooled(50, 58, 66))
-    cost = compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95)
-    assert len(student.columns.runs) == 3
-    assert (cost.cheaper, len(student.attempts)) == ("undecided", N // 2)
+def test_seeds_leave_as_much_open_about_the_cost_of_the_first_questions_alone():
+    pricing = Pricing(config_of(prices=DEAR).prices)
+    cells = pooled(50, 58, 66)
+    first = [replace(cell, attempts=cell.attempts[:50]) for cell in cells]
+    whole, early = compare_costs(*cells, pricing, 0.95), compare_costs(*first, pricing, 0.95)
+    assert early.ci_high - early.ci_low == pytest.approx(whole.ci_high - whole.ci_low, rel=1e-9)
+    assert (early.cheaper, len(first[0].columns.runs), len(first[0].attempts)) == ("undecided", 3, 50)
 
 
 def test_a_student_that_every_seed_makes_cheaper_is_cheaper():

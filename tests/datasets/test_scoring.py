@@ -10,7 +10,7 @@ import pytest
 
 from fractionate.cli import main
 from fractionate.datasets.own_scorers import Scale
-from fractionate.datasets.scoring import Fields, score_file
+from fractionate.datasets.scoring import Fields, Scoring, score_file
 from fractionate.errors import FractionateError, UsageError
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
@@ -53,6 +53,51 @@ def test_outputs_are_extracted_and_predictions_taken_as_they_are(tmp_path: Path)
         {"prediction": None, "exact_match": 0.0, "f1": 0.0, "extracted": False},
         {"prediction": " ", "exact_match": 0.0, "f1": 0.0, "extracted": False},
     ]
+
+
+TWO_VALUES: tuple[dict[str, Any], ...] = (
+    {"output": "The answer is 9 and 4.", "answers": [["4", "9"]]},
+    {"output": "The answer is 4 and 5.", "answers": [["4", "9"]]},
+    {"output": "The answer is 4.", "answers": [["4", "9"]]},
+    {"prediction": ["9.0", "4"], "answers": [["4", "9"]]},
+    {"output": "The answer is 4.", "answers": ["4"]},
+)
+
+
+@pytest.mark.parametrize("dataset", ["gsm8k", "svamp", "multiarith"])
+def test_a_gold_answer_of_several_numbers_is_a_set_under_a_number_data_set(tmp_path: Path, dataset: str) -> None:
+    rows = write(tmp_path / "rows.jsonl", *TWO_VALUES, {"output": "The answer is 4 and 9.", "answers": ["4"]})
+    score_file(rows, dataset, tmp_path / "out.jsonl")
+    written = read(tmp_path / "out.jsonl")
+    assert [row["exact_match"] for row in written] == [1.0, 0.0, 0.0, 1.0, 1.0, 0.0]
+    assert [row["f1"] for row in written] == [1.0, 0.5, pytest.approx(2 / 3), 1.0, 1.0, 0.0]
+    assert written[0]["prediction"] == ["9", "4"]
+    assert written[5]["prediction"] is None, "one number is asked for, so two are no answer"
+
+
+def test_answers_are_read_in_a_form_that_is_named(tmp_path: Path) -> None:
+    several = write(tmp_path / "several.jsonl", *TWO_VALUES)
+    assert score_file(several, answer="numbers") == score_file(several, "gsm8k")
+    dates = write(tmp_path / "dates.jsonl", {"output": "Answer: March 5, 2021", "answers": ["2021-03-05"]})
+    assert score_file(dates, answer="date")["exact_match"] == 1.0
+    assert score_file(dates, "gsm8k", answer="date")["exact_match"] == 1.0
+    assert score_file(dates, "gsm8k")["exact_match"] == 0.0
+
+
+def test_a_form_of_answers_and_a_scorer_exclude_each_other() -> None:
+    with pytest.raises(UsageError, match="leave out --answer, or --scorer"):
+        Scoring(answer="date", scorer="judge.py:grade")
+
+
+def test_the_command_takes_a_form_of_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = write(tmp_path / "rows.jsonl", *TWO_VALUES)
+    assert main(["score", str(rows), "--answer", "numbers", "--json"]) == 0
+    out = capsys.readouterr()
+    assert json.loads(out.out)["exact_match"] == 3 / 5
+    assert out.err == "scored by --answer numbers against 'answers'\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["score", str(rows), "--answer", "colour"])
+    assert "invalid choice: 'colour'" in capsys.readouterr().err
 
 
 def test_several_spans_and_alternatives(tmp_path: Path) -> None:
@@ -349,13 +394,13 @@ def test_a_scorer_that_does_not_fit_is_said_with_the_reader_that_does(
 def test_nothing_to_score_by_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = write(tmp_path / "rows.jsonl", {"output": "1", "answers": "1"})
     assert main(["score", str(rows)]) == 2
-    assert "name a data set (--dataset) or a scorer (--scorer)" in capsys.readouterr().err
+    assert "name a data set (--dataset), a form of answers (--answer) or a scorer (--scorer)" in capsys.readouterr().err
 
 
 # Found on the same rows against GSM8K's own gold; agreement within a point is asked, and half a point is held here.
 RECORDED = [
     ("gsm8k_faithful_cot/gpt4_standard.jsonl", "completion", 0.585),
-    ("gsm8k_faithful_cot/gpt4_cot.jsonl", "completion", 0.941),
+    ("gsm8k_faithful_cot/gpt4_cot.jsonl", "completion", 0.955),
     ("gsm8k_faithful_cot/gpt-3.5-turbo_cot.jsonl", "completion", 0.820),
     ("gsm8k_faithful_cot/text003_cot.jsonl", "completion", 0.602),
     ("gsm8k_ai_subq/chatgpt/chatgpt.jsonl", "answers", 0.700),

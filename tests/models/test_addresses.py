@@ -38,6 +38,7 @@ def test_a_list_opens_a_model_at_each_address() -> None:
 @pytest.mark.parametrize("name", [f"{A}#m", f"{A}/#m", f"{A}#m,n", f"{A}#org/m#q4", "openai:ft:gpt,4", f"{B}#m"])
 def test_one_address_is_the_model_it_always_was(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-secret")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     model = opened(name)
     assert type(model) is OpenAIModel
     assert model.identity == name

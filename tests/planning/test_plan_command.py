@@ -11,6 +11,7 @@ import pytest
 from fractionate.cli import main
 from fractionate.cli.plan import _SETS
 from fractionate.planning import SCENARIOS, SETS
+from fractionate.planning.power import Design, questions_needed
 from planning.published import UNIT_VECTORS
 from planning.synthetic import distillation_runs, supervised_runs
 
@@ -108,6 +109,22 @@ def test_power(capsys):
                          "--cluster-size", 8, "--cluster-correlation", 0.1)  # fmt: skip
     assert clustered["discordance"] == pytest.approx(0.21)
     assert clustered["questions"] == pytest.approx(1.7 * clustered["independent_questions"], abs=1)
+
+
+def test_the_difference_of_plan_power_is_in_percentage_points_as_the_margin_is(capsys):
+    equal = answered(capsys, "power", "--margin", 5, "--discordance", 0.2)
+    better = answered(capsys, "power", "--margin", 5, "--discordance", 0.2, "--difference", 3)
+    shown = questions_needed(Design(0.2, 0.05, difference=0.03))
+    assert (better["difference"], better["questions"]) == (3, shown)
+    assert better["questions"] < equal["questions"]
+
+
+@pytest.mark.parametrize("points", ["0.03", "-0.03"])
+def test_a_difference_that_looks_like_a_share_is_asked_about(capsys, points):
+    assert main(["plan", "power", "--margin", "5", "--discordance", "0.2", f"--difference={points}"]) == 0
+    assert f"--difference {points}: a difference is in percentage points" in capsys.readouterr().err
+    assert main(["plan", "power", "--margin", "5", "--discordance", "0.2", "--difference", "0"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def test_the_power_is_what_drawing_outcomes_and_testing_them_shows(differ, margi
     assert power_at(Design(differ, margin), n) == pytest.approx(simulated, abs=4 * math.sqrt(0.25 / len(draws)))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 60), st.floats(0.005, 0.4))
 def test_the_score_decides_as_tango_s_interval_does(a, b, both, margin):
     n = a + b + both

@@ -259,6 +259,21 @@ def test_runs_with_another_number_of_repeats_are_pooled_as_means_of_means() -> N
     assert [run.score("exact_match").tolist() for run in pooled.columns.runs] == [[0.5], [0.0]]
 
 
+def test_some_of_pooled_questions_still_know_their_runs_and_repeats() -> None:
+    right = [[1.0, 0.0, 1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]]
+    runs = {
+        name: [replace(cell_of([]), attempts=MeanAttempts.of_repeats([attempt(one, 10 + n) for one in of_run], 2))]
+        for n, (name, of_run) in enumerate(zip("ab", right, strict=True))
+    }
+    ((pooled,), _) = pool_cells(runs)
+    some = replace(pooled, attempts=pooled.attempts[1:])
+    assert [list(some.attempts), some.outputs_at(0)] == [list(pooled.attempts)[1:], pooled.outputs_at(1)]
+    assert (some.columns.seeds, some.columns.repeats, len(some.columns.outputs)) == (2, 2, 8)
+    assert [run.score("exact_match").tolist() for run in some.columns.runs] == [[0.5, 1.0], [0.5, 0.0]]
+    assert [run.column("solver_output_tokens").tolist() for run in some.columns.runs] == [[10, 10], [11, 11]]
+    assert list(pooled.attempts[3:]) == []
+
+
 def test_asking_the_same_again_makes_no_interval_narrower() -> None:
     once = [attempt(float(n % 3 == 0)) for n in range(30)]
     folded = MeanAttempts.of_repeats([one for one in once for _ in range(5)], 5)

@@ -211,7 +211,7 @@ def test_no_request_is_lost_where_a_tenth_of_the_calls_fail(run: Measured) -> No
         async def client(number: int) -> None:
             for turn in range(4):
                 # The solver fails every tenth request, so that a question of its own is worth asking.
-                word = f"w{number}x{turn}"
+                word = str(1000 * number + turn + 1)  # the run of these tests has numbers as answers
                 status, told, _ = await post(session, url, body(run.pair("static", "teacher"), f"Say {word}?"))
                 statuses.append(status)
                 if status == 200:

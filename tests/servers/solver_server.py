@@ -62,7 +62,7 @@ class SolverServer(ChatServer):
         reply["choices"][0]["message"]["content"] = words
         return reply
 
-    async def spoken(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
+    async def generated(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
         reply = self.answered_by(body, bare)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)

@@ -20,7 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from fractionate.analysis.contrasts import Paired, compare_paired, mean
-from fractionate.analysis.rule import question_margin
+from fractionate.analysis.rule import question_points
 from fractionate.analysis.statistics import (
     CostDifference,
     Needed,
@@ -228,7 +228,7 @@ def compare_systems(systems: Sequence[System], confidence: float = 0.95, margin:
         raise UsageError(f"at least two systems with names of their own are compared, not {', '.join(names) or 'none'}")
     if not 0 < confidence < 1 or not 0 <= margin < 100:
         raise UsageError("the confidence lies between 0 and 1 (such as 0.95), the margin from 0 to below 100")
-    if doubt := question_margin(margin):
+    if doubt := question_points(margin):
         warnings.warn(f"margin={margin:g}: {doubt}", stacklevel=2)
     questions = _shared(systems)
     groups = _groups(systems, questions)

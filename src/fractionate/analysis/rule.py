@@ -44,8 +44,8 @@ class Rule:
         return interim_confidence(self.confidence, sizes)
 
 
-def question_margin(margin: float) -> str:
-    """Return why a margin, in percentage points, looks like a share; "" where it does not."""
-    if not 0 < margin < 0.1:
+def question_points(points: float, name: str = "margin") -> str:
+    """Return why a margin or difference, in percentage points, looks like a share; "" where it does not."""
+    if not 0 < abs(points) < 0.1:
         return ""
-    return f"a margin is in percentage points, so this is {margin:g} %; if a share is meant, write {margin * 100:g}"
+    return f"a {name} is in percentage points, so this is {points:g} %; if a share is meant, write {points * 100:g}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fractionate.analysis.rule import question_margin
+from fractionate.analysis.rule import question_points
 from fractionate.api import read_report
 from fractionate.errors import UsageError
 from fractionate.files import write_text
@@ -42,13 +42,14 @@ def power(args: argparse.Namespace) -> None:
     if (args.discordance is None) == (args.accuracy is None):
         raise UsageError("plan power needs --discordance, or --accuracy (and --correlation) in its place")
     differ = args.discordance if args.accuracy is None else discordance(args.accuracy, args.correlation)
-    if doubt := question_margin(args.margin):
-        print(f"fractionate: --margin {args.margin:g}: {doubt}", file=sys.stderr)
+    for name, points in (("margin", args.margin), ("difference", args.difference)):
+        if doubt := question_points(points, name):
+            print(f"fractionate: --{name} {points:g}: {doubt}", file=sys.stderr)
     if not 0 < args.margin < 100:
         raise UsageError(f"--margin must lie between 0 and 100 percentage points, such as 2, not {args.margin:g}")
-    design = Design(differ, args.margin / 100, args.difference, args.confidence)
+    design = Design(differ, args.margin / 100, args.difference / 100, args.confidence)
     answer = answers.power_for(design, args.power, args.cluster_size, args.cluster_correlation)
-    answer = {**answer, "margin": args.margin}
+    answer = {**answer, "margin": args.margin, "difference": args.difference}
     _print(args, answer, answers.power_lines)
 
 

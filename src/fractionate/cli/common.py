@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
     from fractionate.datasets.scoring import Scoring
@@ -52,7 +52,16 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what says how outputs are scored: --gold, --column, --scale, and the fields of output, answers and index."""
+    """Add what says how outputs are scored: --answer, --gold, --column, --scale, and the fields of a row."""
+    from fractionate.types import AnswerForm
+
+    parser.add_argument(
+        "--answer",
+        metavar="FORM",
+        default="",
+        choices=get_args(AnswerForm),
+        help="read and score answers in this form, with or without --dataset: " + ", ".join(get_args(AnswerForm)),
+    )
     parser.add_argument("--gold", metavar="REFERENCE", default="", help="take the right answers from this data set")
     parser.add_argument("--output-field", metavar="FIELD", default="", help="the field with the raw output")
     parser.add_argument("--answers-field", metavar="FIELD", default="", help="the field with the right answers")
@@ -96,19 +105,20 @@ def scoring_of(arguments: argparse.Namespace) -> Scoring:
         arguments.gold,
         Fields(arguments.output_field, arguments.answers_field, arguments.index_field),
         columns_of(arguments),
+        arguments.answer,
     )
 
 
 def open_run(arguments: argparse.Namespace, *, keyless: bool = False) -> Run:
     """Open the run that the arguments name; with `keyless` to count its calls, not to make them."""
-    from fractionate.analysis.rule import question_margin
+    from fractionate.analysis.rule import question_points
     from fractionate.config import load_config
     from fractionate.run.folder import run_folder
     from fractionate.run.progress import Progress
     from fractionate.run.run import Run
 
     config = load_config(arguments.config, settings(arguments))
-    if doubt := question_margin(config.verdict.margin):
+    if doubt := question_points(config.verdict.margin):
         print(f"fractionate: verdict.margin = {config.verdict.margin:g}: {doubt}", file=sys.stderr)
     base, progress = arguments.config.resolve().parent, Progress(quiet=arguments.quiet)
     folder = run_folder(config, arguments.config, arguments.out)

@@ -119,7 +119,13 @@ def _power_arguments(action: argparse.ArgumentParser) -> None:
     add("--discordance", metavar="SHARE", type=_number, help="share of questions that only one of the two gets right")
     add("--accuracy", metavar="SHARE", type=_number, help="accuracy of both, in place of --discordance")
     add("--correlation", metavar="R", type=_number, default=0.0, help="correlation of right answers over questions (0)")
-    add("--difference", metavar="SHARE", type=_number, default=0.0, help="by how much the candidate is better (0)")
+    add(
+        "--difference",
+        metavar="PP",
+        type=_number,
+        default=0.0,
+        help="true advantage of the candidate, in percentage points (0)",
+    )
     add("--power", metavar="SHARE", type=_number, default=0.8, help="probability of showing non-inferiority (0.8)")
     add("--confidence", metavar="SHARE", type=_number, default=0.95, help="confidence of the two-sided interval (0.95)")
     add("--cluster-size", metavar="N", type=_number, default=1.0, help="questions that share a passage (1)")

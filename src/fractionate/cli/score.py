@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "string, or a list of strings for several spans), and 'answers': a list of alternatives, each a string or a\n"
         "list of strings. With --gold the answers come from a data set: rows match its questions by the value of\n"
         "'index' or 'id', or of --index-field. A field inside another is written a.b.c.\n\n"
+        "--answer FORM reads and scores answers in a form (number, numbers, money, date, span, text, …), with or\n"
+        "without a data set. Where a gold answer of a number data set is a list of several numbers, the row is scored\n"
+        "as that set of numbers, in any order.\n\n"
         "--scorer FILE.py:FUNCTION calls function(output, answers), plain or async, which returns a number from 0 to\n"
         "1 (or on --scale). With --scale alone the output itself is the rating."
     )
@@ -27,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  fractionate score outputs.jsonl --dataset drop --rows scored.jsonl\n"
         "  fractionate score logs.jsonl --gold gsm8k#test --output-field completion --json\n"
         "  fractionate score logs.csv --gold jsonl:mine.csv --column answers=label --index-field id\n"
+        "  fractionate score outputs.jsonl --answer numbers\n"
         "  fractionate score outputs.jsonl --scorer judge.py:grade\n"
         "  fractionate score ratings.jsonl --scale 1-5 --output-field review.rating"
     )

@@ -55,11 +55,11 @@ def scored_as(name: str, scorer: str) -> Dataset:
     )
 
 
-def answered_as(name: str, form: AnswerForm) -> Dataset:
-    """Return a data set whose answers are read and scored as a form's; a set of that form as it is."""
+def answered_as(dataset: Dataset, form: AnswerForm) -> Dataset:
+    """Return a data set with its answers read and scored in a form; a set of that form is returned as it is."""
     from fractionate.scoring.forms import READERS
 
-    dataset, reader = get(name), READERS[form]
+    reader = READERS[form]
     if dataset.answer_form == form:
         return dataset
     metric: Metric = "f1" if form == "span" else "exact_match"

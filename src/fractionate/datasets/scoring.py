@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from fractionate import datasets
 from fractionate.datasets.base import Dataset
@@ -16,7 +16,7 @@ from fractionate.datasets.own_scorers import Scale, call_for_each
 from fractionate.errors import FractionateError, UsageError
 from fractionate.plugin import load_function
 from fractionate.rows import TEXT_TABLES, Row, at, kind_of, list_in, read_rows
-from fractionate.types import Answer, Score
+from fractionate.types import Answer, AnswerForm, Score
 
 REPEATS = ("repeat", "epoch", "sample", "seed")
 """Fields that tell several answers to one question apart."""
@@ -86,7 +86,8 @@ class Scoring:
     `dataset` names the data set whose reader and metric are used ("" for that of `gold`). `scorer` is a plug-in's
     scorer, another data set's, or FILE.py:FUNCTION: function(output, answers) → a number from 0 to 1, or on `scale`.
     With a scale and neither, the output itself is the rating. `gold` is a data reference that holds the answers, its
-    columns mapped by `columns`.
+    columns mapped by `columns`. `answer` is the form in which answers are read and scored, in place of the data set's
+    own ("" for that); with it no data set has to be named.
     """
 
     dataset: str = ""
@@ -95,6 +96,19 @@ class Scoring:
     gold: str = ""
     fields: Fields = field(default_factory=Fields)
     columns: Mapping[str, str] = field(default_factory=dict)
+    answer: AnswerForm | Literal[""] = ""
+
+    def __post_init__(self) -> None:
+        if self.answer and (self.scorer or self.scale):
+            raise UsageError(
+                f"answers of the form {self.answer} are scored as that form says: leave out --answer, or --scorer and "
+                "--scale"
+            )
+
+    @property
+    def names_reader(self) -> bool:
+        """Whether anything says how outputs are read: a data set, a form of answers, gold data or a scorer."""
+        return bool(self.dataset or self.answer or self.gold or self.scorer)
 
     @property
     def is_figure(self) -> bool:
@@ -106,8 +120,13 @@ class Scoring:
         name = self.dataset or (datasets.parse_reference(self.gold).name if self.gold else "")
         if self.scorer:
             return datasets.scored_as(name or "jsonl", self.scorer)
+        if self.answer:
+            return datasets.answered_as(datasets.get(name or "jsonl"), self.answer)
         if not name:
-            raise UsageError("nothing says how outputs are scored: name a data set (--dataset) or a scorer (--scorer)")
+            raise UsageError(
+                "nothing says how outputs are scored: name a data set (--dataset), a form of answers (--answer) or a "
+                "scorer (--scorer)"
+            )
         return datasets.get(name)
 
 
@@ -153,6 +172,7 @@ def score_file(
     columns: Mapping[str, str] | None = None,
     scorer: str = "",
     scale: Scale | None = None,
+    answer: AnswerForm | Literal[""] = "",
 ) -> Summary:
     """Score every row of a data file, and write the scored rows to `rows_out` where given; see `Scoring`.
 
@@ -164,7 +184,7 @@ def score_file(
     Nothing is written before every row was read. Raises UsageError with file, line and reason for a row that cannot be
     scored, or where `rows_out` is the file itself; FractionateError when `rows_out` cannot be written.
     """
-    scoring = Scoring(dataset, scorer, scale, gold, fields or Fields(), columns or {})
+    scoring = Scoring(dataset, scorer, scale, gold, fields or Fields(), columns or {}, answer)
     return score_to(path, rows_out, scoring).summary()
 
 
@@ -199,10 +219,10 @@ def score_rows(rows: Iterable[Row], scoring: Scoring, *, repeats: bool = False, 
     else:
         dataset = scoring.reader()
         scored = [
-            _read(row, dataset, of_row, scoring.fields, position, lenient)
+            _read(row, _of_several(dataset, of_row, scoring), of_row, scoring.fields, position, lenient)
             for (position, row), of_row in zip(matched, answers, strict=True)
         ]
-        scorer = scoring.scorer or dataset.name
+        scorer = scoring.scorer or (f"--answer {scoring.answer}" if scoring.answer else dataset.name)
     against = repr(scoring.fields.answers or "answers")
     if gold is not None:
         against = f"the answers of {gold.reference} by {gold.described()}"
@@ -269,6 +289,15 @@ def _identity(row: Row, fields: Fields, position: int) -> dict[str, Any]:
     given = (at(row.values, name) for name in ("id", fields.index or "index"))
     found = next((value for value in given if value not in (None, "")), None)
     return {"identity": str(position if found is None else found), "id": found, "position": position}
+
+
+def _of_several(dataset: Dataset, answers: Sequence[Answer], scoring: Scoring) -> Dataset:
+    """Return how one row is read: as a set of numbers where a number data set's gold answer has several.
+
+    The reader of a single number refuses "4 and 9", which it cannot choose from.
+    """
+    several = dataset.answer_form == "number" and any(len(answer) > 1 for answer in answers)
+    return datasets.answered_as(dataset, "numbers") if several and not (scoring.answer or scoring.scorer) else dataset
 
 
 def _read(

@@ -56,7 +56,14 @@ class Choices:
     def name_fields(self) -> bool:
         """Whether fields of plain rows are named: then a log is a table, whatever else it looks like."""
         scoring = self.scoring
-        named = (self.outcome, scoring.fields.output, scoring.fields.answers, scoring.gold, scoring.dataset)
+        named = (
+            self.outcome,
+            scoring.fields.output,
+            scoring.fields.answers,
+            scoring.gold,
+            scoring.dataset,
+            scoring.answer,
+        )
         return any(named) or ".py:" in scoring.scorer
 
     def group_of(self, values: Mapping[str, Any], where: str) -> str:

@@ -74,7 +74,7 @@ def _of_column(rows: Sequence[Row], choices: Choices, column: str) -> Choices:
     if all(value is rows for value in held):
         raise rows[0].error(f"no field {column!r}: it has {', '.join(map(str, rows[0].values))}")
     scoring = choices.scoring
-    judged = scoring.gold or scoring.dataset or scoring.scorer or scoring.fields.answers or "answers" in rows[0].values
+    judged = scoring.names_reader or scoring.fields.answers or "answers" in rows[0].values
     if judged and not all(isinstance(value, bool | None) for value in held):
         return replace(choices, outcome="", scoring=replace(scoring, fields=replace(scoring.fields, output=column)))
     return replace(choices, outcome=column)
@@ -91,7 +91,7 @@ def _passages(choices: Choices, rows: Sequence[Row]) -> list[str]:
 def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> tuple[list[_Outcome], str]:
     """Return the outcome of each row, and whether the scorer does not fit."""
     scoring = choices.scoring
-    scored = scoring.dataset or scoring.gold or scoring.scorer or scoring.fields.output or scoring.fields.answers
+    scored = scoring.names_reader or scoring.fields.output or scoring.fields.answers
     names = (*OUTCOMES, "rating") if scoring.scale else OUTCOMES
     field = choices.outcome or next((name for name in names if name in rows[0].values), "")
     if choices.outcome or (field and not scored):
@@ -108,7 +108,7 @@ def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> tuple[list[_
     metric = choices.metric or "exact_match"
     if metric not in METRICS:
         raise UsageError(f"outputs are scored by {' or '.join(METRICS)}, not {metric!r}: fix --metric")
-    if not (scoring.dataset or scoring.gold or scoring.scorer):
+    if not scoring.names_reader:
         scoring = replace(scoring, dataset="jsonl")
     results = score_rows(rows, scoring, repeats=True, lenient=True)
     found = [_Outcome(None)] * len(rows)

@@ -276,7 +276,7 @@ def power_lines(answer: Mapping[str, Any]) -> list[str]:
         f"{answer['target_power']:.0%} power, if only one of the two is right on {differ} of them"
     )
     if answer["difference"]:
-        head += f" and the true difference is {100 * answer['difference']:+g} percentage points"
+        head += f" and the true difference is {answer['difference']:+g} percentage points"
     if answer["design_effect"] > 1:
         independent, effect = f"{answer['independent_questions']:,}", f"{answer['design_effect']:.2f}"
         head += f" ({independent} if none shared a passage, times {effect})"

@@ -44,12 +44,13 @@ class Design:
             raise UsageError(f"confidence must lie between 0 and 1, not {self.confidence:g}")
         if abs(self.difference) > self.discordance:
             raise UsageError(
-                f"a difference of {self.difference:g} needs a discordance of {abs(self.difference):g} or more: two "
-                f"systems differ only on discordant questions"
+                f"a difference of {100 * self.difference:g} percentage points needs a discordance of "
+                f"{abs(self.difference):g} or more: two systems differ only on discordant questions"
             )
         if self.difference <= -self.margin:
             raise UsageError(
-                f"a candidate that is worse by {-self.difference:g} is inferior at a margin of {self.margin:g}"
+                f"a candidate that is worse by {-100 * self.difference:g} percentage points is inferior at a margin of "
+                f"{100 * self.margin:g}"
             )
         return self
 

@@ -165,7 +165,7 @@ class RunData:
         elif data.scorer:
             chosen = datasets.scored_as(name, data.scorer)
         else:
-            chosen = datasets.answered_as(name, data.answer or self.inferred_form)
+            chosen = datasets.answered_as(datasets.get(name), data.answer or self.inferred_form)
         return replace(chosen, metric=data.metric) if data.metric else chosen
 
     @cached_property
