@@ -36,7 +36,6 @@ docs: setup
 	$(BIN)/python docs/generate_reference.py
 
 mutation: setup
-	$(BIN)/python -m pip install --quiet mutmut
 	$(BIN)/python benchmarks/mutation.py
 
 bench-client: setup

@@ -1,24 +1,30 @@
-"""Mutation testing of the answer extractors and scorers: every small change to them must make some test fail.
+"""Mutation testing of what reads answers, judges and bills: a changed token must make some test fail.
 
-    pip install mutmut
-    python benchmarks/mutation.py [--module numbers] [--keep DIR] [--minutes 10] [--jobs 2]
+    python benchmarks/mutation.py [--sample 100] [--seed 0] [--area NAME] [--jobs 2] [--goal 90]
 
-Copies the sources and the tests of these modules into a folder of its own, lets mutmut change one thing at a time, and
-prints each change that no test noticed. Exit 0 if the tests noticed all changes except those listed in `EQUIVALENT`,
-with the reason why they change no score; 1 if another survived; 3 if the time was up before all were tried.
+Draws a sample of one-token changes: a comparison, an arithmetic or boolean operator, a number, True or False, a `not`,
+min for max, a returned value. Every area of `AREAS` gives as many as every other, so that 170 lines that admit requests
+count as much as 3,000 that read answers. Each change is applied to a copy of the tree and tried against the tests of
+its area. Prints each change that no test noticed and the share that was noticed. Exit 0 where that share reaches the
+goal; 1 below it; 2 where the tests fail without a change.
 
-With --keep, a run continues the last one in that folder: it retries survivors and changed functions. It does not notice
-a change outside of functions (a pattern), so figures to report need a new folder. Property tests and tests with a
-million characters are left out: they are slow, and plain cases must suffice.
+Changes listed in `EQUIVALENT` alter no behaviour, for the reason given there, and do not count. Strings (docstrings,
+messages), annotations, decorators and `__repr__` are never changed. Property tests, models and browsers are left out:
+they are slow, and plain cases must suffice.
+
+Why not mutmut (3.8): it changes only functions, and none with a decorator such as `property`, so it tries no tolerance,
+limit or table of constants. It changes messages, which no test should quote in full. It runs every test once before the
+first change, which takes longer than a sample.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
-import json
 import os
-import re
+import queue
+import random
 import shutil
 import signal
 import subprocess
@@ -26,174 +32,274 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate, chain, islice, pairwise, zip_longest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = {
-    "reply": "scoring",
-    "statements": "scoring",
-    "final": "scoring",
-    "numbers": "scoring",
-    "number_answers": "scoring",
-    "choices": "scoring",
-    "lenient": "scoring",
-    "metrics": "scoring",
+PACKAGE = ROOT / "src" / "fractionate"
+SLOW = "huge or official_vectors or cover or valid_at_few or equal_speeds or power_it_states or XX"
+"""Tests left out by name, in the terms of pytest's -k: simulations, and those over a million characters."""
+
+AREAS: dict[str, tuple[str, str]] = {
+    "answers": (
+        "scoring/*.py",
+        "scoring/test_final.py scoring/test_numbers.py scoring/test_number_forms.py scoring/test_reply_forms.py "
+        "scoring/test_split_final.py scoring/test_lenient.py scoring/test_metrics.py scoring/test_corpus.py",
+    ),
+    "statistics": (
+        "analysis/statistics/*.py",
+        "analysis/test_statistics.py analysis/test_statistics_clusters.py analysis/test_statistics_plans.py",
+    ),
+    "costs": ("analysis/costs.py", "analysis/test_costs.py analysis/test_pricing.py"),
+    "verdict": (
+        "analysis/verdict.py analysis/rule.py",
+        "analysis/test_verdict.py analysis/test_comparisons.py",
+    ),
+    "budget": ("calls/budget.py calls/ledger.py", "calls/test_budget.py"),
+    "limits": ("calls/limits.py", "calls/test_limits.py calls/test_deadlines.py"),
+    "store": ("calls/store.py calls/store_file.py calls/stored_call.py", "calls/test_store.py calls/test_client.py"),
+    "spending": ("serve/ledger.py", "serve/test_ledger.py"),
+    "admission": ("serve/admission.py serve/errors.py", "serve/test_admission.py"),
+    "wire": ("models/openai/wire.py", "models/test_openai_api.py models/test_openai_stream.py"),
+    "recorded": (
+        "models/recorded.py models/_recorded_rows.py models/_trees.py",
+        "models/test_recorded.py models/test_recorded_strategies.py models/test_importing.py",
+    ),
+    "names": ("run/names.py", "run/test_names.py"),
+    "examples": ("students/examples.py", "students/test_examples.py"),
+    "cells": ("run/cells.py run/spending.py", "run/test_attempts.py run/test_repeats.py"),
 }
-"""The modules whose changes are tried, and the room each lies in."""
-TESTS = (
-    "scoring/test_final.py",
-    "scoring/test_numbers.py",
-    "scoring/reply_cases.py",
-    "scoring/test_number_forms.py",
-    "scoring/test_reply_forms.py",
-    "scoring/test_split_final.py",
-    "scoring/test_lenient.py",
-    "scoring/test_metrics.py",
-)
-POLL_S = 15.0
-SETTINGS = """[mutmut]
-source_paths =
-    src
-only_mutate =
-{modules}
-pytest_add_cli_args =
-    -q
-    -m
-    not hypothesis
-    -k
-    not huge and not official_vectors
-pytest_add_cli_args_test_selection =
-    tests
-"""
-KILLED = frozenset((1, 3, 24, -24, 36, 152, 255))
-"""Exit codes of mutmut's runs that mean a failed test or one without end; None is not tried, any other a survivor."""
+"""By area: the changed modules (globs below the package) and the test files that judge them, quickest first."""
 
 EQUIVALENT: dict[tuple[str, str], str] = {}
-"""Reasons by function and changed line, as `explain` gives them: those stay when mutants are numbered anew."""
+"""Reasons by place ("analysis/costs.py mean") and change ("before → after"): lines may move, these stay."""
+
+SWAPS = {
+    "Lt": ("<", "<="), "LtE": ("<=", "<"), "Gt": (">", ">="), "GtE": (">=", ">"), "Eq": ("==", "!="),
+    "NotEq": ("!=", "=="), "Is": ("is", "is not"), "IsNot": ("is not", "is"), "In": ("in", "not in"),
+    "NotIn": ("not in", "in"), "And": ("and", "or"), "Or": ("or", "and"), "Add": ("+", "-"), "Sub": ("-", "+"),
+    "Mult": ("*", "/"), "Div": ("/", "*"), "FloorDiv": ("//", "*"), "Mod": ("%", "//"), "Pow": ("**", "*"),
+    "BitOr": ("|", "&"), "BitAnd": ("&", "|"), "Not": ("not", ""), "USub": ("-", "+"), "Invert": ("~", ""),
+    "min": ("min", "max"), "max": ("max", "min"), "any": ("any", "all"), "all": ("all", "any"),
+}  # fmt: skip
+"""The token of each operator and function that is changed, and the token in its place."""
+UNCHANGED = frozenset(("annotation", "returns", "decorator_list"))
 
 
-def prepare(folder: Path, modules: list[str]) -> None:
-    """Lay out a project with the sources, the modules' tests and mutmut's settings, over an earlier one of its kind."""
-    for name in ("src", "tests"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    (folder / "tests").mkdir()
-    for test in TESTS:
-        shutil.copy(ROOT / "tests" / test, folder / "tests")
-    paths = "\n".join(f"    src/fractionate/{MODULES[module]}/{module}.py" for module in modules)
-    (folder / "setup.cfg").write_text(SETTINGS.format(modules=paths))
+@dataclass(frozen=True)
+class Change:
+    """One changed token: `text` in place of the bytes from `start` to `end` of a module."""
 
+    path: Path
+    function: str
+    start: int
+    end: int
+    text: str
 
-def mutmut(folder: Path, *arguments: str) -> str:
-    """Run mutmut in the folder and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mutmut", *arguments], cwd=folder, text=True, capture_output=True, check=False
-    )
-    return done.stdout + (done.stderr if done.returncode else "")
+    def applied(self) -> bytes:
+        """Return the module's source with the change."""
+        source = self.path.read_bytes()
+        return source[: self.start] + self.text.encode() + source[self.end :]
 
+    @property
+    def place(self) -> str:
+        """The module below the package and the function."""
+        return f"{self.path.relative_to(PACKAGE)} {self.function}"
 
-def verdicts(folder: Path, modules: list[str]) -> dict[str, int | None]:
-    """Return what is known of each mutant: the exit code of its tests, None where they did not run yet."""
-    known: dict[str, int | None] = {}
-    for module in modules:
-        # mutmut rewrites the file while it runs.
-        with contextlib.suppress(OSError, ValueError):
-            known |= json.loads((folder / f"mutants/src/fractionate/{MODULES[module]}/{module}.py.meta").read_text())[
-                "exit_code_by_key"
-            ]
-    return known
+    @property
+    def line(self) -> int:
+        """The number of the changed line."""
+        return self.path.read_bytes().count(b"\n", 0, self.start) + 1
 
-
-def verdict(code: int | None) -> str:
-    return "untried" if code is None else "killed" if code in KILLED else "survived"
-
-
-def forget_survivors(folder: Path, modules: list[str]) -> None:
-    """Let survivors be tried again: mutmut would let an old verdict stand though a test was added since."""
-    # Which tests reach which function is asked anew too, for both may have changed.
-    (folder / "mutants/mutmut-stats.json").unlink(missing_ok=True)
-    for module in modules:
-        path = folder / f"mutants/src/fractionate/{MODULES[module]}/{module}.py.meta"
-        if path.exists():
-            meta = json.loads(path.read_text())
-            codes = meta["exit_code_by_key"]
-            meta["exit_code_by_key"] = {name: code if code in KILLED else None for name, code in codes.items()}
-            path.write_text(json.dumps(meta))
-
-
-def try_all(folder: Path, modules: list[str], jobs: int, deadline: float) -> str:
-    """Run mutmut until it is done or the deadline passed; print how far it is. Returns what it printed last."""
-    log = folder / "mutmut.log"
-    with log.open("w") as out:
-        running = subprocess.Popen(
-            [sys.executable, "-m", "mutmut", "run", "--max-children", str(jobs)],
-            cwd=folder,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            start_new_session=True,
+    def shown(self) -> str:
+        """Return the changed line as "before → after"."""
+        return " → ".join(
+            source.decode().splitlines()[self.line - 1].strip() for source in (self.path.read_bytes(), self.applied())
         )
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    running.wait(min(POLL_S, max(0.1, deadline - time.monotonic())))
-                    break
-                counts = Counter(code is None for code in verdicts(folder, modules).values())
-                print(f"{counts[False]} of {counts.total()} tried", flush=True)
-                if time.monotonic() > deadline:
-                    break
-        finally:
-            if running.poll() is None:
-                os.killpg(running.pid, signal.SIGTERM)
-                running.wait()
-    return log.read_text()[-2000:].replace("\r", "\n")
 
 
-def explain(folder: Path, name: str) -> tuple[str, str, str]:
-    """Return a mutant's function (`numbers.read_number`), its changed line as "before → after", and the whole diff."""
-    diff = mutmut(folder, "show", name)
-    changed = [line for line in diff.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
-    module, _, rest = re.sub(r"^fractionate\.(?:answers|datasets)\.", "", name).partition(".")
-    function = rest.removeprefix("x_").rpartition("__mutmut_")[0]
-    return f"{module}.{function}", " → ".join(line[1:].strip() for line in changed), diff
+class Finder:
+    """The changes of one module, in `found`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.source = path, path.read_bytes()
+        self.starts = [0, *accumulate(map(len, self.source.splitlines(keepends=True)))]
+        self.found: list[Change] = []
+        self._walk(ast.parse(self.source), "")
+
+    def _walk(self, node: ast.AST, function: str) -> None:
+        match node:
+            case ast.JoinedStr() | ast.If(test=ast.Name(id="TYPE_CHECKING")):  # messages, imports for types
+                return
+            case ast.keyword(arg="strict"):  # of a zip over rows that are of one length by construction
+                return
+            case ast.Call(func=ast.Name(id="isinstance" | "cast" | "TypeVar")):
+                return
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                if node.name in ("__repr__", "__str__"):
+                    return
+                function = f"{function}.{node.name}".lstrip(".")
+        for start, end, text in self._tokens(node):
+            self.found.append(Change(self.path, function, start, end, text))
+        for name, value in ast.iter_fields(node):
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST) and name not in UNCHANGED:
+                    self._walk(child, function)
+
+    def _tokens(self, node: ast.AST) -> Iterator[tuple[int, int, str]]:
+        """Yield what may stand in place of a node or its operator: where it starts, where it ends, the new text."""
+        match node:
+            case ast.Compare():
+                for left, kind, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
+                    yield from self._swap(kind, self._end(left), self._start(right))
+            case ast.BoolOp():
+                for left, right in pairwise(node.values):
+                    yield from self._swap(node.op, self._end(left), self._start(right))
+            case ast.BinOp(left=left, right=right):
+                if not any(isinstance(side, ast.JoinedStr) or _is_text(side) for side in (left, right)):
+                    yield from self._swap(node.op, self._end(left), self._start(right))
+            case ast.AugAssign():
+                yield from self._swap(node.op, self._end(node.target), self._start(node.value))
+            case ast.UnaryOp():
+                yield from self._swap(node.op, self._start(node), self._start(node.operand))
+            case ast.Name(id="min" | "max" | "any" | "all"):
+                yield self._start(node), self._end(node), SWAPS[node.id][1]
+            case ast.Constant(value=bool()):
+                yield self._start(node), self._end(node), str(not node.value)
+            case ast.Constant(value=(int() | float()) as number):
+                for changed in (number + 1, number - 1):
+                    yield self._start(node), self._end(node), repr(changed) if changed >= 0 else f"({changed!r})"
+            case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
+                yield self._start(value), self._end(value), "None"
+            case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
+                if isinstance(test, ast.Name | ast.Attribute | ast.Call):
+                    yield self._start(test), self._start(test), "not "
+
+    def _swap(self, kind: ast.AST, after: int, before: int) -> Iterator[tuple[int, int, str]]:
+        """Yield the change of an operator, which the syntax tree does not place: it stands between two operands."""
+        token, text = SWAPS.get(type(kind).__name__, ("", ""))
+        at = self.source.find(token.encode(), after, before)
+        if token and at >= 0:
+            yield at, at + len(token), text
+
+    def _start(self, node: ast.expr) -> int:
+        return self.starts[node.lineno - 1] + node.col_offset
+
+    def _end(self, node: ast.expr) -> int:
+        return self.starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def draw(areas: list[str], count: int, seed: int) -> list[tuple[str, Change]]:
+    """Return a sample of areas' changes, the same number of each area; all of them where `count` is 0."""
+    drawn = []
+    for area in areas:
+        paths = sorted({path for glob in AREAS[area][0].split() for path in PACKAGE.glob(glob)})
+        found = [(area, change) for path in paths for change in Finder(path).found]
+        random.Random(f"{seed} {area}").shuffle(found)
+        drawn.append(found)
+    turns = chain.from_iterable(zip_longest(*drawn))
+    return list(islice((one for one in turns if one and _compiles(one[1])), count or None))
+
+
+def _compiles(change: Change) -> bool:
+    with contextlib.suppress(SyntaxError):
+        return bool(ast.parse(change.applied()))
+    return False
+
+
+def test(folder: Path, area: str, limit_s: float) -> tuple[bool, str]:
+    """Return whether an area's tests pass in a copy of the tree within the limit, and what pytest printed."""
+    files = [f"tests/{name}" for name in AREAS[area][1].split()]
+    chosen = ["-m", "not hypothesis and not model and not browser", "-k", f"not ({SLOW})"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *chosen, *files],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A compiled file that a change left behind could be taken for the source's own.
+        env={**os.environ, "PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    try:
+        printed, _ = running.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        printed, _ = running.communicate()
+        return False, printed + f"\nno end within {limit_s:.0f} s"
+    return running.returncode == 0, printed
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--module", choices=list(MODULES), action="append", help="only this module; may be given again")
-    parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="work in this folder, leave it there, go on from there"
-    )
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop after this many minutes (default 60)")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants tried at the same time (default 2)")
+    parser.add_argument("--sample", type=int, default=100, help="changes to try (default 100); 0 tries all")
+    parser.add_argument("--seed", type=int, default=0, help="which sample (default 0)")
+    parser.add_argument("--area", choices=list(AREAS), action="append", help="only this area; may be given again")
+    parser.add_argument("--jobs", type=int, default=2, help="changes tried at the same time (default 2)")
+    parser.add_argument("--goal", type=float, default=90.0, help="exit 1 below this percentage (default 90)")
     arguments = parser.parse_args()
-    modules = arguments.module or list(MODULES)
-    folder = arguments.keep or Path(tempfile.mkdtemp(prefix="fractionate-mutation-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    prepare(folder, modules)
-    forget_survivors(folder, modules)
-    output = try_all(folder, modules, arguments.jobs, started + 60 * arguments.minutes)
-    known = verdicts(folder, modules)
-    counts = Counter(map(verdict, known.values()))
-    unexplained = 0
-    for name in [name for name, code in known.items() if verdict(code) == "survived"]:
-        function, change, diff = explain(folder, name)
-        reason = EQUIVALENT.get((function, change))
-        unexplained += reason is None
-        print(f"equivalent: {function}: {change}: {reason}" if reason else f"SURVIVED: {function}: {change}\n{diff}")
+    areas, started = arguments.area or list(AREAS), time.monotonic()
+    sample = draw(areas, arguments.sample, arguments.seed)
+    counts: Counter[str] = Counter()
+    with (
+        tempfile.TemporaryDirectory(prefix="fractionate-mutation-") as root,
+        ThreadPoolExecutor(arguments.jobs) as pool,
+    ):
+        folders: queue.Queue[Path] = queue.Queue()
+        for number in range(arguments.jobs):
+            folders.put(lay_out(Path(root) / str(number)))
+
+        def timed(area: str) -> tuple[bool, str, float]:
+            folder, began = folders.get(), time.monotonic()
+            passed, printed = test(folder, area, 600.0)
+            folders.put(folder)
+            return passed, printed, time.monotonic() - began
+
+        def survives(area: str, change: Change) -> bool:
+            folder = folders.get()
+            path = folder / change.path.relative_to(ROOT)
+            path.write_bytes(change.applied())
+            passed, _ = test(folder, area, 30 + 4 * limits[area])
+            shutil.copy2(change.path, path)
+            folders.put(folder)
+            return passed
+
+        limits: dict[str, float] = {}
+        for area, (passed, printed, seconds) in zip(areas, pool.map(timed, areas), strict=True):
+            print(f"{area}: {seconds:.0f} s", flush=True)
+            limits[area] = seconds
+            if not passed:
+                print(f"{printed[-3000:]}\nthe tests of {area} fail without a change")
+                return 2
+        for (_, change), survived in zip(sample, pool.map(lambda one: survives(*one), sample), strict=True):
+            reason = EQUIVALENT.get((change.place, change.shown()))
+            counts["killed" if not survived else "equivalent" if reason else "survived"] += 1
+            if survived:
+                said = f"equivalent, {reason}" if reason else "SURVIVED"
+                print(f"{change.place}, line {change.line}: {change.shown()}: {said}", flush=True)
+    tried = counts["killed"] + counts["survived"]
+    share = 100 * counts["killed"] / max(tried, 1)
     print(
-        f"{len(known)} mutants of {', '.join(modules)}: {counts['killed']} killed, "
-        f"{counts['survived'] - unexplained} equivalent, {unexplained} survived, {counts['untried']} untried; "
+        f"{len(sample)} changes (seed {arguments.seed}) of {len(areas)} areas: {counts['killed']} killed, "
+        f"{counts['survived']} survived, {counts['equivalent']} equivalent: {share:.1f} % killed; "
         f"{(time.monotonic() - started) / 60:.1f} minutes"
     )
-    if not known:
-        print(output)
-    if not arguments.keep:
-        shutil.rmtree(folder)
-    if unexplained or not known:
-        return 1
-    return 3 if counts["untried"] else 0
+    return 0 if share >= arguments.goal else 1
+
+
+def lay_out(folder: Path) -> Path:
+    """Copy the tree to a folder, with the sources compiled."""
+    hidden = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "images", "runs")
+    shutil.copytree(ROOT, folder, ignore=hidden)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "src"], cwd=folder, check=True)
+    return folder
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_init_writes_a_config_that_is_read_and_never_overwrites(tmp_path: Path) 
     assert load_config(tmp_path / "mine" / "fractionate.toml").run.variants == ["D-T"]
     again = fractionate("init", "mine", cwd=tmp_path)
     assert again.returncode == 2
-    assert "there already" in again.stderr
+    assert "fractionate.toml exists" in again.stderr
 
 
 def test_doctor_says_what_is_there() -> None:

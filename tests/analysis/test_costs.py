@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from measured import PRICES, cell_of, config_of
+from measured import PRICES, TEACHER, cell_of, config_of
 from scipy import stats
 
 from fractionate.analysis.contrasts import contrast
-from fractionate.analysis.costs import compare_costs, net_benefit
+from fractionate.analysis.costs import compare_costs, dollars, metered, net_benefit, unpriced
 from fractionate.analysis.matrix import Matrix, pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import Metered, metered_difference, tango
-from fractionate.types import Usage
+from fractionate.types import Throughput, Usage
 
 N = 200
 RIGHT = [1.0] * 120 + [0.0] * 80
@@ -107,3 +107,50 @@ def test_a_cell_of_fewer_runs_does_not_hide_what_the_other_ones_runs_leave_open(
         assert (found.seeds, found.ci_low, found.ci_high) == (3, same.ci_low, same.ci_high)
     used = [run.column("decomposer_output_tokens")[0] for run in student.columns.runs]
     assert used == [30, 30, 30]
+
+
+def test_an_attempt_costs_what_its_own_usages_cost():
+    """Both roles have several usages, shared by some attempts: each attempt gets the sum of its own two."""
+    rng = np.random.default_rng(0)
+    used = [(Usage(1, int(a), 0, int(b)), Usage(1, int(c), 2, int(d))) for a, b, c, d in rng.integers(2, 5, (40, 4))]
+    cell = cell_of([1.0] * len(used))
+    cell = replace(
+        cell,
+        attempts=tuple(
+            replace(one, decomposer_usage=decomposed, solver_usage=solved)
+            for one, (decomposed, solved) in zip(cell.attempts, used, strict=True)
+        ),
+    )
+    pricing = Pricing(config_of(prices=DEAR).prices)
+    expected = [sum(pricing.usd(TEACHER, usage) for usage in both) for both in used]
+    assert dollars(cell, cell.columns, pricing).tolist() == pytest.approx(expected, rel=1e-9)
+    unknown = replace(cell, solver=replace(cell.solver, model="openai:no-such-model-1"))
+    assert dollars(unknown, cell.columns, pricing) is None
+    assert unpriced([cell, unknown], pricing) == ("openai:no-such-model-1",)
+
+
+def test_a_machines_hour_is_shared_out_over_its_cores_and_its_tokens():
+    throughput = Throughput(input_per_s=(100.0, 200.0), output_per_s=(10.0, 40.0), cores=4)
+    pricing = Pricing(config_of(prices={"local:m": {"per_hour": 7.2}}).prices, throughput={"local:m": throughput})
+    by_tokens, read, wrote = metered(pricing, "local:m", [Usage(1, 30, 0, 5), Usage(1, 50, 0, 7)])
+    assert by_tokens.amounts == [0.0, 0.0]
+    assert (read.amounts, wrote.amounts) == ([30.0, 50.0], [5.0, 7.0])
+    assert read.rates == pytest.approx([7.2 / 3600 / 4 / 100, 7.2 / 3600 / 4 / 200])
+    assert wrote.rates == pytest.approx([7.2 / 3600 / 4 / 10, 7.2 / 3600 / 4 / 40])
+
+
+def test_the_net_benefit_is_the_worth_of_the_outcome_less_the_cost():
+    reference, student = written(cell_of(RIGHT), 60), written(cell_of([1.0] * 190 + [0.0] * 10, decomposer="D-R"), 90)
+    matrix, pricing = Matrix("atlas", (reference, student)), Pricing(config_of(prices=DEAR).prices)
+    outcome, cost = contrast(matrix, student, reference, 0.95), compare_costs(student, reference, pricing, 0.95)
+    assert cost.cheaper == "no"
+    sure, net = net_benefit(outcome, cost, 0.01)
+    assert (sure, net) == ("yes", pytest.approx(0.01 * 0.35 - 30 * 0.6e-6))
+    edge = cost.ci_high / outcome.ci_low
+    assert net_benefit(outcome, cost, edge * 1.001)[0] == "yes"
+    assert net_benefit(outcome, cost, edge * 0.999)[0] == "undecided"
+    least = cost.ci_low / outcome.ci_high
+    assert net_benefit(outcome, cost, least * 0.999)[0] == "no"
+    assert net_benefit(outcome, replace(cost, ci_low=None), 0.01) == ("undecided", net)
+    same = compare_costs(reference, reference, pricing, 0.95)
+    assert (same.cheaper, same.difference) == ("no", 0.0)

@@ -107,6 +107,23 @@ def test_a_ratio_of_symmetric_costs_is_fiellers_closed_form():
     assert found[6:8] == pytest.approx(((cross - root) / square, (cross + root) / square), rel=1e-5)
 
 
+def test_at_the_ends_of_a_capped_ratio_the_capped_interval_just_reaches_zero():
+    """A cap is of one part; at rates other than 1 and with two parts a side the caps of both parts add up."""
+    rng = np.random.default_rng(15)
+    a, b = rng.uniform(2, 6, (2, 40)), rng.uniform(4, 9, (2, 40))
+    ours = [Metered(amounts.tolist(), rate, 12.0) for amounts, rate in zip(a, (0.5, 2.0), strict=True)]
+    others = [Metered(amounts.tolist(), rate, 20.0) for amounts, rate in zip(b, (0.5, 2.0), strict=True)]
+    most_ours, most_others = 12 * 2.5, 20 * 2.5
+    mine, theirs = 0.5 * a[0] + 2 * a[1], 0.5 * b[0] + 2 * b[1]
+    found = metered_difference(ours, others)
+    assert found[3:5] == pytest.approx(dollars_interval(mine - theirs, 0.95, None, (-most_others, most_ours)))
+    for end, ratio in ((0, found.ratio_low), (1, found.ratio_high)):
+        bounds = (-ratio * most_others, most_ours)
+        assert dollars_interval(mine - ratio * theirs, 0.95, None, bounds)[end] == pytest.approx(0, abs=1e-6)
+    half_capped = metered_difference([ours[0], Metered(a[1].tolist(), 2.0)], others)
+    assert half_capped[3:5] == pytest.approx(dollars_interval(mine - theirs))
+
+
 def test_measured_speeds_add_their_own_uncertainty():
     amounts = np.random.default_rng(3).normal(100, 5, 200).tolist()
     exact = metered_difference([Metered(amounts, 1.0)], [Metered(amounts, 1.3)])

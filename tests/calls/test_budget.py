@@ -12,7 +12,7 @@ from helpers import FlatPricing, ask, asking
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fractionate.calls.budget import Budget, BudgetReached
+from fractionate.calls.budget import Budget, BudgetReached, Reservation
 from fractionate.calls.drive import run_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.store import Hold, Store, StoredCall
@@ -235,3 +235,78 @@ def test_reservations_leave_nothing_behind(store: Store) -> None:
         assert holds["solver"].tokens == held[2].tokens
 
     asyncio.run(main())
+
+
+def test_what_is_free_is_the_least_that_a_cap_leaves(store: Store) -> None:
+    async def main() -> None:
+        caps = BudgetConfig(usd=1.0, solver_usd=0.4, tokens=900)
+        budget, model = Budget(caps, FlatPricing(PRICE), store, "r"), Provider(lambda _: 1.0)
+        one = await budget.reserve(model, ask("q"))
+        two = await budget.reserve(model, ask("q", role="decomposer"))
+        assert one.usd == pytest.approx(PRICE * one.tokens)
+        held = one.tokens + two.tokens
+        assert budget.free() == (pytest.approx(1.0 - PRICE * held), 900 - held)
+        assert budget.free("solver").usd == pytest.approx(0.4 - PRICE * one.tokens)
+        assert budget.free("decomposer").usd == pytest.approx(1.0 - PRICE * held)
+        assert not budget.settle(one, "m", Usage(1, 100, 0, 50)) or one.tokens < 150
+        budget.lose(two)
+        assert budget.total_usd() == pytest.approx(PRICE * (150 + two.tokens))
+        assert budget.total_usd("solver") == pytest.approx(PRICE * 150)
+        assert budget.free() == (pytest.approx(1.0 - PRICE * (150 + two.tokens)), 900 - 150 - two.tokens)
+        assert budget.free("solver").usd == pytest.approx(0.4 - PRICE * 150)
+
+    asyncio.run(main())
+
+
+def test_an_overrun_is_more_dollars_or_more_tokens_than_were_reserved(store: Store) -> None:
+    budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
+
+    def overruns(usd: float, tokens: int, used: int) -> bool:
+        return budget.settle(Reservation("solver", usd, tokens), "m", Usage(1, used, 0, 0))
+
+    assert not overruns(0.1, 100, 100)
+    assert overruns(0.1, 100, 101)
+    assert overruns(0.099, 200, 100)
+    assert not overruns(0.2, 100, 99)
+
+
+def test_a_reply_without_usage_counts_as_all_that_was_reserved(store: Store) -> None:
+    budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
+    budget.settle(Reservation("solver", 0.1, 100), "m", Usage(1, 20, 0, 10, counted=1))
+    assert (budget.spent["solver"], budget.lost["solver"]) == ((pytest.approx(0.03), 30), (pytest.approx(0.07), 70))
+    budget.settle(Reservation("solver", 0.1, 100), "m", Usage(1, 150, 0, 0, counted=1))
+    assert budget.lost["solver"] == (pytest.approx(0.07), 70)
+
+
+def test_a_call_that_just_fits_is_made_and_the_next_one_is_refused(store: Store) -> None:
+    async def main() -> None:
+        model = Provider(lambda _: 1.0)
+        each = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r").dearest(model, ask("q"))
+        for caps in (
+            BudgetConfig(usd=2 * each.usd),
+            BudgetConfig(solver_usd=2 * each.usd),
+            BudgetConfig(tokens=2 * each.tokens),
+        ):
+            budget = Budget(caps, FlatPricing(PRICE), store, "r")
+            for _ in range(2):
+                budget.lose(await budget.reserve(model, ask("q")))
+            with pytest.raises(BudgetReached):
+                await budget.reserve(model, ask("q"))
+
+    asyncio.run(main())
+
+
+def test_an_allocation_shrinks_by_what_is_spent_from_it_and_the_rest_comes_back(store: Store) -> None:
+    budget = Budget(BudgetConfig(usd=10.0, tokens=1000), FlatPricing(PRICE), store, "r")
+    budget.allocate("shard", {"decomposer": Hold(1.0, 100), "solver": Hold(3.0, 300)})
+    assert budget.free() == (pytest.approx(6.0), 600)
+    assert budget.held["solver"].usd == pytest.approx(3.0)
+    budget.spent_from("shard", {"solver": Hold(0.5, 50)})
+    assert budget.free() == (pytest.approx(6.0), 600)
+    assert (budget.held["solver"].usd, budget.held["decomposer"].usd) == (pytest.approx(2.5), pytest.approx(1.0))
+    budget.spent_from("shard", {"decomposer": Hold(1.5, 10)})  # beyond its own amount, it takes of the other role's
+    assert (budget.held["decomposer"].usd, budget.held["solver"].usd) == (pytest.approx(0.0), pytest.approx(2.0))
+    budget.return_allocation("shard", {"solver": Hold(0.25, 40)})
+    assert budget.total_usd() == pytest.approx(2.0)
+    assert budget.free() == (pytest.approx(10.0 - 2.0 - 0.25), 1000 - 60 - 40)
+    assert budget.price_all([]) == (0.0, 0)

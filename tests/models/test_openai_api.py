@@ -25,9 +25,10 @@ from fractionate.models.openai.wire import (
     rate_of,
     retry_after,
     split_thoughts,
+    usage_of,
 )
 from fractionate.models.tokens import count_tokens, estimate_messages, input_bound
-from fractionate.types import Completion, Message, Request
+from fractionate.types import Completion, Message, Request, Usage
 
 KEY = "sk-test-secret"
 FIELDS = [
@@ -146,6 +147,64 @@ def test_any_error_is_a_fault_in_one_line(status: int, reply: object) -> None:
     assert isinstance(fault, TransientFault | PermanentFault | FatalFault)
     assert len(fault.message.splitlines()) == 1
     assert len(fault.message) < 500
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "cause", "congested", "maybe_paid"),
+    [(300, TransientFault, "redirect", False, False), (399, TransientFault, "redirect", False, False),
+     (400, PermanentFault, "400", False, False), (401, FatalFault, "refused key", False, False),
+     (402, FatalFault, "no credit", False, False), (403, FatalFault, "refused key", False, False),
+     (404, FatalFault, "not found", False, False), (405, PermanentFault, "405", False, False),
+     (408, TransientFault, "408", True, True), (409, TransientFault, "409", False, False),
+     (410, PermanentFault, "410", False, False), (425, TransientFault, "425", False, False),
+     (426, PermanentFault, "426", False, False), (429, TransientFault, "429", True, False),
+     (499, PermanentFault, "499", False, False), (500, TransientFault, "500", False, True),
+     (502, TransientFault, "502", False, True), (503, TransientFault, "503", True, False),
+     (504, TransientFault, "504", True, True), (529, TransientFault, "529", True, False),
+     (530, TransientFault, "530", False, True)],
+)  # fmt: skip
+def test_a_status_is_one_fault(status: int, kind: type[Fault], cause: str, congested: bool, maybe_paid: bool) -> None:
+    fault = fault_of(status, {}, {"Retry-After": "3"})
+    assert type(fault) is kind
+    assert fault.cause == cause
+    assert fault.maybe_paid == maybe_paid
+    if isinstance(fault, TransientFault):
+        assert fault.congested == congested
+        assert fault.after_s == (None if cause == "redirect" else 3.0)
+
+
+def test_a_status_inside_a_reply_of_200_may_be_billed() -> None:
+    for code, cause in ((400, "400"), (503, "503"), (599, "599"), (399, "500"), (600, "500"), ("503", "500")):
+        fault = outcome(lambda code=code: completion_of({"error": {"code": code}}, ASK, 0.1))
+        assert isinstance(fault, Fault)
+        assert (fault.cause, fault.maybe_paid) == (cause, True)
+
+
+def test_usage_is_taken_as_reported_unless_it_cannot_be() -> None:
+    def read(text: str = "nine", reasoning: str = "", **fields: object) -> Usage:
+        reported = {"prompt_tokens": 7, "completion_tokens": 3, **fields}
+        return usage_of(reported, ASK, text, reasoning)
+
+    assert read() == Usage(1, 7, 0, 3, 0, 0.0, 0)
+    assert read(total_tokens=10) == Usage(1, 7, 0, 3, 0, 0.0, 0)
+    assert read(prompt_tokens=7.0, completion_tokens=3.0) == Usage(1, 7, 0, 3, 0, 0.0, 0)
+    details = {"prompt_tokens_details": {"cached_tokens": 5}, "completion_tokens_details": {"reasoning_tokens": 2}}
+    assert read(**details) == Usage(1, 7, 5, 3, 2, 0.0, 0)
+    assert read(**{**details, "prompt_tokens_details": {"cached_tokens": 9}}).cached_input_tokens == 7
+    # Thoughts that are counted apart from the output are output too.
+    assert read(total_tokens=15) == Usage(1, 7, 0, 8, 5)
+    assert read(completion_tokens_details={"reasoning_tokens": 4}) == Usage(1, 7, 0, 7, 4)
+    assert read(total_tokens=9) == Usage(1, 7, 0, 3, 0)
+    estimate, words = estimate_messages(ASK.messages), count_tokens("nine")
+    for wrong in (None, -1, 0, True, "7", 7.5, 10**9):
+        assert read(prompt_tokens=wrong) == Usage(1, estimate, 0, 3, counted=1)
+    for wrong in (None, -1, 0, True, 10**9):
+        assert read(completion_tokens=wrong) == Usage(1, 7, 0, words, counted=1)
+    assert read(text="", completion_tokens=0) == Usage(1, 7, 0, 0)
+    assert read(text="a b c " * 300, completion_tokens=1).counted == 1
+    assert read(text="-" * 1000, completion_tokens=1).counted == 0  # one token may hold a hundred dashes
+    found = read(text="nine", reasoning="so nine", completion_tokens=None)
+    assert (found.output_tokens, found.reasoning_tokens) == (words + count_tokens("so nine"), count_tokens("so nine"))
 
 
 @given(st.text(alphabet=st.characters(codec=None)), st.integers(0, 4))

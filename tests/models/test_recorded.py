@@ -11,6 +11,7 @@ from fractionate.config import ModelOptions
 from fractionate.errors import UsageError
 from fractionate.models import open_model
 from fractionate.models.recorded import RecordedModel
+from fractionate.models.tokens import reference_counter
 from fractionate.types import ROLES, Message, Origin, Problem, Request, Role
 
 PROBLEM = Problem("p0", "How many eggs are left?", (("9",),), index=0)
@@ -155,6 +156,20 @@ def test_parquet_json_and_tsv_are_read(tmp_path: Path) -> None:
     (tmp_path / "log.tsv").write_text(f"question\toutput\n{PROBLEM.question}\t9\n")
     for name in ("log.parquet", "log.json", "log.tsv"):
         assert reply(opened(tmp_path / name), request("solver")) == "9", name
+
+
+def test_what_a_row_does_not_tell_of_its_usage_is_counted_with_a_tokenizer(tmp_path: Path) -> None:
+    count, _ = reference_counter()
+    usage = {"prompt_tokens": 11, "completion_tokens": 2, "cached_tokens": 0}
+    for left_out, expected in (
+        ("prompt_tokens", (count(PROBLEM.question), 2)),
+        ("completion_tokens", (11, count("nine it is"))),
+    ):
+        told = {name: value for name, value in usage.items() if name != left_out}
+        row = {"index": 0, "output": "nine it is", "usage": told}
+        found = asyncio.run(opened(write(tmp_path / "log.jsonl", row)).complete(request("solver"))).usage
+        assert (found.input_tokens, found.output_tokens) == expected
+        assert (found.calls, found.counted) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,22 @@ def test_stepwise_replays_each_step_and_then_the_answer(tmp_path: Path) -> None:
             model.replay(asked("static", given=TWO))
 
 
+def test_a_step_may_be_recorded_under_its_subquestion_with_or_without_references_filled_in(tmp_path: Path) -> None:
+    steps = [
+        row(strategy="stepwise", subquestion=text, step=at)
+        for at, text in enumerate(("Who is Ann's son?", "How old is #1?"), 1)
+    ]
+    model = opened(tmp_path, *({**one, "output": f"step {one['step']}"} for one in steps))
+    first = asked("step", "stepwise", step=1, given=TWO, subquestion="Who is Ann's son?")
+    assert model.replay(first) == "step 1"
+    assert model.replay(asked("step", "stepwise", step=2, given=TWO, subquestion="How old is Bob?")) == "step 2"
+    three = TWO + "\n3. Who else?"
+    with pytest.raises(UsageError, match="step 3"):
+        model.replay(asked("step", "stepwise", step=3, given=three, subquestion="Who else?"))
+    with pytest.raises(UsageError, match="step 1"):  # the second subquestion is no first step
+        model.replay(asked("step", "stepwise", step=1, given="1. How old is #1?\n2. x", subquestion="How old is Bob?"))
+
+
 def test_a_final_answer_is_never_replayed_for_a_step(tmp_path: Path) -> None:
     model = opened(tmp_path, row(decomposition=TWO, output="The answer is: 9"))
     assert model.replay(asked("static", given=TWO)) == "The answer is: 9"
@@ -110,6 +126,22 @@ def test_a_final_answer_is_never_replayed_for_a_step(tmp_path: Path) -> None:
         model.replay(asked("step", "stepwise", step=1, given=TWO))
     with pytest.raises(UsageError, match="for static and for stepwise"):
         model.replay(asked("final", "stepwise", given=TWO))
+
+
+@pytest.mark.parametrize("steps", [["Bob", None], {"1": "Bob", "2": {"subquestion": "How old is #1?", "output": None}}])
+def test_a_step_without_a_reply_is_missing_and_not_empty(tmp_path: Path, steps: object) -> None:
+    model = opened(tmp_path, row(decomposition=TWO, steps=steps, output="9"))
+    assert model.replay(asked("step", "stepwise", step=1, given=TWO)) == "Bob"
+    with pytest.raises(UsageError, match="no solver output for p0, stepwise, step 2"):
+        model.replay(asked("step", "stepwise", step=2, given=TWO))
+
+
+def test_a_whole_number_is_one_id_however_it_is_written(tmp_path: Path) -> None:
+    problem = Problem("7", "How old is Ann's son?", (("9",),), index=0)
+    request = Request((Message("user", problem.question),), "solver", origin=Origin(problem, strategy="single"))
+    model = opened(tmp_path, {"id": 7, "output": "9"}, {"id": 7.0, "output": "8"})
+    with pytest.raises(UsageError, match=r"several outputs for 7.*log\.jsonl:1 and .*log\.jsonl:2"):
+        model.replay(request)
 
 
 def test_a_dialogue_of_follow_ups_is_replayed_turn_by_turn(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,16 @@ import pytest
 from aiohttp import web
 from serving import Measured, through
 
+from fractionate.analysis.pricing import Pricing
 from fractionate.cli import main
+from fractionate.config import PriceConfig
+from fractionate.errors import FractionateError, UsageError
+from fractionate.models.base import SingleModel
+from fractionate.models.faults import PermanentFault
+from fractionate.serve.errors import Refusal
 from fractionate.serve.gateway import Gateway
-from fractionate.serve.ledger import SERVER
+from fractionate.serve.ledger import SERVER, Ledger
+from fractionate.types import Completion, Message, Request, Usage
 from servers.solver_server import SolverServer, chunk
 from servers.threaded import in_thread
 
@@ -54,9 +62,9 @@ class RamblingServer(SolverServer):
             reply["usage"] = {"prompt_tokens": 10, "completion_tokens": LENGTH} if self.says_usage else None
         return reply
 
-    async def spoken(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
+    async def generated(self, request: web.Request, body: dict[str, Any], bare: str) -> web.StreamResponse:
         if not bare.startswith("Ramble"):
-            return await super().spoken(request, body, bare)
+            return await super().generated(request, body, bare)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         while True:
@@ -156,3 +164,98 @@ def test_the_ledger_is_its_owners_alone(rambling: tuple[Measured, RamblingServer
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
 
     through(run, work, budget_usd=1.5)
+
+
+PAID = "openai:paid"
+ASKED = Request((Message("user", "q"),), "solver", max_tokens=50)
+
+
+class Paid(SingleModel):
+    """A model each of whose calls may take 100 tokens of input and 50 of output."""
+
+    name = identity = PAID
+    paid = True
+
+    def most_usage(self, request: Request) -> Usage:
+        return Usage(1, 100, 0, request.max_tokens)
+
+    async def complete(self, request: Request) -> Completion:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A ledger of $1 for the server and $0.5 for each key; a call to PAID reserves $0.15."""
+    price = PriceConfig(input_per_million=1000.0, cached_input_per_million=500.0, output_per_million=1000.0)
+    opened = Ledger(tmp_path / "ledger.sqlite", Pricing({PAID: price}), 1.0, 0.5)
+    yield opened
+    opened.close()
+
+
+def test_a_reservation_becomes_what_the_call_cost(ledger: Ledger) -> None:
+    first, second = (ledger.reserve(account, Paid(), ASKED) for account in ("a", "b"))
+    assert first is not None
+    assert (first.usd, first.max_tokens, first.read, first.excess) == (pytest.approx(0.15), 50, 0, None)
+    assert (ledger.spent(), ledger.spent("a")) == (pytest.approx(0.3), pytest.approx(0.15))
+    ledger.settle(first, 0.02)
+    assert (ledger.spent(), ledger.spent("a")) == (pytest.approx(0.17), pytest.approx(0.02))
+    ledger.settle(second, None)
+    assert ledger.spent("b") == pytest.approx(0.15)
+    ledger.settle(ledger.reserve("a", Paid(), ASKED), 0.01, estimated=True)
+    assert ledger.spent("a") == pytest.approx(0.17), "an estimate below the reservation does not replace it"
+    ledger.settle(ledger.reserve("a", Paid(), ASKED), 0.2, estimated=True)
+    assert ledger.spent("a") == pytest.approx(0.37), "one above it does"
+    ledger.settle(None, 1.0)
+    assert ledger.spent() == pytest.approx(0.52)
+    assert ledger.spent("nobody") == 0
+
+
+def test_a_call_that_does_not_fit_is_refused_and_leaves_nothing_reserved(ledger: Ledger) -> None:
+    for _ in range(3):
+        ledger.reserve("a", Paid(), ASKED)
+    with pytest.raises(Refusal, match=r"this key \(--budget-usd-per-key 0\.5\) is used up: \$0\.45") as refused:
+        ledger.reserve("a", Paid(), ASKED)
+    assert (refused.value.status, refused.value.code) == (402, "budget_reached")
+    assert ledger.spent() == pytest.approx(0.45)
+    ledger.check_left("a")
+    ledger.settle(ledger.reserve("b", Paid(), ASKED), 0.55)
+    with pytest.raises(Refusal, match=r"the server \(--budget-usd 1\)"):
+        ledger.check_left("c")
+
+
+def test_a_call_reserves_the_dearest_overrun_of_its_model(ledger: Ledger) -> None:
+    ledger.settle(ledger.reserve("a", Paid(), ASKED), 0.3)
+    ledger.settle(ledger.reserve("b", Paid(), ASKED), 0.2)
+    again = ledger.reserve("b", Paid(), ASKED)
+    assert again is not None
+    assert again.usd == pytest.approx(0.3)
+
+
+def test_a_stream_may_bring_eight_bytes_a_token_and_a_little_more(ledger: Ledger) -> None:
+    reservation = ledger.reserve("a", Paid(), ASKED)
+    assert reservation is not None
+    reservation.take("ä" * 200)
+    reservation.take("a" * 64)
+    with pytest.raises(PermanentFault, match="more than the 50 tokens") as stopped:
+        reservation.take("a")
+    assert (stopped.value.cause, stopped.value.maybe_paid) == ("max_tokens ignored", True)
+    assert reservation.excess == Usage(1, 0, 0, 116)
+    ledger.settle(reservation, None)
+    assert ledger.spent("a") == pytest.approx(0.15 + 0.116)
+
+
+def test_a_ledger_that_cannot_be_written_lets_no_call_leave(ledger: Ledger, tmp_path: Path) -> None:
+    with sqlite3.connect(ledger.path, isolation_level=None) as other:
+        other.execute("DROP TABLE accounts")
+    other.close()
+    with pytest.raises(Refusal, match="ledger") as refused:
+        ledger.reserve("a", Paid(), ASKED)
+    assert (refused.value.status, refused.value.code) == (503, "no_ledger")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FractionateError, match="cannot be opened"):
+        Ledger(tmp_path / "folder", Pricing({}), 1.0, None)
+    unbounded = Ledger(tmp_path / "none.sqlite", Pricing({}), None, None)
+    assert unbounded.reserve("a", Paid(), ASKED) is None
+    assert (unbounded.spent(), (tmp_path / "none.sqlite").exists()) == (0.0, False)
+    with pytest.raises(UsageError, match="no price is known for openai:paid"):
+        Ledger(tmp_path / "other.sqlite", Pricing({PAID: PriceConfig()}), None, 1.0).check_priced(Paid())

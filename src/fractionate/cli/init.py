@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     path = arguments.directory / "fractionate.toml"
     if path.exists():
-        raise UsageError(f"{path} is there already: name another folder, or delete it first")
+        raise UsageError(f"{path} exists: name another folder, or delete the file first")
     RunFolder(arguments.directory).create()
     write_text(CONFIG, path)
     print(f"wrote {path}; next: fractionate run {path}")
