@@ -328,6 +328,9 @@ def wrong(output, answers):
 
 def broken(output, answers):
     raise KeyError("no key")
+
+def leaving(output, answers):
+    raise SystemExit(0)
 """
 
 
@@ -353,7 +356,12 @@ def test_a_function_of_ones_own_scores(tmp_path: Path, capsys: pytest.CaptureFix
     }
     assert scored("among")["exact_match"] == pytest.approx(1 / 3), "async, and the answers are those of the row"
     assert scored("rating", "--scale", "1-5")["exact_match"] == pytest.approx(2 * 0.75 / 3)
-    for name, said in {"wrong": "7, which is no rating from 0 to 1", "broken": "failed: KeyError"}.items():
+    wrong = {
+        "wrong": "7, which is no rating from 0 to 1",
+        "broken": "failed: KeyError",
+        "leaving": "failed: SystemExit",
+    }
+    for name, said in wrong.items():
         assert main(["score", str(rows), "--scorer", f"{tmp_path / 'mine.py'}:{name}"]) == 2
         assert f"rows.jsonl:1: {tmp_path / 'mine.py'}:{name}" in (err := capsys.readouterr().err)
         assert said in err

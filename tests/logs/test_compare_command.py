@@ -215,6 +215,16 @@ def test_a_scorer_of_ones_own_and_ratings_compare(tmp_path: Path, capsys: pytest
     assert "a.jsonl:5: 'stars.n' is 5, which is no rating from 1 to 4" in capsys.readouterr().err
 
 
+def test_ratings_in_columns_compare_whatever_stands_beside_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ({"id": n, "answers": ["7"], "of": {"one": 5, "two": 1 + n % 5}} for n in range(20))
+    file = table(tmp_path / "rated.jsonl", *rows)
+    assert main(["compare", f"{file}#of.one", f"{file}#of.two", "--scale", "1-5", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["a"], printed["b"]) == (1.0, 0.5)
+
+
 def test_a_plug_ins_scorer_scores_and_compares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

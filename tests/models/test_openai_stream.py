@@ -125,6 +125,13 @@ def test_an_escaped_key_is_never_handed_over_wherever_it_is_cut(form: str, size:
     assert completion.text == "".join(pieces) == "You sent [key]. That is 100 % of it."
 
 
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_a_key_with_its_punctuation_escaped_is_never_handed_over(size: int) -> None:
+    text = f"You sent {KEY.replace('-', chr(92) + '-')}, as Markdown writes it."
+    pieces, completion = streamed(Speaking([text[at : at + size] for at in range(0, len(text), size)]))
+    assert completion.text == "".join(pieces) == "You sent [key], as Markdown writes it."
+
+
 def test_a_server_that_does_not_stream_hands_over_the_whole() -> None:
     pieces, completion = streamed(ChatServer())
     assert pieces == [completion.text]
@@ -155,6 +162,49 @@ def test_a_stream_that_stops_is_a_fault_after_its_pieces() -> None:
         return pieces
 
     assert "".join(asyncio.run(run()))
+
+
+WORD = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        WORD + b'data: {"error": {"message": "it broke"}}\n\n' + DONE,
+        WORD + b'data: {"object": "error", "message": "it broke", "code": 500}\n\n' + DONE,
+        WORD + b'event: error\ndata: {"message": "it broke"}\n\n' + DONE,
+        WORD + b'event: error\ndata: {"error": {"message": "it broke"}}\n\n' + DONE,
+        WORD + b"event: error\ndata: it broke\n\n" + DONE,
+        WORD
+        + b'data: {"choices": [{"delta": {}, "error": {"message": "it broke"}, "finish_reason": "error"}]}\n\n'
+        + DONE,
+        WORD + b'data: {"choices": [{"delta": {}, "finish_reason": "error"}]}\n\n' + DONE,
+        DONE,
+    ],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_an_error_in_any_form_is_no_end_of_a_reply(events: bytes, live: bool) -> None:
+    class Raw(ChatServer):
+        async def reply(self, request: web.Request, body: dict[str, Any], question: str) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            await response.write(events)
+            return response
+
+    async def run() -> TransientFault:
+        async with Raw() as server:
+            model = OpenAIModel(server.name)
+            request = Request((Message("user", "Hi"),), "solver")
+            asked = model.stream(request, lambda text: None) if live else model.complete(request)
+            with pytest.raises(TransientFault) as raised:
+                await asked
+            await model.close()
+        return raised.value
+
+    fault = asyncio.run(run())
+    assert fault.maybe_paid
+    assert ("broke" in fault.message) == (events != DONE)
 
 
 def test_cancelling_closes_the_connection() -> None:

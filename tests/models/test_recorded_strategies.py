@@ -128,6 +128,22 @@ def test_a_final_answer_is_never_replayed_for_a_step(tmp_path: Path) -> None:
         model.replay(asked("final", "stepwise", given=TWO))
 
 
+@pytest.mark.parametrize("steps", [["Bob", None], {"1": "Bob", "2": {"subquestion": "How old is #1?", "output": None}}])
+def test_a_step_without_a_reply_is_missing_and_not_empty(tmp_path: Path, steps: object) -> None:
+    model = opened(tmp_path, row(decomposition=TWO, steps=steps, output="9"))
+    assert model.replay(asked("step", "stepwise", step=1, given=TWO)) == "Bob"
+    with pytest.raises(UsageError, match="no solver output for p0, stepwise, step 2"):
+        model.replay(asked("step", "stepwise", step=2, given=TWO))
+
+
+def test_a_whole_number_is_one_id_however_it_is_written(tmp_path: Path) -> None:
+    problem = Problem("7", "How old is Ann's son?", (("9",),), index=0)
+    request = Request((Message("user", problem.question),), "solver", origin=Origin(problem, strategy="single"))
+    model = opened(tmp_path, {"id": 7, "output": "9"}, {"id": 7.0, "output": "8"})
+    with pytest.raises(UsageError, match=r"several outputs for 7.*log\.jsonl:1 and .*log\.jsonl:2"):
+        model.replay(request)
+
+
 def test_a_dialogue_of_follow_ups_is_replayed_turn_by_turn(tmp_path: Path) -> None:
     steps = [{"subquestion": "Who is Ann's son?", "output": "Bob"}]
     model = opened(tmp_path, row(strategy="dynamic", steps=steps, output="The answer is: 9"))

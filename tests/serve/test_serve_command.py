@@ -24,6 +24,7 @@ import pytest
 from serving import Measured
 
 from fractionate.cli import main
+from fractionate.strategies.prompting import instruction
 
 LINE = re.compile(r"^serving (\d+) pairs? at (http://127\.0\.0\.1:\d+)/v1 \(fractionate/best is (\S+)\)$")
 
@@ -192,6 +193,35 @@ def test_a_solver_that_is_down(tmp_path: Path, run: Measured, capsys: pytest.Cap
                 messages=[{"role": "user", "content": "7?"}],
                 extra_headers={"x-fractionate-deadline-s": "1"},
             )
+
+
+def test_a_run_is_served_without_its_data_and_config(tmp_path: Path, run: Measured) -> None:
+    """The form of answer was inferred from rows that are gone: the run's folder keeps it."""
+    folder = tmp_path / "elsewhere" / "run"
+    shutil.copytree(run.folder, folder)
+    about = json.loads((folder / "run.json").read_text())
+    assert about["answer"] == "number"
+    (folder / "run.json").write_text(json.dumps({**about, "run": "run", "store": str(tmp_path / "gone" / "x.sqlite")}))
+    with serving(folder) as (url, _):
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        messages: Any = [{"role": "user", "content": "How far is it to 7?"}]
+        reply = client.chat.completions.create(model=run.pair("single"), messages=messages)
+    assert reply.choices[0].message.content == "The answer is: 7."
+    assert instruction("form-number") in run.server.bodies[-1]["messages"][0]["content"]
+
+
+def test_a_run_that_does_not_say_how_it_was_measured_is_refused(
+    tmp_path: Path, run: Measured, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    about = json.loads((folder / "run.json").read_text())
+    del about["answer"]
+    (folder / "run.json").write_text(json.dumps(about))
+    code, said = refused(capsys, str(folder), "--no-check")
+    assert code == 2
+    assert "does not say which form of answer was measured" in said
+    assert "set data.answer in" in said
 
 
 def test_a_budget_needs_prices(tmp_path: Path, run: Measured, capsys: pytest.CaptureFixture[str]) -> None:

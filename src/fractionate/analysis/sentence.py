@@ -24,8 +24,7 @@ _PARTS = ("both", "decomposer", "solver")
 def because(judged: Sequence[Judgement], overall: Distill) -> str:
     """Return the sentence that answers which part to distill and why; first, where a scorer does not fit, that."""
     misfits = "; ".join(one.misfit for one in judged if one.misfit)
-    said = _because(judged, overall)
-    return f"No verdict, since {misfits}. The rule alone would say: {said}" if misfits else said
+    return f"No verdict, since {misfits}." if misfits else _because(judged, overall)
 
 
 def _because(judged: Sequence[Judgement], overall: Distill) -> str:

@@ -95,16 +95,18 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
         _finding(matrix, part, cell, reference, benefit, pricing, rule, of_outcome, of_cost)
         for (part, cell), (of_outcome, of_cost) in zip(candidates, levels, strict=True)
     )
-    chosen = _recommended(findings, rule)
+    misfit = misfit_in(reference)
+    chosen = None if misfit else _recommended(findings, rule)
+    without: Distill = "undecided" if misfit else _without_a_choice(findings, benefit, matrix)
     return Judgement(
         matrix.label,
-        chosen.part if chosen else _without_a_choice(findings, benefit, matrix),
+        chosen.part if chosen else without,
         findings,
         chosen,
         tuple(benefit),
         _obstacle(findings, benefit, matrix, reference),
         unpriced([reference, *(cell for _, cell in candidates)], pricing) if _any_unknown(findings) else (),
-        misfit_in(reference),
+        misfit,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the house: where its problems come from, how an answer is read and scored."""
+"""The interface of a data set: the source of its problems, the reader of answers, the scorer."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def call_for_each(
             try:
                 value = function(output, of_row)
                 return await value if inspect.isawaitable(value) else value
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 said = " ".join(f"{type(error).__name__}: {error}".split())
                 raise row.error(f"{name} failed: {said}") from None
 

@@ -74,7 +74,9 @@ def _of_column(rows: Sequence[Row], choices: Choices, column: str) -> Choices:
     if all(value is rows for value in held):
         raise rows[0].error(f"no field {column!r}: it has {', '.join(map(str, rows[0].values))}")
     scoring = choices.scoring
-    judged = scoring.names_reader or scoring.fields.answers or "answers" in rows[0].values
+    judged = bool(scoring.names_reader)
+    if not scoring.scale:  # a scale alone makes the column a rating, whatever stands beside it
+        judged = judged or bool(scoring.fields.answers) or "answers" in rows[0].values
     if judged and not all(isinstance(value, bool | None) for value in held):
         return replace(choices, outcome="", scoring=replace(scoring, fields=replace(scoring.fields, output=column)))
     return replace(choices, outcome=column)

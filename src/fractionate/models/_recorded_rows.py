@@ -56,10 +56,10 @@ class Reply(NamedTuple):
 
 
 class StepReply(NamedTuple):
-    """The reply to one subquestion; `subquestion` is "" where the row does not repeat it."""
+    """The reply to one subquestion, None where the row has none; `subquestion` is "" where it is not repeated."""
 
     subquestion: str
-    reply: Reply
+    reply: Reply | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Recording:
 
     def plain(self) -> tuple[Any, ...]:
         """Return the row as plain tuples, for a spool."""
-        steps = tuple(one and (one.subquestion, tuple(one.reply)) for one in self.steps)
+        steps = tuple(one and (one.subquestion, one.reply and tuple(one.reply)) for one in self.steps)
         decomposing, output = (one and tuple(one) for one in (self.decomposing, self.output))
         return (*(getattr(self, name) for name in _NAMES), decomposing, output, steps)
 
@@ -100,7 +100,7 @@ class Recording:
             **dict(zip(_NAMES, values, strict=True)),
             decomposing=Reply(*decomposing) if decomposing else None,
             output=Reply(*output) if output else None,
-            steps=tuple(one and StepReply(one[0], Reply(*one[1])) for one in steps),
+            steps=tuple(one and StepReply(one[0], Reply(*one[1]) if one[1] else None) for one in steps),
         )
 
 
@@ -169,6 +169,8 @@ class _Fields:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise self.raw.error(f"{ours!r} must be text, not {shown(value)}")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # a table with gaps writes ids as 2.0
         return sound(str(value))
 
     def whole(self, ours: str, most: int = MOST_TOKENS) -> int | None:
@@ -267,12 +269,13 @@ def _steps(fields: _Fields, given: Decomposed) -> tuple[StepReply | None, ...]:
 
 def _one_step(fields: _Fields, item: Any) -> StepReply:
     if not isinstance(item, dict):
-        return StepReply("", _reply(fields, item, lambda name: None))
+        return StepReply("", None if item is None else _reply(fields, item, lambda name: None))
     asked = next((item[name] for name in ("subquestion", "question") if item.get(name) is not None), "")
     if not isinstance(asked, str):
         raise fields.raw.error(f"'subquestion' must be text, not {shown(asked)}")
     said = next((item[name] for name in (*FIELDS["output"], "answer") if item.get(name) is not None), None)
-    return StepReply(sound(" ".join(asked.split())), _reply(fields, said, item.get))
+    reply = None if said is None else _reply(fields, said, item.get)
+    return StepReply(sound(" ".join(asked.split())), reply)
 
 
 def _step(fields: _Fields, given: Decomposed) -> int:

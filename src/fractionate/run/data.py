@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fractionate import datasets
 from fractionate.config import Config, DecomposerConfig
@@ -35,12 +35,14 @@ _EXAMPLES = 3
 class RunData:
     """The problems that a config names, read when they are first asked for, each reference once.
 
-    `base` is the config's folder, in which relative paths are looked for before the working directory.
+    `base` is the config's folder, in which relative paths are looked for before the working directory. `measured_form`
+    is the form of answer that the user's own rows were measured with; "" infers it from their known answers.
     """
 
-    def __init__(self, config: Config, base: Path) -> None:
+    def __init__(self, config: Config, base: Path, measured_form: AnswerForm | Literal[""] = "") -> None:
         self._config = config
         self._base = base
+        self._measured_form = measured_form
         self._loaded: dict[str, Sequence[Problem]] = {}
 
     @cached_property
@@ -156,8 +158,8 @@ class RunData:
     def dataset(self, name: str) -> Dataset:
         """Return how the rows of a data set are read and scored.
 
-        jsonl rows are scored as `data.scorer` says, else by their form of answer: `data.answer`, else what it is
-        inferred to be.
+        jsonl rows are scored as `data.scorer` says, else by their form of answer: `data.answer`, else the form that
+        they were measured with, else what it is inferred to be.
         """
         data = self._config.data
         if name != OWN_ROWS:
@@ -165,7 +167,8 @@ class RunData:
         elif data.scorer:
             chosen = datasets.scored_as(name, data.scorer)
         else:
-            chosen = datasets.answered_as(datasets.get(name), data.answer or self.inferred_form)
+            form = data.answer or self._measured_form or self.inferred_form
+            chosen = datasets.answered_as(datasets.get(name), form)
         return replace(chosen, metric=data.metric) if data.metric else chosen
 
     @cached_property
@@ -177,10 +180,15 @@ class RunData:
                 return infer_form(problem.answers for problem in self._problems(own))
         return "text"
 
+    @property
+    def infers_form(self) -> bool:
+        """Whether the test sets hold the user's own rows, and the config leaves their form of answer to be inferred."""
+        data = self._config.data
+        return not data.scorer and not data.answer and any(self._parse(one).name == OWN_ROWS for one in data.test)
+
     def answer_notes(self) -> Iterator[str]:
         """Yield a sentence on the form of answer that was inferred, where one was."""
-        data = self._config.data
-        if not data.scorer and not data.answer and any(self._parse(one).name == OWN_ROWS for one in data.test):
+        if self.infers_form:
             yield f"Answers are read as {FORM_NAMES[self.inferred_form]}, as the known ones are; data.answer sets it."
 
     def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:

@@ -7,12 +7,13 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 from fractionate.config import Config
-from fractionate.errors import FractionateError, UsageError
+from fractionate.errors import FractionateError, UsageError, shortened
 from fractionate.files import PRIVATE, encodable, refuse_input, try_lock, write_text
 from fractionate.rows import Row, read_rows
+from fractionate.types import AnswerForm
 
 
 class RunFolder:
@@ -115,14 +116,35 @@ class RunFolder:
 
     def record(self, identity: str, store: Path) -> None:
         """Write down what the store knows this run by, and where the store is."""
-        table = {"run": identity, "store": str(store.resolve())}
-        if table != self._about():
-            write_text(json.dumps(table, ensure_ascii=False) + "\n", self.about, private=True)
+        self._note(run=identity, store=str(store.resolve()))
 
     def store(self) -> Path | None:
         """Return the store that the run in this folder last used, None if no run has used it."""
         path = self._about().get("store")
         return Path(path) if path else None
+
+    def record_answer_form(self, form: AnswerForm | Literal[""]) -> None:
+        """Write down the form of answer that was inferred for the user's own rows when they were measured, if any."""
+        self._note(answer=form)
+
+    def answer_form(self) -> AnswerForm | Literal[""]:
+        """Return the form of answer that was inferred when the run was measured, "" where none was.
+
+        Raises UsageError where it is no form.
+        """
+        form = self._about().get("answer", "")
+        if form in ("", *get_args(AnswerForm)):
+            return cast("AnswerForm", form)
+        raise UsageError(
+            f"{self.about}: answer is {shortened(ascii(form))}, no form of answer: run fractionate evaluate again"
+        )
+
+    def _note(self, **texts: str) -> None:
+        """Change what run.json says; an empty text takes its key away."""
+        about = self._about()
+        table = {key: text for key, text in {**about, **texts}.items() if text}
+        if table != about:
+            write_text(json.dumps(table, ensure_ascii=False) + "\n", self.about, private=True)
 
     def _about(self) -> dict[str, str]:
         try:

@@ -83,6 +83,7 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
         tried=tried,
     )
     out.create()
+    out.record_answer_form(runs[0].answer_form())
     return _write(out, config, results, cells)
 
 

@@ -174,16 +174,16 @@ def evaluate_stage(run: Run) -> list[Cell]:
         raise UsageError("no pair to measure: models.decomposers, models.solvers and run.strategies leave no cell")
     for note in (*repeated_decompositions(run), *missing_decompositions(run)):
         run.notes.add(note)
-    attempts, rows_at_most = AttemptWriter(run.folder), run.config.run.rows_at_most
+    attempts = AttemptWriter(run.folder)
     done = Counter[str]()
     try:
         in_loop(run, lambda: _evaluate(run, attempts, done))
-        cells = attempts.finish(rows_at_most)
+        cells = _finish(run, attempts)
     except BudgetReached:
         if count := done["cells"]:
             planned = len(pairs) * len(run.data.tests)
             run.notes.add(f"Partial: the budget was reached after {count} of {planned} cells; the same run resumes.")
-            attempts.finish(rows_at_most)
+            _finish(run, attempts)
             run.notes.save()
             report_stage(run)
             run.progress.stage(f"partial report of {count} of {planned} cells: {run.folder.html}")
@@ -237,6 +237,13 @@ async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> No
             done["cells"] += 1
 
 
+def _finish(run: Run, attempts: AttemptWriter) -> list[Cell]:
+    """Keep the attempts, and the form of answer that was inferred for them: the run is served without its data."""
+    cells = attempts.finish(run.config.run.rows_at_most)
+    run.folder.record_answer_form(run.data.inferred_form if run.data.infers_form else "")
+    return cells
+
+
 def _note_cell(run: Run, cell: Cell) -> None:
     value = sum(cell.values()) / len(cell.columns)
     times = f" × {run.config.run.repeats}" if run.config.run.repeats > 1 else ""
@@ -248,7 +255,7 @@ def _note_cell(run: Run, cell: Cell) -> None:
 def _note_fields_left_out(run: Run) -> None:
     """Note the fields that servers rejected as unsupported: replies without them are sampled in another way."""
     for model in run.models.opened:
-        for field in sorted(model.left_out):
+        for field in sorted(run.workers.fields_left_out(model)):
             run.notes.add(f"{model.name} does not support {field}: its requests were sent without that field.")
 
 

@@ -1,20 +1,17 @@
-"""Which statement is the final answer, in free text. The readers of numbers, choices and spans all stand on this.
+"""Finds the final answer of a reply in free text. The readers of numbers, choices, dates and spans build on it.
 
 A reply is read in four steps:
 
 1. Thoughts (`<think>` blocks) and everything after an end-of-text token are left out.
-2. The reply is cut where it rambles on into a new problem ("Problem: …", "Question: …"); what follows is no answer to
-   ours.
-3. In what remains the answer is looked for where the model *names* it. A final statement ("Final answer: …", "#### …",
-   `\\boxed{…}`, `<answer>…</answer>`) outranks a plain one ("The answer is …", `"answer": …` in JSON), that a label
-   ("Answer: …", which reasoning may follow) or a guarded one ("the answer would be …"), and that a sub-answer: one
-   in a numbered or bulleted line ("2. … the answer is 7", "A2: …"), or one that says so ("Intermediate answer: …",
-   "the answer to subquestion 2 is …"). Least counts a cue that promises an answer without giving it ("The answer is
-   found by …"). Of one rank the first counts, for a model that has answered often goes on to other things; of
-   sub-answers the last, for they lead up to the question. A later statement takes over only when the model says in
-   between that it looks again ("Wait, …", "Correction: …", "Let me check …").
-4. A reply without any statement can be an answer given bare: one short line. Where only sub-answers are named, a result
-   that the last sentence states after them counts more.
+2. The reply is cut where it goes on to a new problem ("Problem: …", "Question: …").
+3. The answer is taken from the reply's statements, by rank: a final statement ("Final answer: …", "#### …",
+   `\\boxed{…}`, `<answer>…</answer>`), a plain one ("The answer is …", `"answer": …` in JSON), a label ("Answer: …",
+   which reasoning may follow), a guarded one ("the answer would be …"), a sub-answer (a numbered or bulleted line,
+   "A2: …", "Intermediate answer: …"), a cue without an answer ("The answer is found by …"). The highest rank counts,
+   and within a rank the last statement. A statement of a lower rank counts only where the model says in between that
+   it looks again ("Wait, …", "Correction: …", "Let me check …").
+4. A reply without a statement may be a bare answer: one short line. Where only sub-answers are stated, a result in the
+   last sentence after them outranks them.
 
 Reading takes time linear in the length of the reply.
 """

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.datasets.base import Dataset
-from fractionate.errors import FractionateError
+from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import BatchModel, Model, SingleModel
 from fractionate.models.faults import Fault
-from fractionate.run.data import RunData
+from fractionate.run.data import OWN_ROWS, RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
 from fractionate.run.records import read_throughput
@@ -28,7 +28,7 @@ from fractionate.serve.record import Finished
 from fractionate.serve.requests import ClientRequest, Feedback
 from fractionate.serve.upstream import Upstream
 from fractionate.strategies.base import Sampler
-from fractionate.types import Component, Message, Request
+from fractionate.types import AnswerForm, Component, Message, Request
 
 LEDGER = "serving.sqlite"
 
@@ -71,13 +71,13 @@ class Gateway:
         self.metrics = Metrics()
         self.catalog = Catalog(RunFolder(folder), allow_unmeasured=allow_unmeasured)
         config, base = self.catalog.config, folder_of_config(self.catalog.folder)
-        self._data = RunData(config, base)
+        self._data = RunData(config, base, _measured_form(self.catalog))
+        self._datasets = {one: self._data.dataset(name) for one, name in self.catalog.test_sets.items()}
         self._pool = ModelPool(config, self.catalog.folder, base, run="", say=lambda line: None)
         self._live: dict[int, SingleModel] = {}
         self.on_news: list[Callable[[str], None]] = []
         """Called with a line when a server is left out, or is back, where others answer for the same model."""
         self._samplers: dict[Component, Sampler] = {}
-        self._datasets: dict[str, Dataset] = {}
         # Served calls are sent one by one, at the full price, though the run may have used a batch endpoint.
         self.pricing = pricing = Pricing(config.prices, throughput=read_throughput(self.catalog.folder))
         bounded = self.bounds
@@ -115,9 +115,10 @@ class Gateway:
             solver = self.sampler(pair.solver)
             decomposer = self.sampler(pair.decomposer) if pair.decomposer.kind != "none" else None
             self._upstream.check_priced(solver.model)
+            settings, test_sets = self._data.settings, self.catalog.test_sets
+            return make_plan(request, pair, self._datasets.__getitem__, settings, solver, decomposer, test_sets)
         except FractionateError as error:  # of a pair that was not measured, and so not opened at the start
             raise Refusal(501, str(error), code="model_not_usable", param="model") from None
-        return make_plan(request, pair, self._dataset, self._data.settings, solver, decomposer, self.catalog.test_sets)
 
     async def answer(self, plan: Plan, account: str, until: float, on_event: OnEvent | None = None) -> Answered:
         """Answer a planned request by `until` (loop time), once a slot is free. Raises Refusal."""
@@ -192,10 +193,19 @@ class Gateway:
         """Return a data set with this run's scorer. Raises UsageError for an unknown one."""
         return self._data.dataset(name)
 
-    def _dataset(self, test_set: str) -> Dataset:
-        if test_set not in self._datasets:
-            self._datasets[test_set] = self._data.dataset(self.catalog.test_sets[test_set])
-        return self._datasets[test_set]
+
+def _measured_form(catalog: Catalog) -> AnswerForm:
+    """Return the form of answer that a run's own rows were measured with; its data may be gone, so none is inferred.
+
+    Raises UsageError where the form decides how a request is answered, and the run does not say it.
+    """
+    form, data = catalog.folder.answer_form(), catalog.config.data
+    if form == "" and OWN_ROWS in catalog.test_sets.values() and not data.answer and not data.scorer:
+        raise UsageError(
+            f"{catalog.folder.about} does not say which form of answer was measured: run fractionate evaluate again, "
+            f"or set data.answer in {catalog.folder.config}"
+        )
+    return form or "text"
 
 
 def _not_there(model: Model, why: str) -> FractionateError:

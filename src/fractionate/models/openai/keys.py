@@ -141,8 +141,10 @@ def _escaped_forms(letter: str) -> str:
     digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{code:02x}")
     names = "|".join(name.rstrip(";") for name, text in html5.items() if text == letter and name.endswith(";"))
     named = f"|(?:{names});" if names else ""
+    # A backslash before a letter or digit makes another character of it.
+    itself = "" if letter.isalnum() else rf"|{re.escape(letter)}"
     return (
-        rf"(?:\\{{1,8}}(?:(?:u00|x|u\{{0{{0,4}}|U000000){digits}\}}?|{code:03o})|%(?:25){{0,3}}{digits}"
+        rf"(?:\\{{1,8}}(?:(?:u00|x|u\{{0{{0,4}}|U000000){digits}\}}?|{code:03o}{itself})|%(?:25){{0,3}}{digits}"
         rf"|&(?:amp;){{0,3}}(?:#0{{0,4}}{code};|#[xX]0{{0,4}}{digits};{named}))"
     )
 

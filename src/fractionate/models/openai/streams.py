@@ -5,6 +5,7 @@ Memory holds the text of a reply, not its events. Source: https://html.spec.what
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable
@@ -68,8 +69,12 @@ class Stream:
         return (self._every_second if twice else self._each).reply()
 
     def _take(self, block: bytes) -> None:
-        lines = block.splitlines()
+        lines = block.removeprefix(codecs.BOM_UTF8).splitlines()
         event = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
+        if event and any(line[6:].strip() == b"error" for line in lines if line.startswith(b"event:")):
+            said = _loads(event)
+            named = isinstance(said, dict) and said.get("error")
+            raise fault_in_reply({"error": named or said or event.decode("utf-8", "replace")})
         marker = next((line for line in lines if line.startswith(b"id:")), b"")
         if not event or (marker and marker == self._marker):
             return
@@ -112,6 +117,7 @@ class _Joined:
         self._finish: object = None
         self._usage: object = None
         self._ended = False
+        self._begun = False
 
     def take(self, event: bytes) -> None:
         if event == b"[DONE]":
@@ -122,19 +128,25 @@ class _Joined:
             raise TransientFault("bad body", "an event of the stream is no JSON object", maybe_paid=True)
         if chunk.get("error"):
             raise fault_in_reply(chunk)
+        if chunk.get("object") == "error":
+            raise fault_in_reply({"error": chunk})
         self._usage = chunk.get("usage") or self._usage
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else []:
             if isinstance(choice, dict):
+                self._begun = True
                 self._take_choice(choice)
 
     def reply(self) -> dict[str, Any]:
         if self._finish is None and not self._ended:
             raise TransientFault("cut short", "the stream ended before its last event", maybe_paid=True)
         message = {name: text.getvalue() for name, text in self._texts.items()}
-        return {"choices": [{"message": message, "finish_reason": self._finish}], "usage": self._usage}
+        choices = [{"message": message, "finish_reason": self._finish}] if self._begun else []
+        return {"choices": choices, "usage": self._usage}
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
+        if choice.get("error"):
+            raise fault_in_reply(choice)
         delta = choice.get("delta")
         if self._finish is None and isinstance(delta, dict):  # anything after the end is a repetition
             said = {

@@ -169,6 +169,8 @@ def completion_of(reply: object, request: Request, latency_s: float) -> Completi
         raise TransientFault(
             "overloaded", "the server ran out of resources in mid-reply", congested=True, maybe_paid=True
         )
+    if finish == "error" or choices[0].get("error"):
+        raise fault_in_reply({"error": choices[0].get("error") or "the server broke off in mid-reply"})
     text, reasoning = split_thoughts(text_of(message.get("content")))
     separate = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(separate, str):
@@ -218,7 +220,9 @@ def usage_of(reported: object, request: Request, text: str, reasoning: str) -> U
     prompt = "".join(message.content for message in request.messages)
     if not inputs or inputs > input_bound(request) + _ABSURD_INPUT or _too_few(inputs, prompt):
         inputs, cached, counted = estimate_messages(request.messages), 0, 1
-    too_few = outputs is not None and ((outputs == 0 and bool(text or reasoning)) or _too_few(outputs, text))
+    too_few = outputs is not None and (
+        (outputs == 0 and bool(text or reasoning)) or _too_few(outputs, text + reasoning)
+    )
     if outputs is None or too_few or outputs > request.max_tokens + _ABSURD_OUTPUT:
         thought = count_tokens(reasoning)
         outputs, counted = count_tokens(text) + thought, 1
