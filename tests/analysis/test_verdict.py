@@ -85,7 +85,9 @@ def test_the_cheapest_of_all_that_pass_is_recommended_whatever_its_parts():
 
 def test_all_configurations_share_one_confidence():
     cells = run(decomposer=correlated(0.6, N, 1), solver=correlated(0.6, N, 2), pair=correlated(0.6, N, 3))
-    levels = {row["confidence"] for row in verdict_of(cells).evidence if row["part"] != "decomposing"}
+    verdict = verdict_of(cells)
+    levels = {row["confidence"] for row in verdict.evidence if row["part"] != "decomposing"}
+    assert (verdict.rule["confidence"], verdict.rule["one_sided_level"]) == (0.95, pytest.approx(0.025))
     (level,) = levels
     assert 0.95 < level <= bonferroni_confidence(0.95, 3)
 

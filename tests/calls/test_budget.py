@@ -148,6 +148,9 @@ def test_what_another_run_spent_counts_unless_the_cap_is_the_run_s(store: Store)
     reached = drive(store, Provider(lambda _: 1.0), BudgetConfig(tokens=1000), 5, 2)
     assert 'what other runs over this store have spent counts: budget.scope = "store"' in str(reached)
     assert drive(store, Provider(lambda _: 1.0), BudgetConfig(tokens=1000, scope="run"), 5, 2) is None
+    reached = drive(store, Provider(lambda _: 1.0), BudgetConfig(tokens=1000, scope="run"), 99, 2)
+    assert reached is not None
+    assert "budget.scope" not in str(reached)
 
 
 def test_what_another_run_has_in_flight_or_lost_counts_too(store: Store) -> None:

@@ -158,6 +158,12 @@ def test_parquet_json_and_tsv_are_read(tmp_path: Path) -> None:
         assert reply(opened(tmp_path / name), request("solver")) == "9", name
 
 
+def test_the_whole_input_may_have_been_cached(tmp_path: Path) -> None:
+    usage = {"input_tokens": 11, "cached_input_tokens": 11, "output_tokens": 2}
+    model = opened(write(tmp_path / "log.jsonl", {"index": 0, "output": "nine it is", "usage": usage}))
+    assert asyncio.run(model.complete(request("solver"))).usage.cached_input_tokens == 11
+
+
 def test_what_a_row_does_not_tell_of_its_usage_is_counted_with_a_tokenizer(tmp_path: Path) -> None:
     count, _ = reference_counter()
     usage = {"prompt_tokens": 11, "completion_tokens": 2, "cached_tokens": 0}
