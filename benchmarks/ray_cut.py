@@ -123,9 +123,7 @@ def disturb(fault: str) -> None:
     elif fault == "stopped":
         found = subprocess.run(["ip", "netns", "pids", "fractionate-b"], capture_output=True, text=True, check=True)
         workers = [
-            pid
-            for pid in found.stdout.split()
-            if "ray::work_through"[:15] in (Path("/proc") / pid / "comm").read_text()
+            pid for pid in found.stdout.split() if "ray::run_shard"[:15] in (Path("/proc") / pid / "comm").read_text()
         ]
         assert workers, "no worker is on b"
         for pid in workers:

@@ -5,9 +5,8 @@
 The model waits and answers within the calling process, so its server takes no processor time here. Measured are seconds
 of processor time, not wall time: of the run's own process from the first question to the last merged attempt, and of
 all Ray processes that work for it. `per 1,000 more` is the processor time of a thousand further questions in the run's
-process: the difference to a run with a quarter of them. `merger` is the actor that
-writes the run's files; it is not part of the workers' figure. The first row is the same cell without Ray. Each question
-is one call with a prompt of 1,500 characters.
+process: the difference to a run with a quarter of them. The first row is the same cell without Ray. Each question is
+one call with a prompt of 1,500 characters.
 """
 
 from __future__ import annotations
@@ -95,42 +94,32 @@ def measure(folder: Path, arguments: argparse.Namespace) -> None:
         f"{arguments.questions:,} questions, {arguments.concurrency} in flight, {1000 * arguments.delay:.0f} ms a call"
     )
     print(
-        "workers   clock   run's CPU   per 1,000 more   merger   workers' CPU   calls per CPU second of all workers",
-        flush=True,
+        "workers   clock   run's CPU   per 1,000 more   workers' CPU   calls per CPU second of all workers", flush=True
     )
     report("none", arguments.questions, partial(evaluate, path, "plain"))
     connect("ray")
     try:
         for count in arguments.workers:
             evaluate(path, f"warm-{count}", "ray", count, f"jsonl:test.jsonl@0-{64 * count - 1}")
-            fixed, _ = evaluate(
-                path, f"few-{count}", "ray", count, f"jsonl:test.jsonl@0-{arguments.questions // 4 - 1}"
-            )
+            fixed = evaluate(path, f"few-{count}", "ray", count, f"jsonl:test.jsonl@0-{arguments.questions // 4 - 1}")
             report(str(count), arguments.questions, partial(evaluate, path, f"ray-{count}", "ray", count), fixed)
     finally:
         disconnect()
 
 
-def report(label: str, questions: int, work: Callable[[], tuple[float, float]], quarter_s: float | None = None) -> None:
+def report(label: str, questions: int, work: Callable[[], float], quarter_s: float | None = None) -> None:
     """Print a row. `quarter_s` is the run's processor time for a quarter of the questions."""
     before, began = workers(), time.perf_counter()
-    own, merger = work()
+    own = work()
     clock = time.perf_counter() - began
     taken = sum(seconds - before.get(pid, 0.0) for pid, seconds in workers().items())
     further = own / questions if quarter_s is None else (own - quarter_s) / (questions - questions // 4)
     rate = f"{questions / taken:10,.0f}" if taken else f"{questions / own:10,.0f} (in the run's own process)"
-    print(
-        f"{label:7}{clock:7.1f} s{own:10.2f} s{1e6 * further:10.1f} ms{merger:10.2f} s{taken:12.2f} s{rate}", flush=True
-    )
+    print(f"{label:7}{clock:7.1f} s{own:10.2f} s{1e6 * further:10.1f} ms{taken:14.2f} s{rate}", flush=True)
 
 
-def evaluate(
-    path: Path, name: str, on: str = "", count: int = 0, data: str = "jsonl:test.jsonl"
-) -> tuple[float, float]:
-    """Measure the one cell in its own folder.
-
-    Returns the seconds of processor time of this process, once its data is read, and of the merger.
-    """
+def evaluate(path: Path, name: str, on: str = "", count: int = 0, data: str = "jsonl:test.jsonl") -> float:
+    """Measure the one cell in its own folder. Returns the seconds of processor time once its data is read."""
     out = path.parent / name
     settings = [f'run.store="{out}.sqlite"', f"cluster.workers={count}", f'data.test="{data}"', "run.rows_at_most=0"]
     with Run(load_config(path, settings), out, base=path.parent, on=on) as run:
@@ -138,8 +127,7 @@ def evaluate(
         _ = run.data.tests
         before = time.process_time()
         evaluate_stage(run)
-        own = time.process_time() - before
-        return own, run.workers.shards().merger_cpu_s if on else 0.0
+        return time.process_time() - before
 
 
 def workers() -> dict[int, float]:
@@ -147,7 +135,7 @@ def workers() -> dict[int, float]:
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it has just ended
-            if process.cmdline()[0].startswith("ray::") and "Merger" not in process.cmdline()[0]:
+            if process.cmdline()[0].startswith("ray::"):
                 found[process.pid] = sum(process.cpu_times()[:2])
     return found
 

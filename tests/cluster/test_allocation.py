@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from fractionate.calls.budget import Budget, Reservation, after_end, after_spending
+from fractionate.calls.budget import Budget, Reservation
 from fractionate.calls.store import Hold, Store
 from fractionate.cluster.allocation import LEAST_REQUESTS, LEAST_TOKENS, Allocator, most_shards, quotas
 from fractionate.config import BudgetConfig, LimitsConfig
@@ -18,7 +18,6 @@ from fractionate.types import ROLES, Role
 DOLLARS = st.none() | st.floats(0.01, 5.0)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 500),
     st.none() | st.floats(1.0, 10_000.0),
@@ -40,7 +39,6 @@ def test_quotas_are_the_limits_in_parts_that_one_can_work_with(
             assert count == 1 or all(getattr(part, name) >= least for part in parts)
 
 
-@settings(deadline=None)
 @given(
     usd=DOLLARS,
     decomposer_usd=DOLLARS,
@@ -74,9 +72,9 @@ def test_allocations_never_pass_a_cap_whatever_comes_back(
             assert all(cap is None or cap >= dollars - 1e-9 for cap in allowed)
             assert allocation.caps.tokens is None or allocation.caps.tokens >= count
             if budget.active:
-                spent = {role: Hold(given_usd, allocation.caps.tokens or 0)}
-                left = after_spending(allocation.amounts, spent)
-                budget.settle_allocation(allocation.holder, spent, left if dies else after_end(left, {}))
+                budget.spent_from(allocation.holder, {role: Hold(given_usd, allocation.caps.tokens or 0)})
+                if not dies:
+                    budget.return_allocation(allocation.holder, {})
             _check(budget, caps)
 
 
@@ -113,15 +111,10 @@ def test_what_is_lost_stays_counted_and_the_rest_comes_back(tmp_path: Path) -> N
         allocation = Allocator(budget, slots=1).allocate(4, Reservation("solver", 1.0, 0))
         assert allocation is not None
         assert budget.free().usd == pytest.approx(6.0)
-        store.merge(b"", ("r", budget.holds_to_write()))
-        spent = {"solver": Hold(2.0, 0)}
-        left = after_spending(allocation.amounts, spent)
-        budget.settle_allocation(allocation.holder, spent, left)
+        budget.spent_from(allocation.holder, {"solver": Hold(2.0, 0)})
         assert budget.free().usd == pytest.approx(6.0)
-        left = after_end(left, {"solver": Hold(0.5, 0)})
-        budget.settle_allocation(allocation.holder, {}, left)
+        budget.return_allocation(allocation.holder, {"solver": Hold(0.5, 0)})
         assert budget.free().usd == pytest.approx(7.5)
-        assert allocation.holder not in budget.holds_to_write(), "whoever merges calls writes what is left"
-        store.merge(b"", ("r", {allocation.holder: left}))
+        store.merge(b"", ("r", budget.holds_to_write()))
         resumed = Budget(BudgetConfig(usd=10.0), None, store, "r")
         assert resumed.free().usd == pytest.approx(9.5), "the store knows of the lost calls; the spent ones are rows"

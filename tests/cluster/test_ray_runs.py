@@ -35,8 +35,6 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 QUESTIONS = 60
 BATCH = 2 * BATCHES * CONCURRENCY // 2
 """Calls that one of two workers may have committed and not shipped, or shipped and not merged."""
-HUNG_S = 300
-"""Seconds after which a process is taken for hung: a busy machine takes a minute to start Ray."""
 MINE = os.getpid()
 
 
@@ -231,7 +229,7 @@ def test_ctrl_c_keeps_what_came_back_and_a_run_without_ray_goes_on(server: Count
     while not server.asked:
         time.sleep(0.02)
     run.send_signal(signal.SIGINT)
-    said, _ = run.communicate(timeout=HUNG_S)
+    said, _ = run.communicate(timeout=60)
     assert run.returncode == 1, said
     assert "interrupted: what was completed is kept" in said
     assert "Traceback" not in said
@@ -249,9 +247,9 @@ def test_a_killed_run_goes_on_from_what_its_workers_had_stored(server: Counting,
     while sum(server.asked.values()) < QUESTIONS:
         time.sleep(0.01)
     run.kill()
-    run.communicate(timeout=HUNG_S)
+    run.communicate(timeout=60)
     again = start(path, tmp_path / "run", tmp_path / "s.sqlite")
-    said, _ = again.communicate(timeout=HUNG_S)
+    said, _ = again.communicate(timeout=120)
     assert again.returncode == 0, said
     assert len(server.asked) == 2 * 4 * QUESTIONS
     assert sum(count - 1 for count in server.asked.values()) <= CONCURRENCY + 2 * BATCH
@@ -263,7 +261,7 @@ def test_places_that_there_are_not(server: Counting, tmp_path: Path, capsys: pyt
     assert "a run goes on ray, or ray://HEAD[:PORT]" in capsys.readouterr().err
     assert main(["run", str(path), "--on", "ray://"]) == 2
     there = start(path, tmp_path / "out", tmp_path / "s.sqlite", "ray://127.0.0.1:1", "--quiet")
-    said, _ = there.communicate(timeout=HUNG_S)
+    said, _ = there.communicate(timeout=60)
     assert there.returncode == 1
     assert len(said.splitlines()) == 1
     assert "no head answers at 127.0.0.1:1" in said

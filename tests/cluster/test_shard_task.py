@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import sqlite3
 import stat
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,25 @@ from cluster.ray_runs import Counting
 from fractionate.calls.drive import Call
 from fractionate.calls.store import Store
 from fractionate.cluster import shard_task
-from fractionate.cluster.shard_task import Setup, ShardOrder, Shipment, Stop, pickled, run_shard
+from fractionate.cluster.shard_task import Setup, ShardOrder, Shipment, pickled, run_shard
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions
 from fractionate.models import open_model
 from fractionate.models.base import Model
 from fractionate.types import Completion, Message, Request
 from servers.threaded import in_thread
+
+
+class Waiting:
+    """Stands where the actor does that tells shards to stop: it does once `told` is set."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self.wait = self
+
+    async def remote(self) -> bool:
+        while not self.told:
+            await asyncio.sleep(0.01)
+        return False
 
 
 @pytest.fixture
@@ -52,14 +66,12 @@ def joined(values: Sequence[str]) -> bytes:
 
 
 def shard(
-    server: Counting, count: int, concurrency: int = 4, pack: Any = None, **caps: int
-) -> Generator[Shipment, Stop, None]:
+    server: Counting, count: int, concurrency: int = 4, stop: Any = None, pack: Any = None, **caps: int
+) -> Iterator[Shipment]:
     model = open_model(f"{server.base_url}#test", ModelOptions())
-    order = ShardOrder(
-        "shard:1", pickle.dumps((range(count), {})), LimitsConfig(concurrency=concurrency), BudgetConfig(**caps)
-    )
+    order = ShardOrder(pickle.dumps((range(count), {})), LimitsConfig(concurrency=concurrency), BudgetConfig(**caps))
     common, _ = pickled((partial(asking, model), pack))
-    return run_shard(Setup("r", None, Path()), common, order)
+    return run_shard(Setup("r", None, Path()), common, order, stop or Waiting())
 
 
 def rows_of(shipments: Sequence[Shipment], folder: Path) -> int:
@@ -73,9 +85,7 @@ def rows_of(shipments: Sequence[Shipment], folder: Path) -> int:
 
 def test_a_shard_ships_every_call_and_every_value_in_order(server: Counting, tmp_path: Path) -> None:
     shipments = list(shard(server, 30))
-    assert [value for one in shipments if one.values for value in pickle.loads(one.values)] == [
-        f"The answer is: {n}." for n in range(30)
-    ]
+    assert [value for one in shipments for value in one.values] == [f"The answer is: {n}." for n in range(30)]
     assert sum(one.ended for one in shipments) == 30
     assert rows_of(shipments, tmp_path) == 30
     end = shipments[-1].end
@@ -130,10 +140,13 @@ def test_calls_that_wait_too_long_hold_the_shard(
 
 
 def test_a_shard_that_is_told_to_stop_ships_what_came_back(server: Counting, tmp_path: Path) -> None:
-    working = shard(server, 1_000)
-    shipments = [next(working)]
-    while (end := shipments[-1].end) is None:
-        shipments.append(working.send(False if len(server.asked) > 20 else None))
+    stop = Waiting()
+    shipments = []
+    for one in shard(server, 1_000, stop=stop):
+        shipments.append(one)
+        stop.told = stop.told or len(server.asked) > 20
+    end = shipments[-1].end
+    assert end is not None
     assert end.stopped
     assert rows_of(shipments, tmp_path) == len(server.asked) < 1_000
 
@@ -157,13 +170,13 @@ def test_what_fails_for_good_is_the_end_with_its_line(server: Counting) -> None:
         raise ValueError("no such thing")
 
     model = open_model(f"{server.base_url}#test", ModelOptions())
-    order = ShardOrder("shard:1", pickle.dumps(([0], {})), LimitsConfig(), BudgetConfig())
+    order = ShardOrder(pickle.dumps(([0], {})), LimitsConfig(), BudgetConfig())
     common, _ = pickled((partial(broken, model), None))
-    *_, last = run_shard(Setup("r", None, Path()), common, order)
+    *_, last = run_shard(Setup("r", None, Path()), common, order, Waiting())
     assert last.end is not None
     assert last.end.error == ("Bug", "a coroutine failed on a worker: ValueError: no such thing")
     other = Setup("r", None, Path(), version="0.0.0")
-    *_, last = run_shard(other, common, order)
+    *_, last = run_shard(other, common, order, Waiting())
     assert last.end is not None
     assert last.end.error is not None
     assert last.end.error[0] == "UsageError"

@@ -193,14 +193,24 @@ class Budget:
             self._change_allocation(holder, role, hold.usd, 0)
             self._change_allocation(holder, _TOKENS, 0.0, hold.tokens)
 
-    def settle_allocation(self, holder: str, spent: Mapping[Role, Hold], left: Mapping[Role, Hold]) -> None:
-        """Count calls that were made from an allocation, and note what is left of it; the store has both already."""
-        for role, hold in spent.items():
-            self._add(self.spent, role, *hold)
-        for role, hold in left.items():
-            old = self._allocated[holder][role]
-            self._change_allocation(holder, role, hold.usd - old.usd, hold.tokens - old.tokens)
-        self._unwritten.pop(holder, None)
+    def spent_from(self, holder: str, spent: Mapping[Role, Hold]) -> None:
+        """Count calls that were made from an allocation, which shrinks by as much."""
+        for role, (usd, tokens) in spent.items():
+            self._add(self.spent, role, usd, tokens)
+            for each in sorted(ROLES, key=lambda one: one != role):  # of its own role's amount first
+                taken = min(usd, self._allocated[holder][each].usd)
+                usd -= taken
+                self._change_allocation(holder, each, -taken, 0)
+            self._change_allocation(holder, _TOKENS, 0.0, -min(tokens, self._allocated[holder][_TOKENS].tokens))
+
+    def return_allocation(self, holder: str, lost: Mapping[Role, Hold]) -> None:
+        """Take back what is left of an allocation, but for what may have been billed beyond its calls (`lost`)."""
+        for role, hold in list(self._allocated[holder].items()):
+            kept = lost.get(role, Hold(0.0, 0)).usd
+            self._change_allocation(holder, role, min(0.0, kept - hold.usd), 0)
+        kept_tokens = sum(hold.tokens for hold in lost.values())
+        left = self._allocated[holder][_TOKENS].tokens
+        self._change_allocation(holder, _TOKENS, 0.0, min(0, kept_tokens - left))
         self._admit()
 
     def free(self, role: Role | None = None) -> Hold:
@@ -334,26 +344,6 @@ class Budget:
     def _add(table: dict[Role, Hold], role: Role, usd: float, tokens: int) -> None:
         old = table[role]
         table[role] = Hold(old.usd + usd, old.tokens + tokens)
-
-
-def after_spending(left: Mapping[Role, Hold], spent: Mapping[Role, Hold]) -> dict[Role, Hold]:
-    """Return what is left of an allocation after calls that were made from it; none of it is below 0."""
-    after = dict(left)
-    for role, (usd, tokens) in spent.items():
-        for each in sorted(ROLES, key=lambda one: one != role):  # of its own role's amount first
-            taken = min(usd, after[each].usd)
-            usd -= taken
-            after[each] = Hold(after[each].usd - taken, after[each].tokens)
-        after[_TOKENS] = Hold(after[_TOKENS].usd, after[_TOKENS].tokens - min(tokens, after[_TOKENS].tokens))
-    return after
-
-
-def after_end(left: Mapping[Role, Hold], lost: Mapping[Role, Hold]) -> dict[Role, Hold]:
-    """Return what stays of an allocation when its shard has ended: what may have been billed beyond its calls."""
-    after = {role: Hold(min(hold.usd, lost[role].usd if role in lost else 0.0), 0) for role, hold in left.items()}
-    tokens = min(left[_TOKENS].tokens, sum(hold.tokens for hold in lost.values()))
-    after[_TOKENS] = Hold(after[_TOKENS].usd, tokens)
-    return after
 
 
 def no_price(model: str) -> UsageError:

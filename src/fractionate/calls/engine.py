@@ -137,6 +137,15 @@ class Engine:
         await asyncio.sleep(self._clients.debt_s())
 
     @property
+    def slots_taken(self) -> int:
+        """Calls that have left and are not committed yet."""
+        return self._clients.slots.taken
+
+    async def write_holds(self) -> None:
+        """Return once the store knows the reservations and allocations of the budget."""
+        await self._ledger.commits.holds()
+
+    @property
     def in_flight(self) -> int:
         """Calls that have left and not come back, those of workers elsewhere included."""
         return self.elsewhere + self._clients.in_flight

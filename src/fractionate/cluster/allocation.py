@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fractionate.calls.budget import Budget, Reservation
-from fractionate.calls.store import Hold
+from fractionate.calls.engine import Engine
+from fractionate.calls.store import Hold, Holds
+from fractionate.cluster.remote_copy import RemoteCopy
+from fractionate.cluster.shard_task import Shipment
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.types import ROLES, Role
 
@@ -43,11 +46,10 @@ def quotas(limits: LimitsConfig, count: int) -> list[LimitsConfig]:
 
 
 class Allocation(NamedTuple):
-    """What one shard may spend: its caps, and the holder under which the run's store has the amounts."""
+    """What one shard may spend: its caps, and the holder under which the run's store has them."""
 
     holder: str
     caps: BudgetConfig
-    amounts: Mapping[Role, Hold]
 
 
 class Allocator:
@@ -74,7 +76,7 @@ class Allocator:
         budget, caps = self._budget, self._budget.caps
         holder = f"shard:{secrets.token_hex(8)}"
         if not budget.active:
-            return Allocation(holder, BudgetConfig(), {})
+            return Allocation(holder, BudgetConfig())
         wanted = wanted or Reservation("solver", 0.0, 0)
         calls = questions * self._calls_per_question
         given: dict[str, float | int] = {}
@@ -104,6 +106,39 @@ class Allocator:
         )
         if short or given.get("tokens", wanted.tokens) < wanted.tokens:
             return None
-        holds = {role: Hold(by_role[role], tokens if role == "solver" else 0) for role in ROLES}
+        holds: Mapping[Role, Hold] = {role: Hold(by_role[role], tokens if role == "solver" else 0) for role in ROLES}
         budget.allocate(holder, holds)
-        return Allocation(holder, BudgetConfig.model_validate(given), holds)
+        return Allocation(holder, BudgetConfig.model_validate(given))
+
+
+class Merger:
+    """Commits what shards ship to the run's own store, with what it cost, in one transaction each."""
+
+    def __init__(self, engine: Engine, remote_copy: RemoteCopy | None) -> None:
+        self._engine = engine
+        self._remote_copy = remote_copy
+
+    def merge(self, shipment: Shipment, holder: str) -> None:
+        """Commit a shipment's calls, and count them against the shard's allocation, which is returned at its end."""
+        budget = self._engine.budget
+        if budget.active:
+            budget.spent_from(holder, shipment.spent)
+            if shipment.end is not None:
+                budget.return_allocation(holder, shipment.end.lost)
+        if shipment.calls or budget.active:
+            self._engine.store.merge(shipment.calls, self._holds())
+        if self._remote_copy is not None and shipment.calls:
+            self._remote_copy.keep(shipment.calls)
+
+    def write_allocations(self) -> None:
+        """Commit the allocations that the store does not know of."""
+        if self._engine.budget.active:
+            self._engine.store.merge(b"", self._holds())
+
+    def _holds(self) -> tuple[str, Holds] | None:
+        budget = self._engine.budget
+        if not budget.active:
+            return None
+        holds = budget.holds_to_write()
+        budget.written(holds)
+        return self._engine.run, holds

@@ -17,7 +17,6 @@ GRAMMAR = "ray, or ray://HEAD[:PORT] for a cluster that runs already"
 HEAD_PORT = 6379
 """Where `ray start --head` listens if it is told no other port."""
 _REACH_S = 5.0
-_REMOTE: dict[Any, Any] = {}
 _TOKEN = Path.home() / ".ray" / "auth_token"
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -87,17 +86,8 @@ def joined(address: str) -> Iterator[None]:
             disconnect()
 
 
-def remote(what: Any) -> Any:
-    """Return what stands for a function or a class on the cluster. Made once: Ray takes it apart each time."""
-    import ray
-
-    if what not in _REMOTE:
-        _REMOTE[what] = ray.remote(what)
-    return _REMOTE[what]
-
-
 @contextmanager
-def beside_driver(kind: type[Any], *given: Any, **options: Any) -> Iterator[Any]:
+def beside_driver(kind: type[Any], **options: Any) -> Iterator[Any]:
     """Have an actor on the driver's own machine while the block runs: it is lost with the driver and only with it.
 
     Raises FractionateError in one line where the cluster is lost meanwhile.
@@ -106,7 +96,7 @@ def beside_driver(kind: type[Any], *given: Any, **options: Any) -> Iterator[Any]
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = remote(kind).options(num_cpus=0, scheduling_strategy=here, **options).remote(*given)
+    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here, **options).remote()
     try:
         yield actor
     except ray.exceptions.RayError as error:
@@ -145,11 +135,6 @@ def _check_same(address: str) -> None:
     """Raise UsageError where this process has joined another cluster than is wanted."""
     import ray
 
-    if ray.util.client.ray.is_connected():
-        raise UsageError(
-            "this process uses Ray Client, whose machine is no node of the cluster: leave it with ray.shutdown(), and "
-            "join with 'ray start'"
-        )
     joined = ray.get_runtime_context().gcs_address
     if address != "ray" and _parse(address)[1] != int(joined.rpartition(":")[2]):
         raise UsageError(
@@ -158,10 +143,7 @@ def _check_same(address: str) -> None:
 
 
 def _silence_worker_deaths() -> None:
-    """Keep Ray from printing a paragraph to standard output for each worker that dies.
-
-    `log_to_driver=False` does not: the thread for errors prints whatever it is (`listen_error_messages`, Ray 2.60).
-    """
+    """Keep Ray from printing a paragraph to standard output for each worker that dies: it has no setting for that."""
     import ray._private.worker as worker
 
     if hasattr(worker, "print_to_stdstream"):

@@ -1,9 +1,9 @@
-"""One shard of a run's work: it works through its coroutines and ships what it has committed.
+"""One shard of a run's work as a Ray task: it works through its coroutines and ships back what it has committed.
 
-A shard has an engine and a scratch store of its own, a quota of the run's limits and an allocation of its budget. It is
-a generator: committed calls come out as SQLite tables, values beside them. Each `yield` waits until the shipment is
-merged; while none is, the engine is held, so that a shard which the run has given up or cannot reach stops making calls
-by itself.
+A shard has an engine and a scratch store of its own, a quota of the run's limits and an allocation of its budget. The
+task is a streaming generator: committed calls come out as SQLite tables, values beside them. Ray's back-pressure makes
+each `yield` wait until the run has taken the shipment before; while nobody takes any, the engine is held, so that a
+task which the run has given up or cannot reach stops making calls by itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import platform
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -45,8 +45,8 @@ PACKED = 256
 """Values that are packed together; fewer at the end of a shard."""
 HOLD_S = 2.0
 """Seconds that a committed call may wait for the run before the shard makes no more calls."""
-BEAT_S = 1.0
-"""Seconds between two shipments at most: the run sees from them that the process is alive, and tells it to stop."""
+BEAT_S = 5.0
+"""Seconds between two shipments at most: the run sees from them that the process is alive."""
 _WINDOW = 4
 """Coroutines alive per call in flight: more would only hold memory, and finish later."""
 _GIVEN = ""
@@ -54,7 +54,7 @@ _GIVEN = ""
 Make = Callable[[Any], CallCoroutine[Any]]
 """Makes the coroutine of one item."""
 Pack = Callable[[Sequence[Any]], bytes]
-"""Packs values where they were made, so that they are merged as tables and nobody unpacks them."""
+"""Packs values where they were made, so that the run's process merges tables and unpacks nothing."""
 _NO_REQUEST = Request((Message("user", ""),), "solver")
 
 
@@ -79,9 +79,8 @@ class NamedModel(NamedTuple):
 
 
 class ShardOrder(NamedTuple):
-    """One shard: its name, its items and the completions that the run has for them, its quota and its allocation."""
+    """One shard: its items and the completions that the run has for them, its quota and its allocation."""
 
-    holder: str
     content: bytes
     limits: LimitsConfig
     allocation: BudgetConfig
@@ -92,42 +91,55 @@ class End(NamedTuple):
 
     `lost`: what may have been billed beyond the calls shipped. `wanted`: the call that its allocation had no room for.
     `error`: class and line of the error that is to end the run; `stopped`: it ended early because it was told to.
-    `fields_left_out`: by model, fields of requests that its server does not support.
     """
 
     lost: Mapping[Role, Hold]
     wanted: Reservation | None = None
     error: tuple[str, str] | None = None
     stopped: bool = False
-    fields_left_out: Mapping[str, frozenset[str]] = {}
 
 
 class Shipment(NamedTuple):
     """What a shard has done since its last shipment.
 
     `calls` is an SQLite database with the table `calls` (b"" if there are none), `spent` what these were billed.
-    `values` are those of the shard's next `ended` coroutines as bytes: pickled, or as the work packs them. `counters`
-    count from the shard's start.
+    `values` are those of the shard's next `ended` coroutines, or what they were packed into. `counters` count from the
+    shard's start.
     """
 
     calls: bytes
     spent: Mapping[Role, Hold]
     ended: int
-    values: bytes
+    values: Any
     counters: Counters
     in_flight: int
     said: Sequence[str]
     end: End | None = None
 
 
-Stop = bool | None
-"""Whether a shard is to stop: None for no, else whether it may wait for its calls in flight beyond a short grace."""
+class StopSignal:
+    """The actor that shards ask whether to stop. It lives on the run's machine and dies with the run."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        self._patient = False
+
+    async def wait(self) -> bool:
+        """Return once shards are to stop: whether calls in flight are to be waited for beyond a short grace."""
+        await self._told.wait()
+        return self._patient
+
+    async def tell(self, patient: bool) -> None:
+        """Tell all shards to stop."""
+        self._patient = patient
+        self._told.set()
 
 
-def run_shard(setup: Setup, common: bytes, order: ShardOrder) -> Generator[Shipment, Stop, None]:
-    """Work through a shard. After each shipment it is sent whether it is to stop.
+def run_shard(setup: Setup, common: bytes, order: ShardOrder, stop: Any) -> Iterator[Shipment]:
+    """Work through a shard; the body of a Ray task.
 
     `common` is what all shards of the work share: what makes a coroutine of an item, and packs values (`Make`, `Pack`).
+    `stop` is the actor that tells shards to stop.
     """
     os.environ.update(setup.environment)
     try:
@@ -137,10 +149,10 @@ def run_shard(setup: Setup, common: bytes, order: ShardOrder) -> Generator[Shipm
         folder = tempfile.mkdtemp(prefix="fractionate-shard-", dir=scratch)
     except OSError as error:
         line = f"no scratch folder can be made on {platform.node()} ({error.strerror}): name one with cluster.scratch"
-        yield Shipment(b"", {}, 0, b"", Counters(), 0, (), End({}, error=("UsageError", line)))
+        yield Shipment(b"", {}, 0, (), Counters(), 0, (), End({}, error=("UsageError", line)))
         return
     try:
-        yield from _ShardRun(setup, common, order, Path(folder) / "calls.sqlite").shipments()
+        yield from _ShardRun(setup, common, order, stop, Path(folder) / "calls.sqlite").shipments()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -160,12 +172,13 @@ class _ScratchStore(Store):
 
 
 class _ShardRun:
-    """A shard at work: its event loop runs in a thread, while the generator's own thread waits for the merger."""
+    """A shard at work: its event loop runs in a thread, while the generator's own thread waits for the run."""
 
-    def __init__(self, setup: Setup, common: bytes, order: ShardOrder, path: Path) -> None:
+    def __init__(self, setup: Setup, common: bytes, order: ShardOrder, stop: Any, path: Path) -> None:
         self._setup = setup
         self._common = common
         self._order = order
+        self._stop = stop
         self._said: list[str] = []
         self._store = _ScratchStore(path)
         self._store.on_commit = lambda count: None
@@ -179,36 +192,27 @@ class _ShardRun:
         self._unshipped = 0
         self._values: list[Any] = []
         self._pack: Pack | None = None
-        self._working: asyncio.Task[None] | None = None
-        self._stopping = False
         self._end: End | None = None
         self._news = threading.Event()
         self._gathered = asyncio.Event()
         self._timers: list[asyncio.TimerHandle] = []
 
-    def shipments(self) -> Generator[Shipment, Stop, None]:
+    def shipments(self) -> Iterator[Shipment]:
         """Yield what has been done, from the hello of an empty shipment to the end."""
         thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._work()), daemon=True)
-        stop = yield Shipment(b"", {}, 0, b"", Counters(), 0, ())
+        yield Shipment(b"", {}, 0, (), Counters(), 0, ())
         thread.start()
-        shipment = None
-        try:
-            while shipment is None or shipment.end is None:
-                if stop is not None:
-                    self._loop.call_soon_threadsafe(self._told_to_stop, stop)
-                self._news.wait(BEAT_S)
-                self._news.clear()
-                # In the loop's own thread: it holds and frees the engine. The loop goes on until the end is gathered.
-                shipment = asyncio.run_coroutine_threadsafe(self._gather(), self._loop).result()
-                stop = yield shipment
-            self._store.close()
-        finally:
-            if shipment is None or shipment.end is None:  # nobody takes any more
-                self._loop.call_soon_threadsafe(self._told_to_stop, False)
+        while True:
+            self._news.wait(BEAT_S)
+            self._news.clear()
+            # In the loop's own thread: it holds and frees the engine. The loop goes on until the end is gathered.
+            shipment = asyncio.run_coroutine_threadsafe(self._gather(), self._loop).result()
+            yield shipment
+            if shipment.end is not None:
+                self._store.close()
+                return
 
     async def _gather(self) -> Shipment:
-        from ray import cloudpickle
-
         end = self._end
         if end is not None:
             self._gathered.set()
@@ -223,21 +227,24 @@ class _ShardRun:
         self._engine.hold(False)
         budget = self._engine.budget
         billed = {role: budget.price_all([one for one in spent if one.role == role]) for role in ROLES}
-        packed = (self._pack or cloudpickle.dumps)(values) if values else b""
+        packed = self._pack(values) if self._pack is not None and values else values
         counters, in_flight = deepcopy(self._engine.counters), self._engine.in_flight
         return Shipment(calls, billed, ready, packed, counters, in_flight, said, end)
 
     async def _work(self) -> None:
         """Run the shard to its end, or until it is told to stop."""
         self._store.on_commit = self._committed
-        self._working = asyncio.ensure_future(self._run())
+        working = asyncio.ensure_future(self._run())
+        stopping = asyncio.ensure_future(self._await_stop(working))
         error: BaseException | None = None
         try:
-            await self._working
+            await working
         except asyncio.CancelledError as cancelled:
             error = cancelled
         except Exception as raised:
             error = raised
+        stopping.cancel()
+        await asyncio.gather(stopping, return_exceptions=True)
         for model in self._models.values():
             with suppress(Exception):
                 await model.close()
@@ -258,29 +265,31 @@ class _ShardRun:
             if not self._timers:
                 self._timers.append(asyncio.get_running_loop().call_later(SHIP_S, self._news.set))
 
-    def _told_to_stop(self, patient: bool) -> None:
-        """Make no new calls; those in flight may come back."""
+    async def _await_stop(self, working: asyncio.Future[None]) -> None:
+        """Stop once the run says so, or cannot be asked any more: no new calls, those in flight may come back."""
+        from ray.exceptions import RayError
+
+        try:
+            patient = await self._stop.wait.remote()
+        except RayError:
+            patient = False
         if patient:
             self._engine.stop(_StoppedError("stopped"))
-        elif self._working is not None and not self._stopping:
-            self._stopping = True
-            self._working.cancel()
+        else:
+            working.cancel()
 
     def _ended_with(self, error: BaseException | None) -> End:
-        end = End(
-            self._engine.budget.lost,
-            fields_left_out={one.name: model.left_out for one, model in self._models.items() if model.left_out},
-        )
+        lost = self._engine.budget.lost
         if error is None:
-            return end
+            return End(lost)
         if isinstance(error, asyncio.CancelledError | _StoppedError):
-            return end._replace(stopped=True)
+            return End(lost, stopped=True)
         if isinstance(error, BudgetReached) and error.wanted is not None:
-            return end._replace(wanted=error.wanted)
+            return End(lost, wanted=error.wanted)
         line = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, FractionateError):
-            return end._replace(error=(type(error).__name__, line))
-        return end._replace(error=("Bug", f"a coroutine failed on a worker: {type(error).__name__}: {line}"))
+            return End(lost, error=(type(error).__name__, line))
+        return End(lost, error=("Bug", f"a coroutine failed on a worker: {type(error).__name__}: {line}"))
 
     def _committed(self, count: int) -> None:
         """Note committed calls: they are to be shipped soon, and hold the shard if nobody takes them."""

@@ -1,40 +1,55 @@
-"""A run's calls as shards: cut, submitted to Ray, submitted again where a worker dies.
+"""A run's calls as shards: cut, submitted to Ray, merged as they come back, submitted again where a worker dies.
 
-Ray places and runs the tasks (`merger.work_through`) and says when one is lost; the merger writes what they ship. Here
-is only what neither can know: which questions are answered, what the run may still spend, and in which order values
-are wanted.
+Ray places and runs the tasks (`shard_task.run_shard`) and says when one is lost. Here is only what Ray cannot know:
+which questions are answered, what the run may still spend, and in which order values are wanted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import pickle
-import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from fractionate.calls.batches import GRACE_S
 from fractionate.calls.budget import BudgetReached, Reservation
+from fractionate.calls.drive import run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.calls.status import Counters
-from fractionate.cluster.allocation import Allocation, Allocator, most_shards, quotas
-from fractionate.cluster.connect import beside_driver, remote, why
-from fractionate.cluster.lookup import Halted, can_leave, drive_by_hand
-from fractionate.cluster.merger import Merger, News, PackedValues, Target, work_through
-from fractionate.cluster.shard_queue import Shard, ShardQueue
-from fractionate.cluster.shard_task import PACKED, End, Make, Pack, Setup, ShardOrder, call, pickled
+from fractionate.cluster.allocation import Allocator, Merger, most_shards, quotas
+from fractionate.cluster.connect import beside_driver, why
+from fractionate.cluster.lookup import Ended, Halted, can_leave, drive_by_hand
+from fractionate.cluster.remote_copy import RemoteCopy
+from fractionate.cluster.shard_task import (
+    End,
+    Make,
+    Pack,
+    Setup,
+    ShardOrder,
+    Shipment,
+    StopSignal,
+    call,
+    pickled,
+    run_shard,
+)
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError, UsageError
+from fractionate.types import Completion, Usage
 
+LARGEST = 1024
+"""Coroutines of a shard at most."""
+WAITING = 4096
+"""Coroutines beyond the first that has no value yet, at least: values wait in memory for those before them."""
+TRIES = 3
+"""Workers that may die over one question alone before it counts as failed."""
 MOST_DEATHS = 20
 """Workers that may die one after another without one question being answered."""
-LOOK_S = 1.0
-"""Seconds between two times that the merger is asked for news."""
 SILENT_S = 60.0
 """Seconds without a shipment after which a shard's process is taken for dead: stopped, or cut off."""
 START_S = 300.0
@@ -44,6 +59,23 @@ END_S = 10.0
 _KINDS: dict[str, type[FractionateError]] = {
     kind.__name__: kind for kind in (FractionateError, UsageError, BudgetReached)
 }
+_PACKED = object()
+"""Stands for a value that has come packed."""
+
+
+@dataclass(eq=False)
+class _Shard:
+    """What coroutines are made of, by the places of their values in the work, and the completions there are for them.
+
+    `is_fresh`: no worker has had it. `deaths` are those of workers over its only question. `wanted` is a call that its
+    last allocation had no room for.
+    """
+
+    items: dict[int, Any]
+    is_fresh: bool = True
+    known: dict[str, Completion] = field(default_factory=dict)
+    deaths: int = 0
+    wanted: Reservation | None = None
 
 
 class Shards:
@@ -55,21 +87,14 @@ class Shards:
         setup: Setup,
         workers: int,
         say: Callable[[str], None] = lambda text: None,
-        share: str = "",
+        remote_copy: RemoteCopy | None = None,
     ) -> None:
-        """`workers` is how many shards run at once, 0 for one per core; `say` is told what a person should know.
-
-        `share` is the URL of a remote copy of the calls, "" for none.
-        """
+        """`workers` is how many shards run at once, 0 for one per core; `say` is told what a person should know."""
         self.engine = engine
         self.say = say
-        self.share = share
+        self.remote_copy = remote_copy
         self.setup = setup
         self.workers = workers
-        self.fields_left_out: defaultdict[str, set[str]] = defaultdict(set)
-        """By model, fields of requests that a server has rejected as unsupported in some shard."""
-        self.merger_cpu_s = 0.0
-        """Seconds of processor time that mergers have taken."""
 
     async def stream(self, factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run coroutines in shards; yields their values in order.
@@ -83,28 +108,22 @@ class Shards:
             async for value in run_here(chain(first, waiting), engine):
                 yield value
             return
-        async with _Work(self, chain(first, waiting), call) as work:
+        async with _Work(self, chain(first, waiting)) as work:
             async for value in work.values():
                 yield value
 
-    async def run_packed(
-        self,
-        make: Make,
-        items: Iterable[Any],
-        pack: Pack,
-        open_values: Callable[[], PackedValues],
-        is_new: Callable[[Any], bool],
-    ) -> None:
-        """Run the coroutines that `make` makes of items in shards. Their values, packed by `pack`, are merged in any
-        order by what `open_values` returns in another process of this machine.
+    async def stream_packed(
+        self, make: Make, items: Iterable[Any], pack: Pack, is_new: Callable[[Any], bool]
+    ) -> AsyncGenerator[bytes, None]:
+        """Run the coroutines that `make` makes of items in shards; yields their values packed, in any order.
 
         Items are plain values (texts, numbers, tuples): only `make`, which travels once, holds models. All calls can be
         made elsewhere. `is_new` says of an item that neither the store nor another item has a call of its coroutine, so
         that the store is not searched for it.
         """
-        async with _Work(self, items, make, pack, open_values, is_new) as work:
-            async for _ in work.values():
-                pass
+        async with _Work(self, items, make, pack, is_new) as work:
+            async for packed in work.values():
+                yield packed
 
 
 class _Work:
@@ -114,108 +133,151 @@ class _Work:
         self,
         shards: Shards,
         items: Iterable[Any],
-        make: Make,
+        make: Make = call,
         pack: Pack | None = None,
-        open_values: Callable[[], PackedValues] | None = None,
         is_new: Callable[[Any], bool] = lambda item: False,
     ) -> None:
         import ray
 
         self._shards = shards
         self._engine = engine = shards.engine
+        self._more = enumerate(items)
+        self._make = make
         self._pack = pack
-        self._open_values = open_values
+        self._packed: deque[bytes] = deque()
+        self._is_new = is_new
         cores = sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
         self._slots = max(1, min(shards.workers or int(cores), most_shards(engine.limits)))
-        self._queue = ShardQueue(engine, items, make, is_new, self._slots, is_packed=pack is not None)
         self._quotas: list[LimitsConfig] = quotas(engine.limits, self._slots)
         self._allocator = Allocator(engine.budget, self._slots)
+        self._merger = Merger(engine, shards.remote_copy)
         self._setup, self._common = ray.put(shards.setup), ray.put(pickled((make, pack))[0])
         # A shard mostly waits for servers: more of them than cores take a part of one each.
-        self._task = remote(work_through).options(
+        self._task = ray.remote(run_shard).options(
+            num_returns="streaming",
             num_cpus=max(0.001, min(1.0, int(1000 * cores / self._slots) / 1000)),
             max_retries=0,
             scheduling_strategy="SPREAD",
+            _generator_backpressure_num_objects=1,
         )
         self._actors = ExitStack()
-        self._merger: Any = None
-        self._watching: asyncio.Task[None] | None = None
-        self._looking = asyncio.Lock()
+        self._stop: Any = None
         self._draining = False
-        self._running: dict[asyncio.Task[None], Shard] = {}
-        self._by_holder: dict[str, Shard] = {}
+        self._ahead: deque[tuple[int, Any]] = deque()
+        self._ready: deque[_Shard] = deque()
+        self._running: dict[asyncio.Task[None], _Shard] = {}
+        self._values: dict[int, Any] = {}
+        self._next = self._taken = 0
+        self._exhausted = False
+        self._asked: set[str] = set()
+        self._aside: dict[int, Any] = {}
         self._news = asyncio.Event()
         self._error: BaseException | None = None
         self._deaths = 0
         self._begun = False
-        self._counted, self._in_flight = Counters(), 0
 
     async def __aenter__(self) -> _Work:
-        shards, store = self._shards, self._engine.store
-        target = Target(store.path.resolve(), self._engine.run, shards.share, self._open_values)
-        self._merger = self._actors.enter_context(beside_driver(Merger, target, max_concurrency=10_000))
-        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        self._stop = self._actors.enter_context(beside_driver(StopSignal, max_concurrency=10_000))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         """Let what is in flight come back and be stored, then end."""
-        from ray.exceptions import RayError
-
-        assert self._watching is not None
-        with self._actors:
-            if isinstance(error, RayError):
-                raise error  # it is said in a line
+        try:
             if self._running:
                 if isinstance(error, FractionateError):
                     self._engine.stop(error)
                     await self._drain(self._engine.limits.timeout_s, patient=True)
                 else:
                     await self._drain(GRACE_S, patient=False)
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-            failed, seconds = await self._merger.close.remote()
-            self._shards.merger_cpu_s += seconds
-            self._engine.elsewhere -= self._in_flight
-            if failed is not None and error is None:
-                raise failed
+            if self._shards.remote_copy is not None:
+                self._shards.remote_copy.flush()
+        finally:
+            self._actors.close()
 
     async def values(self) -> AsyncGenerator[Any, None]:
-        """Yield the coroutines' values in order; none where they are packed, and merged elsewhere."""
-        began = time.monotonic()
+        """Yield the coroutines' values in order; with `pack` packed, in any order."""
         while True:
+            self._cut()
             self._submit()
-            if self._pack is not None:
-                await self._put_own()
-            else:
-                while self._queue.has_next():
-                    yield await self._queue.take_next()
+            while self._packed:
+                yield self._packed.popleft()
+            while self._next in self._values or self._next in self._aside:
+                value = await self._take()
+                if self._pack is None:
+                    yield value
+                elif value is not _PACKED:  # it was made in this process
+                    yield self._pack([value])
             if self._error is not None:
                 raise self._error
-            if self._queue.is_empty:
+            if self._exhausted and not self._ahead and self._next == self._taken:
                 return
             if self._running:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), START_S)
-                if not self._begun and time.monotonic() - began >= START_S:
+                if not self._news.is_set() and not self._begun:
                     raise FractionateError(
                         f"the cluster began no work in {START_S:.0f} s: are all its cores taken ('ray status')?"
                     )
                 self._news.clear()
 
-    async def _put_own(self) -> None:
-        """Have values that were made in this process merged with the others."""
-        assert self._pack is not None
-        # Those that waited for another coroutine's call come last: only then is it stored, or has failed.
-        while values := await self._queue.take_any(PACKED, aside=not self._running and not self._queue.ready):
-            await self._merger.put_values.remote(self._pack(values))
+    async def _take(self) -> Any:
+        place = self._next
+        self._next += 1
+        if place in self._values:
+            return self._values.pop(place)
+        # It waited for a call that another coroutine made: now that one is stored, or failed.
+        coroutine = self._make(self._aside.pop(place))
+        (value,) = [value async for value in stream_all([coroutine], self._engine)]
+        return value
 
-    # ---------------------------------------------------------------- submitting
+    # ---------------------------------------------------------------- cutting and submitting
+
+    def _cut(self) -> None:
+        """Cut further shards while there are slots for them: large ones first, small ones near the end."""
+        while len(self._ready) < self._slots - len(self._running):
+            room = max(WAITING, 4 * LARGEST * self._slots) - (self._taken - self._next)
+            while len(self._ahead) < LARGEST * 2 * self._slots and not self._exhausted:
+                following = next(self._more, None)
+                self._exhausted = following is None
+                if following is not None:
+                    self._ahead.append(following)
+            least = max(8, self._quotas[0].concurrency)
+            size = min(LARGEST, max(least, len(self._ahead) // (2 * self._slots)), room)
+            if size <= 0 or not self._ahead:
+                return
+            taken = {}
+            for _ in range(min(size, len(self._ahead))):
+                place, item = self._ahead.popleft()
+                taken[place] = item
+            self._taken += len(taken)
+            self._look_into(_Shard(taken))
+
+    def _look_into(self, shard: _Shard) -> None:
+        """Have a shard run that has only what the run's store cannot answer, with the completions that it has."""
+        store = self._engine.store
+        left: dict[int, Any] = {}
+        for place, item in shard.items.items():
+            if shard.is_fresh and self._is_new(item):
+                left[place] = item
+                continue
+            came = drive_by_hand(self._make(item), store.get)
+            if isinstance(came, Ended):
+                self._values[place] = came.value
+                self._engine.counters.served += came.calls
+                self._news.set()
+            elif shard.is_fresh and any(key in self._asked for key in came.missing):
+                self._aside[place] = item
+            else:
+                self._asked.update(came.missing)
+                shard.known.update(came.known)
+                left[place] = item
+        shard.items = left
+        if left:
+            self._ready.append(shard)
 
     def _submit(self) -> None:
-        queue = self._queue
-        queue.cut(self._slots - len(self._running), max(8, self._quotas[0].concurrency) if self._quotas else 8)
-        while queue.ready and len(self._running) < self._slots:
-            shard = queue.ready[0]
+        while self._ready and len(self._running) < self._slots:
+            shard = self._ready[0]
             if shard.wanted is None and self._engine.budget.active:
                 shard.wanted = self._first_call(shard)
             allocation = self._allocator.allocate(len(shard.items), shard.wanted)
@@ -224,22 +286,15 @@ class _Work:
                     return  # they may return some
                 assert shard.wanted is not None, "only a call that is counted needs an allocation"
                 raise self._engine.budget.reached(shard.wanted)
-            queue.ready.pop(0)
-            self._write_allocations()  # the store knows of it before anything is spent
+            self._ready.popleft()
+            self._merger.write_allocations()  # the store knows of it before anything is spent
             quota = self._quotas.pop()
-            order = ShardOrder(allocation.holder, self._pickled(shard), quota, allocation.caps)
-            task = asyncio.get_running_loop().create_task(self._run(shard, order, allocation))
+            order = ShardOrder(self._pickled(shard), quota, allocation.caps)
+            task = asyncio.get_running_loop().create_task(self._run(shard, order, allocation.holder))
             self._running[task] = shard
             task.add_done_callback(partial(self._ended, quota))
 
-    def _write_allocations(self) -> None:
-        budget = self._engine.budget
-        if budget.active:
-            holds = budget.holds_to_write()
-            self._engine.store.merge(b"", (self._engine.run, holds))
-            budget.written(holds)
-
-    def _pickled(self, shard: Shard) -> bytes:
+    def _pickled(self, shard: _Shard) -> bytes:
         """Return a shard's items and known completions as bytes; without `pack`, items may hold models."""
         content = list(shard.items.values()), shard.known
         return pickled(content)[0] if self._pack is None else pickle.dumps(content, 5)
@@ -251,86 +306,72 @@ class _Work:
             self._error = self._error or task.exception()
         self._news.set()
 
-    def _first_call(self, shard: Shard) -> Reservation | None:
+    def _first_call(self, shard: _Shard) -> Reservation | None:
         """Return the dearest outcome of the dearest call that a shard's first coroutine begins with."""
         came = drive_by_hand(
-            self._queue.make(next(iter(shard.items.values()))), lambda key: None, self._engine.budget.dearest
+            self._make(next(iter(shard.items.values()))), lambda key: None, self._engine.budget.dearest
         )
         return came.dearest if isinstance(came, Halted) else None
 
-    # ---------------------------------------------------------------- what becomes of them
+    # ---------------------------------------------------------------- merging
 
-    async def _run(self, shard: Shard, order: ShardOrder, allocation: Allocation) -> None:
+    async def _run(self, shard: _Shard, order: ShardOrder, holder: str) -> None:
         """Run one shard as a task; have what it leaves undone run again."""
         import ray
         from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
-        shard.end, shard.heard_at, shard.is_silent = None, None, False
-        self._by_holder[order.holder] = shard
-        await self._merger.begin.remote(order.holder, allocation.amounts)
-        task = self._task.remote(self._setup, self._common, order, self._merger)
-        shard.waiting = asyncio.wrap_future(task.future())
+        stream = self._task.remote(self._setup, self._common, order, self._stop)
+        places = iter(list(shard.items))
+        before, in_flight, end = Counters(), 0, None
+        silent, limit_s = False, None  # until Ray has begun it
         try:
-            await shard.waiting
-        except asyncio.CancelledError:
-            ray.cancel(task, force=True)
-            if not shard.is_silent:
-                raise
+            while end is None:
+                shipment = await self._receive(stream, limit_s)
+                self._begun, limit_s = True, SILENT_S
+                self._merger.merge(shipment, holder)
+                for line in shipment.said:
+                    self._shards.say(f"a worker: {line}")
+                self._receive_values(shard, list(islice(places, shipment.ended)), shipment.values)
+                self._engine.counters.add(shipment.counters, before)
+                self._engine.elsewhere += shipment.in_flight - in_flight
+                before, in_flight, end = shipment.counters, shipment.in_flight, shipment.end
+        except TimeoutError:
+            silent = True
+            ray.cancel(stream, force=True)
+        except StopAsyncIteration:
+            pass  # it ended without saying why
         except RayError as error:
             if isinstance(error, RayTaskError) and not isinstance(error, TaskCancelledError):
                 fix = "are the same packages installed on every machine?"
                 raise FractionateError(f"a worker failed ({why(error)}): {fix}") from error
-        await self._look(order.holder)  # what it may still ship is not taken on: others work on that
-        del self._by_holder[order.holder]
-        shard.drop_ended()
-        if shard.end is None:
-            self._died(shard, silent=shard.is_silent)
+        except asyncio.CancelledError:
+            ray.cancel(stream, force=True)
+            raise
+        finally:
+            self._engine.elsewhere -= in_flight
+        if end is None:
+            self._died(shard, silent=silent)
         else:
-            self._finished(shard, shard.end)
+            self._finished(shard, end, holder)
 
-    async def _watch(self) -> None:
-        """Ask for news, and give up the shards of which there are none."""
-        try:
-            while True:
-                await asyncio.sleep(LOOK_S)
-                await self._look()
-                for shard in list(self._by_holder.values()):
-                    silent_s = time.monotonic() - (shard.heard_at or time.monotonic())
-                    if silent_s > SILENT_S and not shard.is_silent and shard.waiting is not None:
-                        shard.is_silent = True
-                        shard.waiting.cancel()
-        except Exception as error:
-            self._error = self._error or error
-            self._news.set()
+    def _receive_values(self, shard: _Shard, places: Sequence[int], values: Any) -> None:
+        if not places:
+            return
+        if self._pack is not None:
+            self._packed.append(values)
+            values = [_PACKED] * len(places)
+        self._values.update(zip(places, values, strict=True))
+        for place in places:
+            del shard.items[place]
+        self._deaths = 0
+        self._news.set()
 
-    async def _look(self, *given_up: str) -> None:
-        async with self._looking:
-            self._receive(await self._merger.news.remote(given_up))
+    async def _receive(self, stream: Any, limit_s: float | None) -> Shipment:
+        async with asyncio.timeout(limit_s):
+            shipment: Shipment = await (await stream.__anext__())
+        return shipment
 
-    def _receive(self, news: News) -> None:
-        engine = self._engine
-        engine.counters.add(news.counters, self._counted)
-        engine.elsewhere += news.in_flight - self._in_flight
-        self._counted, self._in_flight = news.counters, news.in_flight
-        for line in news.said:
-            self._shards.say(f"a worker: {line}")
-        for holder, one in news.shards.items():
-            shard = self._by_holder[holder]
-            if engine.budget.active:
-                engine.budget.settle_allocation(holder, one.spent, one.left)
-            shard.heard_at, shard.end, self._begun = time.monotonic(), one.end, True
-            if one.end is not None:
-                for model, fields in one.end.fields_left_out.items():
-                    self._shards.fields_left_out[model] |= fields
-            if one.ended:
-                self._deaths = 0
-                self._queue.receive(shard, one)
-                self._news.set()
-        if news.error is not None:
-            self._error = self._error or news.error
-            self._news.set()
-
-    def _finished(self, shard: Shard, end: End) -> None:
+    def _finished(self, shard: _Shard, end: End, holder: str) -> None:
         if end.error is not None:
             kind, line = end.error
             raise _KINDS.get(kind, FractionateError)(line)
@@ -342,9 +383,9 @@ class _Work:
         if end.wanted is not None:
             self._allocator.raise_estimate()
         shard.wanted = end.wanted
-        self._queue.add_again(shard)
+        self._again(shard)
 
-    def _died(self, shard: Shard, *, silent: bool) -> None:
+    def _died(self, shard: _Shard, *, silent: bool) -> None:
         """Have what a dead worker left undone run again, in halves: one question may be what kills workers."""
         if not shard.items or self._draining:
             return
@@ -358,15 +399,33 @@ class _Work:
                 f"{self._deaths} workers died one after another and no question was answered: see Ray's logs, or run "
                 "without --on; everything completed is stored"
             )
-        self._queue.add_halves(shard)
+        places = list(shard.items)
+        if len(places) > 1:
+            middle = len(places) // 2
+            for half in (places[:middle], places[middle:]):
+                self._again(_Shard({place: shard.items[place] for place in half}))
+            return
+        shard.deaths += 1
+        if shard.deaths < TRIES:
+            self._again(shard)
+            return
+        error = f"{shard.deaths} workers died while they worked on this question"
+        failed = Completion("", "error", Usage(calls=1), error=error)
+        self._values[places[0]] = run_with(self._make(shard.items[places[0]]), lambda _: failed)
+        self._news.set()
+
+    def _again(self, shard: _Shard) -> None:
+        shard.is_fresh = False
+        self._look_into(shard)
+        self._news.set()
 
     async def _drain(self, seconds: float, *, patient: bool) -> None:
         """Tell all shards to stop and merge what they still ship."""
         import ray
 
         with suppress(ray.exceptions.RayError):
-            self._merger.stop.remote(patient)
-        self._queue.ready.clear()
+            self._stop.tell.remote(patient)
+        self._ready.clear()
         self._draining = True
         await asyncio.wait(self._running, timeout=seconds + END_S)
         for task in list(self._running):

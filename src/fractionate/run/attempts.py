@@ -7,7 +7,7 @@
     scores      a view for people: id, kind, exact match and F1 of each attempt
 
 Rows stand at integers that anybody can compute (`number << 32 | place`), so that parts of a cell that were scored in
-other processes are merged by SQLite alone, in any order (`pack_attempts`, `AttemptMerger`).
+other processes are merged by SQLite alone, in any order (`pack_attempts`, `AttemptWriter.merge`).
 
 The file is written beside its place and takes its name when the stage ends, as every other file of a run does. Nothing
 here ever holds more than `GROUP` attempts.
@@ -19,10 +19,10 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -43,7 +43,7 @@ from fractionate.run.attempt_rows import (
 )
 from fractionate.run.cells import Pair, TestSet
 from fractionate.run.folder import RunFolder, write_rows
-from fractionate.types import Attempt, Cell, Problem
+from fractionate.types import Attempt, Cell
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,19 +83,27 @@ class AttemptWriter:
         self._folder = folder
         self._beside = folder.attempts.with_name(f".{folder.attempts.name}.part")
         self._test_sets: dict[str, int] = {}
-        self._written: set[int] = set()
         self._cells = 0
         with _writing(folder.attempts):
             folder.path.mkdir(parents=True, exist_ok=True)
             self._beside.unlink(missing_ok=True)
             os.close(os.open(self._beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._database = _open_unfinished(self._beside)
+            self._database = sqlite3.connect(self._beside, isolation_level=None, check_same_thread=False)
+            # A file that was cut off is never read: it needs no journal.
+            for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
+                self._database.execute(f"PRAGMA {pragma}")
             self._database.executescript(_TABLES)
+            self._database.execute("ATTACH ':memory:' AS shard")
 
     def cell(self, test: TestSet, pair: Pair) -> CellWriter:
         """Return what takes the attempts of the next cell."""
-        number = self._test_sets.setdefault(test.reference, len(self._test_sets))
-        key = CellKey(self._cells, number, test.repeats)
+        with _writing(self._folder.attempts):
+            if test.reference not in self._test_sets:
+                self._test_sets[test.reference] = len(self._test_sets)
+                first = self._test_sets[test.reference] << _PLACE_BITS
+                rows = ((first + place, _json(question_row(one))) for place, one in enumerate(test.problems))
+                self._insert("questions", rows)
+        key = CellKey(self._cells, self._test_sets[test.reference], test.repeats)
         self._cells += 1
         cell = Cell(
             dataset=test.name,
@@ -109,23 +117,21 @@ class AttemptWriter:
             reference=test.reference,
             label=pair.strategy.label,
         )
-        writer = CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems))
-        writer.write_questions = partial(self._write_questions, number, test)
-        return writer
+        return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems))
 
-    @property
-    def merger(self) -> partial[AttemptMerger]:
-        """What opens, in any process of this machine, a way in for attempts that were packed elsewhere."""
-        return partial(AttemptMerger, self._beside.resolve())
-
-    def _write_questions(self, number: int, test: TestSet) -> None:
-        if number not in self._written:
-            self._written.add(number)
-            first = number << _PLACE_BITS
-            rows = ((first + place, _json(question_row(one))) for place, one in enumerate(test.problems))
+    def merge(self, packed: bytes) -> None:
+        """Take attempts that were packed in another process (`pack_attempts`)."""
+        with _writing(self._folder.attempts):
+            self._database.deserialize(packed, name="shard")
             self._database.execute("BEGIN")
-            self._database.executemany("INSERT OR IGNORE INTO questions VALUES (?, ?)", rows)
+            for table in ("attempts", "arrays"):
+                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
             self._database.execute("COMMIT")
+
+    def _insert(self, table: str, rows: Iterator[tuple[Any, ...]]) -> None:
+        self._database.execute("BEGIN")
+        self._database.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
+        self._database.execute("COMMIT")
 
     def finish(self, rows_at_most: int) -> list[Cell]:
         """Give the file its name, with the cells that were completed; write attempts.jsonl too where it is short.
@@ -164,7 +170,6 @@ class CellWriter:
         self._questions = questions
         self._first = 0
         self._waiting: list[Attempt] = []
-        self.write_questions: Callable[[], None] = lambda: None
 
     def append(self, attempt: Attempt) -> None:
         """Take the next attempt."""
@@ -187,64 +192,23 @@ class CellWriter:
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         with _writing(self._path):
-            if waiting:
-                self.write_questions()
             self._database.execute("BEGIN")
             _insert(self._database, self.key, self._first, waiting)
             self._database.execute("COMMIT")
         self._first += len(waiting)
 
 
-class AttemptMerger:
-    """Takes attempts that were packed in another process (`pack_attempts`) into a file that a writer has begun."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with _writing(path):
-            self._database = _open_unfinished(path)
-            self._database.execute("ATTACH ':memory:' AS shard")
-
-    def __call__(self, packed: bytes) -> None:
-        """Take them; each attempt once."""
-        with _writing(self._path):
-            self._database.deserialize(packed, name="shard")
-            self._database.execute("BEGIN")
-            for table in ("questions", "attempts", "arrays"):
-                ignore = "OR IGNORE " * (table == "questions")  # cells share them
-                self._database.execute(f"INSERT {ignore}INTO main.{table} SELECT * FROM shard.{table}")
-            self._database.execute("COMMIT")
-
-    def close(self) -> None:
-        """Let the file go."""
-        self._database.close()
-
-
 def pack_attempts(parts: Iterable[tuple[CellKey, int, Sequence[Attempt]]]) -> bytes:
-    """Return attempts as bytes for an `AttemptMerger`: of a cell those from a place on, of any number of cells.
-
-    Their questions are packed with them.
+    """Return attempts as bytes for `AttemptWriter.merge`: of a cell those from a place on, of any number of cells.
 
     The place of an attempt in its cell is the number of its question, from 0, times the repeats, plus its repeat.
     """
     with closing(sqlite3.connect(":memory:")) as database:
         database.executescript(_TABLES)
-        asked: dict[int, Problem] = {}
         for key, first, attempts in parts:
             _insert(database, key, first, attempts)
-            number = key.test_set << _PLACE_BITS
-            asked.update((number + place // key.repeats, one.problem) for place, one in enumerate(attempts, first))
-        rows = ((place, _json(question_row(problem))) for place, problem in asked.items())
-        database.executemany("INSERT INTO questions VALUES (?, ?)", rows)
         database.commit()
         return database.serialize()
-
-
-def _open_unfinished(path: Path) -> sqlite3.Connection:
-    """Open a file that is being written. One that was cut off is never read: it needs no journal."""
-    database = sqlite3.connect(path, timeout=60.0, isolation_level=None, check_same_thread=False)
-    for pragma in ("journal_mode = OFF", "synchronous = OFF"):
-        database.execute(f"PRAGMA {pragma}")
-    return database
 
 
 def _insert(database: sqlite3.Connection, key: CellKey, first: int, attempts: Sequence[Attempt]) -> None:

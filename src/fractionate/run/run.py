@@ -21,7 +21,7 @@ from fractionate.run.models import ModelPool
 from fractionate.run.names import Names
 from fractionate.run.progress import Progress
 from fractionate.run.records import Notes
-from fractionate.run.workers import Workers, restore_remote_copy
+from fractionate.run.workers import Workers, open_remote_copy
 from fractionate.types import Component
 
 STORE = "calls.sqlite"
@@ -141,11 +141,10 @@ class Run:
     def _with(self, store: Store) -> _Begun:
         config, said = self.config, self.progress.stage
         self.folder.record(self.identity, store.path)
-        if self.on:
-            restore_remote_copy(config, self.identity, store, self.progress)
+        copy = open_remote_copy(config, self.identity, store, self.progress) if self.on else None
         engine = Engine(store, config.limits, config.budget, self.pricing, run=self.identity, on_event=said)
         try:
-            workers = Workers(engine, config, self.folder, self._base, self.progress, self.on)
+            workers = Workers(engine, config, self.folder, self._base, self.progress, self.on, copy)
         except BaseException:
             engine.close()
             raise

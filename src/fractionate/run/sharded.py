@@ -1,7 +1,7 @@
 """Cells whose calls all go to servers, answered in shards: every pair over a part of a test set at a time.
 
 A question's coroutine works through all pairs, so that its decompositions never travel, and scores where it runs; the
-merger writes the packed attempts into the run's file.
+run's process merges the packed attempts into its store.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ShardedCells:
         self._seen = {_digest(problem) for problem in learnt_from} if made_now else None
 
     async def answer(self, test: TestSet, keys: Mapping[Pair, CellKey]) -> Collection[Pair]:
-        """Have workers answer a test set's questions, and have the attempts merged as they come.
+        """Have workers answer a test set's questions, and merge the attempts as they come.
 
         `keys` says where the pairs' cells stand in the store of attempts. Returns the pairs that were measured: those
         whose calls can be made elsewhere, some of them by a server.
@@ -74,13 +74,14 @@ class ShardedCells:
         run.progress.stage(
             f"{test.reference}: {len(pairs)} cells of {len(test.problems)} questions on {run.workers.on}"
         )
-        await run.workers.shards().run_packed(
+        stream = run.workers.shards().stream_packed(
             partial(answer, replace(test, problems=()), asked),
             items,
             partial(pack_answers, [keys[pair] for pair in pairs]),
-            self._attempts.merger,
             lambda item: item[0] in new,
         )
+        async for packed in stream:
+            self._attempts.merge(packed)
         return pairs
 
 
@@ -112,7 +113,7 @@ def _answer_one(test: TestSet, asked: Sequence[_Asked], problem: Problem) -> Cal
 
 
 def pack_answers(keys: Sequence[CellKey], values: Sequence[Answered]) -> bytes:
-    """Pack the attempts of questions into tables for an `AttemptMerger`; `keys` are the cells' of the pairs."""
+    """Pack the attempts of questions into tables for `AttemptWriter.merge`; `keys` are the cells' of the pairs."""
     by_number = dict(sorted(chain.from_iterable(values)))
     parts: list[tuple[CellKey, int, list[Attempt]]] = []
     for place, key in enumerate(keys):

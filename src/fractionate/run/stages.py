@@ -255,7 +255,7 @@ def _note_cell(run: Run, cell: Cell) -> None:
 def _note_fields_left_out(run: Run) -> None:
     """Note the fields that servers rejected as unsupported: replies without them are sampled in another way."""
     for model in run.models.opened:
-        for field in sorted(run.workers.fields_left_out(model)):
+        for field in sorted(model.left_out):
             run.notes.add(f"{model.name} does not support {field}: its requests were sent without that field.")
 
 

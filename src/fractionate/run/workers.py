@@ -16,6 +16,7 @@ from fractionate.run.folder import RunFolder
 from fractionate.run.progress import Progress
 
 if TYPE_CHECKING:
+    from fractionate.cluster.remote_copy import RemoteCopy
     from fractionate.cluster.shards import Shards
     from fractionate.cluster.weights import WeightPool
 
@@ -34,6 +35,7 @@ class Workers:
         base: Path,
         progress: Progress,
         on: str = "",
+        remote_copy: RemoteCopy | None = None,
     ) -> None:
         self.on = on
         self._engine = engine
@@ -41,6 +43,7 @@ class Workers:
         self._folder = folder
         self._base = base
         self._progress = progress
+        self._remote_copy = remote_copy
         self._connected = self._joined = False
         self._shards: Shards | None = None
         self._weights: WeightPool | None = None
@@ -67,14 +70,9 @@ class Workers:
             setup = Setup(
                 self._engine.run, self._engine.budget.pricing, self._base.resolve(), scratch, _keys(self._config)
             )
-            cluster = self._config.cluster
-            self._shards = Shards(self._engine, setup, cluster.workers, self._progress.stage, cluster.share)
+            workers, say = self._config.cluster.workers, self._progress.stage
+            self._shards = Shards(self._engine, setup, workers, say, self._remote_copy)
         return self._shards
-
-    def fields_left_out(self, model: Model) -> frozenset[str]:
-        """Return the fields of requests that a model's server does not support, here or for a worker."""
-        elsewhere = self._shards.fields_left_out if self._shards is not None else {}
-        return model.left_out | elsewhere.get(model.name, set())
 
     def place(self, model: Model) -> Model:
         """Return what stands for a model on the cluster: local weights run there, in batches that are planned here."""
@@ -113,14 +111,16 @@ class Workers:
         self._connected = True
 
 
-def restore_remote_copy(config: Config, run: str, store: Store, progress: Progress) -> None:
-    """Restore what a run elsewhere has left at `cluster.share`, where that is named and the store is empty."""
-    if config.cluster.share:
-        from fractionate.cluster.remote_copy import RemoteCopy
+def open_remote_copy(config: Config, run: str, store: Store, progress: Progress) -> RemoteCopy | None:
+    """Open `cluster.share`, where it is named, and restore what a run elsewhere has left there."""
+    if not config.cluster.share:
+        return None
+    from fractionate.cluster.remote_copy import RemoteCopy
 
-        copy = RemoteCopy(config.cluster.share, run)
-        if not len(store) and (rows := copy.restore(store)):
-            progress.stage(f"restored {rows:,} calls from {config.cluster.share}")
+    copy = RemoteCopy(config.cluster.share, run)
+    if not len(store) and (rows := copy.restore(store)):
+        progress.stage(f"restored {rows:,} calls from {config.cluster.share}")
+    return copy
 
 
 def _keys(config: Config) -> dict[str, str]:
