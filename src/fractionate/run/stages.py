@@ -63,7 +63,9 @@ def check_before_spending(run: Run) -> None:
     if run.names.students:
         _ = run.data.demonstrated
         check_trainer(run)
-    for note in (*run.data.answer_notes(), *run.data.overlaps()):
+    for note in run.data.answer_notes():
+        run.progress.stage(note)
+    for note in run.data.overlaps():
         run.notes.add(note)
     for component in models_asked(run):
         run.models.sampler(component)
@@ -167,6 +169,8 @@ def evaluate_stage(run: Run) -> list[Cell]:
     """Measure every pair on every test set."""
     run.begin()
     run.notes.begin("evaluate")
+    for note in run.data.answer_notes():
+        run.notes.add(note)
     pairs = run.pairs()
     for component in run.left_out():
         run.notes.add(f"{component.name} is named in the matrix but was not trained: its cells are left out.")
