@@ -141,10 +141,6 @@ class Engine:
         """Calls that have left and are not committed yet."""
         return self._clients.slots.taken
 
-    async def write_holds(self) -> None:
-        """Return once the store knows the reservations and allocations of the budget."""
-        await self._ledger.commits.holds()
-
     @property
     def in_flight(self) -> int:
         """Calls that have left and not come back, those of workers elsewhere included."""
