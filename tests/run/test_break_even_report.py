@@ -51,7 +51,7 @@ def write_run(path: Path, measured: list[Cell], **config: Any) -> Path:
     folder = RunFolder(path)
     table = {"prices": PRICES, "run": {"variants": ["D-R"]}, **config}
     folder.student("D-R").mkdir(parents=True)
-    write_rows(folder.attempts, attempt_lines(measured))
+    write_rows(folder.attempt_lines, attempt_lines(measured))
     write_rows(folder.demonstrations, [chance(n, 0) for n in range(30)] + [chance(n, 1) for n in range(10)])
     folder.config.write_text(json.dumps(config_of(**table).model_dump(mode="json")))
     folder.throughput.write_text(json.dumps({LOCAL: RATES}))
