@@ -56,7 +56,7 @@ def test_a_distillation_law_is_found_again_and_foretells_runs_it_has_not_seen():
     assert fit.coefficients["f1"] == pytest.approx(0.09, rel=0.1)
     assert fit.held_out_rms == pytest.approx(0.002, rel=0.3)
     assert fit.largest_rms < 0.005
-    assert any("c1 is not told by these runs" in note for note in fit.notes)
+    assert any("these runs do not identify c1" in note for note in fit.notes)
     assert fit.intervals["c1"] == (pytest.approx(522.6), pytest.approx(522.6))
 
 
@@ -185,7 +185,7 @@ def test_parts_of_other_runs_are_not_taken(tmp_path):
 def test_a_file_of_the_user_s_is_not_overwritten(tmp_path):
     notes = tmp_path / "notes.txt"
     notes.write_text("dear diary\n")
-    with pytest.raises(UsageError, match=r"notes.txt is there already .* name another file with --state"):
+    with pytest.raises(UsageError, match=r"notes.txt exists already .* name another file with --state"):
         Journal(notes, "mine")
     assert notes.read_text() == "dear diary\n"
 

@@ -24,6 +24,7 @@ ROWS = [
 CONFIG = """
 [data]
 test = ["jsonl:test.jsonl"]
+answer = "text"
 [models]
 teacher = "echo:"
 solvers = ["{url}#test", "{url}#short", "teacher"]

@@ -69,7 +69,7 @@ def test_what_may_change_a_student_is_part_of_what_decides_it(changed: dict[str,
         ({"workers": 0}, "'train.workers'"),
         ({"base_bits": 8}, "'train.base_bits'"),
         ({"base_bits": 4, "method": "full"}, 'take train.method = "lora"'),
-        ({"base_bits": 4, "share_passages": True}, "cannot be tried"),
+        ({"base_bits": 4, "share_passages": True}, "cannot be verified"),
         ({"precision": "fp16"}, "'train.precision'"),
     ],
 )

@@ -35,6 +35,7 @@ _MARKER = re.compile(
     )(?:[*_]{{2}})?\s*+""",
     re.VERBOSE | re.IGNORECASE,
 )
+_MARKERS = re.compile(rf"(?:{_MARKER.pattern})*+", re.VERBOSE | re.IGNORECASE)
 _MARKED_LINE = re.compile(rf"^(?=\S){_MARKER.pattern}", re.VERBOSE | re.IGNORECASE | re.MULTILINE)
 _NONE = re.compile(r"^\W*+(?:answer\s*+:\s*+)?no decomposition\b", re.IGNORECASE)
 _THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
@@ -79,10 +80,8 @@ def parse_decomposition(output: str, cap: int | None = None) -> Decomposition:
 
 def _strip_markers(text: str) -> str:
     """Take off every leading marker (`Q1: Q1: …`, `- 1. …`) and bold marks around the whole."""
-    start = 0
-    while match := _MARKER.match(text, start):
-        start = match.end()
-    text = text[start:].strip()
+    leading = _MARKERS.match(text)
+    text = text[leading.end() if leading else 0 :].strip()
     for mark in ("**", "__"):
         if text.startswith(mark) and text.endswith(mark) and len(text) > 4:
             text = text[2:-2]
