@@ -28,6 +28,7 @@ from tests_tiny import build_tiny_model
 
 CONFIG = """
 data.test = "jsonl:test.jsonl"
+data.answer = "text"
 run = {{strategies = ["single", "static"], variants = []}}
 models.teacher = "echo:"
 models.solvers = ["{url}#test", "{url}#second", "teacher"]
