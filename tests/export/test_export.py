@@ -186,7 +186,8 @@ def test_a_merge_that_lost_the_adapter_is_not_written(
     from fractionate.models.local.weights import resolve
 
     base = load_model(resolve(str(merging_model)), "cpu", exact=True)
-    monkeypatch.setattr(write, "write_merged", lambda student, model, *rest: write.write_merged(student, base, *rest))
+    write_merged = write.write_merged
+    monkeypatch.setattr(write, "write_merged", lambda student, model, *rest: write_merged(student, base, *rest))
     assert "model.safetensors by transformers" in export(capsys, tiny_run, "D-R", "--out", tmp_path / "out", code=1)
     assert not any(tmp_path.iterdir())
 
