@@ -184,7 +184,7 @@ def run_of(folder: Path, model: Path, out: str, progress: Any = None, **train: o
         "data": {"train": "jsonl:train.jsonl", "dev": "jsonl:dev.jsonl", "test": "jsonl:test.jsonl"},
         "models": {"teacher": "echo:0.8", "solvers": ["echo:0.5"], "student": f"local:{model}"},
         "run": {"variants": ["D-R", "E-A"], "strategies": ["static"]},
-        "train": {"batch_size": 4, "lora_rank": 2, "search": {"learning_rate": [0.02, 1e30]}, **train},
+        "train": {"batch_size": 4, "lora_rank": 2, "search": {"learning_rate": [0.02, 1e15]}, **train},
     }
     return Run(parse_config(table), folder / out, folder, progress or Progress(quiet=True))
 

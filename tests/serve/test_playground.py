@@ -49,8 +49,10 @@ def served(run_folder: Path, *options: str, keys: str = "") -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
-        yield next(word for word in line.split() if word.startswith("http")).removesuffix("/v1")
-        process.send_signal(signal.SIGTERM)
+        try:
+            yield next(word for word in line.split() if word.startswith("http")).removesuffix("/v1")
+        finally:
+            process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import openai
 import pytest
-from serving import Measured
+from serving import CONFIG, ROWS, Measured
 
 from fractionate.cli import main
 from fractionate.strategies.prompting import instruction
@@ -195,10 +195,21 @@ def test_a_solver_that_is_down(tmp_path: Path, run: Measured, capsys: pytest.Cap
             )
 
 
-def test_a_run_is_served_without_its_data_and_config(tmp_path: Path, run: Measured) -> None:
+@pytest.fixture
+def inferred(tmp_path: Path, run: Measured) -> Path:
+    """The folder of a small run whose config names no form of answer: numbers, by the known answers of its rows."""
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (tmp_path / "own.toml").write_text(CONFIG.format(url=run.server.base_url).replace('answer = "text"\n', ""))
+    small = ("--set", 'run.strategies=["single"]', "--set", "models.solvers=['teacher', '{url}']")
+    small = tuple(part.replace("{url}", run.solver) for part in small)
+    assert main(["run", str(tmp_path / "own.toml"), "--out", str(tmp_path / "own"), "--quiet", *small]) == 0
+    return tmp_path / "own"
+
+
+def test_a_run_is_served_without_its_data_and_config(tmp_path: Path, run: Measured, inferred: Path) -> None:
     """The form of answer was inferred from rows that are gone: the run's folder keeps it."""
     folder = tmp_path / "elsewhere" / "run"
-    shutil.copytree(run.folder, folder)
+    shutil.copytree(inferred, folder)
     about = json.loads((folder / "run.json").read_text())
     assert about["answer"] == "number"
     (folder / "run.json").write_text(json.dumps({**about, "run": "run", "store": str(tmp_path / "gone" / "x.sqlite")}))
@@ -211,10 +222,9 @@ def test_a_run_is_served_without_its_data_and_config(tmp_path: Path, run: Measur
 
 
 def test_a_run_that_does_not_say_how_it_was_measured_is_refused(
-    tmp_path: Path, run: Measured, capsys: pytest.CaptureFixture[str]
+    inferred: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(run.folder, folder)
+    folder = inferred
     about = json.loads((folder / "run.json").read_text())
     del about["answer"]
     (folder / "run.json").write_text(json.dumps(about))

@@ -63,14 +63,14 @@ def check_before_spending(run: Run) -> None:
     if run.names.students:
         _ = run.data.demonstrated
         check_trainer(run)
-    for note in run.data.answer_notes():
-        run.progress.stage(note)
     for note in run.data.overlaps():
         run.notes.add(note)
     for component in models_asked(run):
         run.models.sampler(component)
     check_repeats(run)
     check_recordings(run)
+    for note in run.data.answer_notes():
+        run.progress.stage(note)
 
 
 def models_asked(run: Run) -> list[Component]:

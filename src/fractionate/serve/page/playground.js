@@ -201,7 +201,7 @@ function cells(name, usage, usd, seconds) {
   const head = document.createElement("th");
   head.scope = "row";
   head.textContent = name;
-  line.append(head, ...shownAnswer.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+  line.append(head, ...told.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
   return line;
 }
 
