@@ -221,7 +221,7 @@ def test_a_run_trains_its_candidates_side_by_side_and_keeps_them(tiny_model: Pat
     assert kept[0] == kept[1], "records of what was tried, and nothing half done"
     assert "train: 4 trainings on ray" in lines.lines
     assert any(line.startswith("  E-A (rate-0.02-rank-2-epochs-1.0): loss") for line in lines.lines)
-    assert any(line.startswith("  D-R (rate-1e+30-rank-2-epochs-1.0): training diverged") for line in lines.lines)
+    assert any(line.startswith("  D-R (rate-1") and "training diverged" in line for line in lines.lines)
     assert not any("kept" in line for line in lines.lines if line.startswith(("train", "try"))), (
         "they were just trained"
     )

@@ -19,7 +19,7 @@ import pytest
 from fractionate.cli import main
 
 CONFIG = """
-data = {{train = {train}, test = "jsonl:test.jsonl"}}
+data = {{train = {train}, test = "jsonl:test.jsonl", answer = "text"}}
 run = {{variants = ["D-R"], strategies = ["single", "static"]}}
 train = {{batch_size = 4, lora_rank = 2}}
 [models]

@@ -229,6 +229,8 @@ print(json.dumps([told, peak / 1024]))
 @pytest.mark.parametrize("changed", [{"precision": "bf16"}, {"gradient_checkpointing": True}])
 def test_the_estimate_of_memory_is_near_the_peak(wide_model: Path, changed: dict[str, object]) -> None:
     """On a CPU, in a process of its own; an allocator keeps some of what it was given back."""
+    import torch
+
     if "precision" in changed and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("this CPU has no instructions for bfloat16: a step takes minutes")
     command = [sys.executable, "-c", MEASURE, str(wide_model), json.dumps(changed)]
