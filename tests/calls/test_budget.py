@@ -22,7 +22,7 @@ from fractionate.models.base import SingleModel
 from fractionate.models.faults import TransientFault
 from fractionate.models.openai.api import OpenAIModel
 from fractionate.models.tokens import input_bound
-from fractionate.types import Completion, Request, Usage
+from fractionate.types import Completion, Message, Request, Usage
 from servers.chat_server import ChatServer
 
 PRICE = 0.001
@@ -313,3 +313,13 @@ def test_an_allocation_shrinks_by_what_is_spent_from_it_and_the_rest_comes_back(
     assert budget.total_usd() == pytest.approx(2.0)
     assert budget.free() == (pytest.approx(10.0 - 2.0 - 0.25), 1000 - 60 - 40)
     assert budget.price_all([]) == (0.0, 0)
+
+
+def test_a_cap_in_tokens_alone_reserves_no_dollars(store: Store) -> None:
+    """Models without a price may be used under it."""
+    ask = Request((Message("user", "How many?"),), "solver", max_tokens=10)
+    tokens_only = Budget(BudgetConfig(tokens=10_000), FlatPricing(PRICE, "openai:paid"), store, "r")
+    held = tokens_only.dearest(Provider(lambda _: 1.0), ask)
+    assert held == Reservation("solver", 0.0, input_bound(ask) + 10)
+    priced = Budget(BudgetConfig(usd=1.0, tokens=10_000), FlatPricing(PRICE), store, "r")
+    assert priced.dearest(Provider(lambda _: 1.0), ask).usd == pytest.approx(PRICE * held.tokens)

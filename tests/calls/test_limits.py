@@ -13,7 +13,7 @@ from fractionate.calls.dispatch import Dispatcher
 from fractionate.calls.drive import run_all
 from fractionate.calls.endpoint import EndpointLimiter
 from fractionate.calls.engine import Engine
-from fractionate.calls.limits import InFlightSlots, TokenBucket
+from fractionate.calls.limits import BURST_S, InFlightSlots, TokenBucket
 from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
 from fractionate.models.echo import EchoModel
@@ -72,6 +72,13 @@ def test_an_amount_over_the_burst_leaves_a_debt() -> None:
     assert bucket.wait_s(10 * bucket.burst, 0.0) == 0
     bucket.take(10 * bucket.burst, 0.0)
     assert bucket.wait_s(1, 0.0) > 9 * bucket.burst / bucket.per_second * 0.99
+
+
+def test_the_burst_and_the_refill_of_a_minute_are_together_the_limit() -> None:
+    for per_minute in (30, 600, 90_000):
+        bucket = TokenBucket(per_minute, 0.0)
+        assert bucket.burst == pytest.approx(max(1.0, per_minute * BURST_S / 60))
+        assert bucket.burst + 60 * bucket.per_second == pytest.approx(per_minute)
 
 
 def endpoint_of(concurrency: int) -> EndpointLimiter:

@@ -89,6 +89,15 @@ def test_identity_tells_apart_what_replies_differently_and_nothing_else(monkeypa
     assert "secret" not in identity(extra_body={"guard": "secret"})
 
 
+def test_a_field_of_ours_is_not_the_user_s_to_set_but_one_reply_may_be_asked_for() -> None:
+    for field in ("n", "best_of"):
+        OpenAIModel("openai:m", ModelOptions(extra_body={field: 1}))
+        with pytest.raises(UsageError, match=rf"extra_body\.{field} cannot be set"):
+            OpenAIModel("openai:m", ModelOptions(extra_body={field: 2}))
+    with pytest.raises(UsageError, match=r"extra_body\.max_tokens cannot be set: set max_tokens of the model"):
+        OpenAIModel("openai:m", ModelOptions(extra_body={"max_tokens": 1}))
+
+
 def test_importing_and_constructing_stay_light() -> None:
     code = (
         "import sys; from fractionate.models.openai.api import OpenAIModel; OpenAIModel('http://127.0.0.1:1/v1#m'); "

@@ -139,3 +139,16 @@ def test_a_name_is_resolved_to_what_everything_after_reads() -> None:
 def test_a_role_without_a_model_names_the_key_to_set() -> None:
     with pytest.raises(UsageError, match=r"models\.teacher is missing"):
         _ = Names(config(models={"solvers": ["echo:"], "decomposers": ["none"]})).teacher
+
+
+def test_a_learning_curve_names_shares_of_students_that_are_trained() -> None:
+    curve = {"shares": ["1/4", "1/2"]}
+    both = config(run={"variants": ["D-R", "D-T"]}, curve=curve)
+    assert trained(both)[-4:] == ["D-R@1/4", "D-R@1/2", "D-T@1/4", "D-T@1/2"], "without curve.students, of each"
+    one = config(run={"variants": ["D-R", "D-T"]}, curve={**curve, "students": ["D-T", "D-T"]})
+    assert trained(one)[-2:] == ["D-T@1/4", "D-T@1/2"]
+    assert "D-R@1/4" not in trained(one)
+    with pytest.raises(UsageError, match="needs a student to train"):
+        Names(config(run={"variants": []}, curve=curve))
+    with pytest.raises(UsageError, match=r"curve\.students: 'E-A' is no student that this run trains \(D-R\)"):
+        Names(config(run={"variants": ["D-R"]}, curve={**curve, "students": ["E-A"]}))

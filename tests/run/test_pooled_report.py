@@ -12,9 +12,12 @@ from fractionate.analysis.matrix import pool_cells
 from fractionate.cli import main
 from fractionate.config import parse_config
 from fractionate.errors import UsageError
+from fractionate.report.run_cost import RunCost, Trained
 from fractionate.run.progress import Progress
 from fractionate.run.run import Run
+from fractionate.run.spending import add_spending
 from fractionate.run.stages import run_everything
+from fractionate.types import Usage
 
 
 def run_in(folder: Path, name: str, accuracy: float, rows: int = 20, **settings: object) -> Path:
@@ -84,3 +87,22 @@ def test_a_cell_of_some_runs_is_pooled_over_those() -> None:
     pooled, values = pool_cells({"x": [both, one], "y": [cell_of([0, 0])]})
     assert [cell.values() for cell in pooled] == [[0.5, 0.0], [1.0, 1.0]]
     assert [sorted(of_run) for of_run in values.values()] == [["x", "y"], ["x"]]
+
+
+def test_what_several_runs_took_is_the_sum_of_each_model_and_item() -> None:
+    one = RunCost(
+        {"evaluation": {"a": Usage(1, 10, 0, 100), "b": Usage(1, 1, 0, 1)}},
+        {"D-R": [Trained(8, 0.5, 100)]},
+        {"screening": "lost"},
+    )
+    two = RunCost({"evaluation": {"a": Usage(2, 20, 0, 200)}, "demonstrations": {"a": Usage(3, 3, 0, 3)}}, {
+        "D-R": [Trained(9, 0.25, 100)], "E-A": [Trained(7, 1.0, 100)]
+    })  # fmt: skip
+    both = add_spending([one, two])
+    assert both.usage == {
+        "evaluation": {"a": Usage(3, 30, 0, 300), "b": Usage(1, 1, 0, 1)},
+        "demonstrations": {"a": Usage(3, 3, 0, 3)},
+    }
+    assert both.trained == {"D-R": [Trained(8, 0.5, 100), Trained(9, 0.25, 100)], "E-A": [Trained(7, 1.0, 100)]}
+    assert both.missing == {"screening": "lost"}
+    assert one.usage["evaluation"]["a"] == Usage(1, 10, 0, 100), "the runs' own stay as they are"
