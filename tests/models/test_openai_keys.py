@@ -28,6 +28,11 @@ FORMS: dict[str, Callable[[str], str]] = {
     "HTML, twice": lambda letter: f"&amp;#{ord(letter)};",
     "HTML, named": lambda letter: NAMED.get(letter, letter),
 }
+UNENDED: dict[str, Callable[[str], str]] = {
+    "HTML, unended": lambda letter: f"&#{ord(letter)}",
+    "HTML, hexadecimal, unended": lambda letter: f"&#x{ord(letter):x}",
+}
+"""A digit that follows these would be read as part of them, so they mix with themselves alone."""
 
 
 def shown(text: str, cuts: list[int]) -> str:
@@ -42,9 +47,9 @@ def shown(text: str, cuts: list[int]) -> str:
     return (seen + hider.hide(held)).replace("[key]}", "[key]")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *UNENDED])
 def test_a_key_with_every_character_escaped_is_hidden_wherever_it_is_cut(form: str) -> None:
-    text = f"You sent {''.join(map(FORMS[form], KEY))}, which is 100 % \\wrong & old."
+    text = f"You sent {''.join(map((FORMS | UNENDED)[form], KEY))}, which is 100 % \\wrong & old."
     expected = "You sent [key], which is 100 % \\wrong & old."
     assert shown(text, list(range(len(text)))) == expected, "one character at a time"
     for cut in range(len(text)):

@@ -185,6 +185,32 @@ DONE = b"data: [DONE]\n\n"
 )
 @pytest.mark.parametrize("live", [False, True])
 def test_an_error_in_any_form_is_no_end_of_a_reply(events: bytes, live: bool) -> None:
+    fault = replied(events, live)
+    assert isinstance(fault, TransientFault)
+    assert fault.maybe_paid
+    assert ("broke" in fault.message) == (events != DONE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'data: {"error": {"message": "it broke"}}\n\n',
+        b'data: {"object": "error", "message": "it broke", "code": 500}\n\n',
+        b"event: error\ndata: it broke\n\n",
+    ],
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_an_error_after_a_whole_answer_does_not_pay_for_it_again(error: bytes, live: bool) -> None:
+    end = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}\n\n'
+    whole = replied(WORD + end + usage + error + DONE, live)
+    assert isinstance(whole, Completion)
+    assert (whole.text, whole.usage.output_tokens) == ("Hi", 1)
+
+
+def replied(events: bytes, live: bool) -> Completion | TransientFault:
+    """Return what a model makes of a reply of these events."""
+
     class Raw(ChatServer):
         async def reply(self, request: web.Request, body: dict[str, Any], question: str) -> web.StreamResponse:
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -192,19 +218,18 @@ def test_an_error_in_any_form_is_no_end_of_a_reply(events: bytes, live: bool) ->
             await response.write(events)
             return response
 
-    async def run() -> TransientFault:
+    async def run() -> Completion | TransientFault:
         async with Raw() as server:
             model = OpenAIModel(server.name)
             request = Request((Message("user", "Hi"),), "solver")
-            asked = model.stream(request, lambda text: None) if live else model.complete(request)
-            with pytest.raises(TransientFault) as raised:
-                await asked
-            await model.close()
-        return raised.value
+            try:
+                return await (model.stream(request, lambda text: None) if live else model.complete(request))
+            except TransientFault as fault:
+                return fault
+            finally:
+                await model.close()
 
-    fault = asyncio.run(run())
-    assert fault.maybe_paid
-    assert ("broke" in fault.message) == (events != DONE)
+    return asyncio.run(run())
 
 
 def test_cancelling_closes_the_connection() -> None:

@@ -78,6 +78,9 @@ class KeyHider:
 
     def hide(self, text: str) -> str:
         """Return a text of the server without the key."""
+        return self._hide(f"{text} ")[:-1]  # HTML ends a reference at any character that cannot go on with it
+
+    def _hide(self, text: str) -> str:
         if self._pattern is None:
             return text
         for form in self._forms:
@@ -90,7 +93,7 @@ class KeyHider:
 
         Whole keys are hidden first: the last characters of one may also be the first of another form.
         """
-        hidden = self.hide(text)
+        hidden = self._hide(text)
         shown = len(hidden) - self._begun_at_end(hidden)
         return hidden[:shown], hidden[shown:]
 
@@ -145,7 +148,7 @@ def _escaped_forms(letter: str) -> str:
     itself = "" if letter.isalnum() else rf"|{re.escape(letter)}"
     return (
         rf"(?:\\{{1,8}}(?:(?:u00|x|u\{{0{{0,4}}|U000000){digits}\}}?|{code:03o}{itself})|%(?:25){{0,3}}{digits}"
-        rf"|&(?:amp;){{0,3}}(?:#0{{0,4}}{code};|#[xX]0{{0,4}}{digits};{named}))"
+        rf"|&(?:amp;){{0,3}}(?:#0{{0,4}}{code}(?:;|(?=[^0-9;]))|#[xX]0{{0,4}}{digits}(?:;|(?=[^0-9a-fA-F;])){named}))"
     )
 
 

@@ -72,6 +72,8 @@ class Stream:
         lines = block.removeprefix(codecs.BOM_UTF8).splitlines()
         event = b"\n".join(line[5:].strip() for line in lines if line.startswith(b"data:"))
         if event and any(line[6:].strip() == b"error" for line in lines if line.startswith(b"event:")):
+            if self._each.is_whole:
+                return
             said = _loads(event)
             named = isinstance(said, dict) and said.get("error")
             raise fault_in_reply({"error": named or said or event.decode("utf-8", "replace")})
@@ -119,6 +121,11 @@ class _Joined:
         self._ended = False
         self._begun = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer has come to its end. An error after that is no reason to pay for the answer again."""
+        return self._finish not in (None, "error")
+
     def take(self, event: bytes) -> None:
         if event == b"[DONE]":
             self._ended = True
@@ -126,10 +133,10 @@ class _Joined:
         chunk = _loads(event)
         if not isinstance(chunk, dict):
             raise TransientFault("bad body", "an event of the stream is no JSON object", maybe_paid=True)
-        if chunk.get("error"):
-            raise fault_in_reply(chunk)
-        if chunk.get("object") == "error":
-            raise fault_in_reply({"error": chunk})
+        if chunk.get("error") or chunk.get("object") == "error":
+            if self.is_whole:
+                return
+            raise fault_in_reply(chunk if chunk.get("error") else {"error": chunk})
         self._usage = chunk.get("usage") or self._usage
         choices = chunk.get("choices")
         for choice in choices if isinstance(choices, list) else []:
