@@ -132,7 +132,7 @@ class Report:
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
-        """Turn what results of another form do to whoever shows them into one line that names the file."""
+        """Turn errors of showing results of another form into one line that names the file."""
         try:
             yield
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:

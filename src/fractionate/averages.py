@@ -1,6 +1,6 @@
 """Several attempts at each question as one: the question counts with their mean, since it is the independent unit.
 
-The arithmetic is `columns.Mean`; here are the same means as objects, for whoever reads an attempt and not a column.
+The arithmetic is `columns.Mean`; here are the same means as objects, for readers of attempts rather than columns.
 """
 
 from __future__ import annotations

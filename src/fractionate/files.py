@@ -47,7 +47,7 @@ def write_text(text: str | Iterable[str], path: Path, *, private: bool = False) 
 def make_private(path: Path) -> None:
     """Create a file that only its owner may read and write, or take the rights of all others from one that exists.
 
-    A file of another user, and one on a file system without rights, stays as it is: whoever owns it decides. Raises
+    A file of another user, and one on a file system without rights, stays as it is. Raises
     OSError where the file cannot be created.
     """
     with suppress(FileExistsError):

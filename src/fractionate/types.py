@@ -110,7 +110,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One model call. `sample` tells independent chances at the same prompt apart (each is a stored row of its own)."""
+    """One model call. `sample` tells independent samples at the same prompt apart (each is a stored row of its own)."""
 
     messages: tuple[Message, ...]
     role: Role
@@ -121,7 +121,7 @@ class Request:
     response_format: str | None = None
     """Canonical JSON of an OpenAI `response_format`, passed through to servers that take one."""
     further: str = ""
-    """Canonical JSON of further fields that whoever asks insists on (`top_p`, `seed`, …): a server that rejects one of
+    """Canonical JSON of further fields that the caller sets (`top_p`, `seed`, …): a server that rejects one of
     them rejects the request. Part of the store key only where it is set."""
     origin: Origin | None = field(default=None, compare=False)
 

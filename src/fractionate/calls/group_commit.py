@@ -25,7 +25,7 @@ _Waiter = asyncio.Future[Completion | None]
 
 
 class Committer:
-    """Writes rows, and what the budget holds, in groups; whoever put a row in is woken after its commit."""
+    """Writes rows, and what the budget holds, in groups; the writer of a row is woken after its commit."""
 
     def __init__(self, store: Store, run: str, budget: Budget) -> None:
         self._store = store

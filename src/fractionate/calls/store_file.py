@@ -73,7 +73,7 @@ class StoreFile:
         """Return whether the disk has room for so many bytes, as far as the file system says."""
         try:
             room = os.statvfs(self.path)
-        except (OSError, AttributeError):  # gone, or Windows: whoever writes will say
+        except (OSError, AttributeError):  # gone, or Windows: the write that follows raises
             return True
         return room.f_bavail * room.f_frsize >= size
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "example:\n"
-        "  fractionate run fractionate.toml --set run.samples=3 --out runs/three-chances\n"
+        "  fractionate run fractionate.toml --set run.samples=3 --out runs/three-samples\n"
         '  fractionate run fractionate.toml --set models.teacher="http://localhost:8000/v1#my-model"\n'
         "  fractionate run fractionate.toml --curve --dry-run\n"
         "  fractionate run fractionate.toml --on ray"

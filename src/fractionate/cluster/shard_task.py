@@ -198,7 +198,7 @@ class _ShardRun:
         self._timers: list[asyncio.TimerHandle] = []
 
     def shipments(self) -> Iterator[Shipment]:
-        """Yield what has been done, from the hello of an empty shipment to the end."""
+        """Yield what has been done, from an empty first shipment to the end."""
         thread = threading.Thread(target=lambda: self._loop.run_until_complete(self._work()), daemon=True)
         yield Shipment(b"", {}, 0, (), Counters(), 0, ())
         thread.start()

@@ -55,7 +55,7 @@ def train_side_by_side(
 
     `on_step` is called for steps of all of them, `on_end` once for each, with its report or why it failed: the others
     go on. Cores are shared out among `count` trainings (as many as there are jobs, if that is more), so that a
-    student is the same to the byte when only some are left to train; OMP_NUM_THREADS, if set, is heeded instead. A
+    student is the same to the byte when only some are left to train; OMP_NUM_THREADS, if set, is used instead. A
     process that dies is started again, from its checkpoint where its disk is the same. Students of processes that do
     not share the disk of `out` come back through Ray, and their checkpoints stay where they were trained.
 

@@ -1,7 +1,7 @@
 """Bamboogle: 125 two-hop questions that no search answers directly (Press et al., arXiv 2210.03350).
 
 Reads CSV or JSONL rows with `Question` and `Answer`; else the hub's chiayewken/bamboogle. There is only a test set:
-whoever trains on it must not evaluate on it.
+train on it or evaluate on it, not both.
 """
 
 from __future__ import annotations

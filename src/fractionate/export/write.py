@@ -196,7 +196,7 @@ def write_merged(student: Student, model: Any, tokenizer: Any, form: ChatForm, o
 
 
 def write_adapter(student: Student, tokenizer: Any, form: ChatForm, out: Path) -> None:
-    """Write the adapter, with the tokenizer and the template that whoever serves it needs.
+    """Write the adapter, with the tokenizer and the template that serving it needs.
 
     Raises UsageError for a student of full training.
     """

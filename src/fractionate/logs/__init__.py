@@ -1,1 +1,1 @@
-"""Logs of answered questions, whoever wrote them, read as systems to compare; a file for each kind of log."""
+"""Logs of answered questions, of any tool, read as systems to compare; one file per kind of log."""

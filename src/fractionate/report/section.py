@@ -1,7 +1,7 @@
 """What a report is made of: sections of tables, figures, lists and worked examples, the same for every format.
 
 A section says what there is to show and never how: no HTML, no Markdown. Text is plain and every format escapes it;
-only a drawing is markup, and whoever makes one escapes what goes into it.
+only a drawing is markup, and the code that makes a drawing escapes the text in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One run: its config, its folder, its names, data and models, its store and engine. Rooms of their own; tied here."""
+"""One run: ties its config, folder, names, data, models, store and engine together."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def add_spending(several: Sequence[RunCost]) -> RunCost:
 
 
 def _demonstrating(folder: RunFolder, names: Names, usage: _Usages) -> dict[str, str]:
-    """Add what the teacher's chances took; return by item why that is not known."""
+    """Add what the teacher's samples took; return by item why that is not known."""
     if not folder.demonstrations.is_file():
         return {DEMONSTRATIONS: f"{folder.demonstrations.name} is not there"}
     teacher, solver = names.teacher.model, names.screen_solver.model

@@ -24,12 +24,12 @@ from fractionate.run.sharded import ShardedCells
 from fractionate.run.spending import measure_speed
 from fractionate.run.training import check_trainer, screens, train_students
 from fractionate.run.work import (
-    chances,
     check_repeats,
     demonstrating,
     evaluating,
-    recorded_chances,
+    recorded_samples,
     repeated_decompositions,
+    samples_per_question,
 )
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.examples import Screening, needs_screening, screen
@@ -109,10 +109,10 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
     """Let the teacher decompose (and, where a variant needs it, solve) the training questions and the dev split's."""
     run.begin()
     run.notes.begin("demonstrate")
-    wanted, recorded = run.config.run.samples, recorded_chances(run)
-    if recorded and recorded == chances(run) and needs_screening(run.names.variants) and recorded < wanted:
+    wanted, recorded = run.config.run.samples, recorded_samples(run)
+    if recorded and recorded == samples_per_question(run) and needs_screening(run.names.variants) and recorded < wanted:
         run.notes.add(
-            f"The teacher's recording holds {recorded} sample(s) per question: each has {recorded} of {wanted} chances."
+            f"The teacher's recording holds {recorded} sample(s) per question: {recorded} of {wanted} are used."
         )
 
     async def demonstrate() -> list[Demonstration]:
@@ -142,7 +142,7 @@ def screen_stage(run: Run) -> Screening | None:
         run.folder.screened.unlink(missing_ok=True)
         run.progress.stage("screen: the teacher solved nothing (no variant needs it), so nothing is screened")
         return None
-    screening = screen(demonstrations, chances(run))
+    screening = screen(demonstrations, samples_per_question(run))
     problems = run.data.demonstrated
     write_rows(run.folder.screened, (one.as_row(problems[one.problem_id]) for one in screening.kept))
     run.notes.add(f"Screening by the answer {screening.summary()}.")

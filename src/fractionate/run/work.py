@@ -22,7 +22,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     variants = run.names.variants or ["D-R"]
     teacher = run.models.sampler(run.names.teacher)
     solver = run.models.sampler(run.names.screen_solver) if needs_solutions(variants) else None
-    samples = chances(run)
+    samples = samples_per_question(run)
     recorded, problems = run.data.recorded, run.data.demonstrated
     factories = (
         partial(demonstrate, problem, dataset, teacher, solver, run.data.settings(dataset), samples)
@@ -30,7 +30,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
         if problem.id not in recorded
         for dataset in (run.data.dataset(problem.dataset),)
     )
-    each = f", up to {samples} chances each" if samples > 1 else ""
+    each = f", up to {samples} samples each" if samples > 1 else ""
     shown = f"; {len(recorded)} more from traffic" if recorded else ""
     said = f"demonstrate: {run.names.teacher.model} on {len(problems) - len(recorded)} questions{each}{shown}"
     by_teacher = iter((yield Work(said, factories)))
@@ -95,18 +95,18 @@ def _fewest(run: Run, model: Model, role: Role) -> int | None:
     return min((count for count in held if count is not None), default=None)
 
 
-def chances(run: Run) -> int:
-    """Return the chances per question: those asked for, or as many as the teacher's recording holds.
+def samples_per_question(run: Run) -> int:
+    """Return the samples per question: those asked for, or as many as the teacher's recording holds.
 
     Without a variant that is screened each question has one: further ones would never be learnt from.
     """
     if not needs_screening(run.names.variants or ["D-R"]):
         return 1
     wanted = run.config.run.samples
-    return min(wanted, recorded_chances(run) or wanted)
+    return min(wanted, recorded_samples(run) or wanted)
 
 
-def recorded_chances(run: Run) -> int | None:
+def recorded_samples(run: Run) -> int | None:
     """Return how many samples of every question the teacher's recording holds, None for a live teacher."""
     teacher = run.models.sampler(run.names.teacher).model
     asked = (problem for key, problem in run.data.demonstrated.items() if key not in run.data.recorded)

@@ -65,7 +65,7 @@ def dynamic(task: Task) -> CallCoroutine[Solution]:
 
 
 def _read_proposal(text: str) -> tuple[str, str]:
-    """Read one turn of the asker: (follow-up, final statement); at most one is not empty.
+    """Read one turn of the decomposer: (follow-up, final statement); at most one is not empty.
 
     Models that run on may state an answer after inventing the follow-up's answer themselves: the follow-up counts.
     """

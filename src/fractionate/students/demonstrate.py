@@ -1,7 +1,7 @@
 """The teacher's demonstrations: decompositions of the training questions and, to screen them, solutions.
 
 A question has up to n independent samples: sample k+1 is asked for only where sample k did not reach the gold answer
-(the paper's second chance, §3, carried on to n). A right answer in recorded traffic is a demonstration too: it passes
+(the paper's second sample, §3, carried on to n). A right answer in recorded traffic is a demonstration too: it passes
 the screen by its answer, and no model is asked again.
 """
 
@@ -25,7 +25,7 @@ from fractionate.types import Answer, Decomposition, Problem, Score, Usage
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One chance of the teacher at one question; `output`, `prediction` and `score` are its solution's."""
+    """One sample of the teacher for one question; `output`, `prediction` and `score` are its solution's."""
 
     problem_id: str
     sample: int
@@ -37,7 +37,7 @@ class Demonstration:
     """Whether a solution was asked for at all: without one there is nothing to screen by."""
     decomposer_usage: Usage | None = None
     solver_usage: Usage | None = None
-    """What the chance took; None where an earlier version wrote it down without."""
+    """Tokens that the sample took; None where an earlier version recorded none."""
     cut_off: tuple[str, ...] = ()
     """The roles whose reply ended at its limit: half a reply is no target to learn."""
     answered_by: str = ""
@@ -101,12 +101,12 @@ class Demonstration:
 def demonstrate(
     problem: Problem, dataset: Dataset, teacher: Sampler, solver: Sampler | None, settings: Settings, samples: int
 ) -> CallCoroutine[list[Demonstration]]:
-    """Give one problem its chances. Without a solver there is one chance and nothing is solved (all that D-T needs)."""
-    chances: list[Demonstration] = []
+    """Sample the teacher for one problem. Without a solver there is one sample and no solution (all that D-T needs)."""
+    demonstrations: list[Demonstration] = []
     for sample in range(samples if solver else 1):
-        chance = replace(settings, sample=sample)
-        asker = _warmed(teacher, chance)
-        decomposition, call = yield from decompose(problem, asker, chance)
+        drawn = replace(settings, sample=sample)
+        sampler = _warmed(teacher, drawn)
+        decomposition, call = yield from decompose(problem, sampler, drawn)
         demonstration = Demonstration(
             problem.id,
             sample,
@@ -116,8 +116,8 @@ def demonstrate(
             cut_off=("decomposer",) if call.finish_reason == "length" else (),
         )
         if solver:
-            warmed = _warmed(solver, chance)
-            task = Task(problem, dataset.answer_form, warmed, asker, decomposition, chance, strategy="static")
+            warmed = _warmed(solver, drawn)
+            task = Task(problem, dataset.answer_form, warmed, sampler, decomposition, drawn, strategy="static")
             solution = yield from static(task)
             prediction = dataset.extract(solution.output)
             demonstration = replace(
@@ -129,10 +129,10 @@ def demonstrate(
                 solver_usage=sum((completion.usage for _, completion in solution.calls), Usage()),
                 cut_off=(*demonstration.cut_off, *(("solver",) if _is_cut_off(solution) else ())),
             )
-        chances.append(demonstration)
+        demonstrations.append(demonstration)
         if demonstration.correct:
             break
-    return chances
+    return demonstrations
 
 
 def _is_cut_off(solution: Solution) -> bool:
@@ -147,16 +147,16 @@ def _usage(fields: dict[str, Any] | None) -> Usage | None:
     return Usage(**fields)
 
 
-def _warmed(sampler: Sampler, chance: Settings) -> Sampler:
-    """Return how a chance is sampled: the first at the model's temperature, further ones at least at theirs."""
-    if chance.sample == 0:
+def _warmed(sampler: Sampler, settings: Settings) -> Sampler:
+    """Return a sampler at its sample's temperature: the model's for the first, at least `sample_temperature` after."""
+    if settings.sample == 0:
         return sampler
-    return replace(sampler, temperature=max(sampler.temperature, chance.sample_temperature))
+    return replace(sampler, temperature=max(sampler.temperature, settings.sample_temperature))
 
 
-def flatten(chances: Iterable[list[Demonstration]]) -> list[Demonstration]:
-    """Return all demonstrations in the order of the problems, a problem's chances one after another."""
-    return [demonstration for several in chances for demonstration in several]
+def flatten(by_problem: Iterable[list[Demonstration]]) -> list[Demonstration]:
+    """Return all demonstrations in the order of the problems, a problem's samples one after another."""
+    return [demonstration for several in by_problem for demonstration in several]
 
 
 _SAME_WORK = {"pair", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty"}

@@ -30,19 +30,19 @@ from fractionate.types import Example, Problem, Role
 
 @dataclass(frozen=True)
 class Screening:
-    """What passed. `kept_after[k]` is the number of questions kept when each has k+1 chances."""
+    """What passed. `kept_after[k]` is the number of questions kept with k+1 samples each."""
 
     questions: int
     kept: tuple[Demonstration, ...]
     kept_after: tuple[int, ...]
 
     def summary(self) -> str:
-        """Return one line: how many questions each further chance brought."""
+        """Return one line: how many questions are kept after each sample."""
         if not self.questions:
             return "nothing to screen"
         parts = [
-            f"{count} of {self.questions} ({count / self.questions:.0%}) after {chance} chance{'s' * (chance > 1)}"
-            for chance, count in enumerate(self.kept_after, 1)
+            f"{count} of {self.questions} ({count / self.questions:.0%}) after {samples} sample{'s' * (samples > 1)}"
+            for samples, count in enumerate(self.kept_after, 1)
         ]
         return "kept " + ", ".join(parts)
 
@@ -53,7 +53,7 @@ def screen(demonstrations: Sequence[Demonstration], samples: int) -> Screening:
     for demonstration in demonstrations:
         if demonstration.correct and demonstration.decomposition.status != "unparsed":
             kept.setdefault(demonstration.problem_id, demonstration)
-    after = tuple(sum(one.sample <= chance for one in kept.values()) for chance in range(samples))
+    after = tuple(sum(one.sample <= sample for one in kept.values()) for sample in range(samples))
     return Screening(len({one.problem_id for one in demonstrations}), tuple(kept.values()), after)
 
 
@@ -95,7 +95,7 @@ def needs_solutions(variants: Sequence[str]) -> bool:
 
 
 def needs_screening(variants: Sequence[str]) -> bool:
-    """Whether any of the variants learns from screened demonstrations alone: the others take each first chance."""
+    """Whether any variant learns from screened demonstrations alone; the others take each question's first sample."""
     return any(VARIANTS[name].screened for name in variants)
 
 
@@ -115,7 +115,7 @@ def build_examples(
     """Build a variant's examples in the order of the demonstrations, and count by reason what was left out.
 
     `problems` by id: demonstrations of others are passed over; `forms` by data set name. Screened variants learn from
-    the `screened` demonstrations, all others from each question's first chance.
+    the `screened` demonstrations, all others from each question's first sample.
     """
     recipe = VARIANTS[variant]
     demonstrations = [one for one in demonstrations if one.problem_id in problems]

@@ -120,7 +120,7 @@ class _Run:
         self._step = 0
         self._curve: list[dict[str, float]] = []
         # Steps, loss and right answers since the last look.
-        self._stretch = torch.zeros(3, dtype=torch.float64, device=settings.device)
+        self._since_check = torch.zeros(3, dtype=torch.float64, device=settings.device)
         self._spent, self._cpu_spent = 0.0, 0.0
         self._fixed: Batch | None = None
         self._order: tuple[int, Tensor] | None = None
@@ -167,11 +167,11 @@ class _Run:
         self._optimizer.step()
         # Kept on the device: to read them here would make a GPU wait at every step.
         right = (logits.argmax(1) == batch.labels).sum()
-        self._stretch += torch.stack([torch.ones_like(loss), loss.detach(), right]).double()
+        self._since_check += torch.stack([torch.ones_like(loss), loss.detach(), right]).double()
 
     def _mean_loss(self) -> float:
         """Return the mean loss since the last look at validation samples."""
-        steps, loss, _ = self._stretch.tolist()
+        steps, loss, _ = self._since_check.tolist()
         if not math.isfinite(loss):
             raise FractionateError(f"the loss is {loss} after {self._step} steps: lower the learning rate")
         return float(loss / max(steps, 1))
@@ -208,7 +208,7 @@ class _Run:
 
     def _look(self) -> None:
         loss = self._mean_loss()
-        steps, _, right = self._stretch.tolist()
+        steps, _, right = self._since_check.tolist()
         accuracy = self._accuracy("validation", self._settings.validation)
         row = {
             "samples": self._step * self._settings.batch,
@@ -218,7 +218,7 @@ class _Run:
             "validation_accuracy": accuracy,
         }
         self._curve.append(row)
-        self._stretch.zero_()
+        self._since_check.zero_()
         low, high = wilson(accuracy, self._settings.validation)
         where = stage(self._task.ceilings(), low, high)
         self._say(f"{row['samples']:,} samples, {row['seconds']:.0f} s: validation accuracy {accuracy:.4f}, {where}")
@@ -269,7 +269,7 @@ class _Run:
             "optimizer": self._optimizer.state_dict(),
             "step": self._step,
             "curve": self._curve,
-            "stretch": self._stretch,
+            "stretch": self._since_check,
             "seconds": self._elapsed(),
             "cpu_seconds": self._cpu_elapsed(),
         }
@@ -283,7 +283,7 @@ class _Run:
         state = self._torch.load(path, map_location=self._settings.device, weights_only=True)
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._step, self._curve, self._stretch = state["step"], state["curve"], state["stretch"]
+        self._step, self._curve, self._since_check = state["step"], state["curve"], state["stretch"]
         self._spent, self._cpu_spent = state["seconds"], state["cpu_seconds"]
         self._say(f"going on at {self._step * self._settings.batch:,} samples")
 

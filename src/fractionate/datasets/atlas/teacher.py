@@ -6,7 +6,7 @@ A decomposition is flawed at a stated rate, each sample for itself. What its sol
 flawed decomposition out over the passage, so the row ends in what following it really gives. Most often that is a wrong
 answer, which screening catches. At times it is the right one, by luck (a neighbour's continent is the same) or because
 the flaw does no harm (an idle subquestion in front), which screening by the answer cannot see. On atlas#train@0-1999
-with the defaults it catches 68 % of the flawed demonstrations: 21 % are flawed, 8 % of those kept after two chances
+with the defaults it catches 68 % of the flawed demonstrations: 21 % are flawed, 8 % of those kept after two samples
 (`benchmarks/atlas_flaws.py`). The solver itself never slips, so screening throws no good demonstration away.
 """
 
@@ -255,7 +255,7 @@ def main() -> int:
     )
     parser.add_argument("out", type=Path, metavar="OUT.jsonl")
     parser.add_argument("references", nargs="+", metavar="REFERENCE", help="data references such as 'atlas#test@0-303'")
-    parser.add_argument("--samples", type=int, default=2, help="chances recorded per question (default: 2)")
+    parser.add_argument("--samples", type=int, default=2, help="samples recorded per question (default: 2)")
     parser.add_argument("--flaws", type=float, default=0.2, help="share of flawed demonstrations (default: 0.2)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the flaws (default: 0)")
     arguments = parser.parse_args()

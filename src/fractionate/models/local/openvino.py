@@ -116,7 +116,7 @@ def usable_threads() -> int:
 
 
 class _Pipeline:
-    """OpenVINO's scheduler over one model. Several batches may use it: whoever steps it writes for all."""
+    """OpenVINO's scheduler over one model. Several batches may use it: a step of one generates for all."""
 
     def __init__(self, file: Path, threads: int) -> None:
         openvino_genai = quiet_openvino()
