@@ -321,10 +321,12 @@ def test_where_the_scorer_does_not_fit_the_sentence_is_no_verdict():
     ]
     verdict = verdict_of(cells)
     assert verdict.because.startswith(
-        "No verdict, since the scorer of atlas does not fit: 30 of 30 unparsed; --dataset"
+        "No verdict, since the scorer of atlas does not fit: 30 of 30 unparsed: look in the report"
     )
     assert verdict.distill == "undecided"
     assert [one["distill"] for one in verdict.datasets] == ["undecided"]
     assert verdict.because.endswith("."), "and nothing of what the rule would say"
     assert "The rule" not in verdict.because
+    own = verdict_of([replace(cell, dataset="jsonl") for cell in cells])
+    assert own.because.endswith('30 of 30 unparsed; data.answer = "yes-no" parses 30 of 30.'), own.because
     assert "No verdict" not in verdict_of([cell_of([1] * 30), cell_of([1] * 30, decomposer="D-R")]).because

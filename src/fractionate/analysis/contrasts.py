@@ -12,7 +12,8 @@ from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
 from fractionate.analysis.statistics.clusters import Groups, Values
 from fractionate.columns import Columns, Reading
-from fractionate.datasets.scoring import misfit_of
+from fractionate.datasets import OWN_ROWS
+from fractionate.datasets.scoring import better_reader
 from fractionate.types import Cell, Component
 
 if TYPE_CHECKING:
@@ -236,7 +237,12 @@ def misfit_in(cell: Cell) -> str:
     if 2 * unparsed <= len(outputs):
         return ""
     shown = [attempt.output for attempt in cell.attempts[:_SHOWN]]
-    return misfit_of(shown, unparsed, len(outputs), f"of {cell.dataset}")
+    found = f"the scorer of {cell.dataset} does not fit: {unparsed} of {len(outputs)} unparsed"
+    better = better_reader(shown, len(shown) * (len(outputs) - unparsed) // len(outputs))
+    if cell.dataset != OWN_ROWS or better is None:
+        return f"{found}: look in the report at how the outputs state their answers"
+    _, form, parsed = better
+    return f'{found}; data.answer = "{form}" parses {parsed} of {len(shown)}'
 
 
 def share(holds: NDArray[np.bool_]) -> float:

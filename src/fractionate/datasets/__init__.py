@@ -16,7 +16,10 @@ from fractionate.plugin import find_plugin
 from fractionate.spool import Spool, collect
 from fractionate.types import AnswerForm, Problem
 
-__all__ = ["answered_as", "get", "iter_problems", "load", "names", "parse_reference", "scored_as"]
+OWN_ROWS = "jsonl"
+"""The data set of the user's own rows, whose form of answer `data.answer` says."""
+
+__all__ = ["OWN_ROWS", "answered_as", "get", "iter_problems", "load", "names", "parse_reference", "scored_as"]
 
 _FIELDS = attrgetter(*(field.name for field in fields(Problem)))
 

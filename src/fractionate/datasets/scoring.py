@@ -245,23 +245,24 @@ def misfit(scored: Sequence[ScoredRow], scorer: str) -> str:
     """Return that a scorer parses less than half of the outputs, and which one parses more; "" where it fits."""
     unparsed = sum(not row.extracted for row in scored)
     outputs = [row.output for row in scored if row.output]
-    return misfit_of(outputs, unparsed, len(scored), scorer) if 2 * unparsed > len(scored) else ""
+    if 2 * unparsed <= len(scored):
+        return ""
+    fix = "no other reader parses more: check that --output-field names the model's raw output"
+    if better := better_reader(outputs, len(scored) - unparsed):
+        name, form, parsed = better
+        fix = f"--dataset {name} (answers of the form {form}) parses {parsed} of {len(outputs)}"
+    return f"the scorer {scorer} does not fit: {unparsed} of {len(scored)} unparsed; {fix}"
 
 
-def misfit_of(outputs: Sequence[str], unparsed: int, n: int, scorer: str) -> str:
-    """Return in words that a scorer leaves `unparsed` of `n` outputs unparsed, and which one parses more of them."""
-    return f"the scorer {scorer} does not fit: {unparsed} of {n} unparsed" + _better(outputs, n - unparsed)
+def better_reader(outputs: Sequence[str], parsed: int) -> tuple[str, AnswerForm, int] | None:
+    """Return the data set whose reader parses the most outputs, its form of answer and their number.
 
-
-def _better(outputs: Sequence[str], parsed: int) -> str:
-    """Return which data set's reader parses the most outputs, where it parses more than were parsed."""
+    None where no reader parses more than `parsed`.
+    """
     readers = {name: datasets.get(name).extract for name in ("gsm8k", "strategyqa", "aqua", "drop", "jsonl")}
     counts = {name: sum(read(output) is not None for output in outputs) for name, read in readers.items()}
     best = max(counts, key=lambda name: counts[name])
-    if counts[best] <= parsed:
-        return "; no other reader parses more: check that --output-field names the model's raw output"
-    form = datasets.get(best).answer_form
-    return f"; --dataset {best} (answers of the form {form}) parses {counts[best]} of {len(outputs)}"
+    return (best, datasets.get(best).answer_form, counts[best]) if counts[best] > parsed else None
 
 
 def file_rows(path: Path) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from fractionate import datasets
 from fractionate.config import Config, DecomposerConfig
+from fractionate.datasets import OWN_ROWS
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.datasets.near import Leak, find_leak
 from fractionate.datasets.overlap import find_overlap
@@ -27,7 +28,6 @@ from fractionate.strategies.base import Settings
 from fractionate.students.demonstrate import Demonstration, demonstration_of
 from fractionate.types import AnswerForm, Example, Problem
 
-OWN_ROWS = "jsonl"
 _EXAMPLES = 3
 """Ids named in a note on what test and training share."""
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fractionate.analysis.pricing import Pricing
+from fractionate.datasets import OWN_ROWS
 from fractionate.datasets.base import Dataset
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import BatchModel, Model, SingleModel
 from fractionate.models.faults import Fault
-from fractionate.run.data import OWN_ROWS, RunData
+from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
 from fractionate.run.records import read_throughput
