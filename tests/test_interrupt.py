@@ -249,6 +249,37 @@ def test_ctrl_c_at_any_line_of_a_stage_is_a_clean_interrupt(folder: Path) -> Non
     assert "ended" not in ends
 
 
+LEFT_BEHIND = """
+import asyncio, sys, time
+from pathlib import Path
+from fractionate.calls import batches
+
+class Slow:
+    name = "slow:"
+    def complete_batch(self, requests):
+        time.sleep(1)
+        Path("ended").touch()
+        return []
+    def interrupt(self):
+        pass
+
+async def cut():
+    await asyncio.wait_for(batches.run_in_thread(Slow(), []), 0.05)
+
+batches.GRACE_S = 0.05
+try:
+    asyncio.run(cut())
+except TimeoutError:
+    sys.exit(7)
+"""
+
+
+def test_the_process_ends_after_a_batch_that_was_left_behind(tmp_path: Path) -> None:
+    """Python would end the batch's thread inside the C++ code of a model, which aborts the process."""
+    assert subprocess.run([sys.executable, "-c", LEFT_BEHIND], cwd=tmp_path, timeout=60, check=False).returncode == 7
+    assert (tmp_path / "ended").exists()
+
+
 @pytest.mark.model
 def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_for_nothing(tmp_path: Path) -> None:
     pytest.importorskip("trl", reason="the 'train' extra is not installed")

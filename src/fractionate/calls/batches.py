@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any
 
 from fractionate.calls.budget import BudgetReached, Reservation
@@ -20,6 +21,8 @@ Row = tuple[str, Request]
 """A store key and its request."""
 GRACE_S = 3.0
 """Seconds that calls and batches in flight have to come back after Ctrl-C; replies that come by then are stored."""
+EXIT_S = 60.0
+"""Seconds that the end of the process waits for a batch that was left behind, which ends at its next step."""
 
 
 class Batches:
@@ -152,12 +155,18 @@ class Batches:
         self._ledger.counters.sent += calls
 
 
+def _await_end(thread: threading.Thread) -> None:
+    """Wait for a thread before Python ends: a thread that Python ends inside a library's C++ code aborts the process."""
+    with suppress(KeyboardInterrupt):
+        thread.join(EXIT_S)
+
+
 async def run_in_thread(model: BatchModel, requests: Sequence[Request]) -> list[Completion]:
     """Run `model.complete_batch` in a daemon thread.
 
     A thread of its own keeps progress and Ctrl-C working meanwhile. When cancelled, the model is asked to stop
-    (`interrupt`) and given `GRACE_S`; a batch that has not ended by then is left behind: its thread dies with
-    the process and its result is dropped. Other errors than FractionateError become one that names the model.
+    (`interrupt`) and given `GRACE_S`; a batch that has not ended by then is left behind: its result is dropped, and the
+    end of the process waits up to `EXIT_S` for its thread. Other errors than FractionateError become one that names the model.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[list[Completion]] = loop.create_future()
@@ -186,13 +195,16 @@ async def run_in_thread(model: BatchModel, requests: Sequence[Request]) -> list[
         except RuntimeError:
             return  # the loop is gone: the run was interrupted
 
-    threading.Thread(target=work, name=f"batch of {model.name}", daemon=True).start()
+    thread = threading.Thread(target=work, name=f"batch of {model.name}", daemon=True)
+    thread.start()
     try:
         completions = await asyncio.shield(done)
     except asyncio.CancelledError:
         if not done.done():
             model.interrupt()
             await asyncio.wait([done], timeout=GRACE_S)
+            if not done.done():
+                atexit.register(_await_end, thread)
         if done.done() and not done.cancelled():
             done.exception()  # seen, so that it is not reported as forgotten
         raise
