@@ -156,7 +156,7 @@ class Batches:
 
 
 def _await_end(thread: threading.Thread) -> None:
-    """Wait for a thread before Python ends: a thread that Python ends inside a library's C++ code aborts the process."""
+    """Wait for a thread before Python ends: ending one that is inside a library's C++ code aborts the process."""
     with suppress(KeyboardInterrupt):
         thread.join(EXIT_S)
 
@@ -166,7 +166,8 @@ async def run_in_thread(model: BatchModel, requests: Sequence[Request]) -> list[
 
     A thread of its own keeps progress and Ctrl-C working meanwhile. When cancelled, the model is asked to stop
     (`interrupt`) and given `GRACE_S`; a batch that has not ended by then is left behind: its result is dropped, and the
-    end of the process waits up to `EXIT_S` for its thread. Other errors than FractionateError become one that names the model.
+    end of the process waits up to `EXIT_S` for its thread. Other errors than FractionateError become one that names
+    the model.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[list[Completion]] = loop.create_future()
