@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -76,6 +77,9 @@ def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost
         _finite(found.high),
         _cheaper(found),
         found.rounds,
+        _finite(found.ratio),
+        _finite(found.ratio_low),
+        _finite(found.ratio_high),
     )
 
 
@@ -160,7 +164,7 @@ def _meters(model: str, pricing: Pricing) -> list[tuple[Callable[[Usage], float]
 
 
 def _finite(value: float) -> float | None:
-    return value if abs(value) != float("inf") else None
+    return value if math.isfinite(value) else None
 
 
 def net_benefit(outcome: Contrast, cost: Cost, usd_per_correct: float | None) -> tuple[Cheaper, float | None]:

@@ -42,6 +42,9 @@ class Cost:
     ci_high: float | None = None
     cheaper: Answer = "unknown"
     rounds: int = 0
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
