@@ -94,9 +94,9 @@ def _nearest(findings: Sequence[Finding], chosen: Finding | None) -> Finding:
 def _failed(finding: Finding) -> str:
     """Return what a configuration was shown to lack, outcome and cost apart."""
     found = []
-    if finding.net == "no":
+    if finding.net and finding.net.answer == "no":
         found.append("worth less at the value given for a right answer")
-    elif finding.net == "unknown":
+    elif finding.net is None or finding.net.answer == "unknown":
         if finding.non_inferior == "no":
             found.append("worse")
         elif finding.superior == "yes" and finding.cost.cheaper == "no":
@@ -125,7 +125,7 @@ def _failure(claim: Claim, controls: Sequence[Control]) -> str:
 def _open(finding: Finding, unpriced: Sequence[str]) -> str:
     """Return what is still open about a configuration, and what would close it."""
     found = []
-    if finding.net == "unknown":
+    if finding.net is None or finding.net.answer == "unknown":
         if finding.non_inferior == "undecided":
             found.append("its outcome: " + (_needed(finding.needed) if finding.needed else "too few questions"))
         if finding.cost.cheaper == "unknown":
@@ -137,7 +137,7 @@ def _open(finding: Finding, unpriced: Sequence[str]) -> str:
             found.append("it is not cheaper")
         if finding.non_inferior == "no":
             found.append("it is worse")
-    elif finding.net == "undecided":
+    elif finding.net.answer == "undecided":
         found.append("its net value")
     for control in finding.controls:
         if control.passed == "unknown":
