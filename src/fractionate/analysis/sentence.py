@@ -182,7 +182,7 @@ def _why_not(lead: Finding) -> str:
             return f"answer in one stage, which does as well{reached}"
         return f"use the untrained model, which does as well{reached}"
     pair = f"the nearest pair, in which {_change(lead)},"
-    if lead.net == "no":
+    if lead.net is not None and lead.net.answer == "no":
         return f"{pair} is worth less at the value of a right answer"
     if lead.superior == "yes" and lead.cost.cheaper == "no":
         return f"{pair} is better, but not cheaper (verdict.usd_per_correct weighs the two)"
@@ -198,11 +198,11 @@ def _lacks(judgement: Judgement, lead: Finding) -> str:
     missing = next((control.missing for control in lead.controls if control.passed == "unknown"), None)
     if missing is not None:
         return f"a control: {missing}"
-    if lead.net == "no" or (lead.net == "unknown" and lead.cost.cheaper == "no"):
+    if lead.net is None and lead.cost.cheaper == "no":
         return "a lower cost"
     wanted = questions_wanted(lead)
     questions = f"questions: {lead.contrast.n:,} were asked, about {wanted:,} would decide" if wanted else ""
-    if lead.non_inferior == "undecided" and lead.net == "unknown":
+    if lead.non_inferior == "undecided" and lead.net is None:
         at_most = f"proof that it loses less than {lead.margin * 100:g} pp"
         return questions or f"{at_most}, which no number of questions would give so near the margin"
     opened = next((control.claim for control in lead.controls if control.passed == "undecided"), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fractionate.analysis.contrasts import contrast, mean, misfit_in, outcomes, pair_up
-from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
+from fractionate.analysis.costs import compare_costs, dollars, net_value, unpriced
 from fractionate.analysis.findings import (
     Answer,
     Control,
@@ -197,12 +197,12 @@ def _finding(
     non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
     superior: Answer = "yes" if outcome.ci_low > 0 else "no" if outcome.ci_high <= 0 else "undecided"
     cost = compare_costs(cell, reference, pricing, even)
-    net, net_usd = net_benefit(outcome, cost, rule.usd_per_correct)
+    net = None if rule.usd_per_correct is None else net_value(outcome, cost, rule.usd_per_correct)
     controls = [
         *_decomposing(matrix, cell, reference, benefit, rule, even),
         *training_controls(matrix, cell, rule, even),
     ]
-    shown = [net] if rule.usd_per_correct is not None else [non_inferior, cost.cheaper]
+    shown = [net.answer] if net else [non_inferior, cost.cheaper]
     passes = joint([*shown, *(control.passed for control in controls)])
     return Finding(
         part=part,
@@ -212,7 +212,6 @@ def _finding(
         non_inferior=non_inferior,
         superior=superior,
         net=net,
-        net_usd=net_usd,
         controls=tuple(controls),
         passes="undecided" if passes == "unknown" else passes,
     )
@@ -242,7 +241,7 @@ def _recommended(findings: Sequence[Finding], rule: Rule) -> Finding | None:
     """Return the configuration to recommend: of those that pass the one of most net value, or else the cheapest."""
     passing = [finding for finding in findings if finding.passes == "yes"]
     if rule.usd_per_correct is not None:
-        return max(passing, key=lambda one: (one.net_usd or 0.0, one.contrast.names), default=None)
+        return max(passing, key=lambda one: (one.net.usd or 0.0 if one.net else 0.0, one.contrast.names), default=None)
     return min(
         passing, key=lambda one: (one.cost.usd or 0.0, -one.contrast.difference, one.contrast.names), default=None
     )
