@@ -13,7 +13,7 @@ from fractionate.calls.dispatch import Dispatcher
 from fractionate.calls.drive import run_all
 from fractionate.calls.endpoint import EndpointLimiter
 from fractionate.calls.engine import Engine
-from fractionate.calls.limits import BURST_S, InFlightSlots, TokenBucket
+from fractionate.calls.limits import BURST_S, LONGEST_BACKOFF_S, InFlightSlots, TokenBucket, backoff
 from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
 from fractionate.models.echo import EchoModel
@@ -242,3 +242,10 @@ def test_tokens_a_minute_are_kept(store: Store) -> None:
             return asyncio.get_running_loop().time() - started
 
     assert asyncio.run(main()) >= 0.5
+
+
+@pytest.mark.parametrize(("attempt", "most"), [(1, 0.5), (2, 1.0), (4, 4.0), (30, LONGEST_BACKOFF_S)])
+def test_a_call_waits_between_a_fifth_and_the_whole_of_a_wait_that_doubles(attempt: int, most: float) -> None:
+    waits = [backoff(0.5, attempt) for _ in range(200)]
+    assert 0.2 * most <= min(waits) < 0.4 * most
+    assert 0.8 * most < max(waits) <= most
