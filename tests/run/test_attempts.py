@@ -38,8 +38,7 @@ from fractionate.run.attempts import AttemptWriter, pack_attempts, read_attempts
 from fractionate.run.cells import Pair, TestSet, _decomposed, _plain, _scored
 from fractionate.run.folder import RunFolder
 from fractionate.strategies import get as strategy
-from fractionate.strategies.base import Settings
-from fractionate.strategies.base import Solution
+from fractionate.strategies.base import Settings, Solution
 from fractionate.types import Cell, Completion, Decomposition, Problem, Score, Usage
 
 PAIRS = (("single", "none"), ("static", "teacher"), ("static", "D-R"))
@@ -311,7 +310,10 @@ def test_the_limit_decides_no_figure_and_so_no_digest() -> None:
 
 
 DECOMPOSING = Completion("1. a?", "length", Usage(1, 5, 0, 2), 3.0)
-SOLVING = [("solver", Completion("x", "length", Usage(1, 7, 0, 1), 1.0)), ("solver", Completion("y", "", latency_s=2.0))]
+SOLVING = [
+    ("solver", Completion("x", "length", Usage(1, 7, 0, 1), 1.0)),
+    ("solver", Completion("y", "", latency_s=2.0)),
+]
 
 
 @pytest.mark.parametrize(("side_by_side", "seconds"), [(False, 6.0), (True, 3.0)])
