@@ -76,8 +76,8 @@ AREAS: dict[str, tuple[str, str]] = {
 """By area: the changed modules (globs below the package) and the test files that judge them, quickest first."""
 
 WIDER = {
-    "answers": "scoring/test_corpus.py analysis/test_reading.py datasets",
-    "statistics": "analysis/test_comparisons.py analysis/test_comparison.py analysis/test_verdict.py planning/test_power.py",
+    "answers": "scoring/test_corpus.py analysis/test_reading.py datasets/test_scoring.py datasets/test_sets.py",
+    "statistics": "analysis/test_comparisons.py analysis/test_verdict.py planning/test_power.py",
     "costs": "analysis/test_verdict.py planning/test_break_even.py run/test_break_even_report.py report",
     "verdict": "report run/test_pooled_report.py run/test_two_readings.py cli",
     "budget": "attacks/test_attack_budget.py attacks/test_attack_replies.py run/test_run_budget.py",
@@ -85,7 +85,7 @@ WIDER = {
     "store": "attacks/test_attack_stores.py calls/test_faults.py calls/test_budget.py",
     "spending": "serve/test_admission.py serve/test_hostile_requests.py serve/test_feedback.py",
     "admission": "serve/test_hostile_requests.py serve/test_ledger.py serve/test_openapi.py serve/test_responses.py",
-    "wire": "attacks/test_attack_replies.py attacks/test_attack_server.py calls/test_faults.py models/test_openai_batch.py",
+    "wire": "attacks/test_attack_replies.py calls/test_faults.py models/test_openai_batch.py",
     "recorded": "students/test_recorded_demonstrations.py run/test_repeats.py attacks/test_attack_files.py",
     "names": "test_config.py run/test_curve_run.py run/test_run.py",
     "examples": "students/test_recorded_demonstrations.py students/test_dev.py run/test_run.py",

@@ -196,7 +196,8 @@ def test_a_field_is_left_out_only_where_the_error_names_it_as_unsupported(messag
 
 @pytest.mark.parametrize(
     ("said", "cause", "kept"),
-    [({"code": "context_length_exceeded"}, "context too long", True), ({"message": "too long"}, "context too long", True),
+    [({"code": "context_length_exceeded"}, "context too long", True),
+     ({"message": "too long"}, "context too long", True),
      ({"message": "maximum of 8 tokens"}, "context too long", True), ({"code": "content_filter"}, "filtered", True),
      ({"message": "no such field"}, "400", False)],
 )  # fmt: skip
