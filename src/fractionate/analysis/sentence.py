@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from fractionate.analysis.findings import Distill, Finding, Judgement, part_answ
 from fractionate.analysis.matrix import short_names
 from fractionate.analysis.next_step import Place, next_step, questions_wanted
 from fractionate.analysis.rule import Rule
+from fractionate.analysis.test_sets import Overall
 from fractionate.types import Component
 
 HEADLINES = {
@@ -60,8 +60,9 @@ class Statement:
         return " ".join(words) if len(words) <= MOST_WORDS else " ".join([*words[: MOST_WORDS - 1], "…"])
 
 
-def state(judged: Sequence[Judgement], overall: Distill, rule: Rule, place: Place) -> Statement:
-    """Return the verdict over all test sets; where several agree, by the figures of the one with the largest loss."""
+def state(overall: Overall, rule: Rule, place: Place) -> Statement:
+    """Return the verdict over all test sets; where several say the same, by the figures of the largest loss."""
+    judged = overall.told
     misfits = "; ".join(one.misfit for one in judged if one.misfit)
     if misfits:
         first = next(one for one in judged if one.misfit)
@@ -70,28 +71,30 @@ def state(judged: Sequence[Judgement], overall: Distill, rule: Rule, place: Plac
         return Statement("Undecided: nothing was measured.", next=place.command("run"))
     told = min(judged, key=_lead_difference)
     lead = leading(told)
+    outcome, saving = _outcome_fields(lead), _saving_fields(lead, rule)
     effect = _effect(lead, rule) if lead else ""
-    if lead and overall == "neither":
+    if lead and overall.distill == "neither":
         effect = f"Best distilled pair: {effect}"
     if lead and len(judged) > 1:
         effect = f"On {told.dataset}: {effect}"
-    if len({one.distill for one in judged}) > 1:
-        shown = ", ".join(f"{one.distill} on {one.dataset}" for one in judged[:4])
-        more = f", {len(judged) - 4} more" if len(judged) > 4 else ""
-        action = f"Undecided, because the test sets disagree ({shown}{more})."
+    if len({one.distill for one in judged}) > 1 or overall.differ:
         step = place.command("report", after="--open")
-        return Statement(action, effect, step, None, _outcome_fields(lead), _saving_fields(lead, rule))
-    action = _action(told, lead, overall)
+        return Statement(_disagreement(overall), effect, step, None, outcome, saving)
+    action = _action(told, lead, overall.distill)
     if len(judged) > 1:
         action = f"{action[:-1]}, on all {len(judged)} test sets."
-    return Statement(
-        action,
-        effect,
-        next_step(told, lead, place),
-        _recommended_fields(told.chosen) if told.chosen else None,
-        _outcome_fields(lead),
-        _saving_fields(lead, rule),
-    )
+    elif overall.basis == "all test sets together":
+        action = f"{action[:-1]}, by all test sets together."
+    recommended = _recommended_fields(told.chosen) if told.chosen else None
+    return Statement(action, effect, next_step(told, lead, place), recommended, outcome, saving)
+
+
+def _disagreement(overall: Overall) -> str:
+    said = overall.differ or tuple((one.dataset, one.distill) for one in overall.told)
+    named = ", ".join(f"{what.partition('/')[2] or what} on {dataset}" for dataset, what in said[:3])
+    more = f", {len(said) - 3} more" if len(said) > 3 else ""
+    how = "recommend different pairs" if overall.differ else "disagree"
+    return f"Undecided, because the test sets {how} ({named}{more})."
 
 
 def leading(judgement: Judgement) -> Finding | None:

@@ -25,11 +25,8 @@ from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.sentence import state
-from fractionate.analysis.statistics import (
-    POWER,
-    bonferroni_confidence,
-    simultaneous_confidence,
-)
+from fractionate.analysis.statistics import POWER, bonferroni_confidence, simultaneous_confidence
+from fractionate.analysis.test_sets import Basis, Overall, agree, stack
 from fractionate.columns import Columns
 from fractionate.types import Cell
 
@@ -58,6 +55,9 @@ class Verdict:
     evidence: list[dict[str, Any]]
     datasets: list[dict[str, Any]] = field(default_factory=list)
     rule: dict[str, Any] = field(default_factory=dict)
+    basis: Basis = ""
+    """What the answer over several test sets rests on: each of them alone, or all their questions together."""
+    together: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as results.json holds it."""
@@ -65,24 +65,23 @@ class Verdict:
 
 
 def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule, place: Place | None = None) -> Verdict:
-    """Judge every test set by the rule of docs/verdict.md; over several, the answer is theirs only if they agree.
+    """Judge every test set by the rule of docs/verdict.md, and each configuration over all of them.
 
     `place` is where the run lies, for the command that comes next.
     """
     place = place or Place()
     measured = matrices(cells)
     judged = [judge(matrix, pricing, rule) for matrix in measured]
-    answers = {judgement.distill for judgement in judged}
-    overall: Distill = answers.pop() if len(answers) == 1 else "undecided"
+    overall = across(measured, judged, pricing, rule)
     evidence: list[dict[str, Any]] = []
     for judgement in judged:
         evidence += [finding.as_dict() for finding in judgement.findings]
         evidence += [
             {"part": "decomposing", "dataset": judgement.dataset, **control.as_dict()} for control in judgement.benefit
         ]
-    said = state(judged, overall, rule, place)
+    said = state(overall, rule, place)
     return Verdict(
-        overall,
+        overall.distill,
         said.because,
         said.action,
         said.effect,
@@ -92,7 +91,7 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule, place: Place | N
         said.saving,
         evidence,
         [
-            _of_test_set(one, _front(matrix, pricing), state([one], one.distill, rule, place).because)
+            _of_test_set(one, _front(matrix, pricing), state(Overall(one.distill, (one,)), rule, place).because)
             for one, matrix in zip(judged, measured, strict=True)
         ],
         {
@@ -104,15 +103,27 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule, place: Place | N
             "power": POWER,
             "document": "docs/verdict.md",
         },
+        overall.basis,
+        _together(overall),
     )
 
 
-def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
-    """Judge one test set."""
+def across(measured: Sequence[Matrix], judged: Sequence[Judgement], pricing: Pricing, rule: Rule) -> Overall:
+    """Return the answer over all test sets, given each one's own."""
+    if not judged:
+        return Overall("undecided", ())
+    stacked = stack(measured)
+    level = max(_level(matrix, rule) for matrix in measured)
+    together = judge(stacked, pricing, rule, level) if stacked else None
+    return agree(judged, together, lambda findings: _recommended(findings, rule))
+
+
+def judge(matrix: Matrix, pricing: Pricing, rule: Rule, level: float | None = None) -> Judgement:
+    """Judge one test set. `level` is the confidence that all its intervals hold with; None for the rule's own."""
     reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
     if reference is None or not reference.attempts:
         return Judgement(matrix.label, "undecided", obstacle=_missing_reference(matrix, reference, rule))
-    level = rule.confidence_at(matrix.label, len(reference.attempts))
+    level = level or _level(matrix, rule)
     benefit = decomposing_controls(matrix, reference, reference.solver, rule, bonferroni_confidence(level, _WAYS))
     candidates = [(part, cell) for cell in matrix.cells if cell.attempts and (part := _part(cell, reference))]
     levels = _levels(level, reference, [cell for _, cell in candidates])
@@ -133,6 +144,24 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
         unpriced([reference, *(cell for _, cell in candidates)], pricing) if _any_unknown(findings) else (),
         misfit,
     )
+
+
+def _level(matrix: Matrix, rule: Rule) -> float:
+    """Return the confidence of a test set's verdict, given the interim analyses before it."""
+    reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
+    return rule.confidence_at(matrix.label, len(reference.attempts) if reference else 0)
+
+
+def _together(overall: Overall) -> dict[str, Any] | None:
+    """Return the judgement over the questions of all test sets as results.json holds it; None for a single set."""
+    found = overall.together
+    if found is None:
+        return None
+    return {
+        "distill": found.distill,
+        "recommended": found.chosen.contrast.names[0] if found.chosen else None,
+        "evidence": [finding.as_dict() for finding in found.findings],
+    }
 
 
 def _any_unknown(findings: Sequence[Finding]) -> bool:
