@@ -1,4 +1,4 @@
-"""The site of the documentation: it builds without a warning (every link between pages leads somewhere) and reads well."""
+"""The site of the documentation builds without a warning, so every link leads somewhere, and reads well."""
 
 from __future__ import annotations
 
