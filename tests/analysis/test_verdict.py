@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from measured import PRICES, STUDENT, TEACHER, cell_of, component_of, config_of, correlated, matrix
 
+from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import bonferroni_confidence, interim_confidence, questions_to_decide, tango
@@ -330,3 +331,16 @@ def test_where_the_scorer_does_not_fit_the_sentence_is_no_verdict():
     own = verdict_of([replace(cell, dataset="jsonl") for cell in cells])
     assert own.because.endswith('30 of 30 unparsed; data.answer = "yes-no" parses 30 of 30.'), own.because
     assert "No verdict" not in verdict_of([cell_of([1] * 30), cell_of([1] * 30, decomposer="D-R")]).because
+
+
+def test_a_saving_without_a_known_cap_on_replies_is_named_as_not_covered():
+    uncapped = verdict_of(run())
+    (limit,) = uncapped.limits
+    assert limit["text"].startswith("Not covered: replies that run on")
+    assert "No cap on their output tokens is known for local:org/Tiny-1B, openai:gpt-4o-mini" not in limit["text"]
+    assert TEACHER in limit["text"]
+    assert "atlas/static/D-R/teacher" in limit["configurations"]
+    config = config_of()
+    caps = {key_of(cell): {"decomposer": 256, "solver": 512} for cell in run()}
+    capped = decide(run(), Pricing(config.prices), Rule.of(config, caps=caps))
+    assert (capped.distill, capped.limits) == ("decomposer", [])

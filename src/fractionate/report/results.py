@@ -24,7 +24,7 @@ from fractionate.analysis.matrix import (
     of_whole_students,
 )
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.rule import Rule
+from fractionate.analysis.rule import NO_CAPS, Caps, Rule
 from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
 from fractionate.columns import Columns
@@ -53,6 +53,7 @@ def build_results(
     interim: Mapping[str, tuple[int, ...]] | None = None,
     spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
+    caps: Caps = NO_CAPS,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
@@ -62,9 +63,9 @@ def build_results(
     and stand at the top of every report; `throughput` is that of local models by name;
     `interim` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
     answers (None: not known); `tried` is what was tried on the dev split, a row
-    per candidate.
+    per candidate; `caps` is the most output tokens of a question by cell and role, where calls have a cap.
     """
-    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim, caps)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}

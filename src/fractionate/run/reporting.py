@@ -16,6 +16,7 @@ from fractionate.report.examples import pick_examples
 from fractionate.report.render import write_html, write_markdown
 from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
+from fractionate.run.caps import output_caps
 from fractionate.run.folder import RunFolder
 from fractionate.run.names import Names
 from fractionate.run.records import Notes, note_interim_analysis, read_interim_analyses, read_throughput, read_tried
@@ -46,6 +47,7 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         interim=read_interim_analyses(folder),
         spent=read_spending(folder, config, cells),
         tried=read_tried(folder),
+        caps=output_caps(config, cells),
     )
     note_interim_analysis(folder, cells)
     return _write(folder, config, results, cells)
@@ -81,6 +83,7 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
         throughput=read_throughput(runs[0]),
         spent=add_spending([read_spending(folder, config, measured[folder.path.name]) for folder in runs]),
         tried=tried,
+        caps=output_caps(config, cells),
     )
     out.create()
     out.record_answer_form(runs[0].answer_form())
