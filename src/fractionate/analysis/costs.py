@@ -9,8 +9,9 @@ from fractionate.analysis.contrasts import Contrast, mean, pair_up
 from fractionate.analysis.findings import Cost
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import CostDifference, Metered, metered_difference
-from fractionate.columns import Columns
-from fractionate.types import ROLES, Cell, Role, Usage
+from fractionate.columns import Columns, tool_column
+from fractionate.config.addresses import TOOL, tools_of
+from fractionate.types import ROLES, Cell, Component, Role, Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ def dollars(cell: Cell, columns: Columns, pricing: Pricing) -> Array | None:
     import numpy as np
 
     (decomposed, mine), (solved, theirs) = (_used(columns, role) for role in ROLES)
+    tools = _of_tools(cell, columns, pricing)
     by_decomposer = [pricing.usd(cell.decomposer.model, usage) for usage in decomposed]
     by_solver = [pricing.usd(cell.solver.model, usage) for usage in solved]
     pairs, places = np.unique(mine * max(len(solved), 1) + theirs, return_inverse=True)
@@ -39,7 +41,25 @@ def dollars(cell: Cell, columns: Columns, pricing: Pricing) -> Array | None:
         if None in parts:
             return None
         totals.append(round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS))
-    return np.asarray(totals, dtype=np.float64)[places]
+    return sum(tools, np.asarray(totals, dtype=np.float64)[places])
+
+
+def tool_calls(columns: Columns, component: Component) -> dict[str, Array]:
+    """Return the calls of each tool that a component's model uses, an entry an attempt.
+
+    A tool that is the component itself is not among them: its calls are the component's own.
+    """
+    tools = () if component.model.startswith(TOOL) else tools_of(component.model)
+    return {tool: columns.column(tool_column(component.role, tool, "calls")) for tool in tools}
+
+
+def _of_tools(cell: Cell, columns: Columns, pricing: Pricing) -> list[Array]:
+    """Return the dollars of each tool that has a price, an entry an attempt."""
+    return [
+        calls * (pricing.usd(f"{TOOL}{tool}", Usage(calls=1)) or 0.0)
+        for component in (cell.decomposer, cell.solver)
+        for tool, calls in tool_calls(columns, component).items()
+    ]
 
 
 def unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
@@ -99,6 +119,9 @@ def _metered(cell: Cell, columns: Columns, pricing: Pricing, seeds: int) -> list
         for amount, rates in _meters(component.model, pricing):
             by_seed = [mean(_amounts(run, component.role, amount)) for run in runs] if runs else None
             parts.append(Metered(_amounts(columns, component.role, amount), rates, None, by_seed))
+    seeds_of_tools = [_of_tools(cell, run, pricing) for run in runs]
+    for place, spent in enumerate(_of_tools(cell, columns, pricing)):
+        parts.append(Metered(spent, 1.0, None, [mean(run[place]) for run in seeds_of_tools] or None))
     return parts
 
 
