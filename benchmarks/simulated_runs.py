@@ -9,22 +9,24 @@ one exactly.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 from simulated_outcomes import Array, Random, f1_differences
 
 from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
+from fractionate.columns import FIELDS, Columns, digest
 from fractionate.config import PriceConfig
-from fractionate.types import Attempt, Cell, Component, Kind, Problem, Role, Score, Throughput, Usage
+from fractionate.types import Attempt, Cell, Component, Kind, Role, Throughput
 
+Numbers = NDArray[Any]
 Part = Literal["decomposer", "solver", "both", "alone"]
-DATASET = "made"
 USD_PER_TOKEN = 1e-6
 """Price of the teacher's output. A student's price is this times its `price`."""
 DECOMPOSING, SOLVING = 60, 120
@@ -89,6 +91,9 @@ class World:
     """Whether the value of a correct answer makes the first candidate's net value exactly 0."""
     steady: bool = False
     """Whether all models except the students use the same tokens for every question."""
+    dataset: str = "made"
+    others: tuple[World, ...] = ()
+    """Further test sets of the same run, with the same candidates by place."""
 
     def rule(self, earlier: tuple[int, ...] = ()) -> Rule:
         """Return the rule that judges this run, after verdicts over these numbers of questions."""
@@ -96,7 +101,7 @@ class World:
         if self.net_of_nothing:
             first = self.candidates[0]
             value = DECOMPOSING * (1 - first.price) * USD_PER_TOKEN / (self.right - first.right)
-        return Rule(self.margin, self.confidence, usd_per_correct=value, interim={DATASET: earlier})
+        return Rule(self.margin, self.confidence, usd_per_correct=value, interim={self.dataset: earlier})
 
 
 class Latent:
@@ -261,17 +266,34 @@ def _cell(
     )
     if decomposer.kind == "none":
         decomposing = np.zeros(world.n)
-    rows = zip(outcomes.tolist(), np.rint(decomposing).tolist(), np.rint(solving).tolist(), strict=True)
     return Cell(
-        dataset=DATASET,
+        dataset=world.dataset,
         split="test",
         strategy=strategy,
         stages="two-stage" if strategy == "static" else "single",
         decomposer=decomposer,
         solver=solver,
         metric="f1" if world.f1 else "exact_match",
-        attempts=tuple(_attempt(index, world.passage, *row) for index, row in enumerate(rows)),
+        attempts=Rows(Drawn(_arrays(world, outcomes, np.rint(decomposing), np.rint(solving)))),
     )
+
+
+def _arrays(world: World, outcomes: Array, decomposing: Array, solving: Array) -> dict[str, Numbers]:
+    """Return the columns of a cell that are not all 0: what attempts of one call a role would give."""
+    places = np.arange(world.n, dtype=np.uint64)
+    unknown = np.full(world.n, np.nan)
+    return {
+        "id_digest": places,
+        "cluster_digest": places // np.uint64(world.passage) + np.uint64(digest(world.dataset) % 2**32 << 32),
+        "exact_match": (outcomes == 1).astype(np.float64),
+        "f1": outcomes,
+        "lenient_exact_match": unknown,
+        "lenient_f1": unknown,
+        "decomposer_calls": (decomposing > 0).astype(np.int64),
+        "solver_calls": (solving > 0).astype(np.int64),
+        "decomposer_output_tokens": decomposing.astype(np.int64),
+        "solver_output_tokens": solving.astype(np.int64),
+    }
 
 
 def _shares(tokens: str, n: int, random: Random) -> Array:
@@ -279,29 +301,43 @@ def _shares(tokens: str, n: int, random: Random) -> Array:
     return values[np.searchsorted(np.cumsum(chances)[:-1], random.random(n), side="right")]
 
 
-@lru_cache(maxsize=2**17)
-def _attempt(index: int, passage: int, value: float, decomposing: float, solving: float) -> Attempt:
-    return Attempt(
-        problem=_problem(index, passage),
-        prediction=("right",) if value else ("wrong",),
-        score=Score(float(value == 1), value),
-        output="",
-        decomposer_usage=_usage(int(decomposing)),
-        solver_usage=_usage(int(solving)),
-    )
+class Drawn(Columns):
+    """Columns that were drawn as arrays; those that were not drawn hold 0."""
+
+    def __init__(self, arrays: Mapping[str, Numbers]) -> None:
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self._arrays["id_digest"])
+
+    def column(self, name: str) -> Numbers:
+        if name in self._arrays:
+            return self._arrays[name]
+        return np.zeros(len(self), dtype=FIELDS[name][0] or np.int64)
+
+    def take(self, places: Numbers) -> Columns:
+        return Drawn({name: array[places] for name, array in self._arrays.items()})
 
 
-@lru_cache(maxsize=2**15)
-def _problem(index: int, passage: int) -> Problem:
-    group = f"passage {index // passage}" if passage > 1 else ""
-    return Problem(f"question {index}", "", (("right",),), dataset=DATASET, split="test", index=index, group=group)
+class Rows(Sequence[Attempt]):
+    """The attempts of drawn columns, as far as the rule asks for them: their number, and the first of them."""
 
+    def __init__(self, columns: Drawn) -> None:
+        self.columns = columns
 
-@lru_cache(maxsize=2**12)
-def _usage(tokens: int) -> Usage:
-    return Usage(1, 0, 0, tokens) if tokens else Usage()
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @overload
+    def __getitem__(self, place: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, place: slice) -> Rows: ...
+    def __getitem__(self, place: int | slice) -> Attempt | Rows:
+        if isinstance(place, int):
+            raise TypeError("drawn attempts are columns only")
+        return Rows(Drawn({name: array[place] for name, array in self.columns._arrays.items()}))
 
 
 def first_questions(cells: list[Cell], n: int) -> list[Cell]:
     """Return the same run after its first `n` questions."""
-    return [replace(cell, attempts=cell.attempts[:n]) for cell in cells]
+    return [replace(cell, attempts=cell.attempts[:n]) for cell in cells] if n < len(cells[0].attempts) else cells

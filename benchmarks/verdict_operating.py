@@ -32,7 +32,8 @@ from fractionate.analysis.findings import CLAIMS, Judgement, untrained_in_place
 from fractionate.analysis.matrix import Matrix, matrices
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import wilson
-from fractionate.analysis.verdict import judge
+from fractionate.analysis.test_sets import stack
+from fractionate.analysis.verdict import across, judge
 from fractionate.types import Cell
 
 NOMINAL = 0.025
@@ -88,7 +89,22 @@ def may_pass(matrix: Matrix, rule: Rule) -> bool:
 
 def recommends(world: World, random: Random) -> bool:
     """Return whether any interim analysis of one run ends in a recommendation."""
+    if world.others:
+        return recommends_over_sets(world, random)
     return any(judgement.chosen is not None for judgement in judgements(world, random))
+
+
+def recommends_over_sets(world: World, random: Random) -> bool:
+    """Return whether a run over several test sets ends in a recommendation over all of them."""
+    worlds = (world, *world.others)
+    measured = matrices([cell for one in worlds for cell in run_of(one, random)])
+    pricing, rule = pricing_of(world, random), world.rule()
+    stacked = stack(measured)
+    # What passes on every test set has estimates that pass on each, and so over all questions too.
+    if stacked is None or not may_pass(stacked, rule):
+        return False
+    judged = [judge(matrix, pricing, rule) for matrix in measured]
+    return across(measured, judged, pricing, rule).distill in ("decomposer", "solver", "both")
 
 
 def simulate(scenario: Scenario, repeats: int, seed: int) -> Result:

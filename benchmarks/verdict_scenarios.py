@@ -38,6 +38,11 @@ def _power(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenar
     return Scenario(f"power {name}", true, World(candidates=candidates, **world), is_power=True)
 
 
+def _further(count: int, **world: Any) -> tuple[World, ...]:
+    """Return further test sets of one run, alike but for their questions."""
+    return tuple(World(dataset=f"set {number + 2}", **world) for number in range(count))
+
+
 SCENARIOS = [
     # Outcomes: exactly the margin below.
     _case("losses", f"{WORSE}: 2 % lost, none gained", MARGIN, n=400, alike=1.0),
@@ -179,6 +184,30 @@ SCENARIOS = [
         margin=15.0,
         alike=0.8,
     ),
+    # Several test sets: the recommendation is of one configuration over all of them.
+    _case(
+        "2 sets, other students",
+        "two students, each 20 pp better on one test set and 20 pp worse on the other",
+        Candidate(0.8),
+        Candidate(0.4),
+        others=(World(dataset="other", candidates=(Candidate(0.4), Candidate(0.8))),),
+    ),
+    _case(
+        "4 sets",
+        f"{WORSE}, on each of 4 test sets",
+        MARGIN,
+        n=300,
+        alike=0.97,
+        others=_further(3, n=300, alike=0.97, candidates=(MARGIN,)),
+    ),
+    _case(
+        "4 sets, uneven",
+        f"{WORSE} over all questions: 10 pp worse on one set, better on three",
+        Candidate(0.5),
+        n=200,
+        alike=0.97,
+        others=_further(3, n=200, alike=0.97, candidates=(Candidate(0.58 + 0.08 / 3),)),
+    ),
     # Several candidates, interim analyses, all at once.
     _case("3 candidates", f"each {WORSE}", *[MARGIN] * 3, n=300, alike=0.97, kin=0.3),
     _case("8 candidates", f"each {WORSE}", *[MARGIN] * 8, n=300, alike=0.97, kin=0.3),
@@ -239,6 +268,14 @@ SCENARIOS = [
         n=660,
         alike=0.97,
         usd_per_correct=0.001,
+    ),
+    _power(
+        "4 sets of 531",
+        "as good, a tenth of the price, on each of 4 test sets",
+        Candidate(0.6),
+        n=531,
+        alike=0.97,
+        others=_further(3, n=531, alike=0.97, candidates=(Candidate(0.6),)),
     ),
     _power("3 looks", "2 pp better, a tenth of the price", Candidate(0.62), n=800, looks=(200, 400, 800), alike=0.97),
 ]

@@ -10,7 +10,8 @@ from measured import PRICES, TEACHER, cell_of, config_of
 from scipy import stats
 
 from fractionate.analysis.contrasts import contrast
-from fractionate.analysis.costs import compare_costs, dollars, metered, net_benefit, unpriced
+from fractionate.analysis.costs import compare_costs, dollars, metered, net_value, unpriced
+from fractionate.analysis.findings import NetValue
 from fractionate.analysis.matrix import Matrix, pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import Metered, metered_difference, tango
@@ -69,6 +70,16 @@ def test_one_pooled_run_is_no_sample_of_seeds():
     assert (cost.cheaper, cost.ci_low) == ("yes", pytest.approx(-30 * 0.6e-6))
 
 
+def test_without_the_price_of_either_side_which_is_cheaper_is_unknown():
+    known, unpriced_one = written(cell_of(RIGHT), 60), written(cell_of(RIGHT, decomposer="D-R"), 30)
+    unpriced_one = replace(unpriced_one, decomposer=replace(unpriced_one.decomposer, model="openai:without-a-price"))
+    pricing = Pricing(config_of(prices=DEAR).prices)
+    for a, b in ((known, unpriced_one), (unpriced_one, known)):
+        cost = compare_costs(a, b, pricing, 0.95)
+        assert (cost.cheaper, cost.difference, cost.ci_low) == ("unknown", None, None)
+        assert [one is None for one in (cost.usd, cost.reference_usd)] == [one is unpriced_one for one in (a, b)]
+
+
 def test_amounts_by_seed_must_be_of_the_same_seeds():
     a, b = (Metered([1.0, 2.0], 1.0, None, [1.5] * seeds) for seeds in (2, 3))
     with pytest.raises(ValueError, match="same seeds"):
@@ -81,18 +92,18 @@ def test_a_loss_that_was_not_seen_still_counts_at_the_value_of_a_right_answer():
     matrix, pricing = Matrix("atlas", (reference, student)), Pricing(config_of(prices=DEAR).prices)
     outcome, cost = contrast(matrix, student, reference, 0.95), compare_costs(student, reference, pricing, 0.95)
     saved = 50 * 0.6e-6
-    assert net_benefit(outcome, cost, 0.02) == ("undecided", pytest.approx(saved))
+    net = net_value(outcome, cost, 0.02)
+    assert (net.answer, net.usd) == ("undecided", pytest.approx(saved))
     enough = saved / -tango(0, 0, N).low
-    assert net_benefit(outcome, cost, enough * 0.99)[0] == "yes"
-    assert net_benefit(outcome, cost, enough * 1.01)[0] == "undecided"
-    assert net_benefit(outcome, cost, None) == ("unknown", None)
+    assert net_value(outcome, cost, enough * 0.99).answer == "yes"
+    assert net_value(outcome, cost, enough * 1.01).answer == "undecided"
 
 
 def test_a_pair_that_loses_more_than_it_saves_is_shown_to():
     reference, student = written(cell_of(RIGHT), 60), written(cell_of([0.0] * N, decomposer="D-R"), 10)
     matrix, pricing = Matrix("atlas", (reference, student)), Pricing(config_of(prices=DEAR).prices)
     outcome, cost = contrast(matrix, student, reference, 0.95), compare_costs(student, reference, pricing, 0.95)
-    assert net_benefit(outcome, cost, 0.02)[0] == "no"
+    assert net_value(outcome, cost, 0.02).answer == "no"
 
 
 def test_a_cell_of_fewer_runs_does_not_hide_what_the_other_ones_runs_leave_open():
@@ -139,18 +150,18 @@ def test_a_machines_hour_is_shared_out_over_its_cores_and_its_tokens():
     assert wrote.rates == pytest.approx([7.2 / 3600 / 4 / 10, 7.2 / 3600 / 4 / 40])
 
 
-def test_the_net_benefit_is_the_worth_of_the_outcome_less_the_cost():
+def test_the_net_value_is_the_worth_of_the_outcome_less_the_cost():
     reference, student = written(cell_of(RIGHT), 60), written(cell_of([1.0] * 190 + [0.0] * 10, decomposer="D-R"), 90)
     matrix, pricing = Matrix("atlas", (reference, student)), Pricing(config_of(prices=DEAR).prices)
     outcome, cost = contrast(matrix, student, reference, 0.95), compare_costs(student, reference, pricing, 0.95)
     assert cost.cheaper == "no"
-    sure, net = net_benefit(outcome, cost, 0.01)
-    assert (sure, net) == ("yes", pytest.approx(0.01 * 0.35 - 30 * 0.6e-6))
+    net = net_value(outcome, cost, 0.01)
+    assert (net.answer, net.usd) == ("yes", pytest.approx(0.01 * 0.35 - 30 * 0.6e-6))
     edge = cost.ci_high / outcome.ci_low
-    assert net_benefit(outcome, cost, edge * 1.001)[0] == "yes"
-    assert net_benefit(outcome, cost, edge * 0.999)[0] == "undecided"
+    assert net_value(outcome, cost, edge * 1.001).answer == "yes"
+    assert net_value(outcome, cost, edge * 0.999).answer == "undecided"
     least = cost.ci_low / outcome.ci_high
-    assert net_benefit(outcome, cost, least * 0.999)[0] == "no"
-    assert net_benefit(outcome, replace(cost, ci_low=None), 0.01) == ("undecided", net)
+    assert net_value(outcome, cost, least * 0.999).answer == "no"
+    assert net_value(outcome, replace(cost, ci_low=None), 0.01) == NetValue("undecided", net.usd)
     same = compare_costs(reference, reference, pricing, 0.95)
     assert (same.cheaper, same.difference) == ("no", 0.0)

@@ -82,7 +82,8 @@ def test_a_net_value_of_nothing_is_one():
     rule = world.rule()
     (finding,) = judge(matrix, pricing_of(world, random), rule).findings
     assert rule.usd_per_correct is not None
-    assert finding.net_usd == pytest.approx(0.0, abs=0.025 * rule.usd_per_correct)
+    assert finding.net is not None
+    assert finding.net.usd == pytest.approx(0.0, abs=0.025 * rule.usd_per_correct)
 
 
 @pytest.mark.parametrize("name", ["losses, few", "untrained, both parts", "5 seeds, untrained"])

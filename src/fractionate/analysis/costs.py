@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from fractionate.analysis.contrasts import Contrast, mean, pair_up
-from fractionate.analysis.findings import Cost
+from fractionate.analysis.findings import Cost, NetValue
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import CostDifference, Metered, metered_difference
 from fractionate.columns import Columns, tool_column
@@ -96,6 +97,10 @@ def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost
         _finite(found.high),
         _cheaper(found),
         found.rounds,
+        _finite(found.ratio),
+        _finite(found.ratio_low),
+        _finite(found.ratio_high),
+        confidence,
     )
 
 
@@ -183,21 +188,21 @@ def _meters(model: str, pricing: Pricing) -> list[tuple[Callable[[Usage], float]
 
 
 def _finite(value: float) -> float | None:
-    return value if abs(value) != float("inf") else None
+    return value if math.isfinite(value) else None
 
 
-def net_benefit(outcome: Contrast, cost: Cost, usd_per_correct: float | None) -> tuple[Cheaper, float | None]:
-    """Return whether a is worth more than b to somebody who gives so much for a right answer, and by how many dollars.
+def net_value(outcome: Contrast, cost: Cost, usd_per_correct: float) -> NetValue:
+    """Return what a is worth beside b, per question, at the dollars that one more right answer is worth.
 
     It is where the least that its outcome may be worth is more than the most that it may cost: two bounds, each of its
     own interval, so that rare losses, passages and seeds count here as they do for the outcome alone, however outcome
-    and cost go together. ("unknown", None) where no value was given or a price is not known.
+    and cost go together. "unknown" where a price is not known.
     """
-    if usd_per_correct is None or cost.difference is None:
-        return "unknown", None
+    if cost.difference is None:
+        return NetValue()
     net = usd_per_correct * outcome.difference - cost.difference
     if cost.ci_low is None or cost.ci_high is None:
-        return "undecided", net
+        return NetValue("undecided", net)
     least = usd_per_correct * outcome.ci_low - cost.ci_high
     most = usd_per_correct * outcome.ci_high - cost.ci_low
-    return "yes" if least > 0 else "no" if most <= 0 else "undecided", net
+    return NetValue("yes" if least > 0 else "no" if most <= 0 else "undecided", net, least, most)

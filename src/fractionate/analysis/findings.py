@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from fractionate.analysis.contrasts import Contrast, Split, contrast, outcomes, pair_up, split_gain
+from fractionate.analysis.gates import gates_of
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import POWER, Needed, questions_to_decide
@@ -42,6 +43,24 @@ class Cost:
     ci_high: float | None = None
     cheaper: Answer = "unknown"
     rounds: int = 0
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    """The pair's dollars over the reference's, with the interval; None where it has no end or a cost is 0."""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetValue:
+    """What a pair is worth beside the reference, in dollars per question: outcome at the user's value, less the cost.
+
+    `answer` is "unknown" where no value was given or a price is not known.
+    """
+
+    answer: Answer = "unknown"
+    usd: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +103,8 @@ class Control:
 class Finding:
     """One distilled configuration against the undistilled pair: outcome, cost, controls, and whether it passes.
 
-    `margin` is a share of 1. `non_inferior` and `superior` say what was shown of the outcome; `net` of the outcome at
-    the user's value of a right answer less the cost, in dollars per question ("unknown" where no value was given).
+    `margin` is a share of 1. `non_inferior` and `superior` say what was shown of the outcome. `net` is None where the
+    user gave no value of a right answer: outcome and cost are then two conditions.
     """
 
     part: Part
@@ -94,8 +113,7 @@ class Finding:
     margin: float
     non_inferior: Answer
     superior: Answer
-    net: Answer
-    net_usd: float | None
+    net: NetValue | None
     controls: tuple[Control, ...]
     passes: Answer
 
@@ -151,10 +169,11 @@ class Finding:
             "non_inferior": self.non_inferior,
             "superior": self.superior,
             "cheaper": cost.cheaper,
-            "net": self.net,
-            "net_usd": self.net_usd,
+            "net": self.net.answer if self.net else "unknown",
+            "net_usd": self.net.usd if self.net else None,
             "controls": [control.as_dict() for control in self.controls],
             "worth": self.passes,
+            "gates": [gate.as_dict() for gate in gates_of(self)],
             "n_to_decide": self.needed.likely if self.needed else None,
             "n_to_decide_low": self.needed.low if self.needed else None,
             "n_to_decide_high": self.needed.high if self.needed else None,

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 from fractionate.analysis.contrasts import Contrast
-from fractionate.analysis.findings import Claim, Control, Distill, Finding, Judgement, joint, part_answer
+from fractionate.analysis.findings import Claim, Control, Finding, Judgement, joint, part_answer
 from fractionate.analysis.matrix import short_pair_names
 from fractionate.analysis.statistics import Needed
+from fractionate.analysis.test_sets import Overall
 
 _OPENING = {
     "decomposer": "Distill the decomposer",
@@ -21,20 +22,26 @@ HEADLINES = {**_OPENING, "undecided": "Undecided, so far"}
 _PARTS = ("both", "decomposer", "solver")
 
 
-def because(judged: Sequence[Judgement], overall: Distill) -> str:
+def because(overall: Overall) -> str:
     """Return the sentence that answers which part to distill and why; first, where a scorer does not fit, that."""
-    misfits = "; ".join(one.misfit for one in judged if one.misfit)
-    return f"No verdict, since {misfits}." if misfits else _because(judged, overall)
+    misfits = "; ".join(one.misfit for one in overall.told if one.misfit)
+    return f"No verdict, since {misfits}." if misfits else _because(overall)
 
 
-def _because(judged: Sequence[Judgement], overall: Distill) -> str:
+def _because(overall: Overall) -> str:
+    judged = overall.told
     if not judged:
         return "Undecided: nothing was measured."
+    opening = _OPENING[overall.distill]
     if len(judged) == 1:
-        return f"{_OPENING[overall]}{_scale(judged[0])}: {_reasons(judged[0])}."
+        together = ", over all test sets together," if overall.basis == "all test sets together" else ""
+        return f"{opening}{together}{_scale(judged[0])}: {_reasons(judged[0])}."
     each = "; ".join(f"on {one.dataset}{_scale(one)}, {_reasons(one)}" for one in judged)
+    if overall.differ:
+        named = ", ".join(f"{name} on {dataset}" for dataset, name in overall.differ)
+        return f"Undecided, because the test sets recommend different configurations ({named}): {each}."
     if len({one.distill for one in judged}) == 1:
-        return f"{_OPENING[overall]}, as all {len(judged)} test sets say: {each}."
+        return f"{opening}, as all {len(judged)} test sets say: {each}."
     split = ", ".join(f"{one.distill} on {one.dataset}" for one in judged)
     return f"Undecided, because the test sets disagree ({split}): {each}."
 
@@ -94,9 +101,9 @@ def _nearest(findings: Sequence[Finding], chosen: Finding | None) -> Finding:
 def _failed(finding: Finding) -> str:
     """Return what a configuration was shown to lack, outcome and cost apart."""
     found = []
-    if finding.net == "no":
+    if finding.net and finding.net.answer == "no":
         found.append("worth less at the value given for a right answer")
-    elif finding.net == "unknown":
+    elif finding.net is None or finding.net.answer == "unknown":
         if finding.non_inferior == "no":
             found.append("worse")
         elif finding.superior == "yes" and finding.cost.cheaper == "no":
@@ -125,7 +132,7 @@ def _failure(claim: Claim, controls: Sequence[Control]) -> str:
 def _open(finding: Finding, unpriced: Sequence[str]) -> str:
     """Return what is still open about a configuration, and what would close it."""
     found = []
-    if finding.net == "unknown":
+    if finding.net is None or finding.net.answer == "unknown":
         if finding.non_inferior == "undecided":
             found.append("its outcome: " + (_needed(finding.needed) if finding.needed else "too few questions"))
         if finding.cost.cheaper == "unknown":
@@ -137,7 +144,7 @@ def _open(finding: Finding, unpriced: Sequence[str]) -> str:
             found.append("it is not cheaper")
         if finding.non_inferior == "no":
             found.append("it is worse")
-    elif finding.net == "undecided":
+    elif finding.net.answer == "undecided":
         found.append("its net value")
     for control in finding.controls:
         if control.passed == "unknown":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fractionate.analysis.contrasts import contrast, mean, misfit_in, outcomes, pair_up
-from fractionate.analysis.costs import compare_costs, dollars, net_benefit, unpriced
+from fractionate.analysis.costs import compare_costs, dollars, net_value, unpriced
 from fractionate.analysis.findings import (
     Answer,
     Control,
@@ -24,11 +24,8 @@ from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_cand
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.sentence import because
-from fractionate.analysis.statistics import (
-    POWER,
-    bonferroni_confidence,
-    simultaneous_confidence,
-)
+from fractionate.analysis.statistics import POWER, bonferroni_confidence, simultaneous_confidence
+from fractionate.analysis.test_sets import Basis, Overall, agree, stack
 from fractionate.columns import Columns
 from fractionate.types import Cell
 
@@ -47,6 +44,9 @@ class Verdict:
     evidence: list[dict[str, Any]]
     datasets: list[dict[str, Any]] = field(default_factory=list)
     rule: dict[str, Any] = field(default_factory=dict)
+    basis: Basis = ""
+    """What the answer over several test sets rests on: each of them alone, or all their questions together."""
+    together: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as results.json holds it."""
@@ -54,11 +54,10 @@ class Verdict:
 
 
 def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
-    """Judge every test set by the rule of docs/verdict.md; over several, the answer is theirs only if they agree."""
+    """Judge every test set by the rule of docs/verdict.md, and each configuration over all of them."""
     measured = matrices(cells)
     judged = [judge(matrix, pricing, rule) for matrix in measured]
-    answers = {judgement.distill for judgement in judged}
-    overall: Distill = answers.pop() if len(answers) == 1 else "undecided"
+    overall = across(measured, judged, pricing, rule)
     evidence: list[dict[str, Any]] = []
     for judgement in judged:
         evidence += [finding.as_dict() for finding in judgement.findings]
@@ -66,8 +65,8 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
             {"part": "decomposing", "dataset": judgement.dataset, **control.as_dict()} for control in judgement.benefit
         ]
     return Verdict(
-        overall,
-        because(judged, overall),
+        overall.distill,
+        because(overall),
         evidence,
         [_of_test_set(one, _front(matrix, pricing)) for one, matrix in zip(judged, measured, strict=True)],
         {
@@ -79,15 +78,27 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
             "power": POWER,
             "document": "docs/verdict.md",
         },
+        overall.basis,
+        _together(overall),
     )
 
 
-def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
-    """Judge one test set."""
+def across(measured: Sequence[Matrix], judged: Sequence[Judgement], pricing: Pricing, rule: Rule) -> Overall:
+    """Return the answer over all test sets, given each one's own."""
+    if not judged:
+        return Overall("undecided", ())
+    stacked = stack(measured)
+    level = max(_level(matrix, rule) for matrix in measured)
+    together = judge(stacked, pricing, rule, level) if stacked else None
+    return agree(judged, together, lambda findings: _recommended(findings, rule))
+
+
+def judge(matrix: Matrix, pricing: Pricing, rule: Rule, level: float | None = None) -> Judgement:
+    """Judge one test set. `level` is the confidence that all its intervals hold with; None for the rule's own."""
     reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
     if reference is None or not reference.attempts:
         return Judgement(matrix.label, "undecided", obstacle=_missing_reference(matrix, reference, rule))
-    level = rule.confidence_at(matrix.label, len(reference.attempts))
+    level = level or _level(matrix, rule)
     benefit = decomposing_controls(matrix, reference, reference.solver, rule, bonferroni_confidence(level, _WAYS))
     candidates = [(part, cell) for cell in matrix.cells if cell.attempts and (part := _part(cell, reference))]
     levels = _levels(level, reference, [cell for _, cell in candidates])
@@ -108,6 +119,24 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule) -> Judgement:
         unpriced([reference, *(cell for _, cell in candidates)], pricing) if _any_unknown(findings) else (),
         misfit,
     )
+
+
+def _level(matrix: Matrix, rule: Rule) -> float:
+    """Return the confidence of a test set's verdict, given the interim analyses before it."""
+    reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
+    return rule.confidence_at(matrix.label, len(reference.attempts) if reference else 0)
+
+
+def _together(overall: Overall) -> dict[str, Any] | None:
+    """Return the judgement over the questions of all test sets as results.json holds it; None for a single set."""
+    found = overall.together
+    if found is None:
+        return None
+    return {
+        "distill": found.distill,
+        "recommended": found.chosen.contrast.names[0] if found.chosen else None,
+        "evidence": [finding.as_dict() for finding in found.findings],
+    }
 
 
 def _any_unknown(findings: Sequence[Finding]) -> bool:
@@ -172,12 +201,12 @@ def _finding(
     non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
     superior: Answer = "yes" if outcome.ci_low > 0 else "no" if outcome.ci_high <= 0 else "undecided"
     cost = compare_costs(cell, reference, pricing, even)
-    net, net_usd = net_benefit(outcome, cost, rule.usd_per_correct)
+    net = None if rule.usd_per_correct is None else net_value(outcome, cost, rule.usd_per_correct)
     controls = [
         *_decomposing(matrix, cell, reference, benefit, rule, even),
         *training_controls(matrix, cell, rule, even),
     ]
-    shown = [net] if rule.usd_per_correct is not None else [non_inferior, cost.cheaper]
+    shown = [net.answer] if net else [non_inferior, cost.cheaper]
     passes = joint([*shown, *(control.passed for control in controls)])
     return Finding(
         part=part,
@@ -187,7 +216,6 @@ def _finding(
         non_inferior=non_inferior,
         superior=superior,
         net=net,
-        net_usd=net_usd,
         controls=tuple(controls),
         passes="undecided" if passes == "unknown" else passes,
     )
@@ -217,7 +245,7 @@ def _recommended(findings: Sequence[Finding], rule: Rule) -> Finding | None:
     """Return the configuration to recommend: of those that pass the one of most net value, or else the cheapest."""
     passing = [finding for finding in findings if finding.passes == "yes"]
     if rule.usd_per_correct is not None:
-        return max(passing, key=lambda one: (one.net_usd or 0.0, one.contrast.names), default=None)
+        return max(passing, key=lambda one: (one.net.usd or 0.0 if one.net else 0.0, one.contrast.names), default=None)
     return min(
         passing, key=lambda one: (one.cost.usd or 0.0, -one.contrast.difference, one.contrast.names), default=None
     )
@@ -272,7 +300,7 @@ def _of_test_set(judgement: Judgement, front: list[str]) -> dict[str, Any]:
     return {
         "dataset": judgement.dataset,
         "distill": judgement.distill,
-        "because": because([judgement], judgement.distill),
+        "because": because(Overall(judgement.distill, (judgement,))),
         "recommended": chosen.contrast.names[0] if chosen else None,
         "front": front,
     }
