@@ -23,6 +23,7 @@ from fractionate.analysis.matrix import (
     matrices,
     of_whole_students,
 )
+from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.students import measure_agreement, measure_generalisation
@@ -54,6 +55,7 @@ def build_results(
     interim: Mapping[str, tuple[int, ...]] | None = None,
     spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
+    place: Place | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
 
@@ -63,7 +65,7 @@ def build_results(
     and stand at the top of every report; `throughput` is that of local models by name;
     `interim` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
     answers (None: not known); `tried` is what was tried on the dev split, a row
-    per candidate.
+    per candidate; `place` is where the run lies, for the command that comes next.
     """
     pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim)
     tests = matrices(cells)
@@ -71,7 +73,7 @@ def build_results(
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
     judged = of_whole_students(cells)
     comparisons = compare(judged, rule)
-    verdict = decide(judged, pricing, rule).as_dict()
+    verdict = decide(judged, pricing, rule, place or Place.of(config)).as_dict()
     return {
         "schema": SCHEMA,
         "run": dict(run),
