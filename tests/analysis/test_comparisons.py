@@ -12,7 +12,7 @@ from measured import TEACHER, cell_of, matrix
 from fractionate.analysis.comparisons import compare
 from fractionate.analysis.contrasts import pair_up, paired_places
 from fractionate.analysis.matrix import matrices, short_names
-from fractionate.analysis.rule import Rule
+from fractionate.analysis.rule import Rule, question_points
 from fractionate.analysis.statistics import holm, mcnemar
 
 STUDENT_PAIR = "atlas/static/D-R/teacher"
@@ -139,3 +139,9 @@ def test_students_that_solve_meet_each_other_and_their_base_and_single_stages_ea
     for one, other in combinations(solvers, 2):
         assert frozenset((f"atlas/static/teacher/{one}", f"atlas/static/teacher/{other}")) in found
     assert frozenset(("atlas/single/none/student", "atlas/single-cot/none/student")) in found
+
+
+@pytest.mark.parametrize(("points", "asked"), [(0.02, "write 2"), (-0.05, "write -5"), (0.1, ""), (2.0, ""), (0.0, "")])
+def test_a_margin_that_looks_like_a_share_is_questioned(points: float, asked: str) -> None:
+    said = question_points(points)
+    assert said.endswith(asked) if asked else not said

@@ -70,6 +70,16 @@ def test_one_pooled_run_is_no_sample_of_seeds():
     assert (cost.cheaper, cost.ci_low) == ("yes", pytest.approx(-30 * 0.6e-6))
 
 
+def test_without_the_price_of_either_side_which_is_cheaper_is_unknown():
+    known, unpriced_one = written(cell_of(RIGHT), 60), written(cell_of(RIGHT, decomposer="D-R"), 30)
+    unpriced_one = replace(unpriced_one, decomposer=replace(unpriced_one.decomposer, model="openai:without-a-price"))
+    pricing = Pricing(config_of(prices=DEAR).prices)
+    for a, b in ((known, unpriced_one), (unpriced_one, known)):
+        cost = compare_costs(a, b, pricing, 0.95)
+        assert (cost.cheaper, cost.difference, cost.ci_low) == ("unknown", None, None)
+        assert [one is None for one in (cost.usd, cost.reference_usd)] == [one is unpriced_one for one in (a, b)]
+
+
 def test_amounts_by_seed_must_be_of_the_same_seeds():
     a, b = (Metered([1.0, 2.0], 1.0, None, [1.5] * seeds) for seeds in (2, 3))
     with pytest.raises(ValueError, match="same seeds"):

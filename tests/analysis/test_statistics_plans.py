@@ -248,6 +248,7 @@ def test_one_confidence_for_several_candidates_lies_between_one_claim_and_bonfer
     assert simultaneous_confidence(0.95, same.tolist()) == pytest.approx(0.95, abs=0.001)
     sidak = 1 - 2 * (1 - 0.975 ** (1 / 3))
     assert simultaneous_confidence(0.95, apart.tolist()) == pytest.approx(sidak, abs=0.001)
+    assert simultaneous_confidence(0.95, []) == simultaneous_confidence(0.95, [[0.0, 1.0]]) == 0.95
     assert simultaneous_confidence(0.95, [[0.0] * 50] * 3) <= bonferroni_confidence(0.95, 3)
     assert simultaneous_confidence(0.95, [[0.1, 0.2]]) == bonferroni_confidence(0.95, 1) == pytest.approx(0.95)
     assert bonferroni_confidence(0.95, 4) == pytest.approx(0.9875)

@@ -13,7 +13,16 @@ from fractionate.calls.dispatch import Dispatcher
 from fractionate.calls.drive import run_all
 from fractionate.calls.endpoint import EndpointLimiter
 from fractionate.calls.engine import Engine
-from fractionate.calls.limits import BURST_S, InFlightSlots, TokenBucket
+from fractionate.calls.limits import (
+    BURST_S,
+    LONGEST_BACKOFF_S,
+    SLOT_S,
+    WINDOW_S,
+    InFlightSlots,
+    SlidingWindow,
+    TokenBucket,
+    backoff,
+)
 from fractionate.calls.store import Store
 from fractionate.config import LimitsConfig, ModelOptions
 from fractionate.models.echo import EchoModel
@@ -242,3 +251,25 @@ def test_tokens_a_minute_are_kept(store: Store) -> None:
             return asyncio.get_running_loop().time() - started
 
     assert asyncio.run(main()) >= 0.5
+
+
+@pytest.mark.parametrize(("attempt", "most"), [(1, 0.5), (2, 1.0), (4, 4.0), (30, LONGEST_BACKOFF_S)])
+def test_a_call_waits_between_a_fifth_and_the_whole_of_a_wait_that_doubles(attempt: int, most: float) -> None:
+    waits = [backoff(0.5, attempt) for _ in range(200)]
+    assert 0.2 * most <= min(waits) < 0.4 * most
+    assert 0.8 * most < max(waits) <= most
+
+
+def test_departures_of_one_second_are_remembered_as_one() -> None:
+    window = SlidingWindow()
+    for tenth in range(3000):
+        window.add(1.0, 1000 + tenth / 50)
+    assert len(window._slots) <= WINDOW_S / SLOT_S + 1
+    assert window.wait_s(1.0, 3000.0, 1060.0) == pytest.approx(SLOT_S, abs=0.03)
+
+
+def test_the_slowest_rate_lets_one_request_leave_at_once() -> None:
+    bucket = TokenBucket(6.0, 0.0)
+    assert bucket.wait_s(1.0, 0.0) == 0.0
+    bucket.take(1.0, 0.0)
+    assert bucket.wait_s(1.0, 0.0) > 5.0

@@ -25,6 +25,7 @@ from fractionate.models.openai.wire import (
     rate_of,
     retry_after,
     split_thoughts,
+    unsupported_field,
     usage_of,
 )
 from fractionate.models.tokens import count_tokens, estimate_messages, input_bound
@@ -180,6 +181,30 @@ def test_a_status_is_one_fault(status: int, kind: type[Fault], cause: str, conge
     if isinstance(fault, TransientFault):
         assert fault.congested == congested
         assert fault.after_s == (None if cause == "redirect" else 3.0)
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [("Unsupported parameter: 'temperature'", "temperature"), ("`stop` is deprecated for this model", "stop"),
+     ("unknown field stop", "stop"), ("temperature does not support 0", "temperature"),
+     ("the temperature outside was mentioned", ""), ("invalid messages", ""), ("Unsupported parameter: 'stopped'", "")],
+)  # fmt: skip
+def test_a_field_is_left_out_only_where_the_error_names_it_as_unsupported(message: str, field: str) -> None:
+    body = {"model": "m", "temperature": 0.0, "stop": ["x"], "max_tokens": 5}
+    assert unsupported_field({"error": {"message": message}}, body) == field
+
+
+@pytest.mark.parametrize(
+    ("said", "cause", "kept"),
+    [({"code": "context_length_exceeded"}, "context too long", True),
+     ({"message": "too long"}, "context too long", True),
+     ({"message": "maximum of 8 tokens"}, "context too long", True), ({"code": "content_filter"}, "filtered", True),
+     ({"message": "no such field"}, "400", False)],
+)  # fmt: skip
+def test_a_rejection_that_a_resend_cannot_change_is_kept(said: dict[str, str], cause: str, kept: bool) -> None:
+    fault = fault_of(400, {"error": said}, {})
+    assert isinstance(fault, PermanentFault)
+    assert (fault.cause, fault.keep) == (cause, kept)
 
 
 def test_a_status_inside_a_reply_of_200_may_be_billed() -> None:

@@ -179,6 +179,12 @@ def test_a_tree_is_answered_children_first_with_references_of_its_own(tmp_path: 
     assert replies == ["Bob", "2017", "9 years", "3 years"]
 
 
+def test_a_reference_with_a_dot_names_a_step_of_another_subtree(tmp_path: Path) -> None:
+    text = "1. How old is Ann's son?\n1.1 Who is Ann's son?\n2. Who is #1.1's dog?"
+    flat = "1. Who is Ann's son?\n2. How old is Ann's son?\n3. Who is #1's dog?"
+    assert opened(tmp_path, row(decomposition=text)).replay(asked("decompose")) == flat
+
+
 def test_a_decimal_number_at_the_head_of_a_line_is_no_label(tmp_path: Path) -> None:
     text = "1. What is it?\n1.5 times that is how much?"
     assert opened(tmp_path, row(decomposition=text)).replay(asked("decompose")) == text

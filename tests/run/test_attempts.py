@@ -35,11 +35,11 @@ from fractionate.report.results import build_results
 from fractionate.run import attempts as store
 from fractionate.run.attempt_rows import attempt_lines, read_jsonl
 from fractionate.run.attempts import AttemptWriter, pack_attempts, read_attempts
-from fractionate.run.cells import Pair, TestSet
+from fractionate.run.cells import Pair, TestSet, _decomposed, _plain, _scored
 from fractionate.run.folder import RunFolder
 from fractionate.strategies import get as strategy
-from fractionate.strategies.base import Settings
-from fractionate.types import Cell, Score, Usage
+from fractionate.strategies.base import Settings, Solution
+from fractionate.types import Cell, Completion, Decomposition, Problem, Score, Usage
 
 PAIRS = (("single", "none"), ("static", "teacher"), ("static", "D-R"))
 
@@ -307,3 +307,29 @@ def test_the_limit_decides_no_figure_and_so_no_digest() -> None:
 
     tables = [parse_config({"data": {"test": "atlas"}, "run": {"rows_at_most": most}}) for most in (5, 7)]
     assert config_digest(tables[0]) == config_digest(tables[1])
+
+
+DECOMPOSING = Completion("1. a?", "length", Usage(1, 5, 0, 2), 3.0)
+SOLVING = [
+    ("solver", Completion("x", "length", Usage(1, 7, 0, 1), 1.0)),
+    ("solver", Completion("y", "", latency_s=2.0)),
+]
+
+
+@pytest.mark.parametrize(("side_by_side", "seconds"), [(False, 6.0), (True, 3.0)])
+def test_calls_after_each_other_take_the_sum_of_their_time_and_calls_beside_each_other_the_longest(
+    side_by_side: bool, seconds: float
+) -> None:
+    problem = Problem("q", "How many?", (("4",),), dataset="gsm8k")
+    solution = Solution("The answer is: 4", list(SOLVING), side_by_side=side_by_side)
+    attempt = _scored(problem, solution, DECOMPOSING, datasets.get("gsm8k"))
+    assert attempt.latency_s == seconds
+    assert attempt.score.exact_match == 1.0
+    assert (attempt.decomposer_usage, attempt.solver_usage) == (Usage(1, 5, 0, 2), Usage(2, 7, 0, 1))
+    assert (attempt.failures, attempt.cut_off) == (("length", "length", ""), ("decomposer", "solver"))
+
+
+def test_a_decomposition_is_the_same_after_a_file_held_it() -> None:
+    for completion in (None, DECOMPOSING):
+        one = Decomposition(("a?",), "ok", "1. a?"), completion
+        assert _decomposed(_plain(one)) == one

@@ -107,6 +107,10 @@ def test_a_variant_that_is_not_trained_here_plays_only_if_it_is_there_already() 
             "verdict.strategy is 'stepwise', which is no two-stage strategy of this",
         ),
         ({"verdict": {"strategy": "single"}}, "verdict.strategy is 'single'"),
+        (
+            {"run": {"strategies": ["single"]}, "verdict": {"strategy": "static"}},
+            "no two-stage strategy of this run (none: name one in run.strategies)",
+        ),
         ({"verdict": {"solver": "nobody"}}, "verdict.solver: 'nobody'"),
     ],
 )

@@ -103,6 +103,7 @@ def test_the_form_is_inferred_from_the_known_answers(golds: list[str | list[str]
         ("time", "2:45 pm", "14:45", True),
         ("time", "2:45", "2:45 p.m.", True),
         ("time", "2:45 am", "2:45 pm", False),
+        ("time", "23:59", "11:59 pm", True),
         ("money", "42.5 USD", "$42.50", True),
         ("money", "42.5 EUR", "$42.50", False),
         ("money", "42.5", "$42.50", True),

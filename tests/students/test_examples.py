@@ -5,6 +5,7 @@ import pytest
 from fractionate.config import DECOMPOSER_VARIANTS, SOLVER_VARIANTS
 from fractionate.rows import Row
 from fractionate.strategies.decompose import parse_decomposition
+from fractionate.strategies.prompting import single_messages
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.examples import VARIANTS, build_examples, needs_screening, needs_solutions, screen
 from fractionate.types import Decomposition, Problem, Score
@@ -49,6 +50,12 @@ def test_every_variant_of_the_config_has_a_recipe() -> None:
     assert set(VARIANTS) == {*DECOMPOSER_VARIANTS, *SOLVER_VARIANTS}
     for name in DECOMPOSER_VARIANTS:
         assert VARIANTS[name].role == "decomposer"
+
+
+def test_a_single_stage_student_learns_the_prompt_that_asks_it() -> None:
+    example = build("S-A")[0][0]
+    problem = PROBLEMS[example.problem_id]
+    assert example.messages == single_messages(problem, "student", "text", chain_of_thought=False)
 
 
 def test_d_t_takes_every_first_demonstration() -> None:

@@ -12,8 +12,9 @@ from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import NO_CAPS, Caps
 from fractionate.analysis.statistics import CostDifference, Metered, metered_difference
-from fractionate.columns import Columns
-from fractionate.types import ROLES, Cell, Role, Usage
+from fractionate.columns import Columns, tool_column
+from fractionate.config.addresses import TOOL, tools_of
+from fractionate.types import ROLES, Cell, Component, Role, Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Cheaper = Literal["yes", "no", "undecided", "unknown"]
 _DOLLAR_DIGITS = 12
 """Dollars are rounded to 1e-12: below that they are what adding floats in another order leaves."""
-_ANY = Usage(1, 1000, 0, 1000)
+_ANY, _A_CALL = Usage(1, 1000, 0, 1000), Usage(calls=1)
 _PRICED = ("calls", "input_tokens", "cached_input_tokens", "output_tokens")
 
 
@@ -34,6 +35,7 @@ def dollars(cell: Cell, columns: Columns, pricing: Pricing) -> Array | None:
     import numpy as np
 
     (decomposed, mine), (solved, theirs) = (_used(columns, role) for role in ROLES)
+    tools = _of_tools(cell, columns, pricing)
     by_decomposer = [pricing.usd(cell.decomposer.model, usage) for usage in decomposed]
     by_solver = [pricing.usd(cell.solver.model, usage) for usage in solved]
     pairs, places = np.unique(mine * max(len(solved), 1) + theirs, return_inverse=True)
@@ -43,7 +45,26 @@ def dollars(cell: Cell, columns: Columns, pricing: Pricing) -> Array | None:
         if None in parts:
             return None
         totals.append(round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS))
-    return np.asarray(totals, dtype=np.float64)[places]
+    return sum(tools.values(), np.asarray(totals, dtype=np.float64)[places])
+
+
+def tool_calls(columns: Columns, component: Component) -> dict[str, Array]:
+    """Return the calls of each tool that a component's model uses, an entry an attempt.
+
+    A tool that is the component itself is not among them: its calls are the component's own.
+    """
+    tools = () if component.model.startswith(TOOL) else tools_of(component.model)
+    return {tool: columns.column(tool_column(component.role, tool, "calls")) for tool in tools}
+
+
+def _of_tools(cell: Cell, columns: Columns, pricing: Pricing) -> dict[str, Array]:
+    """Return the dollars of each tool that a model of the cell uses, an entry an attempt."""
+    found: dict[str, Array] = {}
+    for component in (cell.decomposer, cell.solver):
+        for tool, calls in tool_calls(columns, component).items():
+            name = f"{TOOL}{tool}"
+            found[name] = found.get(name, 0.0) + calls * (pricing.usd(name, _A_CALL) or 0.0)
+    return found
 
 
 def unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
@@ -122,6 +143,10 @@ def _metered(cell: Cell, columns: Columns, pricing: Pricing, seeds: int, caps: C
             amounts = _amounts(columns, component.role, amount)
             by_seed = [mean(_amounts(run, component.role, amount)) for run in runs] if runs else None
             parts.append((component.model, Metered(amounts, rates, _most(amount, amounts, largest), by_seed)))
+    seeds_of_tools = [_of_tools(cell, run, pricing) for run in runs]
+    for tool, spent in _of_tools(cell, columns, pricing).items():
+        most = None if pricing.usd(tool, _A_CALL) else 0.0
+        parts.append((tool, Metered(spent, 1.0, most, [mean(run[tool]) for run in seeds_of_tools] or None)))
     return parts
 
 

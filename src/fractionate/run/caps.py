@@ -12,6 +12,7 @@ from fractionate import datasets, strategies
 from fractionate.analysis.matrix import key_of
 from fractionate.analysis.rule import Caps
 from fractionate.config import Config, DecomposerConfig, ModelOptions
+from fractionate.config.addresses import tools_of
 from fractionate.errors import UsageError
 from fractionate.run.models import student_options
 from fractionate.strategies.base import DECOMPOSE_TOKENS, MostCalls, Settings
@@ -21,7 +22,7 @@ from fractionate.types import Cell, Component, Role
 def output_caps(config: Config, cells: Iterable[Cell]) -> Caps:
     """Return the most output tokens of a question by cell and role; a role whose calls have no cap is left out.
 
-    Recorded replies have none: they were made elsewhere.
+    Recorded replies have none, since they were made elsewhere, nor have models with tools, which take several calls.
     """
     return {key_of(cell): _caps_of(config, cell) for cell in cells}
 
@@ -39,7 +40,7 @@ def _caps_of(config: Config, cell: Cell) -> dict[Role, int]:
     found: dict[Role, int] = {}
     for call in calls:
         component = cell.decomposer if call.role == "decomposer" else cell.solver
-        if component.model and not component.model.startswith("recorded:"):
+        if component.model and not component.model.startswith("recorded:") and not tools_of(component.model):
             each = _options(config, component).max_tokens or call.max_tokens
             found[call.role] = found.get(call.role, 0) + call.calls * each
     return found

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from fractionate.calls.drive import Call, CallCoroutine
 from fractionate.datasets.base import AnswerForm, Dataset
-from fractionate.models.base import Model
+from fractionate.models.base import Call, CallCoroutine, Model
 from fractionate.strategies.structured import response_format
 from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Prompt, Request, Role, Stages
 

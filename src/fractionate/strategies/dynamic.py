@@ -55,6 +55,8 @@ def dynamic(task: Task) -> CallCoroutine[Solution]:
         ]
         calls.append(("solver", completion))
         answered.append((follow_up, short_answer(as_text(completion.text))))
+    if not output and answered and task.solver.model.style == "tool":
+        output = answered[-1][1]
     if not output:
         messages = final_messages(task.problem, answered, task.solver.model.style, task.form)
         asking = replace(origin, prompt="final")

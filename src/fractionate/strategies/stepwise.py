@@ -40,11 +40,14 @@ def stepwise(task: Task) -> CallCoroutine[Solution]:
         ]
         calls.append(("solver", completion))
         answered.append((filled, short_answer(as_text(completion.text))))
+    sub_answers = [answer for _, answer in answered]
+    if style == "tool":  # it composes nothing: the last subquestion is the one that answers the question
+        return Solution(sub_answers[-1], calls, decomposition, sub_answers)
     messages = final_messages(task.problem, answered, style, task.form)
     origin = task.origin("final")
     (completion,) = yield [ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS, final=True)]
     calls.append(("solver", completion))
-    return Solution(as_text(completion.text), calls, decomposition, [answer for _, answer in answered])
+    return Solution(as_text(completion.text), calls, decomposition, sub_answers)
 
 
 def short_answer(output: str) -> str:
