@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fractionate.analysis.comparison import Comparison, PairedComparison, compare_systems, compare_two
+from fractionate.analysis.findings import Distill
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.systems import Answered, System
 from fractionate.config import Config, load_config
@@ -18,6 +19,7 @@ from fractionate.errors import UsageError, missing_extra
 from fractionate.logs.choices import Choices
 from fractionate.logs.read import read_systems
 from fractionate.report.examples import pick_examples
+from fractionate.report.facts import verdict_lines
 from fractionate.report.render import html
 from fractionate.report.results import read_results
 from fractionate.rows import Row
@@ -55,7 +57,7 @@ class Run(pipeline_run.Run):
             source = Path(config)
             config, base = load_config(source), source.resolve().parent
         where = run_folder(config, source, Path(folder) if folder else None)
-        super().__init__(config, where, Path(base), Progress(quiet=quiet), on=on)
+        super().__init__(config, where, Path(base), Progress(quiet=quiet), on=on, source=source)
 
     def __enter__(self) -> Run:
         return self
@@ -92,6 +94,36 @@ class Run(pipeline_run.Run):
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """A run's verdict; as text, its three lines.
+
+    `distill` is "decomposer", "solver", "both", "neither" or "undecided"; `because` says why, in at most 60 words;
+    `next` is the command that follows. `recommended` names the pair to serve (None where there is none): its cell,
+    strategy, decomposer, solver, and the change as text. `outcome` (shares of 1) and `saving` (dollars per 1,000
+    questions, and the share of today's bill) have before and after with an interval; None where it is not known. Where
+    nothing is recommended they are those of the pair that comes nearest.
+    """
+
+    distill: Distill
+    because: str
+    recommended: Mapping[str, str] | None = None
+    outcome: Mapping[str, Any] | None = None
+    saving: Mapping[str, Any] | None = None
+    next: str = ""
+    lines: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, verdict: Mapping[str, Any]) -> Verdict:
+        """Return the answer that results.json holds under "verdict"."""
+        known = {name: verdict.get(name) for name in ("recommended", "outcome", "saving")}
+        said = tuple(verdict_lines(verdict))
+        return cls(verdict["distill"], verdict["because"], **known, next=verdict.get("next") or "", lines=said)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+@dataclass(frozen=True)
 class Report:
     """The results of a run: `results` is the content of results.json. Shows itself as the HTML report in a notebook."""
 
@@ -99,9 +131,9 @@ class Report:
     folder: RunFolder
 
     @property
-    def verdict(self) -> str:
-        """The sentence that answers which part to distill, and why."""
-        return str(self.results["verdict"]["because"])
+    def verdict(self) -> Verdict:
+        """Which part to distill, what that does to outcome and bill, and what to do next."""
+        return Verdict.of(self.results["verdict"])
 
     @property
     def cells(self) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ def test_two_students_that_each_pass_on_another_test_set_are_no_reason_to_distil
     verdict = verdict_of([*two_students(GOOD, POOR, "a"), *two_students(POOR, GOOD, "b")])
     assert [one["distill"] for one in verdict.datasets] == ["decomposer", "decomposer"]
     assert (verdict.distill, verdict.basis) == ("undecided", "")
-    assert "different configurations (a/static/D-R/teacher on a, b/static/D-T/teacher on b)" in verdict.because
+    assert "recommend different pairs (static/D-R/teacher on a, static/D-T/teacher on b)" in verdict.because
 
 
 def test_the_configuration_that_passes_on_every_test_set_is_recommended_though_another_is_the_choice_of_one_set():
@@ -29,7 +29,7 @@ def test_the_configuration_that_passes_on_every_test_set_is_recommended_though_a
     verdict = verdict_of(cells)
     assert verdict.datasets[0]["recommended"] == "a/static/D-R/teacher"
     assert (verdict.distill, verdict.basis) == ("decomposer", "each test set")
-    assert verdict.because.count("D-T, of 2 candidates, in the teacher's place") == 2
+    assert "all demonstrations (D-T), decompose; gpt-4o-mini still solves, on all 2 test sets." in verdict.because
 
 
 def test_all_questions_together_decide_where_each_test_set_has_too_few():
@@ -43,7 +43,8 @@ def test_all_questions_together_decide_where_each_test_set_has_too_few():
     assert (verdict.distill, verdict.basis) == ("decomposer", "all test sets together")
     assert verdict.together is not None
     assert verdict.together["evidence"][0]["n"] == 600
-    assert verdict.because.startswith("Distill the decomposer, over all test sets together, (600 questions")
+    assert verdict.action.endswith("still solves, by all test sets together.")
+    assert "600 questions" in verdict.effect
 
 
 def test_a_test_set_that_shows_a_configuration_to_fail_is_not_outvoted():

@@ -50,7 +50,8 @@ def test_every_figure_of_the_outcome_stands_in_the_results(tiny_run: Path) -> No
     assert rows
     for _, strategy, decomposer, solver, n, value in rows:
         assert measured[strategy, decomposer, solver, int(n)] == float(value)
-    assert _without_places(results["verdict"]["because"]) in told
+    for line in ("action", "effect"):
+        assert _without_places(results["verdict"][line]) in told
 
 
 def test_it_says_what_was_learnt_and_how_it_was_checked(tiny_run: Path) -> None:

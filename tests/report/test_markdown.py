@@ -41,7 +41,9 @@ def table_after(text: str, heading: str) -> list[list[str]]:
 def test_the_verdict_comes_first_and_every_cell_and_comparison_is_there():
     results = results_of(matrix(60), published=PUBLISHED)
     text = markdown(results)
-    assert text.split("\n\n")[1] == f"**{results['verdict']['because']}**"
+    said = results["verdict"]
+    expected = [f"**{plain(said['action'])}**", plain(said["effect"]), f"Next: {plain(said['next'])}"]
+    assert text.split("\n\n")[1:4] == expected
     rows = table_after(text, "Cells")
     assert len(rows) == len(results["cells"])
     for row, cell in zip(rows, results["cells"], strict=True):

@@ -76,7 +76,8 @@ def test_html_shows_the_verdict_every_cell_and_the_examples():
     config = config_of(published=PUBLISHED)
     results = build_results(cells, config, ["a note"], {"name": "demo", "versions": {"python": "3.11"}})
     text, tags = read(html(results, pick_examples(cells, Rule.of(config))))
-    assert results["verdict"]["because"] in text
+    assert results["verdict"]["because"] in text, "action and effect follow each other"
+    assert f"Next: {results['verdict']['next']}" in text
     assert text.count("Answer read:") == 12
     assert text.count("has two rivers.") == 6, "every example has its passage"
     rows = [attributes for tag, attributes in tags if tag == "table"]

@@ -97,7 +97,8 @@ def test_an_added_section_is_in_every_format(tmp_path: Path, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert "Longest outputs" in lines
     assert lines[lines.index("By cell") + 1].split() == ["cell", "tokens"]
-    assert lines[-1] == f"Which part should you distill? {results['verdict']['because']}"
+    said = results["verdict"]
+    assert lines[-3:] == [f"Which part should you distill? {said['action']}", said["effect"], f"Next: {said['next']}"]
     print_results(results, tmp_path, as_json=True)
     printed = json.loads(capsys.readouterr().out)
     found = printed.pop("sections")["longest"]

@@ -1,223 +1,297 @@
-"""The verdict in words: one sentence with its intervals, for a person who will spend money on it."""
+"""The verdict in words: what to do, what it does to outcome and bill, and what to do next. Three short lines."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from fractionate.analysis.contrasts import Contrast
-from fractionate.analysis.findings import Claim, Control, Finding, Judgement, joint, part_answer
-from fractionate.analysis.matrix import short_pair_names
-from fractionate.analysis.statistics import Needed
+from fractionate.analysis.findings import Distill, Finding, Judgement, part_answer
+from fractionate.analysis.matrix import short_names
+from fractionate.analysis.next_step import Place, next_step, questions_wanted
+from fractionate.analysis.rule import Rule
 from fractionate.analysis.test_sets import Overall
+from fractionate.types import Component
 
-_OPENING = {
+HEADLINES = {
     "decomposer": "Distill the decomposer",
     "solver": "Distill the solver",
     "both": "Distill both parts",
     "neither": "Distill neither part",
-    "undecided": "Undecided",
+    "undecided": "Undecided, so far",
 }
-HEADLINES = {**_OPENING, "undecided": "Undecided, so far"}
-_PARTS = ("both", "decomposer", "solver")
+MOST_WORDS = 60
+"""Of `Statement.because`."""
+LEARNT = {
+    "D-T": "all demonstrations",
+    "D-R": "screened demonstrations",
+    "E-T": "the teacher's solutions",
+    "E-A": "solutions with right answers",
+    "E-T-direct": "the teacher's answers",
+    "E-A-direct": "right answers",
+    "S-T": "the teacher's solutions",
+    "S-A": "solutions with right answers",
+    "S-T-direct": "the teacher's answers",
+    "S-A-direct": "right answers",
+}
+"""What a variant's student is trained on, in plain words."""
 
 
-def because(overall: Overall) -> str:
-    """Return the sentence that answers which part to distill and why; first, where a scorer does not fit, that."""
-    misfits = "; ".join(one.misfit for one in overall.told if one.misfit)
-    return f"No verdict, since {misfits}." if misfits else _because(overall)
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """The verdict in three lines, and the figures that they state.
+
+    `recommended` is the pair to serve, `outcome` and `saving` are those of that pair, or of the one that comes nearest.
+    Outcomes are shares of 1, dollars per 1,000 questions. None where there is nothing to state.
+    """
+
+    action: str
+    effect: str = ""
+    next: str = ""
+    recommended: dict[str, str] | None = None
+    outcome: dict[str, Any] | None = None
+    saving: dict[str, Any] | None = None
+
+    @property
+    def because(self) -> str:
+        """The action with its effect, in at most 60 words."""
+        whole = f"{self.action} {self.effect}".strip()
+        words = (whole if len(whole.split()) <= MOST_WORDS else self.action).split()
+        return " ".join(words) if len(words) <= MOST_WORDS else " ".join([*words[: MOST_WORDS - 1], "…"])
 
 
-def _because(overall: Overall) -> str:
+def state(overall: Overall, rule: Rule, place: Place) -> Statement:
+    """Return the verdict over all test sets; where several say the same, by the figures of the largest loss."""
     judged = overall.told
+    misfits = "; ".join(one.misfit for one in judged if one.misfit)
+    if misfits:
+        first = next(one for one in judged if one.misfit)
+        return Statement(f"No verdict, since {misfits}.", next=next_step(first, None, place))
     if not judged:
-        return "Undecided: nothing was measured."
-    opening = _OPENING[overall.distill]
-    if len(judged) == 1:
-        together = ", over all test sets together," if overall.basis == "all test sets together" else ""
-        return f"{opening}{together}{_scale(judged[0])}: {_reasons(judged[0])}."
-    each = "; ".join(f"on {one.dataset}{_scale(one)}, {_reasons(one)}" for one in judged)
-    if overall.differ:
-        named = ", ".join(f"{name} on {dataset}" for dataset, name in overall.differ)
-        return f"Undecided, because the test sets recommend different configurations ({named}): {each}."
-    if len({one.distill for one in judged}) == 1:
-        return f"{opening}, as all {len(judged)} test sets say: {each}."
-    split = ", ".join(f"{one.distill} on {one.dataset}" for one in judged)
-    return f"Undecided, because the test sets disagree ({split}): {each}."
+        return Statement("Undecided: nothing was measured.", next=place.command("run"))
+    told = min(judged, key=_lead_difference)
+    lead = leading(told)
+    outcome, saving = _outcome_fields(lead), _saving_fields(lead, rule)
+    effect = _effect(lead, rule) if lead else ""
+    if lead and overall.distill == "neither":
+        effect = f"Best distilled pair: {effect}"
+    if lead and len(judged) > 1:
+        effect = f"On {told.dataset}: {effect}"
+    if len({one.distill for one in judged}) > 1 or overall.differ:
+        step = place.command("report", after="--open")
+        return Statement(_disagreement(overall), effect, step, None, outcome, saving)
+    action = _action(told, lead, overall.distill)
+    if len(judged) > 1:
+        action = f"{action[:-1]}, on all {len(judged)} test sets."
+    elif overall.basis == "all test sets together":
+        action = f"{action[:-1]}, by all test sets together."
+    recommended = _recommended_fields(told.chosen) if told.chosen else None
+    return Statement(action, effect, next_step(told, lead, place), recommended, outcome, saving)
 
 
-def _scale(judgement: Judgement) -> str:
-    """Return what all findings of a test set share: the questions, what they come in, and the margin."""
-    if not judgement.findings:
-        return ""
-    fewest = min((finding.contrast for finding in judgement.findings), key=lambda one: one.n)
-    passages = f" on {fewest.clusters:,} passages" if fewest.clusters < fewest.n else ""
-    seeds = f", {fewest.seeds} seeds" if fewest.seeds > 1 else ""
-    return f" ({_questions(fewest.n)}{passages}{seeds}, margin {judgement.findings[0].margin * 100:g} pp)"
+def _disagreement(overall: Overall) -> str:
+    said = overall.differ or tuple((one.dataset, one.distill) for one in overall.told)
+    named = ", ".join(f"{what.partition('/')[2] or what} on {dataset}" for dataset, what in said[:3])
+    more = f", {len(said) - 3} more" if len(said) > 3 else ""
+    how = "recommend different pairs" if overall.differ else "disagree"
+    return f"Undecided, because the test sets {how} ({named}{more})."
 
 
-def _questions(n: int) -> str:
-    return f"{n:,} question" + ("" if n == 1 else "s")
+def leading(judgement: Judgement) -> Finding | None:
+    """Return the pair to speak of: the recommended one, else the most promising one, None where none was measured."""
+    rank = {"yes": 2, "undecided": 1, "unknown": 1}
+
+    def promise(one: Finding) -> tuple[bool, int, bool, float]:
+        return one is judgement.chosen, rank.get(one.passes, 0), one.controlled != "no", one.contrast.difference
+
+    return max(judgement.findings, key=promise, default=None)
 
 
-def _reasons(judgement: Judgement) -> str:
-    if judgement.obstacle:
-        return "; ".join([judgement.obstacle, *_benefit(judgement.benefit)])
-    names = short_pair_names(
-        (finding.decomposer for finding in judgement.findings), (finding.solver for finding in judgement.findings)
-    )
-    order = sorted(_PARTS, key=lambda part: judgement.chosen is None or part != judgement.chosen.part)
-    clauses = []
-    for part in order:
-        findings = [one for one in judgement.findings if one.part == part]
-        if findings:
-            clauses.append(_part(part, findings, names, judgement))
-        elif part != "both":
-            clauses.append(f"no student {part} was measured")
-    return "; ".join([*clauses, *_benefit(judgement.benefit)])
+def _lead_difference(judgement: Judgement) -> float:
+    lead = leading(judgement)
+    return lead.contrast.difference if lead else math.inf
 
 
-def _part(part: str, findings: Sequence[Finding], names: dict[str, str], judgement: Judgement) -> str:
-    nearest = _nearest(findings, judgement.chosen)
-    what = "both" if part == "both" else f"the {part}"
-    measured = f"{_who(nearest, findings, names)} {_outcome(nearest)} {_cost(nearest)}"
-    if nearest is judgement.chosen:
-        others = sum(one.passes == "yes" for one in judgement.findings) - 1
-        cheapest = ", the cheapest of all that pass" if others else ""
-        return f"{measured}, so {what} should be distilled{cheapest}"
-    if nearest.passes == "yes":
-        return f"{measured}, which passes too"
-    if part_answer(findings) == "no":
-        return f"{measured}, so {what} {'are' if part == 'both' else 'is'} not worth distilling ({_failed(nearest)})"
-    return f"{measured}, so {what} {'stay' if part == 'both' else 'stays'} open ({_open(nearest, judgement.unpriced)})"
+def _action(judgement: Judgement, lead: Finding | None, overall: Distill) -> str:
+    if judgement.obstacle or lead is None:
+        opening = "Distill neither part" if overall == "neither" else "Undecided"
+        return f"{opening}: {judgement.obstacle or 'no distilled pair was measured'}."
+    if judgement.chosen is not None:
+        return f"{HEADLINES[lead.part]}: {_instead(lead)}."
+    if overall == "neither":
+        return f"Distill neither part: {_why_not(lead)}."
+    if lead.passes == "no":
+        tried = "decomposer" if lead.part == "decomposer" else "solver"
+        other = "solver" if tried == "decomposer" else "decomposer"
+        lacking = f"; no student {other} was measured" if not _measured(judgement, other) else ""
+        return f"Undecided: {_why_not(lead)}{lacking}."
+    return f"Undecided: the most promising pair, in which {_change(lead)}, lacks {_lacks(judgement, lead)}."
 
 
-def _nearest(findings: Sequence[Finding], chosen: Finding | None) -> Finding:
-    """Return the finding to speak of: the recommended one, else one that passes, else the nearest to passing."""
-    rank = {"yes": 2, "undecided": 1}
-    return max(findings, key=lambda one: (one is chosen, rank.get(one.passes, 0), one.contrast.difference))
+def _measured(judgement: Judgement, part: str) -> bool:
+    return part_answer([one for one in judgement.findings if one.part == part]) != "unknown"
 
 
-def _failed(finding: Finding) -> str:
-    """Return what a configuration was shown to lack, outcome and cost apart."""
-    found = []
-    if finding.net and finding.net.answer == "no":
-        found.append("worth less at the value given for a right answer")
-    elif finding.net is None or finding.net.answer == "unknown":
-        if finding.non_inferior == "no":
-            found.append("worse")
-        elif finding.superior == "yes" and finding.cost.cheaper == "no":
-            found.append("better, but not cheaper: verdict.usd_per_correct weighs the two")
-        elif finding.cost.cheaper == "no":
-            found.append("not cheaper")
-    return ", ".join([*found, *_failures(finding)])
-
-
-def _failures(finding: Finding) -> list[str]:
-    """Return what each claim of the controls failed by, all cells that did as well together."""
-    failed = [control for control in finding.controls if control.passed == "no"]
-    claims = dict.fromkeys(control.claim for control in failed)
-    return [_failure(claim, [control for control in failed if control.claim == claim]) for claim in claims]
-
-
-def _failure(claim: Claim, controls: Sequence[Control]) -> str:
-    beside = [control.contrast for control in controls if control.contrast is not None]
-    if claim == "decomposing":
-        said = ", ".join(f"{one.b.strategy} {percent(one.reference_value)}" for one in beside)
-        return f"answering in one stage does as well ({said}): answer in one stage"
-    said = ", ".join(percent(one.reference_value) for one in beside)
-    return f"the untrained model does as well as the {claim} ({said}): use the untrained model"
-
-
-def _open(finding: Finding, unpriced: Sequence[str]) -> str:
-    """Return what is still open about a configuration, and what would close it."""
-    found = []
-    if finding.net is None or finding.net.answer == "unknown":
-        if finding.non_inferior == "undecided":
-            found.append("its outcome: " + (_needed(finding.needed) if finding.needed else "too few questions"))
-        if finding.cost.cheaper == "unknown":
-            named = ", ".join(f'"{model}"' for model in unpriced)
-            found.append(f"its cost: give prices for {named}" if named else "its cost")
-        elif finding.cost.cheaper == "undecided":
-            found.append("its cost")
-        elif finding.cost.cheaper == "no":
-            found.append("it is not cheaper")
-        if finding.non_inferior == "no":
-            found.append("it is worse")
-    elif finding.net.answer == "undecided":
-        found.append("its net value")
-    for control in finding.controls:
-        if control.passed == "unknown":
-            found.append(f"a control was not measured: {control.missing}")
-        elif control.passed == "undecided":
-            what = "single stage" if control.claim == "decomposing" else f"the untrained {control.claim}"
-            found.append(f"not shown better than {what}")
-    found += _failures(finding)
-    return ", ".join(dict.fromkeys(found)) or "its interval"
-
-
-def _needed(needed: Needed) -> str:
-    if needed.likely is None and needed.low is None:
-        return "this near the margin no number of questions would decide it"
-    low = f"{needed.low:,}" if needed.low is not None else "many"
-    high = f"{needed.high:,}" if needed.high is not None else "any number of"
-    return f"{low} to {high} questions would decide it with 80 % power, as little is known of the true difference"
-
-
-def _who(finding: Finding, among: Sequence[Finding], names: dict[str, str]) -> str:
-    chosen = f", of {len(among)} candidates," if len(among) > 1 else ""
+def _instead(finding: Finding) -> str:
+    """Return the pair to serve as an order."""
+    decomposer, solver = finding.contrast.a.decomposer, finding.contrast.a.solver
     if finding.contrast.a.stages == "single":
-        return f"{names[finding.solver]} alone{chosen} in one stage"
+        return f"let {_subject(solver)} answer in one stage, without a decomposer"
     if finding.part == "decomposer":
-        return f"{names[finding.decomposer]}{chosen} in the teacher's place"
+        return f"let {_subject(decomposer)} decompose; {plain_name(solver)} still solves"
     if finding.part == "solver":
-        return f"{names[finding.solver]}{chosen} in the solver's place"
-    return f"{names[finding.decomposer]} with {names[finding.solver]}{chosen}"
+        return f"let {_subject(solver)} solve; {plain_name(decomposer)} still decomposes"
+    return f"let {_subject(decomposer)} decompose and {_subject(solver)} solve"
 
 
-def _outcome(finding: Finding) -> str:
-    found = finding.contrast
-    return f"scores {percent(found.value)} against {percent(found.reference_value)} ({_difference(found)})"
+def _change(finding: Finding) -> str:
+    """Return what a pair changes, as a clause."""
+    decomposer, solver = finding.contrast.a.decomposer, finding.contrast.a.solver
+    if finding.contrast.a.stages == "single":
+        return f"{_subject(solver)} answers in one stage"
+    if finding.part == "decomposer":
+        return f"{_subject(decomposer)} decomposes"
+    if finding.part == "solver":
+        return f"{_subject(solver)} solves"
+    return f"{_subject(decomposer)} decomposes and {_subject(solver)} solves"
 
 
-def _difference(found: Contrast) -> str:
-    return (
-        f"difference {points(found.difference)} pp, {level(found.confidence)} interval {points(found.ci_low)} to "
-        f"{points(found.ci_high)}"
+def plain_name(component: Component) -> str:
+    """Return a decomposer or solver in plain words: the model, what it learnt from, and its name in the run."""
+    model = _short(component.model or component.name)
+    if component.kind == "student":
+        learnt = LEARNT.get(component.variant, "demonstrations")
+        return f"{model}, trained on {learnt} ({component.name})"
+    return f"the untrained {model}" if component.kind == "base" else model
+
+
+def _subject(component: Component) -> str:
+    """Return a plain name as the subject of a clause: what stands between commas is closed by one."""
+    name = plain_name(component)
+    return f"{name}," if ", " in name else name
+
+
+def _short(model: str) -> str:
+    return short_names([model])[model].removesuffix("-Instruct")
+
+
+def _why_not(lead: Finding) -> str:
+    """Return why even the nearest pair is not worth it, by what was shown, with what to do instead."""
+    failed = [control for control in lead.controls if control.passed == "no"]
+    if failed and lead.non_inferior != "no":
+        beside = next((one.contrast for one in failed if one.contrast is not None), None)
+        reached = f" ({percent(beside.reference_value)})" if beside else ""
+        if failed[0].claim == "decomposing":
+            return f"answer in one stage, which does as well{reached}"
+        return f"use the untrained model, which does as well{reached}"
+    pair = f"the nearest pair, in which {_change(lead)},"
+    if lead.net is not None and lead.net.answer == "no":
+        return f"{pair} is worth less at the value of a right answer"
+    if lead.superior == "yes" and lead.cost.cheaper == "no":
+        return f"{pair} is better, but not cheaper (verdict.usd_per_correct weighs the two)"
+    if lead.non_inferior == "no":
+        return f"{pair} loses more than the margin of {lead.margin * 100:g} pp"
+    return f"{pair} costs no less"
+
+
+def _lacks(judgement: Judgement, lead: Finding) -> str:
+    """Return the first thing that is missing before a pair can be recommended, in one clause."""
+    if judgement.unpriced:
+        return f"a price for {', '.join(_short(model) for model in judgement.unpriced)}"
+    missing = next((control.missing for control in lead.controls if control.passed == "unknown"), None)
+    if missing is not None:
+        return f"a control: {missing}"
+    if lead.net is None and lead.cost.cheaper == "no":
+        return "a lower cost"
+    wanted = questions_wanted(lead)
+    questions = f"questions: {lead.contrast.n:,} were asked, about {wanted:,} would decide" if wanted else ""
+    if lead.non_inferior == "undecided" and lead.net is None:
+        at_most = f"proof that it loses less than {lead.margin * 100:g} pp"
+        return questions or f"{at_most}, which no number of questions would give so near the margin"
+    opened = next((control.claim for control in lead.controls if control.passed == "undecided"), None)
+    if questions:
+        return questions
+    if opened is not None:
+        rival = "one stage" if opened == "decomposing" else f"the untrained {opened}"
+        return f"proof that it beats {rival}"
+    return "proof that it costs less"
+
+
+def _effect(lead: Finding, rule: Rule) -> str:
+    """Return today's outcome and bill and what the pair makes of them, an interval each at the stated confidence."""
+    found, cost = lead.contrast, lead.cost
+    metric = "Right answers" if found.a.metric == "exact_match" else found.a.metric.upper()
+    outcome = (
+        f"{metric} {percent(found.reference_value)} → {percent(found.value)} "
+        f"({points(found.difference)} pp, {points(found.ci_low)} to {points(found.ci_high)})"
     )
+    joint = "joint " if found.confidence - rule.confidence > 1e-9 else ""
+    sample = f"{found.n:,} question{'' if found.n == 1 else 's'}, {joint}{level(rule.confidence)} intervals"
+    return f"{outcome}; {_bill(lead)}; {sample}." if cost.usd is not None else f"{outcome}; bill unknown; {sample}."
 
 
-def _cost(finding: Finding) -> str:
-    difference, low, high = finding.cost.difference, finding.cost.ci_low, finding.cost.ci_high
-    if difference is None:
-        return "at an unknown cost"
-    if difference == 0 and low == high == 0:
-        return "and costs the same"
-    more = "more" if difference > 0 else "less"
-    said = f"and costs {usd(abs(difference) * 1000)} {more} per 1,000 questions"
-    if low is None or high is None:
-        return said
-    if low * high < 0:
-        return f"{said} (interval of the difference {usd(low * 1000)} to {usd(high * 1000)})"
-    least, most = (usd(bound * 1000) for bound in sorted((abs(low), abs(high))))
-    return f"{said} ({least} to {most})" if least != most else said
+def _bill(lead: Finding) -> str:
+    cost = lead.cost
+    if cost.usd is None or cost.reference_usd is None:
+        return "bill unknown"
+    bill = f"bill {usd(cost.reference_usd * 1000)} → {usd(cost.usd * 1000)} per 1,000 questions"
+    if cost.ratio is None:
+        return bill
+    if cost.ratio_low is None or cost.ratio_high is None:
+        return f"{bill} ({_change_of(cost.ratio)} %)"
+    digits = 0 if _change_of(cost.ratio_low) != _change_of(cost.ratio_high) else 1
+    low, high = (_change_of(bound, digits) for bound in (cost.ratio_low, cost.ratio_high))
+    return f"{bill} ({_change_of(cost.ratio, digits)} %, {low} to {high})"
 
 
-def _benefit(controls: Sequence[Control]) -> list[str]:
-    """Return what decomposing itself does, by the single-stage cell that leaves it least."""
-    measured = [control.contrast for control in controls if control.contrast is not None]
-    if not measured:
-        return []
-    found = min(measured, key=lambda one: one.difference)
-    baseline = "single stage" + (" with chain of thought" if found.b.strategy == "single-cot" else "")
-    figures = f"{percent(found.value)} against {percent(found.reference_value)} in {baseline}, {_difference(found)}"
-    if found.ci_high < 0:
-        return [f"decomposing itself does not help here, it hurts ({figures})"]
-    missing = [control.missing for control in controls if control.missing]
-    beside = f"; not measured: {', '.join(missing)}" if missing else ""
-    if joint([control.passed for control in controls if control.contrast is not None]) == "yes":
-        return [f"decomposing itself helps here ({figures}{beside})"]
-    return [f"decomposing itself does not help here as far as {_questions(found.n)} can show ({figures}{beside})"]
+def _change_of(ratio: float, digits: int = 0) -> str:
+    """Return a ratio of dollars as a signed change in percent, with a true minus sign."""
+    text = f"{(ratio - 1) * 100:+,.{digits}f}"
+    return text.lstrip("+-") if not float(text.replace(",", "")) else text.replace("-", "−")
+
+
+def _recommended_fields(chosen: Finding) -> dict[str, str]:
+    cell = chosen.contrast.a
+    return {
+        "cell": chosen.contrast.names[0],
+        "strategy": cell.strategy,
+        "decomposer": cell.decomposer.name,
+        "solver": cell.solver.name,
+        "text": _instead(chosen),
+    }
+
+
+def _outcome_fields(lead: Finding | None) -> dict[str, Any] | None:
+    if lead is None:
+        return None
+    found = lead.contrast
+    return {
+        "cell": found.names[0],
+        "metric": found.a.metric,
+        "before": found.reference_value,
+        "after": found.value,
+        "difference": found.difference,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "n": found.n,
+    }
+
+
+def _saving_fields(lead: Finding | None, rule: Rule) -> dict[str, Any] | None:
+    if lead is None or lead.cost.usd is None or lead.cost.reference_usd is None:
+        return None
+    cost = lead.cost
+    before, after = lead.cost.reference_usd * 1000, lead.cost.usd * 1000
+    share, low, high = (None if ratio is None else 1 - ratio for ratio in (cost.ratio, cost.ratio_high, cost.ratio_low))
+    return {
+        "cell": lead.contrast.names[0],
+        "usd_per_1000_before": before,
+        "usd_per_1000_after": after,
+        "share": share,
+        "ci_low": low,
+        "ci_high": high,
+        "confidence": rule.confidence,
+    }
 
 
 def percent(share: float) -> str:

@@ -20,10 +20,12 @@ from fractionate.analysis.findings import (
     part_answer,
     training_controls,
 )
+from fractionate.analysis.limits import limits_of
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
+from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.sentence import because
+from fractionate.analysis.sentence import state
 from fractionate.analysis.statistics import POWER, bonferroni_confidence, simultaneous_confidence
 from fractionate.analysis.test_sets import Basis, Overall, agree, stack
 from fractionate.columns import Columns
@@ -37,24 +39,40 @@ _WAYS = 2
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Which part to distill, one sentence why, and the numbers. `datasets` holds each test set's own verdict."""
+    """Which part to distill, and the numbers. `datasets` holds each test set's own verdict.
+
+    `because` is the answer with its figures, in at most 60 words; `action`, `effect` and `next` are its three lines,
+    and the other fields what they state (`sentence.Statement`).
+    """
 
     distill: Distill
     because: str
+    action: str
+    effect: str
+    next: str
+    recommended: dict[str, str] | None
+    outcome: dict[str, Any] | None
+    saving: dict[str, Any] | None
     evidence: list[dict[str, Any]]
     datasets: list[dict[str, Any]] = field(default_factory=list)
     rule: dict[str, Any] = field(default_factory=dict)
     basis: Basis = ""
     """What the answer over several test sets rests on: each of them alone, or all their questions together."""
     together: dict[str, Any] | None = None
+    limits: list[dict[str, Any]] = field(default_factory=list)
+    """What the verdict does not cover."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as results.json holds it."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
-    """Judge every test set by the rule of docs/verdict.md, and each configuration over all of them."""
+def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule, place: Place | None = None) -> Verdict:
+    """Judge every test set by the rule of docs/verdict.md, and each configuration over all of them.
+
+    `place` is where the run lies, for the command that comes next.
+    """
+    place = place or Place()
     measured = matrices(cells)
     judged = [judge(matrix, pricing, rule) for matrix in measured]
     overall = across(measured, judged, pricing, rule)
@@ -64,11 +82,21 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
         evidence += [
             {"part": "decomposing", "dataset": judgement.dataset, **control.as_dict()} for control in judgement.benefit
         ]
+    said = state(overall, rule, place)
     return Verdict(
         overall.distill,
-        because(overall),
+        said.because,
+        said.action,
+        said.effect,
+        said.next,
+        said.recommended,
+        said.outcome,
+        said.saving,
         evidence,
-        [_of_test_set(one, _front(matrix, pricing)) for one, matrix in zip(judged, measured, strict=True)],
+        [
+            _of_test_set(one, _front(matrix, pricing), state(Overall(one.distill, (one,)), rule, place).because)
+            for one, matrix in zip(judged, measured, strict=True)
+        ],
         {
             "version": VERSION,
             "margin_points": rule.margin,
@@ -80,6 +108,7 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule) -> Verdict:
         },
         overall.basis,
         _together(overall),
+        [limit.as_dict() for limit in limits_of(judged)],
     )
 
 
@@ -200,7 +229,7 @@ def _finding(
     margin = rule.margin / 100
     non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
     superior: Answer = "yes" if outcome.ci_low > 0 else "no" if outcome.ci_high <= 0 else "undecided"
-    cost = compare_costs(cell, reference, pricing, even)
+    cost = compare_costs(cell, reference, pricing, even, rule.caps)
     net = None if rule.usd_per_correct is None else net_value(outcome, cost, rule.usd_per_correct)
     controls = [
         *_decomposing(matrix, cell, reference, benefit, rule, even),
@@ -295,12 +324,12 @@ def _front(matrix: Matrix, pricing: Pricing) -> list[str]:
     return [name for _, _, name in front]
 
 
-def _of_test_set(judgement: Judgement, front: list[str]) -> dict[str, Any]:
+def _of_test_set(judgement: Judgement, front: list[str], because: str) -> dict[str, Any]:
     chosen = judgement.chosen
     return {
         "dataset": judgement.dataset,
         "distill": judgement.distill,
-        "because": because(Overall(judgement.distill, (judgement,))),
+        "because": because,
         "recommended": chosen.contrast.names[0] if chosen else None,
         "front": front,
     }

@@ -122,7 +122,9 @@ def open_run(arguments: argparse.Namespace, *, keyless: bool = False) -> Run:
         print(f"fractionate: verdict.margin = {config.verdict.margin:g}: {doubt}", file=sys.stderr)
     base, progress = arguments.config.resolve().parent, Progress(quiet=arguments.quiet)
     folder = run_folder(config, arguments.config, arguments.out)
-    return Run(config, folder, base, progress, on=getattr(arguments, "on", ""), keyless=keyless)
+    return Run(
+        config, folder, base, progress, on=getattr(arguments, "on", ""), keyless=keyless, source=arguments.config
+    )
 
 
 def settings(arguments: argparse.Namespace) -> list[str]:
@@ -138,7 +140,8 @@ def exit_code(results: Mapping[str, Any]) -> int:
 
 
 def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
-    """Print the terminal's sections, where the reports are, and the verdict as the last line; or results.json."""
+    """Print the terminal's sections, where the reports are, and the verdict as the last lines; or results.json."""
+    from fractionate.report.facts import verdict_lines
     from fractionate.report.render import one_line, terminal, with_sections
 
     if as_json:
@@ -146,4 +149,5 @@ def print_results(results: Mapping[str, Any], folder: Path, *, as_json: bool) ->
         return
     print(terminal(results))
     print(f"\nreports: {folder / 'report.html'}, {folder / 'report.md'}, {folder / 'results.json'}")
-    print(f"\nWhich part should you distill? {one_line(results['verdict']['because'])}")
+    said = [one_line(line) for line in verdict_lines(results["verdict"])]
+    print("\nWhich part should you distill? " + "\n".join(said))

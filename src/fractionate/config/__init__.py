@@ -27,6 +27,7 @@ from fractionate.config.sections import (
     PublishedFigure,
     RunConfig,
     StudentConfig,
+    ToolConfig,
     VerdictConfig,
 )
 from fractionate.config.training import SearchConfig, TrainConfig
@@ -60,6 +61,7 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "StudentConfig",
+    "ToolConfig",
     "TrainConfig",
     "Variant",
     "VerdictConfig",
@@ -162,6 +164,7 @@ def _known_keys(path: list[str]) -> list[str]:
         ("prices",): PriceConfig,
         ("students",): StudentConfig,
         ("decomposers",): DecomposerConfig,
+        ("tools",): ToolConfig,
         ("published",): PublishedFigure,
     }
     for prefix, section in tables.items():

@@ -41,6 +41,12 @@ def _as_own_name(name: str) -> str:
     return name
 
 
+def _as_tool_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", name):
+        raise ValueError("a tool's name takes only letters, digits, _ and -, a letter first, at most 40")
+    return name
+
+
 def as_variable(name: str) -> str:
     """Return the name of an environment variable. Raises ValueError for what looks like a key."""
     if name and not (name.isidentifier() and name.isascii()):
@@ -79,6 +85,8 @@ Share = Annotated[str, BeforeValidator(_as_share)]
 RunName = Annotated[str, AfterValidator(_as_file_name)]
 OwnName = Annotated[str, AfterValidator(_as_own_name)]
 """What a run, a student or a decomposer is called."""
+ToolName = Annotated[str, AfterValidator(_as_tool_name)]
+"""What a tool is called: also the name that a model calls its function by."""
 Dollars = Annotated[float, Field(ge=0, le=1e12)]
 """An amount or a price. It is bounded, so that no sum of products of it is infinite."""
 Count = Annotated[int, Field(ge=0, le=10**15)]

@@ -17,7 +17,7 @@ from fractionate.export.parity import Parity
 from fractionate.export.student import Student, adapter_rank
 from fractionate.models.local.weights import SMOLLM2
 from fractionate.report.amounts import PER, dollars, level, percent, shares_between
-from fractionate.report.facts import metric_label
+from fractionate.report.facts import metric_label, verdict_lines
 from fractionate.types import Message
 
 Record = Mapping[str, Any]
@@ -224,8 +224,8 @@ def _outcome(student: Student, results: Record | None, cells: Sequence[Record]) 
         value = f"{metric_label(cell['metric'])} {percent(cell['value'])} ({between})"
         rows.append(f"| {who} | {cell['strategy']} | {_pair(cell)} | {cell['n']} | {value} | {each} |")
     sets = ", ".join(f"`{_shown_reference(name)}`" for name in dict.fromkeys(cell["test_set"] for cell in cells))
-    verdict = f"Verdict of the run: {results['verdict']['because']}"
-    return f"## Outcome\n\nOn {sets}.\n\n" + "\n".join(rows) + f"\n\n{verdict}"
+    verdict = "\n".join(f"- {_without_places(line)}" for line in verdict_lines(results["verdict"]))
+    return f"## Outcome\n\nOn {sets}.\n\n" + "\n".join(rows) + f"\n\nVerdict of the run:\n\n{verdict}"
 
 
 def _limits(student: Student, results: Record | None) -> str:

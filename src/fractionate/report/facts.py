@@ -20,6 +20,16 @@ def metric_label(metric: str) -> str:
     return _METRICS.get(metric, metric)
 
 
+def verdict_lines(verdict: Record) -> list[str]:
+    """Return the lines of a verdict: what to do, what it does to outcome and bill, and "Next: COMMAND".
+
+    Results that were written before the lines were hold one sentence.
+    """
+    said = [str(verdict.get("action") or verdict["because"]), str(verdict.get("effect") or "")]
+    following = str(verdict.get("next") or "")
+    return [line for line in (*said, following and f"Next: {following}") if line]
+
+
 @dataclass(frozen=True)
 class Facts:
     """One report's facts. `results` is results.json as a dict, `examples` come from `pick_examples`."""
@@ -38,9 +48,9 @@ class Facts:
         return HEADLINES[self.results["verdict"]["distill"]]
 
     @property
-    def because(self) -> str:
-        """Return the verdict in one sentence."""
-        return str(self.results["verdict"]["because"])
+    def lines(self) -> list[str]:
+        """Return the verdict: what to do, what it does to outcome and bill, and the next command."""
+        return verdict_lines(self.results["verdict"])
 
     @property
     def cells(self) -> Sequence[Record]:

@@ -38,16 +38,9 @@ def html(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]] = ())
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         distill=results["verdict"]["distill"],
-        clauses=_clauses(facts.because),
         sections=[(section, _least_width(section)) for section in sections_of(facts, "html")],
     )
     return page + "\n"
-
-
-def _clauses(sentence: str) -> list[str]:
-    """Return the sentence cut after its semicolons, so that each claim stands on its own line."""
-    parts = sentence.split("; ")
-    return [part + ";" for part in parts[:-1]] + parts[-1:]
 
 
 def _least_width(section: Section) -> int:
@@ -74,7 +67,8 @@ def write_markdown(results: Mapping[str, Any], path: Path) -> None:
 def markdown(results: Mapping[str, Any]) -> str:
     """Return the report of a results.json as Markdown."""
     facts = Facts(results)
-    parts = [f"# {plain(facts.title)}", f"**{plain(facts.because)}**"]
+    action, *others = facts.lines
+    parts = [f"# {plain(facts.title)}", f"**{plain(action)}**", *map(plain, others)]
     for section in sections_of(facts, "markdown"):
         parts += _markdown_section(section)
     return "\n\n".join(parts) + "\n"

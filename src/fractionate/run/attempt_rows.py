@@ -28,6 +28,7 @@ from fractionate.types import (
     Role,
     Score,
     Stages,
+    ToolUse,
     Usage,
 )
 
@@ -98,6 +99,7 @@ def attempt_row(attempt: Attempt) -> Json:
         "latency_s": attempt.latency_s,
         "failures": list(attempt.failures),
         "cut_off": list(attempt.cut_off),
+        **({"tools": _tools_row(attempt.tools)} if attempt.tools else {}),
     }
 
 
@@ -162,6 +164,7 @@ def attempt_of(row: Mapping[str, Any], problem: Problem) -> Attempt:
         failures=failures,
         cut_off=_cut_off(row["cut_off"]) if "cut_off" in row else _cut_off_before(failures),
         lenient=None if lenient is None else _score(lenient),
+        tools={role: tuple(map(_tool_use, uses)) for role, uses in row.get("tools", {}).items()},
     )
 
 
@@ -202,6 +205,17 @@ def _usage(row: Mapping[str, Any]) -> Usage:
     for name, value in row.items():
         _check_number(name, value)
     return Usage(**row)
+
+
+def _tools_row(tools: Mapping[Role, Sequence[ToolUse]]) -> Json:
+    return {role: [use._asdict() for use in uses] for role, uses in tools.items()}
+
+
+def _tool_use(row: Mapping[str, Any]) -> ToolUse:
+    for name, value in row.items():
+        if name != "tool":
+            _check_number(name, value)
+    return ToolUse(**{**row, "tool": _text("tool", row["tool"])})
 
 
 def _decomposition(row: Mapping[str, Any]) -> Decomposition:

@@ -118,6 +118,14 @@ class RunFolder:
         """Write down what the store knows this run by, and where the store is."""
         self._note(run=identity, store=str(store.resolve()))
 
+    def record_source(self, file: Path) -> None:
+        """Write down the config file that the run was started from, as its user names it."""
+        self._note(source=as_typed(file))
+
+    def source(self) -> str:
+        """Return the config file that the run was started from, as its user names it; "CONFIG" where none is known."""
+        return self._about().get("source") or "CONFIG"
+
     def store(self) -> Path | None:
         """Return the store that the run in this folder last used, None if no run has used it."""
         path = self._about().get("store")
@@ -158,6 +166,14 @@ class RunFolder:
         if not all(encodable(value).isprintable() and encodable(value) == value for value in table.values()):
             raise UsageError(f"{self.about} holds names that no file has: delete it and run again")
         return table
+
+
+def as_typed(path: Path) -> str:
+    """Return a path as seen from the working directory where it lies below it."""
+    try:
+        return path.resolve().relative_to(Path.cwd()).as_posix()
+    except (ValueError, OSError):
+        return str(path)
 
 
 def _seen_from(base: Path, folder: Path) -> str:

@@ -14,10 +14,12 @@ from fractions import Fraction
 
 from fractionate import strategies
 from fractionate.config import DECOMPOSER_VARIANTS, STUDENTS, Config, StudentConfig
+from fractionate.config.addresses import split_tools
 from fractionate.errors import UsageError
 from fractionate.models import check_name, is_model_name
 from fractionate.run.cells import Pair, plan_pairs
 from fractionate.strategies.base import Strategy
+from fractionate.tools import check_tools, has_tools
 from fractionate.types import Component, Kind, Role
 
 NO_MODEL = ("none", "gold")
@@ -91,7 +93,10 @@ class Names:
             return Component(name, "student", role, student.base, variant, student.role, learnt_from, share)
         own = self._config.decomposers.get(name)
         asked = own.model if own is not None else name
-        model = self.model_of(asked) if asked in ROLE_NAMES else asked
+        of, tools = split_tools(asked)
+        model = self.model_of(of) if of in ROLE_NAMES else of
+        if tools:
+            model, asked = f"{model}[{','.join(tools)}]", ""
         kind = self._kind(asked, model)
         return Component(name, kind, role, model, trained_for=role if kind == "distilled" else "")
 
@@ -129,11 +134,20 @@ class Names:
             [one for one in self.solvers if takes_part(one)],
         )
         chosen = self._config.run.pairs
+        planned += self._tool_controls(planned)
         pairs = [pair for pair in planned if not chosen or (pair.decomposer.name, pair.solver.name) in chosen]
         on_curve = [self.component(one.name, one.role) for one in self.students if one.share < 1]
         pairs += self._curve_pairs(pairs, [one for one in on_curve if takes_part(one)])
         left_out = {one.name: one for one in (*self.decomposers, *self.solvers, *on_curve) if not takes_part(one)}
         return list(dict.fromkeys(pairs)), list(left_out.values())
+
+    def _tool_controls(self, planned: Sequence[Pair]) -> Iterator[Pair]:
+        """Yield the control of each solver with tools that is not measured alone: the whole question in one stage."""
+        alone = {pair.solver for pair in planned if pair.strategy.stages == "single"}
+        none = Component("none", "none", "decomposer")
+        for solver in dict.fromkeys(pair.solver for pair in planned):
+            if has_tools(solver.model) and solver not in alone:
+                yield Pair(strategies.get("single"), none, solver)
 
     def _curve_pairs(self, planned: Sequence[Pair], parts: Sequence[Component]) -> Iterator[Pair]:
         """Yield a cell for each student of a learning curve: the plainest one of the student it is a share of."""
@@ -263,6 +277,7 @@ def _check(config: Config, strategies: Sequence[Strategy]) -> None:
     for model in (models.teacher, models.solver, models.student, models.screen_solver, *models.distilled):
         if model:
             check_name(model)
+            check_tools(model, config.tools)
     _check_bases(config)
     _check_dev(config)
     for name in models.options:
@@ -299,10 +314,17 @@ def _check_named(config: Config, key: str, names: Sequence[str], allowed: Sequen
     for name in names:
         if name in allowed or _is_student(config, name):
             continue
+        model, tools = split_tools(name)
+        if tools and model in ROLE_NAMES and model in allowed:
+            check_tools(name, config.tools, key)
+            continue
+        if tools and _is_student(config, model):
+            raise UsageError(f"{key}: {name!r}: a student that the run trains uses no tools: name its solver's instead")
         if not is_model_name(name):
             known = ", ".join([*allowed, *STUDENTS, *config.students])
             raise UsageError(f"{key}: {name!r} is neither one of {known} nor a model name")
         check_name(name)
+        check_tools(name, config.tools, key)
 
 
 def _check_dev(config: Config) -> None:

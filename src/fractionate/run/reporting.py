@@ -8,6 +8,7 @@ from typing import Any
 
 from fractionate import __version__
 from fractionate.analysis.matrix import pool_cells
+from fractionate.analysis.next_step import Place
 from fractionate.analysis.rule import Rule
 from fractionate.config import Config, override, parse_config
 from fractionate.errors import UsageError
@@ -16,7 +17,8 @@ from fractionate.report.examples import pick_examples
 from fractionate.report.render import write_html, write_markdown
 from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
-from fractionate.run.folder import RunFolder
+from fractionate.run.caps import output_caps
+from fractionate.run.folder import RunFolder, as_typed
 from fractionate.run.names import Names
 from fractionate.run.records import Notes, note_interim_analysis, read_interim_analyses, read_throughput, read_tried
 from fractionate.run.run import config_digest
@@ -46,6 +48,8 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         interim=read_interim_analyses(folder),
         spent=read_spending(folder, config, cells),
         tried=read_tried(folder),
+        caps=output_caps(config, cells),
+        place=_place(folder, config, folder.source()),
     )
     note_interim_analysis(folder, cells)
     return _write(folder, config, results, cells)
@@ -81,6 +85,8 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
         throughput=read_throughput(runs[0]),
         spent=add_spending([read_spending(folder, config, measured[folder.path.name]) for folder in runs]),
         tried=tried,
+        caps=output_caps(config, cells),
+        place=_place(out, config, runs[0].source()),
     )
     out.create()
     out.record_answer_form(runs[0].answer_form())
@@ -118,6 +124,10 @@ def _measured(folder: RunFolder) -> list[Cell]:
     if not cells:
         raise UsageError(f"{folder.path} holds no attempts: run fractionate evaluate again")
     return cells
+
+
+def _place(folder: RunFolder, config: Config, source: str) -> Place:
+    return Place.of(config, as_typed(folder.path), source)
 
 
 def _about(config: Config, name: str) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Run:
 
     `folder` is the run's own; `base` the config's folder, beside which the store of all runs lies and in which relative
     paths are looked for first. `on` is where its calls are made: "" in this process, else as `--on` takes it. With
-    `keyless` its models can be named and counted, not called: a dry run needs no key.
+    `keyless` its models can be named and counted, not called: a dry run needs no key. `source` is the config's file, as
+    the report names it in the command that comes next.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Run:
         *,
         on: str = "",
         keyless: bool = False,
+        source: Path | None = None,
     ) -> None:
         self.config = config
         self.names = Names(config)
@@ -69,6 +71,7 @@ class Run:
         self.identity = self.folder.identity(base)
         self.models = ModelPool(config, self.folder, base, run=self.identity, say=self.progress.stage, keyless=keyless)
         self._base = base
+        self._source = source
         self._begun: _Begun | None = None
         self._reading: Store | None = None
 
@@ -141,6 +144,8 @@ class Run:
     def _with(self, store: Store) -> _Begun:
         config, said = self.config, self.progress.stage
         self.folder.record(self.identity, store.path)
+        if self._source is not None:
+            self.folder.record_source(self._source)
         copy = open_remote_copy(config, self.identity, store, self.progress) if self.on else None
         engine = Engine(store, config.limits, config.budget, self.pricing, run=self.identity, on_event=said)
         try:

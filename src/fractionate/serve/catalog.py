@@ -70,6 +70,9 @@ class _Evidence(_Read):
 class _Verdict(_Read):
     distill: str
     because: str
+    action: str = ""
+    effect: str = ""
+    next: str = ""
     datasets: list[_Judged] = []
     evidence: list[_Evidence] = []
 
@@ -167,7 +170,7 @@ class Catalog:
                 "solver_model": pair.solver.model,
                 "answers_new_questions": pair.answers_anew,
                 "outcomes": list(pair.facts),
-                "verdict": {"distill": verdict.distill, "because": verdict.because},
+                "verdict": verdict.model_dump(include={"distill", "because", "action", "effect", "next"}),
             },
         }
 
