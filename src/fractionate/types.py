@@ -277,6 +277,8 @@ class Component:
     share: float = 1.0
     """Of the demonstrations that a student could learn from. Below 1 it was trained for a learning curve: it is
     measured like any other, and no verdict judges it."""
+    base: str = ""
+    """The untrained model of a student from elsewhere, where it is known. A run's own student has it as `model`."""
 
     @property
     def is_student(self) -> bool:

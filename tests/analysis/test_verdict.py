@@ -13,7 +13,7 @@ from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import bonferroni_confidence, interim_confidence, questions_to_decide, tango
 from fractionate.analysis.verdict import VERSION, decide
-from fractionate.types import Cell
+from fractionate.types import Cell, Component
 
 N = 600
 GOOD = [1.0] * 400 + [0.0] * 200
@@ -209,6 +209,17 @@ def test_distilled_models_from_elsewhere_are_candidates_and_others_are_not():
     ]
     verdict = verdict_of(cells)
     assert [row["decomposer"] for row in verdict.evidence if row["part"] == "decomposer"] == [first, second]
+
+
+def test_a_student_from_elsewhere_is_recommended_once_its_untrained_base_is_beaten():
+    student = Component("recorded:s", "distilled", "decomposer", STUDENT, "", "decomposer", base="recorded:untrained")
+    base = Component("recorded:untrained", "model", "decomposer", "recorded:untrained")
+    cells = run(decomposer=None, solver=None, pair=None, untrained=None)
+    cells.append(cell_of(GOOD, decomposer=student))
+    assert verdict_of(cells).distill == "undecided"
+    verdict = verdict_of([*cells, cell_of(POOR, decomposer=base)])
+    assert verdict.distill == "decomposer"
+    assert control(finding(verdict, "decomposer"), "decomposer")[0]["b"] == "atlas/static/recorded:untrained/teacher"
 
 
 def test_none_teacher_gold_and_untrained_models_are_never_candidates():

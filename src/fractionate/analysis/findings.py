@@ -260,7 +260,7 @@ def untrained_in_place(matrix: Matrix, cell: Cell, claim: Role) -> list[Cell]:
     found = []
     for other in matrix.cells:
         theirs, beside = (other.decomposer, other.solver) if claim == "decomposer" else (other.solver, other.decomposer)
-        untrained = not theirs.trained_for and theirs.model == part.model
+        untrained = not theirs.trained_for and theirs.model == (part.base or part.model)
         same_form = other.stages == "single" if cell.stages == "single" else other.strategy == cell.strategy
         if untrained and same_form and beside == partner and other.attempts:
             found.append(other)

@@ -62,8 +62,8 @@ class Names:
         """The students to train, in the order of the config; those of a learning curve come last."""
         trained = {role: [one.name for one in whole if one.role == role] for role in ("decomposer", "solver")}
         chosen = config.run.pairs
-        decomposers = [pair[0] for pair in chosen] or self._by_default("decomposer") + trained["decomposer"]
-        solvers = [pair[1] for pair in chosen] or self._by_default("solver") + trained["solver"]
+        decomposers = [pair[0] for pair in chosen] or self._matrix_names("decomposer") + trained["decomposer"]
+        solvers = [pair[1] for pair in chosen] or self._matrix_names("solver") + trained["solver"]
         self.decomposers = tuple(self.component(name, "decomposer") for name in dict.fromkeys(decomposers))
         self.solvers = tuple(self.component(name, "solver") for name in dict.fromkeys(solvers))
 
@@ -97,8 +97,11 @@ class Names:
         model = self.model_of(of) if of in ROLE_NAMES else of
         if tools:
             model, asked = f"{model}[{','.join(tools)}]", ""
-        kind = self._kind(asked, model)
-        return Component(name, kind, role, model, trained_for=role if kind == "distilled" else "")
+        kind = self._kind(asked, model, role)
+        if kind != "distilled":
+            return Component(name, kind, role, model)
+        base = self._config.models.distilled_in(role)[model].base
+        return Component(name, kind, role, model, trained_for=role, base=base)
 
     def model_of(self, role: str) -> str:
         """Return the model that "teacher", "solver" or "student" stands for. Raises UsageError where it has none."""
@@ -173,6 +176,16 @@ class Names:
             partner.kind != "teacher",
         )
 
+    def _matrix_names(self, role: Role) -> list[str]:
+        """Return the decomposers or solvers: the config's, students from elsewhere in this role, and their bases.
+
+        A student whose entry names no role takes part where the config lists it.
+        """
+        listed = self._by_default(role)
+        elsewhere = self._config.models.distilled_in(role).values()
+        listed += [one.name for one in elsewhere if one.role == role]
+        return listed + [one.base for one in elsewhere if one.base and one.name in listed]
+
     def _by_default(self, role: Role) -> list[str]:
         """Return the config's decomposers or solvers; where it names none, with the untrained base of what is trained.
 
@@ -194,11 +207,11 @@ class Names:
             return self._config.students[whole].variant
         return whole if whole in STUDENTS else ""
 
-    def _kind(self, asked: str, model: str) -> Kind:
+    def _kind(self, asked: str, model: str, role: Role) -> Kind:
         models = self._config.models
         if asked == "teacher" or (models.teacher and model == models.teacher):
             return "teacher"
-        if model in models.distilled:
+        if model in models.distilled_in(role):
             return "distilled"
         if asked == "solver":
             return "solver"
@@ -274,7 +287,8 @@ def _check(config: Config, strategies: Sequence[Strategy]) -> None:
         _check_named(config, "run.pairs", [solver], ROLE_NAMES)
     if models.solver and "solver" not in _named(config):
         raise UsageError('models.solver is named, but nothing is measured with it: put "solver" among models.solvers')
-    for model in (models.teacher, models.solver, models.student, models.screen_solver, *models.distilled):
+    elsewhere = [name for one in models.distilled for name in (one.name, one.base)]
+    for model in (models.teacher, models.solver, models.student, models.screen_solver, *elsewhere):
         if model:
             check_name(model)
             check_tools(model, config.tools)
