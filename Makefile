@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-train bench-verdict bench-gpu clean
+.PHONY: setup demo test lint docs site mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-train bench-verdict bench-gpu clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,11 @@ lint: setup
 docs: setup
 	$(BIN)/python docs/generate_reference.py
 
+# Every link between pages is checked: a broken one is an error.
+site: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
+	@echo "open site/index.html"
+
 mutation: setup
 	$(BIN)/python benchmarks/mutation.py
 
@@ -63,4 +68,4 @@ bench-live: setup
 	$(BIN)/python benchmarks/live_local.py $(if $(wildcard fractionate-demo/students/D-R),--student fractionate-demo/students/D-R)
 
 clean:
-	rm -rf $(VENV) runs fractionate-demo
+	rm -rf $(VENV) runs site fractionate-demo

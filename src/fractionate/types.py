@@ -7,7 +7,7 @@ by one decomposer, strategy and solver is an `Attempt`; a `Cell` is all attempts
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
@@ -83,7 +83,12 @@ class Decomposition:
 
 
 class Message(NamedTuple):
-    """One chat message. `role` is "system", "user" or "assistant"."""
+    """One chat message. `role` is "system", "user" or "assistant".
+
+    Where tools are called by the OpenAI protocol, "tool_calls" is an assistant's message as JSON, and "tool" a tool's
+    reply as JSON with the call's id. A call of a tool is a single message: "user" with a text, or "arguments" with
+    JSON: {"name": …, "arguments": {…}}.
+    """
 
     role: str
     content: str
@@ -155,12 +160,33 @@ class Usage:
         )
 
 
+class ToolUse(NamedTuple):
+    """What one tool was used for one reply or one question: counts, seconds, and tokens of its replies (estimated)."""
+
+    tool: str
+    calls: int = 0
+    errors: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def plus(self, other: ToolUse) -> ToolUse:
+        """Return both uses of the tool together."""
+        return ToolUse(
+            self.tool,
+            self.calls + other.calls,
+            self.errors + other.errors,
+            self.tokens + other.tokens,
+            self.seconds + other.seconds,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """A model's reply to one request.
 
     `finish_reason`: "stop", "length", "content_filter", "refusal" or "error" (a permanent failure of this one call:
-    `text` is empty and `error` says why; it counts as a wrong answer and is shown apart). `latency_s` is wall seconds
+    `text` is empty and `error` says why; it counts as a wrong answer and is shown apart), or "tool_calls" (the model
+    asks for tools: `text` is the JSON of its message). `latency_s` is wall seconds
     from sending to the last byte, for a local batch the time of the batch.
     """
 
@@ -171,6 +197,8 @@ class Completion:
     reasoning: str = ""
     """A reasoning model's thoughts (`reasoning_content`, `<think>` blocks), kept apart from the answer."""
     error: str = ""
+    tools: tuple[ToolUse, ...] = ()
+    """What tools were used for it, where it was put together from several calls; never stored with a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +251,8 @@ class Attempt:
     """Roles with a reply that reached `max_tokens` before it ended."""
     lenient: Score | None = None
     """The score under the lenient reader; None where it was not computed."""
+    tools: Mapping[Role, tuple[ToolUse, ...]] = field(default_factory=dict)
+    """What each role used of the tools that it may use; an entry a tool, in the order of the model's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +277,8 @@ class Component:
     share: float = 1.0
     """The share of the demonstrations that a student learnt from. Below 1, it belongs to a learning curve: it is
     measured like any other student, and no verdict judges it."""
+    base: str = ""
+    """The untrained model of a student from elsewhere, where it is known. A run's own student has it as `model`."""
 
     @property
     def is_student(self) -> bool:

@@ -78,13 +78,15 @@ class ModelClient:
         backoff_s: float = BACKOFF_S,
     ) -> None:
         self.dispatcher = Dispatcher(model, limits, slots, on_cut, on_news)
+        self.limits_of: Callable[[LimitsConfig], LimitsConfig] = lambda limits: limits
+        """The model's own limits, given the user's."""
         self._limits = limits
         self._deadlines = deadlines or Deadlines(limits.timeout_s)
         self._backoff_s = backoff_s
 
     def change(self, limits: LimitsConfig) -> None:
         """Apply other limits from now on. Calls in flight stay."""
-        self._limits = limits
+        self._limits = limits = self.limits_of(limits)
         self.dispatcher.change(limits)
 
     async def complete(
@@ -261,13 +263,14 @@ class ModelClients(dict[tuple[str, ...], ModelClient]):
         if client is None:
             self[key] = client = ModelClient(
                 model,
-                self._limits,
+                model.limits(self._limits),
                 self.slots,
                 self._deadlines,
                 on_cut=self._on_cut,
                 on_news=self._on_news,
                 backoff_s=self._backoff_s,
             )
+            client.limits_of = model.limits
             if self._changed:
                 client.change(self._limits)
         client.dispatcher.use(model)

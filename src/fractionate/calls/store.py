@@ -80,6 +80,13 @@ class Store(StoreConnection):
         except DamagedRow as damage:
             raise self._damaged(key, damage) from None
 
+    def of_other_identities(self, model: str, identity: str) -> int:
+        """Return how many calls of a model are stored under other identities: it has changed since."""
+        query = "SELECT count(*) FROM calls WHERE model = ? AND identity <> ?"
+        with self._clear_errors(), self._lock:
+            (count,) = self._connection.execute(query, (model, identity)).fetchone()
+        return int(count)
+
     def find(self, keys: Iterable[str]) -> Completion | None:
         """Return the completion under the first of these keys that has one, None if none has."""
         return next((found for key in keys if (found := self.get(key)) is not None), None)

@@ -25,15 +25,18 @@ from typing import Any, NamedTuple
 
 from fractionate import __version__
 from fractionate.calls.budget import BudgetReached, Pricing, Reservation
-from fractionate.calls.drive import CallCoroutine, stream_all
+from fractionate.calls.drive import stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.status import Counters
 from fractionate.calls.store import Amount, Holds, Store, StoredCall
 from fractionate.calls.store_file import BUSY_S
-from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions
+from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions, ToolConfig
+from fractionate.config.addresses import TOOL
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models import open_model
-from fractionate.models.base import Model
+from fractionate.models.base import CallCoroutine, CompositeModel, Model
+from fractionate.tools import open_tool
+from fractionate.tools.base import ToolModel
 from fractionate.types import ROLES, Completion, Message, Request, Role
 
 BATCH, BATCHES = 512, 8
@@ -342,8 +345,8 @@ def pickled(value: Any) -> tuple[bytes, list[Model]]:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # Ray ships no types for it
         def persistent_id(self, value: Any) -> NamedModel | None:
-            if not isinstance(value, Model):
-                return None
+            if not isinstance(value, Model) or isinstance(value, CompositeModel):
+                return None  # a model with tools is sent as it is, and its parts by their names
             models[id(value)] = value
             return named(value)
 
@@ -369,13 +372,19 @@ def unpickled(data: bytes, open_model: Callable[[NamedModel], Model]) -> Any:
 
 def named(model: Model) -> NamedModel:
     """Return how another process opens a model."""
+    if isinstance(model, ToolModel):
+        return NamedModel(model.name, model.config.model_dump_json(exclude_unset=True), model.identity)
     options = model.made_with or ModelOptions()
     return NamedModel(model.name, options.model_dump_json(), model.identity)
 
 
 def open_named(wanted: NamedModel, base: Path, name: str = "") -> Model:
     """Open a model, under another `name` if one is given. Raises UsageError where it is another one on this machine."""
-    model = open_model(name or wanted.name, ModelOptions.model_validate_json(wanted.options), base)
+    if wanted.name.startswith(TOOL):
+        tool = ToolConfig.model_validate_json(wanted.options)
+        model: Model = open_tool(wanted.name.removeprefix(TOOL), tool, base)
+    else:
+        model = open_model(name or wanted.name, ModelOptions.model_validate_json(wanted.options), base)
     if model.identity != wanted.identity:
         raise UsageError(
             f"{wanted.name} is another model on {platform.node()}: copy the run's files there, at the same path"

@@ -15,7 +15,8 @@ from fractionate.spool import Spool, collect
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
 from fractionate.strategies.prompting import numbered_lines
-from fractionate.types import Attempt, Completion, Component, Decomposition, Problem, Usage
+from fractionate.tools.using import used_tools
+from fractionate.types import Attempt, Completion, Component, Decomposition, Problem, ToolUse, Usage
 
 Decomposed = tuple[Decomposition, Completion | None]
 """A decomposition and the call that made it (None for reference decompositions, which cost nothing)."""
@@ -213,16 +214,17 @@ def _plain(one: Decomposed) -> tuple[object, ...]:
     decomposition, completion = one
     if completion is None:
         return _DECOMPOSITION(decomposition), None
-    text, finish_reason, usage, *rest = _COMPLETION(completion)
-    return _DECOMPOSITION(decomposition), (text, finish_reason, _USAGE(usage), *rest)
+    text, finish_reason, usage, *rest, tools = _COMPLETION(completion)
+    return _DECOMPOSITION(decomposition), (text, finish_reason, _USAGE(usage), *rest, tuple(map(tuple, tools)))
 
 
 def _decomposed(plain: tuple[Any, Any]) -> Decomposed:
     decomposition, completion = plain
     if completion is None:
         return Decomposition(*decomposition), None
-    text, finish_reason, usage, *rest = completion
-    return Decomposition(*decomposition), Completion(text, finish_reason, Usage(*usage), *rest)
+    text, finish_reason, usage, *rest, tools = completion
+    used = tuple(ToolUse(*use) for use in tools)
+    return Decomposition(*decomposition), replace(Completion(text, finish_reason, Usage(*usage), *rest), tools=used)
 
 
 def _sample(sampler: Sampler, problem: Problem, repeat: int) -> int:
@@ -272,4 +274,5 @@ def _scored(problem: Problem, solution: Solution, decomposing: Completion | None
         ),
         cut_off=tuple(cut_off),
         lenient=dataset.lenient_score(solution.output, problem.answers, prediction, score),
+        tools=used_tools(calls),
     )

@@ -14,10 +14,12 @@ from fractions import Fraction
 
 from fractionate import strategies
 from fractionate.config import DECOMPOSER_VARIANTS, STUDENTS, Config, StudentConfig
+from fractionate.config.addresses import split_tools
 from fractionate.errors import UsageError
 from fractionate.models import check_name, is_model_name
 from fractionate.run.cells import Pair, plan_pairs
 from fractionate.strategies.base import Strategy
+from fractionate.tools import check_tools, has_tools
 from fractionate.types import Component, Kind, Role
 
 NO_MODEL = ("none", "gold")
@@ -60,8 +62,8 @@ class Names:
         """The students to train, in the order of the config; those of a learning curve come last."""
         trained = {role: [one.name for one in whole if one.role == role] for role in ("decomposer", "solver")}
         chosen = config.run.pairs
-        decomposers = [pair[0] for pair in chosen] or self._by_default("decomposer") + trained["decomposer"]
-        solvers = [pair[1] for pair in chosen] or self._by_default("solver") + trained["solver"]
+        decomposers = [pair[0] for pair in chosen] or self._matrix_names("decomposer") + trained["decomposer"]
+        solvers = [pair[1] for pair in chosen] or self._matrix_names("solver") + trained["solver"]
         self.decomposers = tuple(self.component(name, "decomposer") for name in dict.fromkeys(decomposers))
         self.solvers = tuple(self.component(name, "solver") for name in dict.fromkeys(solvers))
 
@@ -91,9 +93,15 @@ class Names:
             return Component(name, "student", role, student.base, variant, student.role, learnt_from, share)
         own = self._config.decomposers.get(name)
         asked = own.model if own is not None else name
-        model = self.model_of(asked) if asked in ROLE_NAMES else asked
-        kind = self._kind(asked, model)
-        return Component(name, kind, role, model, trained_for=role if kind == "distilled" else "")
+        of, tools = split_tools(asked)
+        model = self.model_of(of) if of in ROLE_NAMES else of
+        if tools:
+            model, asked = f"{model}[{','.join(tools)}]", ""
+        kind = self._kind(asked, model, role)
+        if kind != "distilled":
+            return Component(name, kind, role, model)
+        base = self._config.models.distilled_in(role)[model].base
+        return Component(name, kind, role, model, trained_for=role, base=base)
 
     def model_of(self, role: str) -> str:
         """Return the model that "teacher", "solver" or "student" stands for. Raises UsageError where it has none."""
@@ -129,11 +137,20 @@ class Names:
             [one for one in self.solvers if takes_part(one)],
         )
         chosen = self._config.run.pairs
+        planned += self._tool_controls(planned)
         pairs = [pair for pair in planned if not chosen or (pair.decomposer.name, pair.solver.name) in chosen]
         on_curve = [self.component(one.name, one.role) for one in self.students if one.share < 1]
         pairs += self._curve_pairs(pairs, [one for one in on_curve if takes_part(one)])
         left_out = {one.name: one for one in (*self.decomposers, *self.solvers, *on_curve) if not takes_part(one)}
         return list(dict.fromkeys(pairs)), list(left_out.values())
+
+    def _tool_controls(self, planned: Sequence[Pair]) -> Iterator[Pair]:
+        """Yield the control of each solver with tools that is not measured alone: the whole question in one stage."""
+        alone = {pair.solver for pair in planned if pair.strategy.stages == "single"}
+        none = Component("none", "none", "decomposer")
+        for solver in dict.fromkeys(pair.solver for pair in planned):
+            if has_tools(solver.model) and solver not in alone:
+                yield Pair(strategies.get("single"), none, solver)
 
     def _curve_pairs(self, planned: Sequence[Pair], parts: Sequence[Component]) -> Iterator[Pair]:
         """Yield a cell for each student of a learning curve: the plainest cell of the student with all examples."""
@@ -159,6 +176,16 @@ class Names:
             partner.kind != "teacher",
         )
 
+    def _matrix_names(self, role: Role) -> list[str]:
+        """Return the decomposers or solvers: the config's, students from elsewhere in this role, and their bases.
+
+        A student whose entry names no role takes part where the config lists it.
+        """
+        listed = self._by_default(role)
+        elsewhere = self._config.models.distilled_in(role).values()
+        listed += [one.name for one in elsewhere if one.role == role]
+        return listed + [one.base for one in elsewhere if one.base and one.name in listed]
+
     def _by_default(self, role: Role) -> list[str]:
         """Return the config's decomposers or solvers. Where the config names none, the untrained base is added.
 
@@ -180,11 +207,11 @@ class Names:
             return self._config.students[whole].variant
         return whole if whole in STUDENTS else ""
 
-    def _kind(self, asked: str, model: str) -> Kind:
+    def _kind(self, asked: str, model: str, role: Role) -> Kind:
         models = self._config.models
         if asked == "teacher" or (models.teacher and model == models.teacher):
             return "teacher"
-        if model in models.distilled:
+        if model in models.distilled_in(role):
             return "distilled"
         if asked == "solver":
             return "solver"
@@ -260,9 +287,11 @@ def _check(config: Config, strategies: Sequence[Strategy]) -> None:
         _check_named(config, "run.pairs", [solver], ROLE_NAMES)
     if models.solver and "solver" not in _named(config):
         raise UsageError('models.solver is named, but nothing is measured with it: put "solver" among models.solvers')
-    for model in (models.teacher, models.solver, models.student, models.screen_solver, *models.distilled):
+    elsewhere = [name for one in models.distilled for name in (one.name, one.base)]
+    for model in (models.teacher, models.solver, models.student, models.screen_solver, *elsewhere):
         if model:
             check_name(model)
+            check_tools(model, config.tools)
     _check_bases(config)
     _check_dev(config)
     for name in models.options:
@@ -299,10 +328,17 @@ def _check_named(config: Config, key: str, names: Sequence[str], allowed: Sequen
     for name in names:
         if name in allowed or _is_student(config, name):
             continue
+        model, tools = split_tools(name)
+        if tools and model in ROLE_NAMES and model in allowed:
+            check_tools(name, config.tools, key)
+            continue
+        if tools and _is_student(config, model):
+            raise UsageError(f"{key}: {name!r}: a student that the run trains uses no tools: name its solver's instead")
         if not is_model_name(name):
             known = ", ".join([*allowed, *STUDENTS, *config.students])
             raise UsageError(f"{key}: {name!r} is neither one of {known} nor a model name")
         check_name(name)
+        check_tools(name, config.tools, key)
 
 
 def _check_dev(config: Config) -> None:

@@ -27,6 +27,7 @@ _MEASURED: tuple[Builder, ...] = (
     cells.outcome,
     cells.matrix,
     cells.cells,
+    cells.tools,
     comparisons.runs,
     comparisons.published,
     comparisons.generalisation,
