@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  FILE.jsonl              rows with 'id' (or 'index') and 'outcome' ('correct', 'exact_match', 'score'), or\n"
         "                          outputs and right answers as 'fractionate score' takes them; CSV, Parquet, … too\n"
         "  FILE.jsonl#FIELD        one column of such a file: its output, or its outcome\n"
-        "  FILE.eval, FILE.json    a log of inspect_ai\n"
+        "  FILE.eval, FILE.json    a log of inspect_ai; a folder of .eval files stands for each of them\n"
         "  FILE.jsonl:PAIR         a pair's answers with feedback, from 'fractionate serve --record'\n"
         "  DIR, samples_….jsonl    a log of lm-evaluation-harness (--log_samples)\n"
         "and NAME=LOG calls the system NAME. Only questions that all answered count. Questions that share a 'group'\n"
