@@ -267,9 +267,7 @@ def read_system(
     )
     systems = read_systems([str(log)], choices)
     if len(systems) > 1:
-        raise UsageError(
-            f"{log} holds {len(systems)} logs ({', '.join(one.name for one in systems)}): name one of them"
-        )
+        raise UsageError(f"{log} holds {len(systems)} logs ({', '.join(one.name for one in systems)}): name one")
     return systems[0]
 
 

@@ -92,7 +92,7 @@ def test_a_folder_of_logs_is_each_of_its_logs(tmp_path: Path) -> None:
         shutil.copy(REAL / name, tmp_path / name)
     choices = Choices(scoring=Scoring(scorer="graded"))
     assert [system.name for system in read_systems([str(tmp_path)], choices)] == ["strong", "weak"]
-    with pytest.raises(UsageError, match=r"holds 2 logs \(strong.eval, weak.eval, …\), so they cannot all be mine"):
+    with pytest.raises(UsageError, match=r"holds 2 logs \(strong.eval, weak.eval, …\), so not all can be mine"):
         read_systems([f"mine={tmp_path}"], choices)
     with pytest.raises(UsageError, match=r"holds 2 logs \(strong, weak\): name one"):
         fractionate.read_system(tmp_path, scorer="graded")

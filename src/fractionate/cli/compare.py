@@ -97,13 +97,13 @@ def run(args: argparse.Namespace) -> int:
     from fractionate.logs.read import read_systems
     from fractionate.report.comparison import comparison_text
 
-    if len(args.logs) < 2:
-        raise UsageError("compare takes two logs or more: name another")
-    if args.require and len(args.logs) != 2:
-        raise UsageError(f"--require is about two logs, NEW and OLD, not {len(args.logs)}")
     if args.require == "not-worse" and not args.margin:
         raise UsageError("--require not-worse needs --margin, in percentage points, such as --margin 2")
     systems = read_systems(args.logs, _choices(args), dict(map(_price, args.price)))
+    if len(systems) < 2:
+        raise UsageError("compare takes two logs or more: name another")
+    if args.require and len(systems) != 2:
+        raise UsageError(f"--require is about two logs, NEW and OLD, not {len(systems)}")
     with warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always", UserWarning)
         comparison = compare_systems(systems, args.confidence, args.margin)

@@ -82,9 +82,7 @@ def _of_folder(part: _Part) -> list[_Part]:
         return [part]
     if len(logs) > 1 and part.name:
         named = ", ".join(log.name for log in logs[:3])
-        raise UsageError(
-            f"{part.path} holds {len(logs)} logs ({named}, …), so they cannot all be {part.name}: name one"
-        )
+        raise UsageError(f"{part.path} holds {len(logs)} logs ({named}, …), so not all can be {part.name}: name one")
     return [part._replace(path=log) for log in logs]
 
 
