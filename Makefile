@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# Tests start hundreds of processes. Without bytecode files each would compile the package, and the tests, again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test lint docs site mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-train bench-verdict bench-gpu clean
 
