@@ -36,7 +36,7 @@ _MEASURED: tuple[Builder, ...] = (
     about.tried,
     about.examples,
 )
-_ABOUT: tuple[Builder, ...] = (about.prices, about.notes, about.how_to_read, about.run)
+_ABOUT: tuple[Builder, ...] = (about.prompts, about.prices, about.notes, about.how_to_read, about.run)
 _added: list[Builder] = []
 
 
