@@ -44,6 +44,12 @@ class TrainConfig(Section):
         description="tokens per example at most; longer examples are left out and counted",
     )
     max_examples: Count = Field(default=0, description="examples per student at most, the first ones; 0 takes all")
+    min_examples: int = Field(
+        default=8,
+        ge=1,
+        le=10**6,
+        description="a student with fewer examples is not trained; the run says why demonstrations could not be used",
+    )
     dev_checks: int = Field(default=1, ge=1, le=10_000, description="measurements of the loss on dev per epoch")
     patience: Count = Field(
         default=2,

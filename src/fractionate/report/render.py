@@ -15,7 +15,7 @@ from fractionate.errors import printable
 from fractionate.files import write_text
 from fractionate.report.facts import Facts
 from fractionate.report.section import Block, Column, Entry, Example, Figure, Lines, Section, Table
-from fractionate.report.sections import sections_of
+from fractionate.report.sections import FIRST, sections_of
 
 
 def write_html(results: Mapping[str, Any], path: Path, examples: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -38,7 +38,7 @@ def html(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]] = ())
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         distill=results["verdict"]["distill"],
-        sections=[(section, _least_width(section)) for section in sections_of(facts, "html")],
+        sections=[(one, _least_width(one), one.key not in FIRST) for one in sections_of(facts, "html")],
     )
     return page + "\n"
 
