@@ -6,7 +6,7 @@ from fractionate.analysis.matrix import short_names
 from fractionate.analysis.sentence import LEARNT
 from fractionate.report.amounts import PER, count, dollars, percent, points
 from fractionate.report.facts import Facts, Record, metric_label
-from fractionate.report.section import PAGES, Column, Entry, Lines, Row, Section, table_section
+from fractionate.report.section import PAGES, Column, Entry, Lines, Row, Section, Table
 from fractionate.report.sections.cells import recommended_cells
 
 _GATES = {
@@ -36,7 +36,8 @@ def compared(facts: Facts) -> Section | None:
         if cell is not None and cell["n"]:
             rows.append(_pair(facts, cell, name, undistilled=any(row["b"] == name for row in evidence)))
     lead = "The undistilled pair is what is paid for today. All pairs answered the same questions."
-    return table_section("compared", "What was compared", columns, rows, lead, PAGES)
+    table = Table(columns, tuple(rows), look="cards")
+    return Section("compared", "What was compared", (table,), lead, PAGES) if rows else None
 
 
 def _pair(facts: Facts, cell: Record, name: str, *, undistilled: bool) -> Row:
