@@ -104,7 +104,7 @@ class TrainConfig(Section):
 
     def decisive(self, *, with_dev: bool) -> dict[str, Any]:
         """Return the settings that decide a training's result; those about dev only of one that has a dev split."""
-        left_out = {"search", "gradient_checkpointing"}  # what is computed anew is computed alike
+        left_out = {"search", "min_examples", "gradient_checkpointing"}  # what is computed anew is computed alike
         if not with_dev:
             left_out |= {"dev_checks", "patience"}
         # A student trained before there was a choice stays what it is.
