@@ -97,4 +97,4 @@ def test_a_broken_plug_in_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UsageError, match=r"'odd' of fractionate\.strategies is no Strategy"):
         strategies.get("odd")
     assert all_plugins("models") == {}
-    assert len(GROUPS) == 5
+    assert len(GROUPS) == 6

@@ -82,6 +82,27 @@ numbers, unless a log has fractions of tokens. An unknown lenient score is NaN. 
 were only too long. `lost` is an attempt with failed calls and without any output."""
 
 
+TOOL_AMOUNTS = ("calls", "errors", "tokens", "seconds")
+"""The fields of what an attempt used of one tool."""
+_TOOL = "tool"
+
+
+def tool_column(role: str, tool: str, amount: str) -> str:
+    """Return the name of the column of one tool: an attempt that did not use it has 0 there."""
+    return f"{_TOOL}:{role}:{tool}:{amount}"
+
+
+def tool_columns(attempts: Iterable[Any]) -> list[str]:
+    """Return the names of the columns of every tool that attempts name."""
+    found = {(role, use.tool): None for one in attempts for role, uses in one.tools.items() for use in uses}
+    return [tool_column(role, tool, amount) for role, tool in found for amount in TOOL_AMOUNTS]
+
+
+def is_of_tool(name: str) -> bool:
+    """Whether a column is that of a tool."""
+    return name.startswith(f"{_TOOL}:")
+
+
 class Columns(ABC):
     """Attempts, one a question, as arrays in the order of the test set."""
 
@@ -90,7 +111,7 @@ class Columns(ABC):
 
     @abstractmethod
     def column(self, name: str) -> Numbers:
-        """Return one of `FIELDS`, an entry an attempt."""
+        """Return one of `FIELDS` or of a tool's columns, an entry an attempt."""
 
     @property
     def outputs(self) -> Columns:
@@ -231,7 +252,7 @@ class Mean(Columns):
         if name in OF_QUESTIONS:
             return self._parts[0].column(name)
         rows = [part.column(name) for part in self._parts]
-        if name in _MEANS:
+        if name in _MEANS or is_of_tool(name):
             return _sum(rows) / len(rows)
         role, _, amount = name.partition("_")
         if role in _ROLES:
@@ -314,8 +335,23 @@ def make_column(name: str, attempts: Iterable[Any]) -> Numbers:
     """Return one of `FIELDS` of some attempts."""
     import numpy as np
 
+    if is_of_tool(name):
+        return _make_tool_column(name, attempts)
     kind, read = FIELDS[name]
     return np.asarray([read(one) for one in attempts], dtype=kind or None)
+
+
+def kind_of_tool_column(name: str) -> str:
+    """Return the type of a tool's column."""
+    return "float64" if name.endswith(":seconds") else "int64"
+
+
+def _make_tool_column(name: str, attempts: Iterable[Any]) -> Numbers:
+    import numpy as np
+
+    _, role, tool, amount = name.split(":")
+    found = [sum(getattr(use, amount) for use in one.tools.get(role, ()) if use.tool == tool) for one in attempts]
+    return np.asarray(found, dtype=kind_of_tool_column(name))
 
 
 def _sum(rows: Sequence[Numbers]) -> Numbers:

@@ -1,9 +1,10 @@
 """All that a package needs which brings parts of its own to fractionate, in one module.
 
-A part is a data set, a scorer, a strategy, a model or a report section. The package names it in its pyproject.toml,
-`[project.entry-points."fractionate.strategies"]` and so on, one group for each of `GROUPS`; then a config may name it
-as if it were built in. `examples/plugin` is a worked package with one part of each kind. The names below are imported
-when they are first used. They are public: a release that changes one says so; what is not among them is private.
+A part is a data set, a scorer, a strategy, a model, a tool or a report section. The package names it in its
+pyproject.toml, `[project.entry-points."fractionate.strategies"]` and so on, one group for each of `GROUPS`; then a
+config may name it as if it were built in. `examples/plugin` is a worked package with parts of most kinds. The names
+below are imported when they are first used. They are public: a release that changes one says so; what is not among them
+is private.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from fractionate.errors import UsageError
 
 if TYPE_CHECKING:
     from fractionate.config import ModelOptions as ModelOptions
+    from fractionate.config import ToolConfig as ToolConfig
     from fractionate.datasets.base import AnswerForm as AnswerForm
     from fractionate.datasets.base import Dataset as Dataset
     from fractionate.datasets.base import Reference as Reference
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from fractionate.errors import FractionateError as FractionateError
     from fractionate.errors import UsageError as UsageError
     from fractionate.models.base import BatchModel as BatchModel
+    from fractionate.models.base import Call as Call
+    from fractionate.models.base import CallCoroutine as CallCoroutine
     from fractionate.models.base import Model as Model
     from fractionate.models.base import ProviderBatchModel as ProviderBatchModel
     from fractionate.models.base import SingleModel as SingleModel
@@ -54,8 +58,6 @@ if TYPE_CHECKING:
     from fractionate.scoring.metrics import text_score as text_score
     from fractionate.scoring.number_answers import extract_number as extract_number
     from fractionate.scoring.number_answers import number_of as number_of
-    from fractionate.strategies.base import Call as Call
-    from fractionate.strategies.base import CallCoroutine as CallCoroutine
     from fractionate.strategies.base import Sampler as Sampler
     from fractionate.strategies.base import Settings as Settings
     from fractionate.strategies.base import Solution as Solution
@@ -70,6 +72,9 @@ if TYPE_CHECKING:
     from fractionate.strategies.prompting import single_messages as single_messages
     from fractionate.strategies.prompting import static_messages as static_messages
     from fractionate.strategies.prompting import step_messages as step_messages
+    from fractionate.tools.base import Function as Function
+    from fractionate.tools.base import Tool as Tool
+    from fractionate.tools.base import ToolError as ToolError
     from fractionate.types import Answer as Answer
     from fractionate.types import Completion as Completion
     from fractionate.types import Decomposition as Decomposition
@@ -81,22 +86,23 @@ if TYPE_CHECKING:
     from fractionate.types import Score as Score
     from fractionate.types import Usage as Usage
 
-Group = Literal["datasets", "scorers", "strategies", "models", "sections"]
-GROUPS: tuple[Group, ...] = ("datasets", "scorers", "strategies", "models", "sections")
+Group = Literal["datasets", "scorers", "strategies", "models", "tools", "sections"]
+GROUPS: tuple[Group, ...] = ("datasets", "scorers", "strategies", "models", "tools", "sections")
 _HOMES = {
     "types": "Answer Completion Decomposition Message Origin Problem Request Role Score Usage",
     "errors": "FractionateError UsageError",
-    "config": "ModelOptions",
+    "config": "ModelOptions ToolConfig",
     "rows": "Row read_rows",
     "datasets.base": "AnswerForm Dataset Reference Scorer",
     "scoring.metrics": "drop_score score_choice score_number score_yes_no text_score",
     "scoring.choices": "extract_choice extract_yes_no",
     "scoring.final": "extract_final extract_spans",
     "scoring.number_answers": "extract_number number_of",
-    "models.base": "BatchModel Model ProviderBatchModel SingleModel",
+    "models.base": "BatchModel Call CallCoroutine Model ProviderBatchModel SingleModel",
+    "tools.base": "Function Tool ToolError",
     "models.faults": "FatalFault Fault PermanentFault TransientFault",
     "strategies.decompose": "decompose fill_references parse_decomposition",
-    "strategies.base": "Call CallCoroutine Sampler Settings Solution Strategy Task ask",
+    "strategies.base": "Sampler Settings Solution Strategy Task ask",
     "strategies.prompting": "final_messages numbered_lines single_messages static_messages step_messages",
     "report.facts": "Facts",
     "report.section": "Column Entry Example Figure Lines Section Table table_section",

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from fractionate.config import Config, PriceConfig
-from fractionate.config.addresses import find_for, is_on_servers, split_name
+from fractionate.config.addresses import TOOL, find_for, is_on_servers, split_name, split_tools
 from fractionate.types import Throughput, Usage
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class _Rates:
     cached: float | None = None
     output: float | None = None
     per_hour: float | None = None
+    per_call: float = 0.0
     throughput: Throughput | None = None
     table: ModelPrice | None = None
     share: float = 1.0
@@ -54,11 +55,13 @@ class Pricing:
         prices: Mapping[str, PriceConfig] | None = None,
         batched: Collection[str] = (),
         throughput: Mapping[str, Throughput] | None = None,
+        tools: Mapping[str, float] | None = None,
     ) -> None:
         """`batched` names the models that are called through the batch endpoint, at half the table's price.
 
-        `throughput` is that of local base models, by name, where it was measured.
+        `throughput` is that of local base models, by name, where it was measured; `tools` the dollars of a tool's call.
         """
+        self._tools = dict(tools or {})
         self._prices = dict(prices or {})
         self._batched = frozenset(batched)
         self._throughput = dict(throughput or {})
@@ -68,7 +71,8 @@ class Pricing:
     def of(cls, config: Config, throughput: Mapping[str, Throughput] | None = None) -> Pricing:
         """Return the prices that a config states."""
         batched = [name for name, options in config.models.options.items() if options.batch]
-        return cls(config.prices, batched, throughput)
+        tools = {name: tool.usd_per_call for name, tool in config.tools.items()}
+        return cls(config.prices, batched, throughput, tools)
 
     def usd(self, model_name: str, usage: Usage) -> float | None:
         """Return the dollars of one or more calls of a model, ≥ 0, or None where no price is known.
@@ -81,7 +85,7 @@ class Pricing:
         return None if tokens is None or machine is None else tokens + machine
 
     def by_tokens(self, model_name: str, usage: Usage) -> float | None:
-        """Return the dollars charged by the token, None where such a price is not known."""
+        """Return the dollars charged by the token or the call, None where such a price is not known."""
         if usage.calls == 0 and usage.input_tokens == 0 and usage.output_tokens == 0:
             return 0.0
         rates = _for_size(self._of(model_name), usage)
@@ -90,6 +94,7 @@ class Pricing:
             _product(rates.input, (usage.input_tokens - cached) / MILLION),
             _product(rates.input if rates.cached is None else rates.cached, cached / MILLION),
             _product(rates.output, usage.output_tokens / MILLION),
+            rates.per_call * usage.calls,
         )
         known = [part for part in parts if part is not None]
         return sum(known) if len(known) == len(parts) else None
@@ -116,7 +121,7 @@ class Pricing:
 
     def machines(self, model_names: Iterable[str]) -> list[str]:
         """Return the base models of these whose machine has a price by the hour: those to measure the throughput of."""
-        local = [name for name in model_names if name.startswith("local:")]
+        local = [split_tools(name)[0] for name in model_names if name.startswith("local:")]
         return list(dict.fromkeys(_base(name) for name in local if self._of(name).per_hour))
 
     def source(self, model_name: str) -> str:
@@ -124,11 +129,17 @@ class Pricing:
         return self._of(model_name).source
 
     def _of(self, model_name: str) -> _Rates:
+        if model_name.endswith("]"):
+            model_name = split_tools(model_name)[0]  # what tools cost comes apart
         if model_name not in self._rates:
             self._rates[model_name] = self._look_up(model_name)
         return self._rates[model_name]
 
     def _look_up(self, name: str) -> _Rates:
+        if name.startswith(TOOL):
+            per_call = self._tools.get(name.removeprefix(TOOL), 0.0)
+            said = f"${per_call:g} per call (usd_per_call)" if per_call else "no price: its calls are free"
+            return _Rates(said, 0.0, 0.0, 0.0, 0.0, per_call)
         given = self._given(name)
         if given is not None:
             return _user_rates(name, given, self._throughput.get(_base(name)))

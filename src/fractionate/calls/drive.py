@@ -21,17 +21,17 @@ import asyncio
 import gc
 import warnings
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from fractionate.calls.batches import GRACE_S
 from fractionate.calls.engine import Engine
 from fractionate.errors import FractionateError
-from fractionate.models.base import BatchModel, Model, ProviderBatchModel
-from fractionate.types import Completion, Request
+from fractionate.models.base import BatchModel, Call, CallCoroutine, CompositeModel, ProviderBatchModel
+from fractionate.types import Completion
 
 T = TypeVar("T")
 
@@ -43,32 +43,18 @@ _GC_THRESHOLD = 10_000
 Python's default of 700 many times over: traversing them again and again took a tenth to a fifth of a run's CPU."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request for one completion from one model.
-
-    `final`: the reply is the answer, or one of the votes for it. `subquestion`: the subquestion that the reply answers.
-    Both serve displays of a coroutine while it runs; its value does not depend on them.
-    """
-
-    model: Model
-    request: Request
-    final: bool = False
-    subquestion: str = ""
-
-
-CallCoroutine: TypeAlias = Generator[Sequence[Call], Sequence[Completion], T]
-"""Yields lists of calls, is sent lists of completions in the same order, and returns a value."""
-
-
 class Stepper(Generic[T]):
     """Advances one coroutine. `value` is what it returned, once `send` has returned None.
 
-    Until version 0.2 a plug-in's coroutine may also yield a bare `Call`; it is then sent a bare completion.
+    A call of a model that is made of others (`CompositeModel`) is replaced by the calls that answer it, unless the
+    caller does that itself (`whole`). Until version 0.2 a plug-in's coroutine may also yield a bare `Call`; it is then
+    sent a bare completion.
     """
 
-    def __init__(self, coroutine: CallCoroutine[T]) -> None:
+    def __init__(self, coroutine: CallCoroutine[T], *, whole: bool = False) -> None:
         self._coroutine = coroutine
+        self._whole = whole
+        self._inside: CallCoroutine[list[Completion]] | None = None
         self._yields_bare_calls = False
         self.value: T
 
@@ -77,6 +63,18 @@ class Stepper(Generic[T]):
 
         Raises what the coroutine raises.
         """
+        while True:
+            if self._inside is None:
+                calls = self._step(completions)
+                if calls is None or self._whole or not any(isinstance(call.model, CompositeModel) for call in calls):
+                    return calls
+                self._inside, completions = side_by_side([_answer(call) for call in calls]), None
+            try:
+                return self._inside.send(completions)  # type: ignore[arg-type]  # None starts it
+            except StopIteration as stop:
+                self._inside, completions = None, stop.value
+
+    def _step(self, completions: Sequence[Completion] | None) -> Sequence[Call] | None:
         sent: Any = completions[0] if self._yields_bare_calls and completions else completions
         try:
             calls = self._coroutine.send(sent)
@@ -91,7 +89,30 @@ class Stepper(Generic[T]):
 
     def close(self) -> None:
         """Close the coroutine at the step that it waits in."""
+        if self._inside is not None:
+            self._inside.close()
         self._coroutine.close()
+
+
+def _answer(call: Call) -> CallCoroutine[Completion]:
+    """Return the reply to one call, whatever its model is made of."""
+    if isinstance(call.model, CompositeModel):
+        return (yield from call.model.answer(call))
+    (completion,) = yield [call]
+    return completion
+
+
+def side_by_side(coroutines: Sequence[CallCoroutine[Any]]) -> CallCoroutine[list[Any]]:
+    """Run coroutines as one that yields the calls of all together, step by step; returns their values in order."""
+    steppers = [Stepper(coroutine) for coroutine in coroutines]
+    wanted = [stepper.send(None) for stepper in steppers]
+    while any(calls is not None for calls in wanted):
+        replies = iter((yield [call for calls in wanted for call in calls or ()]))
+        wanted = [
+            None if calls is None else stepper.send([next(replies) for _ in calls])
+            for stepper, calls in zip(steppers, wanted, strict=True)
+        ]
+    return [stepper.value for stepper in steppers]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What a run will take, before it takes it: calls, tokens, dollars and time of every stage.
+"""The forecast of a run: calls, tokens, dollars and time of every stage, before anything is sent.
 
 Calls that are stored already cost nothing and are counted apart. Of the others there are two figures. What is expected:
 prompts counted with the model's own tokenizer where it is at hand, else estimated, and replies as long as the model's
@@ -19,16 +19,11 @@ from fractionate.calls.store import Store
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
-from fractionate.models.tokens import TokenCounter, counter_for, estimate_messages
+from fractionate.models.tokens import FILLER, FILLER_BYTES, TokenCounter, counter_for, estimate_messages
 from fractionate.types import ROLES, Request, Role, Usage
 
 EXPECTED_SHARE = 0.4
 """Share of `max_tokens` that a reply is expected to fill where no reply of the model to such a prompt is stored."""
-REPLY_BYTES = 8
-"""Bytes that each token of a reply adds at most to later prompts. English prose has 4 to 5 bytes per token; and however
-long a model's tokens are, no vocabulary in use makes more than 8 tokens of what is one token for another."""
-FILLER, FILLER_BYTES = "\ue000", 64
-"""A letter of the private use area that stands for so many bytes of a reply of full length: short texts are walked."""
 UNLIMITED = 1_000_000
 """Calls at once that stand for "as many as are allowed"."""
 

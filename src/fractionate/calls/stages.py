@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from fractionate.calls.drive import Call, CallCoroutine, run_with, stream_all
+from fractionate.calls.drive import run_with, stream_all
 from fractionate.calls.engine import Engine
+from fractionate.models.base import Call, CallCoroutine
 from fractionate.types import Completion
 
 T = TypeVar("T")

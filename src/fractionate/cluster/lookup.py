@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from fractionate.calls.budget import Reservation
-from fractionate.calls.drive import Call, CallCoroutine, Stepper
-from fractionate.models.base import Model, SingleModel
+from fractionate.calls.drive import Stepper
+from fractionate.models.base import Call, CallCoroutine, Model, SingleModel
+from fractionate.tools import parts_of
 from fractionate.types import Completion
 
 Find = Callable[[str], Completion | None]
@@ -59,5 +60,5 @@ def _elsewhere(call: Call, find: Find) -> Completion | None:
 
 def can_leave(models: Iterable[Model]) -> bool:
     """Return whether there is something to spread: calls to servers, or others that are made one by one."""
-    asked = list(models)
+    asked = [part for model in models for part in parts_of(model)]
     return all(isinstance(model, SingleModel) for model in asked) and not all(model.replays for model in asked)

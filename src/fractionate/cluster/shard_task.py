@@ -25,15 +25,18 @@ from typing import Any, NamedTuple
 
 from fractionate import __version__
 from fractionate.calls.budget import BudgetReached, Pricing, Reservation
-from fractionate.calls.drive import CallCoroutine, stream_all
+from fractionate.calls.drive import stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.status import Counters
-from fractionate.calls.store import Hold, Holds, Store, StoredCall
+from fractionate.calls.store import Amount, Holds, Store, StoredCall
 from fractionate.calls.store_file import BUSY_S
-from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions
+from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions, ToolConfig
+from fractionate.config.addresses import TOOL
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models import open_model
-from fractionate.models.base import Model
+from fractionate.models.base import CallCoroutine, CompositeModel, Model
+from fractionate.tools import open_tool
+from fractionate.tools.base import ToolModel
 from fractionate.types import ROLES, Completion, Message, Request, Role
 
 BATCH, BATCHES = 512, 8
@@ -60,7 +63,7 @@ _NO_REQUEST = Request((Message("user", ""),), "solver")
 
 @dataclass(frozen=True)
 class Setup:
-    """What all shards of a run are told. `environment` holds the variables that models read their keys from."""
+    """The settings that all shards of a run share. `environment` has the variables with the models' keys."""
 
     run: str
     pricing: Pricing | None
@@ -89,18 +92,18 @@ class ShardOrder(NamedTuple):
 class End(NamedTuple):
     """Why a shard has ended.
 
-    `lost`: what may have been billed beyond the calls shipped. `wanted`: the call that its allocation had no room for.
-    `error`: class and line of the error that is to end the run; `stopped`: it ended early because it was told to.
+    `unconfirmed`: amounts that may have been billed beyond the calls shipped. `wanted`: the call that did not fit into
+    the allocation. `error`: class and message of an error that ends the run. `stopped`: the run told it to end early.
     """
 
-    lost: Mapping[Role, Hold]
+    unconfirmed: Mapping[Role, Amount]
     wanted: Reservation | None = None
     error: tuple[str, str] | None = None
     stopped: bool = False
 
 
 class Shipment(NamedTuple):
-    """What a shard has done since its last shipment.
+    """The calls, values and counts of a shard since its last shipment.
 
     `calls` is an SQLite database with the table `calls` (b"" if there are none), `spent` what these were billed.
     `values` are those of the shard's next `ended` coroutines, or what they were packed into. `counters` count from the
@@ -108,7 +111,7 @@ class Shipment(NamedTuple):
     """
 
     calls: bytes
-    spent: Mapping[Role, Hold]
+    spent: Mapping[Role, Amount]
     ended: int
     values: Any
     counters: Counters
@@ -248,7 +251,7 @@ class _ShardRun:
         for model in self._models.values():
             with suppress(Exception):
                 await model.close()
-        await self._engine.settle_rates()  # the quota goes to another shard
+        await self._engine.await_rates()  # the quota goes to another shard
         with suppress(FractionateError):
             self._engine.close()
         self._end = self._ended_with(error)
@@ -279,17 +282,17 @@ class _ShardRun:
             working.cancel()
 
     def _ended_with(self, error: BaseException | None) -> End:
-        lost = self._engine.budget.lost
+        unconfirmed = self._engine.budget.unconfirmed
         if error is None:
-            return End(lost)
+            return End(unconfirmed)
         if isinstance(error, asyncio.CancelledError | _StoppedError):
-            return End(lost, stopped=True)
+            return End(unconfirmed, stopped=True)
         if isinstance(error, BudgetReached) and error.wanted is not None:
-            return End(lost, wanted=error.wanted)
+            return End(unconfirmed, wanted=error.wanted)
         line = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, FractionateError):
-            return End(lost, error=(type(error).__name__, line))
-        return End(lost, error=("Bug", f"a coroutine failed on a worker: {type(error).__name__}: {line}"))
+            return End(unconfirmed, error=(type(error).__name__, line))
+        return End(unconfirmed, error=("Bug", f"a coroutine failed on a worker: {type(error).__name__}: {line}"))
 
     def _committed(self, count: int) -> None:
         """Note committed calls: they are to be shipped soon, and hold the shard if nobody takes them."""
@@ -342,8 +345,8 @@ def pickled(value: Any) -> tuple[bytes, list[Model]]:
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # Ray ships no types for it
         def persistent_id(self, value: Any) -> NamedModel | None:
-            if not isinstance(value, Model):
-                return None
+            if not isinstance(value, Model) or isinstance(value, CompositeModel):
+                return None  # a model with tools is sent as it is, and its parts by their names
             models[id(value)] = value
             return named(value)
 
@@ -369,13 +372,19 @@ def unpickled(data: bytes, open_model: Callable[[NamedModel], Model]) -> Any:
 
 def named(model: Model) -> NamedModel:
     """Return how another process opens a model."""
+    if isinstance(model, ToolModel):
+        return NamedModel(model.name, model.config.model_dump_json(exclude_unset=True), model.identity)
     options = model.made_with or ModelOptions()
     return NamedModel(model.name, options.model_dump_json(), model.identity)
 
 
 def open_named(wanted: NamedModel, base: Path, name: str = "") -> Model:
     """Open a model, under another `name` if one is given. Raises UsageError where it is another one on this machine."""
-    model = open_model(name or wanted.name, ModelOptions.model_validate_json(wanted.options), base)
+    if wanted.name.startswith(TOOL):
+        tool = ToolConfig.model_validate_json(wanted.options)
+        model: Model = open_tool(wanted.name.removeprefix(TOOL), tool, base)
+    else:
+        model = open_model(name or wanted.name, ModelOptions.model_validate_json(wanted.options), base)
     if model.identity != wanted.identity:
         raise UsageError(
             f"{wanted.name} is another model on {platform.node()}: copy the run's files there, at the same path"

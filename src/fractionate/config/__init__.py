@@ -20,6 +20,7 @@ from fractionate.config.sections import (
     CurveConfig,
     DataConfig,
     DecomposerConfig,
+    DistilledConfig,
     LimitsConfig,
     ModelOptions,
     ModelsConfig,
@@ -27,6 +28,7 @@ from fractionate.config.sections import (
     PublishedFigure,
     RunConfig,
     StudentConfig,
+    ToolConfig,
     VerdictConfig,
 )
 from fractionate.config.training import SearchConfig, TrainConfig
@@ -52,6 +54,7 @@ __all__ = [
     "CurveConfig",
     "DataConfig",
     "DecomposerConfig",
+    "DistilledConfig",
     "LimitsConfig",
     "ModelOptions",
     "ModelsConfig",
@@ -60,6 +63,7 @@ __all__ = [
     "RunConfig",
     "SearchConfig",
     "StudentConfig",
+    "ToolConfig",
     "TrainConfig",
     "Variant",
     "VerdictConfig",
@@ -162,8 +166,11 @@ def _known_keys(path: list[str]) -> list[str]:
         ("prices",): PriceConfig,
         ("students",): StudentConfig,
         ("decomposers",): DecomposerConfig,
+        ("tools",): ToolConfig,
         ("published",): PublishedFigure,
     }
+    if path[:2] == ["models", "distilled"] and len(path) == 3:
+        return list(DistilledConfig.model_fields)
     for prefix, section in tables.items():
         if tuple(path[: len(prefix)]) == prefix and len(path) == len(prefix) + 1:
             return list(section.model_fields)

@@ -14,9 +14,28 @@ from fractionate.errors import UsageError, without_secrets
 
 T = TypeVar("T")
 
+TOOL = "tool:"
+"""How the name of a tool begins where a model may stand."""
 FORM = "http://HOST:PORT/v1,http://HOST:PORT/v1#NAME"
 _SECRETS = "holds a user, a password or a query: give the key in a variable (api_key_env)"
 _ANOTHER = re.compile(r",\s*https?://")
+
+
+_WITH_TOOLS = re.compile(r"(?P<model>.*[^\[,\s])\[(?P<tools>[^\[\]]*)\]", re.DOTALL)
+
+
+def split_tools(name: str) -> tuple[str, tuple[str, ...]]:
+    """Return the model of `MODEL[NAME,…]` and the names of its tools; (NAME, ()) of a model without tools."""
+    match = _WITH_TOOLS.fullmatch(name)
+    if match is None:
+        return name, ()
+    return match["model"], tuple(tool.strip() for tool in match["tools"].split(","))
+
+
+def tools_of(name: str) -> tuple[str, ...]:
+    """Return the names of the tools that a model's name names: those of `MODEL[NAME,…]`, or the one of `tool:NAME`."""
+    model, tools = split_tools(name)
+    return (*tools, model.removeprefix(TOOL)) if model.startswith(TOOL) else tools
 
 
 def is_on_servers(name: str) -> bool:

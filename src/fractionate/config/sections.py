@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from fractionate.config.addresses import find_for
+from fractionate.config.addresses import find_for, split_tools
 from fractionate.config.training import TrainConfig
 from fractionate.config.values import (
     DEFAULT_STUDENT,
@@ -19,9 +26,11 @@ from fractionate.config.values import (
     RunName,
     Section,
     Share,
+    ToolName,
     Variant,
     as_curve,
     as_json,
+    as_list,
     as_variable,
 )
 from fractionate.types import AnswerForm
@@ -91,6 +100,13 @@ class ModelOptions(Section):
     reply_mb: float = Field(
         default=2.0, gt=0, le=256, description="megabytes of a server's reply at most, decompressed; longer ones fail"
     )
+    tools: Literal["", "calls", "react", "retrieve"] = Field(
+        default="",
+        description='how a model with tools uses them: "calls" of the OpenAI protocol, "react" (actions in plain text) '
+        'or "retrieve": what they find for the question stands in its prompt; by default "calls" for openai: and '
+        'http: models, "retrieve" for local: ones, "react" for others',
+    )
+    tool_turns: int = Field(default=6, ge=1, le=100, description="times that a model may use tools for one reply")
     trust_remote_code: bool = Field(
         default=False, description="let a local model's folder run its own code; only for folders that you trust"
     )
@@ -100,6 +116,104 @@ class ModelOptions(Section):
     extra_body: Annotated[dict[str, Any], AfterValidator(as_json)] = Field(
         default={}, description="further fields of the request body, sent as they are"
     )
+
+
+_TOOL_KEYS: dict[str, tuple[str, ...]] = {
+    "python": ("function",),
+    "search": ("documents", "fields", "k"),
+    "sql": ("database", "query"),
+    "http": ("url", "field", "api_key_env"),
+    "mcp": ("command", "url", "tool", "argument", "api_key_env"),
+}
+"""The keys of each kind of tool, the one that it needs first, beside those that every kind has."""
+_KEYS_OF_KINDS = frozenset(key for keys in _TOOL_KEYS.values() for key in keys)
+
+
+class ToolConfig(Section):
+    """A tool that solvers may look things up with, under [tools.NAME]: `tool:NAME` and `MODEL[NAME]` name it."""
+
+    kind: str = Field(description="python, search, sql, http, mcp, or a plug-in's kind (fractionate.tools)")
+    description: str = Field(default="", description="what the tool does, as models are told; its own if empty")
+    function: str = Field(
+        default="",
+        description='of "python": module:function, beside the config or on PYTHONPATH; it takes the question or '
+        "subquestion and returns text",
+    )
+    documents: str = Field(
+        default="", description='of "search": a file, or a folder of files: .jsonl, .json, .csv, .parquet, .txt, .md'
+    )
+    fields: Names = Field(default=[], description='of "search": the fields of rows to search; every text field if []')
+    k: int = Field(default=3, ge=1, le=1000, description='of "search": documents in a reply')
+    database: str = Field(
+        default="", description='of "sql": an SQLite file, or a DuckDB file (.duckdb); it is opened to be read only'
+    )
+    query: str = Field(
+        default="",
+        description='of "sql": the query that answers a text, which stands in it as :text; models write the query '
+        "themselves if empty",
+    )
+    url: str = Field(
+        default="",
+        description='of "http": the address, {text} in it stands for the question (without {text} it is posted as '
+        'JSON, {"text": …}); of "mcp": the address of a server, instead of a command',
+    )
+    field: str = Field(default="", description='of "http": the field of a JSON reply to return, such as "items.0.text"')
+    command: Names = Field(default=[], description='of "mcp": the command that starts a server on stdio, and its words')
+    tool: str = Field(default="", description='of "mcp": the only tool of the server to use; all of them if empty')
+    argument: str = Field(
+        default="", description='of "mcp": the argument that takes the question; the only one that is text if empty'
+    )
+    api_key_env: Annotated[str, AfterValidator(as_variable)] = Field(
+        default="", description='of "http" and "mcp" with a URL: environment variable that holds a bearer key'
+    )
+    settings: Annotated[dict[str, Any], AfterValidator(as_json)] = Field(
+        default={}, description="what a plug-in's kind takes"
+    )
+    timeout_s: float = Field(
+        default=30.0, gt=0, le=86_400, description="the most seconds per call; limits.timeout_s where that is less"
+    )
+    reply_kb: float = Field(
+        default=8.0, gt=0, le=2**20, description="kilobytes of a reply at most; the rest is cut off"
+    )
+    usd_per_call: Dollars = Field(default=0.0, description="dollars that one call costs")
+    concurrency: int = Field(default=8, ge=1, le=100_000, description="calls at once")
+    writes: bool = Field(
+        default=False,
+        description="whether it changes anything: then a call is never sent twice, and never made by a shadow",
+    )
+    version: str = Field(
+        default="", description="a word to change when the tool does: stored replies are of one version"
+    )
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> ToolConfig:
+        own = _TOOL_KEYS.get(self.kind, ("settings",))
+        for key in sorted(self.model_fields_set & {*_KEYS_OF_KINDS, "settings"}):
+            if key not in own:
+                raise ValueError(f'{key} is no key of a tool of kind "{self.kind}", which has {", ".join(own)}')
+        needed = ("command", "url") if self.kind == "mcp" else own[:1] if self.kind in _TOOL_KEYS else ()
+        if needed and sum(bool(getattr(self, key)) for key in needed) != 1:
+            raise ValueError(f'a tool of kind "{self.kind}" needs {" or ".join(needed)}')
+        return self
+
+
+class DistilledConfig(Section):
+    """A student from elsewhere, an entry of `models.distilled`: the verdict needs its base to recommend it."""
+
+    name: str = Field(description="the student's name in the model grammar")
+    base: str = Field(default="", description="the model that it was trained from, untrained; measured in its place")
+    role: Literal["", "decomposer", "solver"] = Field(
+        default="", description="what it was trained for: it joins the matrix in this role; where it is named, if empty"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_name(cls, entry: Any) -> Any:
+        return {"name": entry} if isinstance(entry, str) else entry
+
+    @model_serializer(mode="wrap")
+    def _plain(self, fields: SerializerFunctionWrapHandler) -> Any:
+        return fields(self) if self.base or self.role else self.name
 
 
 class ModelsConfig(Section):
@@ -121,11 +235,16 @@ class ModelsConfig(Section):
     )
     student: str = Field(default=DEFAULT_STUDENT, description="the base model that students are trained from")
     screen_solver: str = Field(default="", description="solves to screen; the teacher if empty")
-    distilled: Names = Field(
+    distilled: Annotated[list[DistilledConfig], BeforeValidator(as_list)] = Field(
         default=[],
-        description="models of the matrix that were distilled elsewhere: the verdict judges them as students",
+        description="models that were distilled elsewhere, which the verdict judges as students: names of the matrix, "
+        "or {name, base, role}, which are measured together with their untrained base",
     )
     options: dict[str, ModelOptions] = Field(default={}, description="per-model options, by model name")
+
+    def distilled_in(self, role: Literal["decomposer", "solver"]) -> dict[str, DistilledConfig]:
+        """Return the students from elsewhere that may play a role, by name."""
+        return {one.name: one for one in self.distilled if one.role in ("", role)}
 
     @model_validator(mode="before")
     @classmethod
@@ -329,6 +448,7 @@ class Config(Section):
     decomposers: dict[OwnName, DecomposerConfig] = Field(
         default={}, description="named decomposers with their own settings"
     )
+    tools: dict[ToolName, ToolConfig] = Field(default={}, description="tools that models may use, by name")
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -340,5 +460,9 @@ class Config(Section):
     published: list[PublishedFigure] = Field(default=[], description="published figures to lay beside the cells")
 
     def options(self, model: str) -> ModelOptions:
-        """Return the options given for a model name (or one that shares a server with it), or the defaults."""
-        return find_for(self.models.options, model) or ModelOptions()
+        """Return the options given for a model name (or one that shares a server with it), or the defaults.
+
+        A model with tools has those of the model without them where it has none of its own.
+        """
+        options = self.models.options
+        return options.get(model) or find_for(options, split_tools(model)[0]) or ModelOptions()

@@ -16,11 +16,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+def as_list(value: object) -> object:
+    """Return a single text or table as a list of it, anything else as it is."""
+    return [value] if isinstance(value, str | dict) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_as_list)]
+Names = Annotated[list[str], BeforeValidator(as_list)]
 """A string or a list of strings."""
 
 
@@ -38,6 +39,12 @@ def _as_file_name(name: str) -> str:
 def _as_own_name(name: str) -> str:
     if len(name) > 100 or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
         raise ValueError("this is no name: it takes only letters, digits and . _ + -, at most 100")
+    return name
+
+
+def _as_tool_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,39}", name):
+        raise ValueError("a tool's name takes only letters, digits, _ and -, a letter first, at most 40")
     return name
 
 
@@ -79,6 +86,8 @@ Share = Annotated[str, BeforeValidator(_as_share)]
 RunName = Annotated[str, AfterValidator(_as_file_name)]
 OwnName = Annotated[str, AfterValidator(_as_own_name)]
 """What a run, a student or a decomposer is called."""
+ToolName = Annotated[str, AfterValidator(_as_tool_name)]
+"""What a tool is called: also the name that a model calls its function by."""
 Dollars = Annotated[float, Field(ge=0, le=1e12)]
 """An amount or a price. It is bounded, so that no sum of products of it is infinite."""
 Count = Annotated[int, Field(ge=0, le=10**15)]

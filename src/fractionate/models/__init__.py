@@ -1,7 +1,7 @@
 """Models, one file each: any OpenAI-compatible server, local weights, recorded outputs, an echo.
 
 One grammar names them everywhere: `openai:NAME`, `http://HOST:PORT/v1#NAME` (several addresses with commas between),
-`local:HUB_ID_OR_PATH[@ADAPTER]`, `recorded:PATH`, `echo:`.
+`local:HUB_ID_OR_PATH[@ADAPTER]`, `recorded:PATH`, `echo:`; `MODEL[NAME,…]` and `tool:NAME` name tools (`tools`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fractionate.config.addresses import check_list
+from fractionate.config.addresses import TOOL, check_list, split_tools
 from fractionate.errors import UsageError, without_secrets
 from fractionate.plugin import find_plugin
 
@@ -29,7 +29,10 @@ _MAKERS = {
     "echo": ("fractionate.models.echo", "EchoModel"),
 }
 _ON_SERVERS = ("openai", "http", "https")
-GRAMMAR = "openai:NAME, http://HOST:PORT/v1#NAME, local:HUB_ID_OR_PATH[@ADAPTER], recorded:PATH or echo:"
+GRAMMAR = (
+    "openai:NAME, http://HOST:PORT/v1#NAME, local:HUB_ID_OR_PATH[@ADAPTER], recorded:PATH, echo: or tool:NAME, and "
+    "MODEL[NAME,…] with tools"
+)
 
 
 def is_model_name(name: str) -> bool:
@@ -39,10 +42,17 @@ def is_model_name(name: str) -> bool:
 
 def check_name(name: str) -> None:
     """Raise UsageError for a name outside the grammar, naming the nearest prefix, or with a malformed list in it."""
-    prefix, colon, rest = name.partition(":")
+    model, tools = split_tools(name)
+    prefix, colon, rest = model.partition(":")
+    if not all(tools):
+        raise UsageError(f"{without_secrets(name)!r} leaves a tool unnamed: write MODEL[NAME,…]")
+    if name.startswith(TOOL) and tools:
+        raise UsageError(f"{name}: a tool uses no tools: name the model that does, such as openai:NAME[{tools[0]}]")
+    if name.startswith(TOOL) and rest:
+        return
     if prefix in _MAKERS and colon and (rest or prefix == "echo"):
         if prefix in _ON_SERVERS:
-            check_list(name)
+            check_list(model)
         return
     if colon and prefix not in _MAKERS and find_plugin("models", prefix) is not None:
         return

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from fractionate.files import utf8
 from fractionate.models.faults import Fault, RateHeaders
@@ -17,10 +18,11 @@ from fractionate.models.tokens import input_bound
 from fractionate.types import Completion, Problem, Request, Role, Usage
 
 if TYPE_CHECKING:
-    from fractionate.config import ModelOptions
+    from fractionate.config import LimitsConfig, ModelOptions
 
-Style = Literal["instruct", "student"]
-"""Which prompts a model gets: full instructions, or the short form that students are trained on."""
+T = TypeVar("T")
+Style = Literal["instruct", "student", "tool"]
+"""Which prompts a model gets: full instructions, the short form that students are trained on, or the bare question."""
 
 
 class Model:
@@ -74,6 +76,10 @@ class Model:
     def most_usage(self, request: Request) -> Usage:
         """Return the most that one call can use, which a budget reserves. Raises UsageError where it has no bound."""
         return Usage(calls=1, input_tokens=input_bound(request), output_tokens=request.max_tokens)
+
+    def limits(self, limits: LimitsConfig) -> LimitsConfig:
+        """Return the limits of its calls, given the user's."""
+        return limits
 
     def samples(self, problem: Problem, role: Role = "decomposer") -> int | None:
         """Return how many independent samples of a role's output there are; None for as many as are asked for."""
@@ -144,6 +150,48 @@ class ProviderBatchModel(Model):
 
         `on_sent` is called with the number of requests handed over each time.
         """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request for one completion from one model.
+
+    `final`: the reply is the answer, or one of the votes for it. `subquestion`: the subquestion that the reply answers.
+    Both serve displays of a coroutine while it runs; its value does not depend on them. `expected` and `longest` stand
+    for the reply in a forecast, where the forecast cannot make up one itself.
+    """
+
+    model: Model
+    request: Request
+    final: bool = False
+    subquestion: str = ""
+    expected: Completion | None = None
+    longest: Completion | None = None
+
+
+CallCoroutine: TypeAlias = Generator[Sequence[Call], Sequence[Completion], T]
+"""Yields lists of calls, is sent lists of completions in the same order, and returns a value."""
+
+
+class CompositeModel(Model):
+    """A model whose reply takes several calls of other models: one that uses tools.
+
+    Whatever advances a coroutine puts `answer` in the place of a call, so that each of the calls is stored, replayed,
+    paid for and bounded by itself.
+    """
+
+    @property
+    def parts(self) -> Sequence[Model]:
+        """The models that it calls, itself not among them; the one that writes the reply comes first."""
+        raise NotImplementedError
+
+    def with_parts(self, parts: Sequence[Model]) -> CompositeModel:
+        """Return the same model with other parts in the place of its own, in their order."""
+        raise NotImplementedError
+
+    def answer(self, call: Call) -> CallCoroutine[Completion]:
+        """Reply to a call by calls of the parts. The completion has the usage of the first part, and its tools'."""
         raise NotImplementedError
 
 

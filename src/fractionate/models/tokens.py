@@ -21,6 +21,12 @@ TEMPLATE_TOKENS = 4
 TEMPLATE_BOUND = 24
 """The same, never too low for the chat templates in use, their default system lines included."""
 
+FILLER, FILLER_BYTES = "\ue000", 64
+"""A letter of the private use area that stands in a forecast for so many bytes of a reply of full length."""
+REPLY_BYTES = 8
+"""Bytes that each token of a reply adds at most to later prompts. English prose has 4 to 5 bytes per token; and however
+long a model's tokens are, no vocabulary in use makes more than 8 tokens of what is one token for another."""
+
 TokenCounter = Callable[[str], int]
 """Counts the tokens of a text."""
 
@@ -38,7 +44,7 @@ def estimate_messages(messages: Iterable[Message], count: TokenCounter = count_t
 def input_bound(request: Request) -> int:
     """Return a number of input tokens that a request cannot exceed under any byte-level vocabulary."""
     text = sum(_bytes(message.content) + TEMPLATE_BOUND for message in request.messages)
-    return text + TEMPLATE_BOUND + _bytes(request.response_format or "")
+    return text + TEMPLATE_BOUND + _bytes(request.response_format or "") + _bytes(request.further)
 
 
 def _bytes(text: str) -> int:

@@ -25,11 +25,12 @@ from fractionate.analysis.matrix import (
 )
 from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.rule import Rule
+from fractionate.analysis.rule import NO_CAPS, Caps, Rule
 from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
-from fractionate.columns import Columns
+from fractionate.columns import TOOL_AMOUNTS, Columns, tool_column, total
 from fractionate.config import Config
+from fractionate.config.addresses import TOOL, tools_of
 from fractionate.errors import UsageError
 from fractionate.files import write_text
 from fractionate.report.curves import learning_curves
@@ -54,6 +55,7 @@ def build_results(
     interim: Mapping[str, tuple[int, ...]] | None = None,
     spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
+    caps: Caps = NO_CAPS,
     place: Place | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
@@ -64,9 +66,10 @@ def build_results(
     and stand at the top of every report; `throughput` is that of local models by name;
     `interim` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
     answers (None: not known); `tried` is what was tried on the dev split, a row
-    per candidate; `place` is where the run lies, for the command that comes next.
+    per candidate; `caps` is the most output tokens of a question by cell and role, where calls have a cap; `place` is
+    where the run lies, for the command that comes next.
     """
-    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim, caps)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
@@ -145,7 +148,8 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
     lenient = n > 0 and is_read_leniently(cell)
     lenient_interval = value_interval(cell, rule.confidence, "lenient") if lenient else None
     usages = {role: total_usage(columns, role) for role in ROLES}
-    dollars = _dollars(cell, usages, pricing)
+    tools = [used for role in ROLES for used in _tools(cell, role, pricing)]
+    dollars = _dollars(cell, usages, tools, pricing)
     correct = _whole(math.fsum(columns.column("exact_match").tolist()))
     latencies = outputs.column("latency_s")
     return {
@@ -184,6 +188,7 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "clusters": int(columns.clusters.max()) + 1 if n else 0,
         "counted_tokens": sum(usage.counted for usage in usages.values()),
         "usage": {role: _usage(usage) for role, usage in usages.items()},
+        "tools": tools,
         "usd": dollars,
         "usd_per_correct": dollars["total"] / correct if dollars["total"] is not None and correct else None,
         "latency_p50_s": _quantile(latencies, 0.5),
@@ -225,15 +230,35 @@ def _usage(usage: Usage) -> dict[str, Any]:
     }
 
 
-def _dollars(cell: Cell, usages: Mapping[Role, Usage], pricing: Pricing) -> dict[str, float | None]:
-    decomposer = pricing.usd(cell.decomposer.model, usages["decomposer"])
-    solver = pricing.usd(cell.solver.model, usages["solver"])
-    known = decomposer is not None and solver is not None
-    return {
-        "decomposer": decomposer,
-        "solver": solver,
-        "total": decomposer + solver if known and decomposer is not None and solver is not None else None,
-    }
+def _tools(cell: Cell, role: Role, pricing: Pricing) -> list[dict[str, Any]]:
+    """Return what a role's tools were used, in all and per question: counts, tokens, seconds, dollars."""
+    component = cell.decomposer if role == "decomposer" else cell.solver
+    found = []
+    for tool in tools_of(component.model):
+        used: dict[str, Any] = {}
+        for amount in TOOL_AMOUNTS:
+            column = cell.columns.column(tool_column(role, tool, amount))
+            used[amount] = total(column) if len(column) else 0
+        used["usd"] = pricing.usd(f"{TOOL}{tool}", Usage(calls=used["calls"]))
+        n = len(cell.columns)
+        each = {amount: value / n if n and value is not None else None for amount, value in used.items()}
+        found.append({"tool": tool, "role": role, **used, "per_question": each})
+    return found
+
+
+def _dollars(
+    cell: Cell, usages: Mapping[Role, Usage], tools: Sequence[Mapping[str, Any]], pricing: Pricing
+) -> dict[str, float | None]:
+    """Return the dollars of each role, those of its tools included; a tool's own calls are the solver's that it is."""
+    dollars: dict[str, float | None] = {}
+    for component in (cell.decomposer, cell.solver):
+        parts = [pricing.usd(component.model, usages[component.role])]
+        if not component.model.startswith(TOOL):
+            parts += [used["usd"] for used in tools if used["role"] == component.role]
+        known = [part for part in parts if part is not None]
+        dollars[component.role] = math.fsum(known) if len(known) == len(parts) else None
+    decomposer, solver = dollars["decomposer"], dollars["solver"]
+    return {**dollars, "total": None if decomposer is None or solver is None else decomposer + solver}
 
 
 def _quantile(values: NDArray[np.float64], share: float) -> float | None:
@@ -250,6 +275,8 @@ def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
             if component.model:
                 usage = total_usage(cell.columns, component.role)
                 used[component.model] = used.get(component.model, Usage()) + usage
+                for tool in tools_of(component.model):
+                    used.setdefault(f"{TOOL}{tool}", Usage())
     return [
         {"model": model, "source": pricing.source(model), "known": pricing.usd(model, usage) is not None}
         for model, usage in used.items()

@@ -28,6 +28,7 @@ from fractionate.types import (
     Role,
     Score,
     Stages,
+    ToolUse,
     Usage,
 )
 
@@ -65,8 +66,14 @@ def cell_row(cell: Cell) -> Json:
         **{name: getattr(cell, name) for name in _NAMED},
         "decomposer": cell.decomposer.name,
         "solver": cell.solver.name,
-        "components": {"decomposer": asdict(cell.decomposer), "solver": asdict(cell.solver)},
+        "components": {"decomposer": _component_row(cell.decomposer), "solver": _component_row(cell.solver)},
     }
+
+
+def _component_row(component: Component) -> Json:
+    """Return a component's fields; a base stands there only for what has one."""
+    fields = asdict(component)
+    return fields if component.base else {name: value for name, value in fields.items() if name != "base"}
 
 
 def question_row(problem: Problem) -> Json:
@@ -98,6 +105,7 @@ def attempt_row(attempt: Attempt) -> Json:
         "latency_s": attempt.latency_s,
         "failures": list(attempt.failures),
         "cut_off": list(attempt.cut_off),
+        **({"tools": _tools_row(attempt.tools)} if attempt.tools else {}),
     }
 
 
@@ -162,6 +170,7 @@ def attempt_of(row: Mapping[str, Any], problem: Problem) -> Attempt:
         failures=failures,
         cut_off=_cut_off(row["cut_off"]) if "cut_off" in row else _cut_off_before(failures),
         lenient=None if lenient is None else _score(lenient),
+        tools={role: tuple(map(_tool_use, uses)) for role, uses in row.get("tools", {}).items()},
     )
 
 
@@ -183,7 +192,7 @@ def _with(cell: Cell, questions: Sequence[Sequence[Attempt]], path: Path) -> Cel
 
 
 def _component(row: Mapping[str, Any]) -> Component:
-    fields = {**row, **{name: _text(name, row[name]) for name in ("name", "model", "variant") if name in row}}
+    fields = {**row, **{name: _text(name, row[name]) for name in ("name", "model", "variant", "base") if name in row}}
     fields["learnt_from"] = _texts("learnt_from", row["learnt_from"])
     _check_choice("kind", fields["kind"], get_args(Kind))
     _check_choice("role", fields["role"], ROLES)
@@ -202,6 +211,17 @@ def _usage(row: Mapping[str, Any]) -> Usage:
     for name, value in row.items():
         _check_number(name, value)
     return Usage(**row)
+
+
+def _tools_row(tools: Mapping[Role, Sequence[ToolUse]]) -> Json:
+    return {role: [use._asdict() for use in uses] for role, uses in tools.items()}
+
+
+def _tool_use(row: Mapping[str, Any]) -> ToolUse:
+    for name, value in row.items():
+        if name != "tool":
+            _check_number(name, value)
+    return ToolUse(**{**row, "tool": _text("tool", row["tool"])})
 
 
 def _decomposition(row: Mapping[str, Any]) -> Decomposition:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from fractionate.averages import MeanAttempts
-from fractionate.columns import FIELDS, Columns, make_column
+from fractionate.columns import FIELDS, Columns, is_of_tool, kind_of_tool_column, make_column, tool_columns
 from fractionate.errors import FractionateError, UsageError
 from fractionate.run.attempt_rows import (
     INVALID,
@@ -218,7 +218,7 @@ def _insert(database: sqlite3.Connection, key: CellKey, first: int, attempts: Se
         for place, attempt in enumerate(attempts, first)
     )
     database.executemany("INSERT INTO attempts VALUES (?, ?, ?, ?, ?)", rows)
-    for name in FIELDS if attempts else ():
+    for name in (*FIELDS, *tool_columns(attempts)) if attempts else ():
         array = make_column(name, attempts)
         packed = zlib.compress(array.tobytes(), 1)
         database.execute("INSERT INTO arrays VALUES (?, ?, ?, ?, ?)", (key.cell, name, first, array.dtype.str, packed))
@@ -256,7 +256,7 @@ class StoredAttempts(Sequence[Attempt]):
         return _StoredColumns(self)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one of `FIELDS`, an entry an attempt. Raises UsageError where the file is damaged."""
+        """Return one of `FIELDS` or of a tool's columns, an entry an attempt. Raises UsageError for a damaged file."""
         import numpy as np
 
         with reading(self._path):
@@ -264,12 +264,20 @@ class StoredAttempts(Sequence[Attempt]):
             parts: list[NDArray[Any]] = []
             count = 0
             for first, kind, packed in self._database.execute(query, (self._key.cell, name)):
+                if first > count and is_of_tool(name):  # no attempt between them used the tool
+                    parts.append(np.zeros(first - count))
+                    count = first
                 if first != count:
                     raise ValueError(f"attempt {count} is not where it should be")
                 parts.append(np.frombuffer(zlib.decompress(packed), dtype=np.dtype(kind)))
                 count += len(parts[-1])
+            if is_of_tool(name):
+                parts.append(np.zeros(self._count - count))
+                count = self._count
             if count != self._count:
                 raise ValueError(f"{count} attempts are there, not {self._count}")
+            if is_of_tool(name):
+                return np.concatenate(parts).astype(kind_of_tool_column(name))
             return np.concatenate(parts) if parts else np.empty(0, dtype=FIELDS[name][0] or "int64")
 
     def _read(self, start: int, end: int) -> list[Attempt]:

@@ -1,4 +1,4 @@
-"""Which cells there are, decomposer × solver × strategy on every test set, and how one is worked through."""
+"""The cells of a run (decomposer × solver × strategy, on every test set), and the work of one cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from fractionate.spool import Spool, collect
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
 from fractionate.strategies.prompting import numbered_lines
-from fractionate.types import Attempt, Completion, Component, Decomposition, Problem, Usage
+from fractionate.tools.using import used_tools
+from fractionate.types import Attempt, Completion, Component, Decomposition, Problem, ToolUse, Usage
 
 Decomposed = tuple[Decomposition, Completion | None]
 """A decomposition and the call that made it (None for reference decompositions, which cost nothing)."""
@@ -65,18 +66,18 @@ class TestSet:
 
 G = TypeVar("G", bound=Gathering)
 Take = Callable[[TestSet, Pair], G]
-"""Makes what takes a cell's attempts, a question's repeats one after another."""
+"""Makes the collector of a cell's attempts. It is given a question's repeats one after another."""
 
 
 class Discard:
-    """Takes solutions and keeps none: where only the calls count, nothing is scored."""
+    """A collector that drops solutions: where only calls are counted, nothing is scored."""
 
     def append(self, value: object) -> None:
         """Drop a solution."""
 
 
 def discard(test: TestSet, pair: Pair) -> Discard:
-    """Return what takes a cell's solutions where only the calls count, as in a forecast."""
+    """Return the collector of a cell where only calls are counted, as in a forecast."""
     return Discard()
 
 
@@ -111,7 +112,7 @@ def measure(
 ) -> Iterator[Stage[G]]:
     """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
 
-    Each stage is to be carried out (or walked) before the next is asked for. It returns what took its attempts.
+    Each stage has to be carried out (or walked) before the next is requested. It returns the collector of its attempts.
     """
     for test in tests:
         decomposed: dict[Component, Sequence[Decomposed]] = {}
@@ -200,7 +201,7 @@ def decompose_once(
 
 
 def samplers(pair: Pair, sampler_of: SamplerOf) -> tuple[Sampler, Sampler | None]:
-    """Return who solves, and who decomposes: nobody for "none" and "gold"."""
+    """Return the samplers of the solver and of the decomposer (None for "none" and "gold")."""
     asked = pair.decomposer.kind not in ("none", "gold")
     return sampler_of(pair.solver), sampler_of(pair.decomposer) if asked else None
 
@@ -213,22 +214,24 @@ def _plain(one: Decomposed) -> tuple[object, ...]:
     decomposition, completion = one
     if completion is None:
         return _DECOMPOSITION(decomposition), None
-    text, finish_reason, usage, *rest = _COMPLETION(completion)
-    return _DECOMPOSITION(decomposition), (text, finish_reason, _USAGE(usage), *rest)
+    text, finish_reason, usage, *rest, tools = _COMPLETION(completion)
+    return _DECOMPOSITION(decomposition), (text, finish_reason, _USAGE(usage), *rest, tuple(map(tuple, tools)))
 
 
 def _decomposed(plain: tuple[Any, Any]) -> Decomposed:
     decomposition, completion = plain
     if completion is None:
         return Decomposition(*decomposition), None
-    text, finish_reason, usage, *rest = completion
-    return Decomposition(*decomposition), Completion(text, finish_reason, Usage(*usage), *rest)
+    text, finish_reason, usage, *rest, tools = completion
+    used = tuple(ToolUse(*use) for use in tools)
+    return Decomposition(*decomposition), replace(Completion(text, finish_reason, Usage(*usage), *rest), tools=used)
 
 
 def _sample(sampler: Sampler, problem: Problem, repeat: int) -> int:
     """Return which sample of a decomposition a repeat takes.
 
-    A recorded decomposer's samples take turns. A live one at temperature 0 would say the same: it is asked once.
+    The samples of a recorded decomposer take turns. A live decomposer at temperature 0 is called once: every sample
+    would be the same.
     """
     held = sampler.model.samples(problem)
     if held:
@@ -271,4 +274,5 @@ def _scored(problem: Problem, solution: Solution, decomposing: Completion | None
         ),
         cut_off=tuple(cut_off),
         lenient=dataset.lenient_score(solution.output, problem.answers, prediction, score),
+        tools=used_tools(calls),
     )

@@ -15,12 +15,9 @@ from functools import partial
 from typing import Any
 
 from fractionate.calls.budget import Budget
-from fractionate.calls.drive import Call, run_with
+from fractionate.calls.drive import run_with
 from fractionate.calls.forecast import (
     EXPECTED_SHARE,
-    FILLER,
-    FILLER_BYTES,
-    REPLY_BYTES,
     Forecast,
     Stage,
     forecast,
@@ -28,7 +25,8 @@ from fractionate.calls.forecast import (
 )
 from fractionate.calls.stages import walk
 from fractionate.files import utf8
-from fractionate.models.base import Model, SingleModel
+from fractionate.models.base import Call, Model, SingleModel
+from fractionate.models.tokens import FILLER, FILLER_BYTES, REPLY_BYTES
 from fractionate.run.cells import discard
 from fractionate.run.names import Student
 from fractionate.run.run import Run
@@ -209,11 +207,13 @@ def _at_once(work: Coroutine[Any, Any, Completion]) -> Completion:
 def _plausible(learnt: _Learnt, right: Callable[[Call], bool], call: Call) -> Completion:
     """Reply as the model did to such a prompt before, else as a plausible one would."""
     replies = learnt.replies(call.model, call.request)
+    if not replies and call.expected is not None:
+        return call.expected
     if not replies:
         return _stand_in(call, right=right(call))
     thing = _thing(call)
     reply = replies[int(thing, 16) % len(replies)]
-    if call.request.role == "solver":
+    if call.request.role == "solver" or call.model.style == "tool" or reply.finish_reason == "tool_calls":
         return reply
     # Another decomposer may take its turn with the same reply: the calls that follow are not the same for that.
     found = parse_decomposition(as_text(reply.text)).subquestions
@@ -238,6 +238,8 @@ def _longest(most_items: int, call: Call) -> Completion:
     cuts it off; the others are short, as many as there can be, and refer to the first answer as often as is filled in
     (two tokens each).
     """
+    if call.longest is not None:
+        return call.longest
     tokens = call.request.max_tokens
     whole = FILLER * -(-tokens * REPLY_BYTES // FILLER_BYTES)
     if call.request.role == "solver":

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
 from fractionate.calls.store import Store
 from fractionate.config import Config, ModelOptions
+from fractionate.config.addresses import TOOL
 from fractionate.errors import UsageError
 from fractionate.models import open_model
-from fractionate.models.base import Model
+from fractionate.models.base import CompositeModel, Model
 from fractionate.models.openai.keys import keys_not_needed
 from fractionate.run.folder import RunFolder
 from fractionate.strategies.base import Sampler
+from fractionate.tools import check_tools, has_tools, open_tool, parts_of, with_tools
 from fractionate.types import Component
 
 
@@ -48,16 +50,20 @@ class ModelPool:
     def begin(self, store: Store, place: Callable[[Model], Model]) -> None:
         """Hand calls over in batches where the options say so, and let `place` stand in for models elsewhere."""
         self._store, self._place = store, place
-        self._open = {name: self._at_work(model) for name, model in self._open.items()}
+        placed: dict[int, Model] = {}
+        for model in self._open.values():
+            if not isinstance(model, CompositeModel):
+                placed[id(model)] = self._at_work(model)
+        self._open = {name: _replaced(model, placed) for name, model in self._open.items()}
 
     @property
     def opened(self) -> list[Model]:
-        """The models that are open."""
-        return list(self._open.values())
+        """The models that are open: of one with tools its parts."""
+        return list(dict.fromkeys(part for model in self._open.values() for part in parts_of(model)))
 
     async def close(self) -> None:
         """Close the models' connections, in the event loop that they were used in."""
-        models, self._open = list(self._open.values()), {}
+        models, self._open = self.opened, {}
         for model in models:
             await model.close()
 
@@ -90,9 +96,31 @@ class ModelPool:
         return Sampler(self._open[name], options.temperature, options.max_tokens, options.structured)
 
     def _opened(self, name: str, options: ModelOptions) -> Model:
+        if has_tools(name):
+            return self._with_tools(name, options)
         with keys_not_needed() if self._keyless else nullcontext():
             model = open_model(name, options, self._base)
         return self._at_work(model) if self._store is not None else model
+
+    def _with_tools(self, name: str, options: ModelOptions) -> Model:
+        """Open a model with tools. Its parts are opened once, whichever names they are parts of."""
+        check_tools(name, self._config.tools)
+        own = name in self._config.models.options
+
+        def part(of: str) -> Model:
+            known = f"{of} of {name}" if own and not of.startswith(TOOL) else f"part {of}"
+            if known not in self._open:
+                if of.startswith(TOOL):
+                    tool = of.removeprefix(TOOL)
+                    with keys_not_needed() if self._keyless else nullcontext():
+                        self._open[known] = open_tool(tool, self._config.tools[tool], self._base)
+                elif own:
+                    self._open[known] = self._opened(of, options)
+                else:
+                    return self._sampler(of, self._config.options(of)).model
+            return self._open[known]
+
+        return with_tools(name, options, part)
 
     def _at_work(self, model: Model) -> Model:
         """Return what makes a model's calls once the run has begun."""
@@ -109,6 +137,13 @@ class ModelPool:
         if not isinstance(model, OpenAIModel):
             raise UsageError(f'models.options."{name}".batch: only openai: and http: models have a batch endpoint')
         return OpenAIBatchModel(model, self._store, run=self._run, say=self._say)
+
+
+def _replaced(model: Model, placed: Mapping[int, Model]) -> Model:
+    """Return what stands for a model in a run that has begun; of one with tools, for each of its parts."""
+    if isinstance(model, CompositeModel):
+        return model.with_parts([_replaced(part, placed) for part in model.parts])
+    return placed[id(model)]
 
 
 def student_options(config: Config, component: Component) -> ModelOptions:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from fractionate.calls.drive import Call, run_with
+from fractionate.calls.drive import run_with
 from fractionate.calls.stages import Gathering, Stage
+from fractionate.models.base import Call
 from fractionate.models.recorded import RecordedModel
 from fractionate.run.cells import Pair, discard, measure
 from fractionate.run.run import Run

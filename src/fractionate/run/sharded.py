@@ -13,8 +13,9 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any
 
-from fractionate.calls.drive import CallCoroutine, Stepper
+from fractionate.calls.drive import side_by_side
 from fractionate.cluster.lookup import can_leave
+from fractionate.models.base import CallCoroutine
 from fractionate.run.attempts import AttemptWriter, CellKey, pack_attempts
 from fractionate.run.cells import Decomposed, Pair, TestSet, attempt, decompose_once, samplers
 from fractionate.run.run import Run
@@ -124,19 +125,6 @@ def pack_answers(keys: Sequence[CellKey], values: Sequence[Answered]) -> bytes:
             parts[-1][2].extend(answered[place])
             last = number
     return pack_attempts(parts)
-
-
-def side_by_side(coroutines: Sequence[CallCoroutine[Any]]) -> CallCoroutine[list[Any]]:
-    """Run coroutines as one that yields the calls of all together, step by step; returns their values in order."""
-    steppers = [Stepper(coroutine) for coroutine in coroutines]
-    wanted = [stepper.send(None) for stepper in steppers]
-    while any(calls is not None for calls in wanted):
-        replies = iter((yield [call for calls in wanted for call in calls or ()]))
-        wanted = [
-            None if calls is None else stepper.send([next(replies) for _ in calls])
-            for stepper, calls in zip(steppers, wanted, strict=True)
-        ]
-    return [stepper.value for stepper in steppers]
 
 
 def _digest(problem: Problem) -> int:

@@ -7,6 +7,7 @@ whole. That is why a run that was cut off anywhere is resumed by the same comman
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from fractionate.calls.budget import BudgetReached
@@ -34,6 +35,7 @@ from fractionate.run.work import (
 )
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.examples import Screening, needs_screening, screen
+from fractionate.tools.base import ToolModel
 from fractionate.types import ROLES, Cell, Component
 
 
@@ -70,10 +72,22 @@ def check_before_spending(run: Run) -> None:
         run.notes.add(note)
     for component in models_asked(run):
         run.models.sampler(component)
+    for note in changed_tools(run):
+        run.notes.add(note)
+        run.progress.stage(note)
     check_repeats(run)
     check_recordings(run)
     for note in run.data.answer_notes():
         run.progress.stage(note)
+
+
+def changed_tools(run: Run) -> Iterator[str]:
+    """Yield a sentence for every tool whose files or settings have changed since calls of it were stored."""
+    for model in run.models.opened if run.stored else ():
+        if isinstance(model, ToolModel) and run.stored is not None:
+            count = run.stored.of_other_identities(model.name, model.identity)
+            if count:
+                yield f"{model.name} has changed since {count:,} of its calls were stored: they are made again."
 
 
 def models_asked(run: Run) -> list[Component]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fractionate import strategies
-from fractionate.calls.drive import Call, CallCoroutine, Stepper
-from fractionate.errors import FractionateError
-from fractionate.models.base import Model, SingleModel
-from fractionate.models.faults import Fault
+from fractionate.calls.drive import Stepper
+from fractionate.errors import FractionateError, shortened
+from fractionate.models.base import Call, CallCoroutine, CompositeModel, Model, SingleModel
+from fractionate.models.faults import Fault, PermanentFault
 from fractionate.serve.errors import of_fault
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan
@@ -21,8 +21,11 @@ from fractionate.strategies.decompose import decompose
 from fractionate.strategies.prompting import numbered_lines
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text
+from fractionate.tools.base import LISTING, ToolModel
 from fractionate.types import Answer, Completion, Component, Decomposition, Role, Usage
 
+SHOWN_OF_TOOL = 300
+"""Characters of a tool's reply that a client is shown."""
 DECOMPOSER_SHARE = 0.5
 """The share of the remaining time that a decomposer may take, so that time is left for the solver."""
 
@@ -31,7 +34,8 @@ DECOMPOSER_SHARE = 0.5
 class Event:
     """A piece that a client sees while its answer is made: text of the answer, or of the reasoning before it.
 
-    `facts` has the same in fields: {"subquestions": […]} or {"sub_answer": {"number", "question", "answer"}}.
+    `facts` has the same in fields: {"subquestions": […]}, {"sub_answer": {"number", "question", "answer"}} or
+    {"tool_call": {"tool", "asked", "reply", "failed"}}.
     """
 
     choice: int
@@ -204,7 +208,7 @@ class _Working:
 
     async def _drive(self, coroutine: CallCoroutine[Any]) -> Any:
         """Run a coroutine to its end and return its value."""
-        stepper = Stepper(coroutine)
+        stepper = Stepper(coroutine, whole=True)
         completions: list[Completion] | None = None
         try:
             while (calls := stepper.send(completions)) is not None:
@@ -221,7 +225,8 @@ class _Working:
         if call.subquestion and self._plan.pair.strategy.stages == "dynamic":
             number = len(self._choice.sub_answers) + 1
             self._show_steps(f"{number}. {call.subquestion}\n", {"subquestions": [call.subquestion]})
-        live = final and self._on_event is not None and self._plan.streams_text
+        composite = isinstance(call.model, CompositeModel)
+        live = final and self._on_event is not None and self._plan.streams_text and not composite
         if call.request.role == "decomposer":
             completion = await self._decomposed(call)
         else:
@@ -258,11 +263,48 @@ class _Working:
     async def _send(
         self, call: Call, component: Component, until: float, on_text: Callable[[str], None] | None
     ) -> Completion:
+        if isinstance(call.model, CompositeModel):
+            return await self._use_tools(call.model, call, component, until)
         request = self._plan.request(call)
+        priced_as = call.model.name if isinstance(call.model, ToolModel) else component.model
         completion, usd = await self._upstream.call(
-            _single(call.model), request, component.model, self._account, until, on_text
+            _single(call.model), request, priced_as, self._account, until, on_text
         )
         self._answered.count(request.role, completion, usd)
+        return completion
+
+    async def _use_tools(self, model: CompositeModel, call: Call, component: Component, until: float) -> Completion:
+        """Return the reply of a model with tools. Each look-up is shown as a step, and a failed one is told the model.
+
+        Its text is shown whole at the end: only then is it known that a reply is the answer and not another look-up.
+        """
+        answering = model.answer(call)
+        completions: list[Completion] | None = None
+        while True:
+            try:
+                calls = answering.send(completions)  # type: ignore[arg-type]  # None starts it
+            except StopIteration as stop:
+                completion: Completion = stop.value
+                break
+            completions = await together([self._part(one, component, until) for one in calls])
+        if completion.error and completion.finish_reason == "error":
+            raise PermanentFault("failed", f"{model.name}: {completion.error}")
+        return completion
+
+    async def _part(self, call: Call, component: Component, until: float) -> Completion:
+        """Return the reply to one call of a model with tools."""
+        if not isinstance(call.model, ToolModel):
+            return await self._send(call, component, until, None)
+        asked = call.request.messages[-1]
+        try:
+            completion = await self._send(call, component, until, None)
+        except Fault as fault:
+            completion = Completion("", "error", error=fault.message)
+        if asked != LISTING:
+            name, failed = call.model.short_name, bool(completion.error)
+            said = shortened(" ".join((completion.error or completion.text).split()), SHOWN_OF_TOOL)
+            fact = {"tool": name, "asked": asked.content, "reply": said, "failed": failed}
+            self._show_steps(f"{name}: {asked.content}\n{said}\n", {"tool_call": fact})
         return completion
 
     def _show_text(self, text: str) -> None:

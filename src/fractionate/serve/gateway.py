@@ -12,7 +12,7 @@ from fractionate.analysis.pricing import Pricing
 from fractionate.datasets import OWN_ROWS
 from fractionate.datasets.base import Dataset
 from fractionate.errors import FractionateError, UsageError
-from fractionate.models.base import BatchModel, Model, SingleModel
+from fractionate.models.base import BatchModel, CompositeModel, Model, SingleModel
 from fractionate.models.faults import Fault
 from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
@@ -29,6 +29,7 @@ from fractionate.serve.record import Finished
 from fractionate.serve.requests import ClientRequest, Feedback
 from fractionate.serve.upstream import Upstream
 from fractionate.strategies.base import Sampler
+from fractionate.tools import parts_of
 from fractionate.types import AnswerForm, Component, Message, Request
 
 LEDGER = "serving.sqlite"
@@ -80,7 +81,11 @@ class Gateway:
         """Called with a line when a server is left out, or is back, where others answer for the same model."""
         self._samplers: dict[Component, Sampler] = {}
         # Served calls are sent one by one, at the full price, though the run may have used a batch endpoint.
-        self.pricing = pricing = Pricing(config.prices, throughput=read_throughput(self.catalog.folder))
+        self.pricing = pricing = Pricing(
+            config.prices,
+            throughput=read_throughput(self.catalog.folder),
+            tools={name: tool.usd_per_call for name, tool in config.tools.items()},
+        )
         bounded = self.bounds
         self.ledger = Ledger(folder / LEDGER, pricing, bounded.budget_usd, bounded.budget_usd_per_key)
         self._upstream = Upstream(config.limits, pricing, self.ledger, self.metrics, self._report)
@@ -92,7 +97,8 @@ class Gateway:
         for pair in self.catalog.pairs.values():
             for component in (pair.decomposer, pair.solver):
                 if component.kind != "none":
-                    self._upstream.check_priced(self.sampler(component).model)
+                    for part in parts_of(self.sampler(component).model):
+                        self._upstream.check_priced(part)
         gauges = self.metrics.gauges
         gauges["fractionate_requests_in_flight"] = ("Requests in flight.", lambda: self.admission.inside)
         gauges["fractionate_requests_waiting"] = ("Requests waiting for a slot.", lambda: self.admission.waiting)
@@ -115,7 +121,8 @@ class Gateway:
         try:
             solver = self.sampler(pair.solver)
             decomposer = self.sampler(pair.decomposer) if pair.decomposer.kind != "none" else None
-            self._upstream.check_priced(solver.model)
+            for part in parts_of(solver.model):
+                self._upstream.check_priced(part)
             settings, test_sets = self._data.settings, self.catalog.test_sets
             return make_plan(request, pair, self._datasets.__getitem__, settings, solver, decomposer, test_sets)
         except FractionateError as error:  # of a pair that was not measured, and so not opened at the start
@@ -140,10 +147,10 @@ class Gateway:
         from fractionate.models.openai.api import OpenAIModel, health_check, unlisted
 
         looked_at: dict[tuple[str, ...], tuple[Model, list[OpenAIModel]]] = {}
-        for sampler in self._samplers.values():
-            assert isinstance(sampler.model, SingleModel), "every served model accepts single requests"
-            servers = [one for one in sampler.model.servers if isinstance(one, OpenAIModel)]
-            looked_at[tuple(one.base_url for one in servers)] = sampler.model, servers
+        for model in (part for sampler in self._samplers.values() for part in parts_of(sampler.model)):
+            assert isinstance(model, SingleModel), "every served model accepts single requests"
+            servers = [one for one in model.servers if isinstance(one, OpenAIModel)]
+            looked_at[tuple(one.base_url for one in servers)] = model, servers
         for model, servers in looked_at.values():
             faults = []
             for server in servers:
@@ -164,7 +171,12 @@ class Gateway:
     async def load_models(self) -> None:
         """Load local weights, so that loading counts against no client's deadline; the verdict's pair comes last."""
         best = next(iter(self.catalog.aliases.values())).pair
-        last = [self.sampler(one).model for one in (best.decomposer, best.solver) if one.kind != "none"]
+        last = [
+            part
+            for one in (best.decomposer, best.solver)
+            if one.kind != "none"
+            for part in parts_of(self.sampler(one).model)
+        ]
         for model in sorted(self._live.values(), key=lambda one: any(one is each for each in last)):
             await model.complete(Request((Message("user", "?"),), "solver", max_tokens=1))
 
@@ -177,8 +189,10 @@ class Gateway:
         await self._pool.close()
         self.ledger.close()
 
-    def _served(self, model: Model) -> SingleModel:
+    def _served(self, model: Model) -> Model:
         """Return a model that accepts single requests. Pairs with the same weights share it, so calls are batched."""
+        if isinstance(model, CompositeModel):
+            return model.with_parts([self._served(part) for part in model.parts])
         if isinstance(model, SingleModel):
             return model
         if id(model) not in self._live:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fractionate.calls.drive import Call
 from fractionate.datasets.base import Dataset
+from fractionate.models.base import Call
 from fractionate.serve.catalog import Record, Served
 from fractionate.serve.errors import bad
 from fractionate.serve.requests import ClientRequest
@@ -50,6 +50,8 @@ class Plan:
     def request(self, call: Call) -> Request:
         """Return the request of a call: in the client's conversation, and with its sampling if the call is final."""
         request = call.request
+        if call.model.style == "tool":
+            return request
         given = self.client_request
         if given.system or given.history:
             request = replace(request, messages=in_conversation(request.messages, given.system, given.history))
@@ -72,7 +74,9 @@ class Plan:
             # Replies in this process differ by the sample's number; a server is sent the seed itself.
             sample=request.sample if self.solver.model.paid else request.sample + changes.get("seed", 0),
             response_format=_canonical(own_format) if own_format else request.response_format,
-            further=_canonical(further) if further and self.solver.model.paid else "",
+            further=_canonical(json.loads(request.further or "{}") | further)
+            if further and self.solver.model.paid
+            else request.further,
         )
 
 

@@ -25,6 +25,8 @@ from fractionate.serve.ledger import Ledger
 from fractionate.serve.metrics import Counter, Metrics
 from fractionate.serve.record import Finished, answering_row, pair_row
 from fractionate.serve.upstream import Upstream
+from fractionate.tools import parts_of
+from fractionate.tools.base import ToolModel
 from fractionate.types import Answer
 
 LOG = logging.getLogger("fractionate.serve")
@@ -70,7 +72,12 @@ class Shadow:
         self._share = share
         self._pair = _served(gateway, model)
         parts = [one for one in (self._pair.decomposer, self._pair.solver) if one.kind != "none"]
-        models = [gateway.sampler(part).model for part in parts]
+        models = [model for part in parts for model in parts_of(gateway.sampler(part).model)]
+        writing = next((one.short_name for one in models if isinstance(one, ToolModel) and one.config.writes), None)
+        if writing is not None:
+            raise UsageError(
+                f"--shadow {model}: its tool {writing} writes (tools.{writing}.writes): no shadow may use it"
+            )
         if usd is None and any(one.paid for one in models):
             raise UsageError(f"--shadow {model} calls paid models: set a budget with --shadow-usd")
         config = gateway.catalog.config

@@ -1,6 +1,7 @@
 """From a problem to chat messages: full instructions for instruct models, a short form for students.
 
 A student is trained and asked in the same short form, so these functions are the only place where either is written.
+A tool in the place of a solver is asked the bare question.
 The passage comes first and the question last: prompts over one passage share a prefix, which engines prefill once.
 """
 
@@ -18,6 +19,8 @@ def decompose_messages(
     problem: Problem, style: Style, *, cap: int | None = None, shots: int = 0, with_context: bool = True
 ) -> tuple[Message, ...]:
     """Ask for the subquestions of a problem. `cap` is stated in the instruction (paper §2)."""
+    if style == "tool":
+        return _bare(problem.question)
     context = problem.context if with_context else ""
     if style == "student":
         return (Message("user", _paragraphs(context, problem.question)),)
@@ -30,6 +33,8 @@ def decompose_messages(
 
 def single_messages(problem: Problem, style: Style, form: AnswerForm, *, chain_of_thought: bool) -> tuple[Message, ...]:
     """Ask for the answer in one stage, directly or with chain of thought."""
+    if style == "tool":
+        return _bare(problem.question)
     if style == "student":
         return (Message("user", _paragraphs(problem.context, problem.question)),)
     name = "solve-single-cot" if chain_of_thought else "solve-single"
@@ -55,6 +60,8 @@ def step_messages(
 
     The question stands there because its own words may hold the facts that a subquestion is about (GSM8K's do).
     """
+    if style == "tool":
+        return _bare(subquestion)
     if style == "student":
         return (Message("user", _paragraphs(problem.context, problem.question, _answered(answered), subquestion)),)
     question = f"Question: {problem.question}"
@@ -66,6 +73,8 @@ def final_messages(
     problem: Problem, answered: Sequence[tuple[str, str]], style: Style, form: AnswerForm
 ) -> tuple[Message, ...]:
     """Ask for the answer itself once every subquestion is answered."""
+    if style == "tool":
+        return _bare(problem.question)
     if style == "student":
         return (Message("user", _paragraphs(problem.context, _answered(answered), problem.question)),)
     user = _paragraphs(_context(problem.context), _answered(answered), f"Question: {problem.question}")
@@ -76,11 +85,18 @@ def ask_next_messages(
     problem: Problem, answered: Sequence[tuple[str, str]], style: Style, form: AnswerForm
 ) -> tuple[Message, ...]:
     """Ask for the next follow-up question or the final answer (self-ask)."""
+    if style == "tool":
+        return _bare(problem.question)
     question = f"Question: {problem.question}"
     user = _paragraphs(_context(problem.context), question, _answered(answered))
     if style == "student":
         return (Message("user", user),)
     return (Message("system", fill("ask-next", form=_form(form))), Message("user", user))
+
+
+def _bare(text: str) -> tuple[Message, ...]:
+    """Ask a tool, which takes a text and no instruction."""
+    return (Message("user", text),)
 
 
 def numbered_lines(items: Sequence[str]) -> str:

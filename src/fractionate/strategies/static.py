@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from fractionate.strategies.base import WORKED_TOKENS, CallCoroutine, Solution, Strategy, Task, ask
+from fractionate.strategies.base import WORKED_TOKENS, CallCoroutine, MostCalls, Solution, Strategy, Task, ask
 from fractionate.strategies.prompting import static_messages
 from fractionate.strategies.single import single
+from fractionate.strategies.stepwise import stepwise
 from fractionate.strategies.structured import as_text
 
 
 def static(task: Task) -> CallCoroutine[Solution]:
-    """Answer every subquestion and then the question in one call; without subquestions, fall back to single stage."""
+    """Answer every subquestion and then the question in one call; without subquestions, fall back to single stage.
+
+    A tool takes one question per call, so a tool in the solver's place is asked the subquestions one by one.
+    """
+    if task.solver.model.style == "tool":
+        return (yield from stepwise(task))
     decomposition = task.decomposition
     if decomposition is None or not decomposition.subquestions:
         solution = yield from single(task.without_decomposition())
@@ -22,4 +28,12 @@ def static(task: Task) -> CallCoroutine[Solution]:
     return Solution(as_text(completion.text), [("solver", completion)], decomposition)
 
 
-STRATEGIES = (Strategy("static", static, "two-stage", "static two stage"),)
+STRATEGIES = (
+    Strategy(
+        "static",
+        static,
+        "two-stage",
+        "static two stage",
+        most_calls=lambda settings: [MostCalls("solver", 1, WORKED_TOKENS)],
+    ),
+)

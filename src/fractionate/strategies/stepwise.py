@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from fractionate.scoring.final import extract_final
-from fractionate.strategies.base import DIRECT_TOKENS, STEP_TOKENS, CallCoroutine, Solution, Strategy, Task, ask
+from fractionate.strategies.base import (
+    DIRECT_TOKENS,
+    STEP_TOKENS,
+    CallCoroutine,
+    MostCalls,
+    Settings,
+    Solution,
+    Strategy,
+    Task,
+    ask,
+)
 from fractionate.strategies.decompose import fill_references
 from fractionate.strategies.prompting import final_messages, step_messages
 from fractionate.strategies.single import single
@@ -30,11 +40,14 @@ def stepwise(task: Task) -> CallCoroutine[Solution]:
         ]
         calls.append(("solver", completion))
         answered.append((filled, short_answer(as_text(completion.text))))
+    sub_answers = [answer for _, answer in answered]
+    if style == "tool":  # it composes nothing: the last subquestion is the one that answers the question
+        return Solution(sub_answers[-1], calls, decomposition, sub_answers)
     messages = final_messages(task.problem, answered, style, task.form)
     origin = task.origin("final")
     (completion,) = yield [ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS, final=True)]
     calls.append(("solver", completion))
-    return Solution(as_text(completion.text), calls, decomposition, [answer for _, answer in answered])
+    return Solution(as_text(completion.text), calls, decomposition, sub_answers)
 
 
 def short_answer(output: str) -> str:
@@ -45,4 +58,10 @@ def short_answer(output: str) -> str:
     return next((line.strip() for line in output.splitlines() if line.strip()), "")
 
 
-STRATEGIES = (Strategy("stepwise", stepwise, "two-stage", "stepwise two stage"),)
+def _most_calls(settings: Settings) -> list[MostCalls] | None:
+    if settings.cap is None:
+        return None
+    return [MostCalls("solver", settings.cap, STEP_TOKENS), MostCalls("solver", 1, DIRECT_TOKENS)]
+
+
+STRATEGIES = (Strategy("stepwise", stepwise, "two-stage", "stepwise two stage", most_calls=_most_calls),)

@@ -116,6 +116,7 @@ class _Joined:
         self._on_content = on_content
         self._size = 0
         self._texts = {"content": StringIO(), "reasoning_content": StringIO(), "refusal": StringIO()}
+        self._tool_calls: dict[object, dict[str, Any]] = {}
         self._finish: object = None
         self._usage: object = None
         self._ended = False
@@ -147,7 +148,8 @@ class _Joined:
     def reply(self) -> dict[str, Any]:
         if self._finish is None and not self._ended:
             raise TransientFault("cut short", "the stream ended before its last event", maybe_paid=True)
-        message = {name: text.getvalue() for name, text in self._texts.items()}
+        message: dict[str, Any] = {name: text.getvalue() for name, text in self._texts.items()}
+        message["tool_calls"] = list(self._tool_calls.values())
         choices = [{"message": message, "finish_reason": self._finish}] if self._begun else []
         return {"choices": choices, "usage": self._usage}
 
@@ -164,11 +166,25 @@ class _Joined:
             for name, text in said.items():
                 self._texts[name].write(text)
                 self._size += len(text)
+            self._take_tool_calls(delta.get("tool_calls"))
             if self._size > self._limit:
                 raise too_long(self._limit)
             if self._on_content is not None and said["content"]:
                 self._on_content(said["content"])
         self._finish = choice.get("finish_reason") or self._finish
+
+    def _take_tool_calls(self, pieces: object) -> None:
+        """Take the next pieces of calls of tools: the first piece of a call names it, all hold arguments."""
+        for piece in pieces if isinstance(pieces, list) else []:
+            function = piece.get("function") if isinstance(piece, dict) else None
+            if not isinstance(function, dict):
+                continue
+            call = self._tool_calls.setdefault(piece.get("index"), {"function": {"name": "", "arguments": ""}})
+            call["id"] = piece.get("id") or call.get("id")
+            for name in ("name", "arguments"):
+                text = text_of(function.get(name))
+                call["function"][name] += text
+                self._size += len(text)
 
 
 def _loads(data: bytes) -> object:

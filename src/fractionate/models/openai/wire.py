@@ -15,7 +15,7 @@ from typing import Any
 from fractionate.errors import UsageError, printable
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, RateHeaders, TransientFault
 from fractionate.models.tokens import count_tokens, estimate_messages, input_bound
-from fractionate.types import Completion, Request, Usage
+from fractionate.types import Completion, Message, Request, Usage
 
 TRANSPORT_FIELDS = ("stream", "stream_options")
 """Fields that change how a reply travels, not its content."""
@@ -92,7 +92,7 @@ def body_of(request: Request, model: str, dropped: frozenset[str], extra: Mappin
     """Return the request's JSON body. `dropped` names the fields that this server does not support."""
     body: dict[str, Any] = {
         "model": model,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": [_message(message) for message in request.messages],
     }
     body["max_completion_tokens" if "max_tokens" in dropped else "max_tokens"] = request.max_tokens
     if "temperature" not in dropped:
@@ -105,6 +105,37 @@ def body_of(request: Request, model: str, dropped: frozenset[str], extra: Mappin
     if request.further:
         body.update(json.loads(request.further))
     return body
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """Return a message as the protocol has it. Those of calls of tools are held as JSON (`types.Message`)."""
+    if message.role == "tool_calls":
+        said = json.loads(message.content)
+        calls = [
+            {"id": one["id"], "type": "function", "function": {"name": one["name"], "arguments": one["arguments"]}}
+            for one in said["tool_calls"]
+        ]
+        return {"role": "assistant", "content": said["content"], "tool_calls": calls}
+    if message.role == "tool":
+        return {"role": "tool", **json.loads(message.content)}
+    return {"role": message.role, "content": message.content}
+
+
+def _asked_tools(message: Mapping[str, Any], request: Request) -> str:
+    """Return the calls of tools that a reply asks for, as the JSON that `types.Message` holds; "" where it has none."""
+    listed = message.get("tool_calls")
+    if not (isinstance(listed, list) and listed and '"tools":' in request.further):
+        return ""
+    calls = []
+    for number, one in enumerate(listed):
+        function = one.get("function") if isinstance(one, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise TransientFault("bad body", "the reply calls a tool without a name", maybe_paid=True)
+        arguments = function.get("arguments")
+        text = arguments if isinstance(arguments, str) else "" if arguments is None else _ENCODE(arguments)
+        known = one.get("id") if isinstance(one.get("id"), str) and one.get("id") else f"call_{number}"
+        calls.append({"id": clean(known), "name": clean(function["name"]), "arguments": clean(text)})
+    return _ENCODE({"content": clean(text_of(message.get("content"))), "tool_calls": calls})
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -180,6 +211,8 @@ def completion_of(reply: object, request: Request, latency_s: float) -> Completi
     error = ""
     if isinstance(refusal, str) and refusal:
         finish_reason, error, text = "refusal", clean(refusal), ""
+    elif asked := _asked_tools(message, request):
+        finish_reason, text = "tool_calls", asked
     usage = usage_of(reply.get("usage"), request, text, reasoning)
     return Completion(clean(text), finish_reason, usage, latency_s, clean(reasoning), error)
 

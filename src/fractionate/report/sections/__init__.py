@@ -29,6 +29,7 @@ _MEASURED: tuple[Builder, ...] = (
     curve.section,
     cells.matrix,
     cells.cells,
+    cells.tools,
     comparisons.runs,
     comparisons.published,
     comparisons.generalisation,

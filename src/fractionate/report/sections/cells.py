@@ -188,6 +188,48 @@ def cells(facts: Facts) -> Section | None:
     return Section("cells", "Cells", (table,), _CELLS_LEAD, PAGES | TERMINAL)
 
 
+_TOOLS_LEAD = "What solvers and decomposers looked up, per question. Dollars of tools are part of the cells' dollars."
+
+
+def tools(facts: Facts) -> Section | None:
+    """Return what each cell used of its tools; None where no cell has any."""
+    used = [(cell, one) for cell in facts.cells for one in cell.get("tools", ())]
+    if not used:
+        return None
+    columns = (
+        Column("number", "#", "number", HTML),
+        facts.test_set_column,
+        Column("strategy", "strategy"),
+        Column("decomposer", "decomposer", "head"),
+        Column("solver", "solver", "head"),
+        Column("tool", "tool", "code"),
+        Column("calls", "calls per question", "number"),
+        Column("errors", "errors", "number"),
+        Column("tokens", "tokens per question", "number", PAGES),
+        Column("seconds", "seconds per question", "number", PAGES),
+        Column("usd", f"$ per {PER:,} questions", "number"),
+    )
+    return Section("tools", "Tools", (Table(columns, tuple(_tool_row(facts, *one) for one in used)),), _TOOLS_LEAD)
+
+
+def _tool_row(facts: Facts, cell: Record, used: Record) -> Row:
+    each, number = used["per_question"], facts.numbers[cell["name"]]
+    role = " (decomposer)" if used["role"] == "decomposer" else ""
+    return {
+        "number": Entry(str(number), sort=number),
+        "test_set": cell["test_set"],
+        "strategy": cell["strategy"],
+        "decomposer": facts.name(cell["decomposer"]),
+        "solver": facts.name(cell["solver"]),
+        "tool": used["tool"] + role,
+        "calls": f"{each['calls']:.2f}" if cell["n"] else "–",
+        "errors": count(round(used["errors"])),
+        "tokens": f"{each['tokens']:.1f}" if cell["n"] else "–",
+        "seconds": seconds(each["seconds"]),
+        "usd": dollars(None if each["usd"] is None else PER * each["usd"]),
+    }
+
+
 def _cell_row(facts: Facts, cell: Record) -> Row:
     n, usd, number = cell["n"], cell["usd"], facts.numbers[cell["name"]]
     each = usd["total"] / n * PER if n and usd["total"] is not None else None
