@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +92,8 @@ def _write_own(arguments: argparse.Namespace, path: Path) -> None:
     table = read_table(arguments.data)
     layout = find_layout(table, given)
     apart = read_table(arguments.test) if arguments.test else None
-    if apart is None:
-        train, test = divide(as_rows(table, layout))
-    else:
-        train, test = as_rows(table, layout), as_rows(apart, find_layout(apart, given))
+    rows = as_rows(table, layout)
+    train, test = divide(rows) if apart is None else (rows, as_rows(apart, find_layout(apart, given)))
     in_place = apart is not None and _read_in_place(layout, table, apart)
     references = [_reference(path, file) if in_place and file else None for file in (arguments.data, arguments.test)]
     for place, (name, rows) in enumerate((("train", train), ("test", test))):
@@ -151,7 +149,7 @@ def _reference(config: Path, file: Path) -> str:
     return f"jsonl:{Path(seen).as_posix()}"
 
 
-def _write_rows(path: Path, rows: list[Mapping[str, Any]]) -> None:
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import json
 
     from fractionate.errors import UsageError

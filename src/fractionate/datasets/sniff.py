@@ -186,19 +186,19 @@ def as_rows(table: Table, layout: Layout) -> list[dict[str, Any]]:
     return rows
 
 
-def divide(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+def divide(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Divide rows into training and test halves, at most 3,000 for the test; the same rows are always divided alike.
 
     Rows of one group, one passage or one question stay on one side, so that nothing that is tested was learnt.
     """
-    units: dict[str, list[Mapping[str, Any]]] = {}
+    units: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         shared = row.get("group") or row.get("context") or " ".join(str(row["question"]).casefold().split())
         units.setdefault(str(shared), []).append(row)
     order = sorted(units, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
     wanted = min(MOST_TEST, len(rows) // 2)
-    train: list[Mapping[str, Any]] = []
-    test: list[Mapping[str, Any]] = []
+    train: list[dict[str, Any]] = []
+    test: list[dict[str, Any]] = []
     for name in order:
         (test if len(test) + len(units[name]) <= wanted else train).extend(units[name])
     return train, test
