@@ -22,9 +22,9 @@ $(STAMP): pyproject.toml requirements.txt
 demo: setup
 	$(BIN)/fractionate demo
 
-# Each file of tests on one core: models in two processes would fight for both.
+# Each file of tests on one core: models in two processes would fight for both. tests/conftest.py puts long files first.
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

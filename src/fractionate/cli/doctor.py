@@ -1,4 +1,4 @@
-"""`fractionate doctor`: what is installed, what works, what is missing and what fixes it."""
+"""`fractionate doctor`: lists installed, working and missing parts, with the command that fixes each."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _FOR_DEVELOPERS = "dev"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Say what is installed, which models can be used and what is missing, with the command that installs it.\n"
-        "Calls no model. The only network access is to the servers of the named models: each address is asked which\n"
-        "models it has. Exits with 1 where an installed part or a server does not work."
+        "List the installed parts, the usable models and the missing parts, with the command that installs each.\n"
+        "Calls no model. The only network access is to the servers of the named models: each address is asked for its\n"
+        "list of models. Exits with 1 if an installed part or a server does not work."
     )
     parser.epilog = (
         "example:\n  fractionate doctor --json\n  fractionate doctor http://a:8000/v1,http://b:8000/v1#my-model"
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look around."""
+    """Run all checks and print the findings."""
     findings = [_python(), *(_extra(name) for name in _extras()), _embedded_model(), _key()]
     findings += [finding for name in arguments.models for finding in _servers(name, arguments.api_key_env)]
     if arguments.prepare:

@@ -1,9 +1,9 @@
-"""What each name of a run means, resolved and checked once, before anything is opened or paid for.
+"""Resolves and checks every name of a run once, before anything is opened or paid for.
 
 A name is a role ("teacher", "solver", "student" for the untrained base), a variant ("D-R"), a student or decomposer of
 the user's own naming (`[students.NAME]`, `[decomposers.NAME]`), a student that learnt from a share of its
 demonstrations ("D-R@1/4", `[curve]`), or a model name in the grammar; "none" and "gold" stand for no model at all.
-Everything after reads the `Component` that a name was resolved to.
+Later code reads the `Component` that a name was resolved to.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Student:
     max_examples: int
     seed: int
     share: Fraction = Fraction(1)
-    """Of its examples that it learns from: below 1 it is trained for a learning curve."""
+    """The share of its examples that it learns from. Below 1, the student belongs to a learning curve."""
 
     @property
     def whole(self) -> str:
@@ -51,7 +51,7 @@ class Student:
 
 
 class Names:
-    """Every name of one config, resolved. Making it raises UsageError for the first name that means nothing."""
+    """Every name of one config, resolved. The constructor raises UsageError for the first unknown name."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -74,7 +74,7 @@ class Names:
 
     @property
     def screen_solver(self) -> Component:
-        """Who solves along the teacher's decompositions, to screen them."""
+        """The solver that screens the teacher's decompositions."""
         return self.component(self._config.models.screen_solver or "teacher", "solver")
 
     @property
@@ -117,11 +117,11 @@ class Names:
         return models.teacher
 
     def student(self, name: str) -> Student:
-        """Return how a student of this name is made, whether this run trains it or not."""
+        """Return the settings of the student of this name, whether this run trains it or not."""
         return self._student(name)
 
     def pairs(self, is_there: Callable[[str], bool]) -> tuple[list[Pair], list[Component]]:
-        """Return the cells of the matrix, and the students left out of it: those that `is_there` says are not there.
+        """Return the cells of the matrix, and the students without a cell: those for which `is_there` is false.
 
         With `run.pairs` the cells are those pairs and no more. A student of a learning curve is measured in one cell,
         in the place of the one that learnt from everything.
@@ -153,7 +153,7 @@ class Names:
                 yield Pair(strategies.get("single"), none, solver)
 
     def _curve_pairs(self, planned: Sequence[Pair], parts: Sequence[Component]) -> Iterator[Pair]:
-        """Yield a cell for each student of a learning curve: the plainest one of the student it is a share of."""
+        """Yield a cell for each student of a learning curve: the plainest cell of the student with all examples."""
         for part in parts:
             whole = self.component(self._student(part.name).whole, part.role)
             found = [pair for pair in planned if getattr(pair, part.role) == whole]
@@ -163,7 +163,7 @@ class Names:
                 yield replace(plainest, decomposer=part) if in_place else replace(plainest, solver=part)
 
     def _plainness(self, pair: Pair, whole: Component) -> tuple[bool, ...]:
-        """Return what a cell lacks of being the judged strategy with undistilled parts beside the student."""
+        """Return how a cell differs from the judged strategy with an undistilled partner (False sorts first)."""
         partner = pair.solver if whole.role == "decomposer" else pair.decomposer
         two_stage = [strategy.name for strategy in self.strategies if strategy.stages != "single"]
         judged = self._config.verdict.strategy or ("static" if "static" in two_stage else (two_stage or [""])[0])
@@ -187,10 +187,10 @@ class Names:
         return listed + [one.base for one in elsewhere if one.base and one.name in listed]
 
     def _by_default(self, role: Role) -> list[str]:
-        """Return the config's decomposers or solvers; where it names none, with the untrained base of what is trained.
+        """Return the config's decomposers or solvers. Where the config names none, the untrained base is added.
 
-        A trained part is judged against its base in the same place (docs/verdict.md), so that is measured unless the
-        user chose who takes part. A base that is there by another name, as the teacher, is not measured twice.
+        A student is judged against its untrained base in the same role (docs/verdict.md), so the base is measured
+        unless the user chose the components. A base that is listed under another name is not measured twice.
         """
         models = self._config.models
         field = f"{role}s"
@@ -270,7 +270,7 @@ def _named(config: Config) -> list[str]:
 
 
 def _check(config: Config, strategies: Sequence[Strategy]) -> None:
-    """Refuse names that mean nothing."""
+    """Raise UsageError for an unknown name."""
     models = config.models
     for section, names in (("students", config.students), ("decomposers", config.decomposers)):
         for name in names:
