@@ -219,6 +219,22 @@ class TestSql:
         assert reply.text.startswith("i\n1\n2\n")
         assert reply.text.endswith("(cut off after 1 KB)")
 
+    def test_duckdb(self, tmp_path: Path) -> None:
+        duckdb = pytest.importorskip("duckdb", reason="the 'duckdb' extra is not installed")
+        with duckdb.connect(str(tmp_path / "facts.duckdb")) as made:
+            made.execute("CREATE TABLE facts AS SELECT 'Kenya' AS name, 'Nairobi' AS capital")
+        sql = tool(tmp_path, kind="sql", database="facts.duckdb")
+        (function,) = sql.tool.functions or ()
+        assert "facts (name, capital)" in function.description
+        queries = ["SELECT capital FROM facts", "DELETE FROM facts", f"COPY facts TO '{tmp_path}/copy.csv'"]
+        replies = ask(sql, *queries, "SELECT * FROM read_text('/etc/hostname')")
+        assert [bool(reply.error) for reply in replies] == [False, True, True, True]
+        assert replies[0].text == "Nairobi"
+        query = "SELECT capital FROM facts WHERE :text LIKE '%' || name || '%'"
+        asked = tool(tmp_path, kind="sql", database="facts.duckdb", query=query)
+        assert ask(asked, "What is the capital of Kenya?")[0].text == "Nairobi"
+        assert [path.name for path in tmp_path.iterdir()] == ["facts.duckdb"]
+
     def test_no_database(self, tmp_path: Path) -> None:
         (tmp_path / "a.sqlite").write_text("this is no database, but a text that is long enough to be one")
         with pytest.raises(UsageError, match="cannot be read as a database: file is not a database"):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tool_runs import Opened, results_of
 
-from conftest import Opened, results_of
 from fractionate.config import ToolConfig
 from fractionate.errors import FractionateError
 from fractionate.models.faults import FatalFault, TransientFault

@@ -185,7 +185,10 @@ class ToolConfig(Section):
     @model_validator(mode="after")
     def _of_its_kind(self) -> ToolConfig:
         own = _TOOL_KEYS.get(self.kind, ("settings",))
-        for key in sorted(self.model_fields_set & {*_KEYS_OF_KINDS, "settings"}):
+        # Not `model_fields_set`: the config that a run stores names every key.
+        for key in sorted({*_KEYS_OF_KINDS, "settings"}):
+            if getattr(self, key) == type(self).model_fields[key].default:
+                continue
             if key not in own:
                 raise ValueError(f'{key} is no key of a tool of kind "{self.kind}" ({", ".join(own) or "it has none"})')
         needed = ("command", "url") if self.kind == "mcp" else own[:1] if self.kind in _TOOL_KEYS else ()
