@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-train bench-verdict bench-gpu clean
+.PHONY: setup demo test lint docs site mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-train bench-verdict bench-gpu clean
 
 setup: $(STAMP)
 
@@ -22,9 +22,9 @@ $(STAMP): pyproject.toml requirements.txt
 demo: setup
 	$(BIN)/fractionate demo
 
-# Each file of tests on one core: models in two processes would fight for both.
+# Each file of tests on one core: models in two processes would fight for both. tests/conftest.py puts long files first.
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .
@@ -34,6 +34,11 @@ lint: setup
 
 docs: setup
 	$(BIN)/python docs/generate_reference.py
+
+# Every link between pages is checked: a broken one is an error.
+site: setup
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
+	@echo "open site/index.html"
 
 mutation: setup
 	$(BIN)/python benchmarks/mutation.py
@@ -63,4 +68,4 @@ bench-live: setup
 	$(BIN)/python benchmarks/live_local.py $(if $(wildcard fractionate-demo/students/D-R),--student fractionate-demo/students/D-R)
 
 clean:
-	rm -rf $(VENV) runs fractionate-demo
+	rm -rf $(VENV) runs site fractionate-demo

@@ -9,8 +9,9 @@ one exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -20,7 +21,7 @@ from simulated_outcomes import Array, Random, f1_differences
 
 from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.rule import Rule
+from fractionate.analysis.rule import Caps, Rule
 from fractionate.columns import FIELDS, Columns, digest
 from fractionate.config import PriceConfig
 from fractionate.types import Attempt, Cell, Component, Kind, Role, Throughput
@@ -36,8 +37,15 @@ _TOKENS = {
     "varied": ((1 / 3, 2 / 3, 1.0, 4 / 3, 5 / 3), (0.2,) * 5),
     "runs on": ((2 / 3, 22 / 3), (0.95, 0.05)),
     "rarely runs on": ((0.8, 20.8), (0.99, 0.01)),
+    "hardly ever runs on": ((0.92, 27.5867), (0.997, 0.003)),
 }
 """Variation of token counts by question: multiples of their mean and the probability of each; every mean is 1."""
+_TAILS: dict[str, Callable[[Array], Array]] = {
+    "log-normal 1.0": lambda place: np.exp(ndtri(place)),
+    "log-normal 1.5": lambda place: np.exp(1.5 * ndtri(place)),
+    "Pareto 2.5": lambda place: (1 - place) ** (-1 / 2.5),
+}
+"""Long-tailed token counts, as functions of a uniform variable."""
 _NOISE = 0.05
 """The standard deviation of a measured speed over calibration rounds, as a share of it."""
 
@@ -91,6 +99,8 @@ class World:
     """Whether the value of a correct answer makes the first candidate's net value exactly 0."""
     steady: bool = False
     """Whether all models except the students use the same tokens for every question."""
+    cap: float = 0.0
+    """The cap of every call's output tokens, in multiples of their mean; 0: no cap is known."""
     dataset: str = "made"
     others: tuple[World, ...] = ()
     """Further test sets of the same run, with the same candidates by place."""
@@ -101,7 +111,19 @@ class World:
         if self.net_of_nothing:
             first = self.candidates[0]
             value = DECOMPOSING * (1 - first.price) * USD_PER_TOKEN / (self.right - first.right)
-        return Rule(self.margin, self.confidence, usd_per_correct=value, interim={self.dataset: earlier})
+        interim = {self.dataset: earlier}
+        return Rule(self.margin, self.confidence, usd_per_correct=value, interim=interim, caps=self.caps())
+
+    def caps(self) -> Caps:
+        """Return the most output tokens of a question, by cell and role."""
+        if not self.cap:
+            return {}
+        most: dict[Role, int] = {
+            "decomposer": math.ceil(self.cap * DECOMPOSING),
+            "solver": math.ceil(self.cap * SOLVING),
+        }
+        names = ["teacher", *(f"student-{index}" for index in range(len(self.candidates)))]
+        return {(self.dataset, "test", "static", decomposer, solver): most for decomposer in names for solver in names}
 
 
 class Latent:
@@ -260,7 +282,7 @@ def _cell(
     """Return a cell; `tokens` and `longer` are those of the student in it."""
     decomposing, solving = (
         (SOLVING if part.role == "solver" else DECOMPOSING)
-        * _shares(tokens if part.is_student else "steady" if world.steady else "varied", world.n, random)
+        * _shares(tokens if part.is_student else "steady" if world.steady else "varied", world.n, random, world.cap)
         * (longer if part.is_student else 1.0)
         for part in (decomposer, solver)
     )
@@ -296,9 +318,24 @@ def _arrays(world: World, outcomes: Array, decomposing: Array, solving: Array) -
     }
 
 
-def _shares(tokens: str, n: int, random: Random) -> Array:
+def _shares(tokens: str, n: int, random: Random, cap: float = 0.0) -> Array:
+    """Return tokens by question as multiples of their mean; long tails are cut at `cap` and keep the mean 1."""
+    if tokens in _TAILS:
+        scale = _scale(tokens, cap)
+        return np.minimum(scale * _TAILS[tokens](random.random(n)), cap or math.inf)
     values, chances = (np.asarray(row) for row in _TOKENS[tokens])
     return values[np.searchsorted(np.cumsum(chances)[:-1], random.random(n), side="right")]
+
+
+@cache
+def _scale(tokens: str, cap: float) -> float:
+    """Return the factor that makes the mean of a tail 1 after it is cut."""
+    drawn = _TAILS[tokens]((np.arange(2_000_000) + 0.5) / 2_000_000)
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.minimum(middle * drawn, cap or math.inf).mean() < 1 else (low, middle)
+    return low
 
 
 class Drawn(Columns):

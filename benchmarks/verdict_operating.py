@@ -51,6 +51,7 @@ class Result:
     recommended: int
     repeats: int
     seconds: float
+    is_covered: bool = True
 
     @property
     def rate(self) -> float:
@@ -115,7 +116,14 @@ def simulate(scenario: Scenario, repeats: int, seed: int) -> Result:
     recommended = sum(recommends(scenario.world, random) for _ in range(repeats))
     seconds = time.process_time() - started
     return Result(
-        scenario.name, scenario.true, scenario.is_power, scenario.world.n, recommended, repeats, round(seconds, 1)
+        scenario.name,
+        scenario.true,
+        scenario.is_power,
+        scenario.world.n,
+        recommended,
+        repeats,
+        round(seconds, 1),
+        scenario.is_covered,
     )
 
 
@@ -134,6 +142,7 @@ def table(results: Sequence[Result]) -> str:
 def _rate(result: Result) -> str:
     found = wilson(result.recommended, result.repeats)
     over = " **over .03**" if not result.is_power and result.rate > ACCEPTED else ""
+    over = over if result.is_covered else " *not covered*"
     return f"{_share(result.rate)} ({_share(found.low)}–{_share(found.high)}){over}"
 
 

@@ -22,6 +22,8 @@ class Scenario:
     true: str
     world: World
     is_power: bool = False
+    is_covered: bool = True
+    """Whether the rule claims to hold here; where it does not, the verdict's own text says so."""
 
 
 WORSE = "2 pp below the pair, exactly the margin"
@@ -34,6 +36,10 @@ def _case(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenari
     return Scenario(name, true, World(candidates=candidates, **world))
 
 
+def _uncovered(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenario:
+    return replace(_case(name, true, *candidates, **world), is_covered=False)
+
+
 def _power(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenario:
     return Scenario(f"power {name}", true, World(candidates=candidates, **world), is_power=True)
 
@@ -41,6 +47,16 @@ def _power(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenar
 def _further(count: int, **world: Any) -> tuple[World, ...]:
     """Return further test sets of one run, alike but for their questions."""
     return tuple(World(dataset=f"set {number + 2}", **world) for number in range(count))
+
+
+def _skewed(name: str, said: str, tokens: str, n: int, cap: int) -> list[Scenario]:
+    """Return a case of equal cost with skewed tokens, with a cap on replies that is known, and with none."""
+    candidate = Candidate(0.9, price=1.0, tokens=tokens)
+    true = f"30 pp better at the same cost: {said}"
+    return [
+        _case(f"{name}, cap known", f"{true}, at most {cap} times the mean", candidate, n=n, steady=True, cap=cap),
+        _uncovered(f"{name}, no cap", true, candidate, n=n, steady=True),
+    ]
 
 
 SCENARIOS = [
@@ -110,12 +126,12 @@ SCENARIOS = [
         Candidate(0.9, price=1.0, tokens="runs on"),
         n=60,
     ),
-    _case(
-        "runs on, rarely",
-        "20 pp better at the same cost: 1 in 100 runs on to 20 times the usual length",
-        Candidate(0.8, price=1.0, tokens="rarely runs on"),
-        steady=True,
-    ),
+    *_skewed("runs on, rarely", "1 in 100 runs on to 26 times the usual length", "rarely runs on", 200, 21),
+    *_skewed("runs on, rarely, few", "1 in 100 runs on to 26 times the usual length", "rarely runs on", 50, 21),
+    *_skewed("hardly ever runs on", "3 in 1,000 run on to 30 times the usual length", "hardly ever runs on", 300, 28),
+    *_skewed("log-normal 1.0", "tokens log-normal, σ = 1", "log-normal 1.0", 80, 8),
+    *_skewed("log-normal 1.5", "tokens log-normal, σ = 1.5", "log-normal 1.5", 80, 8),
+    *_skewed("Pareto", "tokens Pareto, index 2.5", "Pareto 2.5", 80, 8),
     _case(
         "machine, 3 rounds",
         "20 pp better, as fast; speeds ± 5 % a round",
@@ -276,6 +292,13 @@ SCENARIOS = [
         n=531,
         alike=0.97,
         others=_further(3, n=531, alike=0.97, candidates=(Candidate(0.6),)),
+    ),
+    _power(
+        "40 % less, cap known",
+        "20 pp better, 40 % cheaper; replies at most 20 times the mean",
+        Candidate(0.8, part="both", price=0.6),
+        n=200,
+        cap=20,
     ),
     _power("3 looks", "2 pp better, a tenth of the price", Candidate(0.62), n=800, looks=(200, 400, 800), alike=0.97),
 ]

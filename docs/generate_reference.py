@@ -46,6 +46,7 @@ def config_page() -> str:
         ("data", config.DataConfig),
         ("models", config.ModelsConfig),
         ('models.options."NAME"', config.ModelOptions),
+        ("[models.distilled]", config.DistilledConfig),
         ("students.NAME", config.StudentConfig),
         ("decomposers.NAME", config.DecomposerConfig),
         ("run", config.RunConfig),

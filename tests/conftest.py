@@ -17,6 +17,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONGEST = (
+    "cluster/test_ray_training.py",
+    "test_interrupt.py",
+    "cluster/test_ray_runs.py",
+    "protocols/test_protocols_walk.py",
+    "scoring/test_linear.py",
+    "models/test_local_smollm2.py",
+    "students/test_packing.py",
+    "students/test_train.py",
+    "students/test_precision.py",
+    "run/test_search.py",
+    "export/test_export_smollm2.py",
+    "test_damaged_runs.py",
+)
+"""Files that take half a minute or more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files, so that processes which share the files out end at about the same time."""
+    here = Path(__file__).parent
+    rank = {here / name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "calls.sqlite") as opened:

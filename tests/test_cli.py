@@ -1,15 +1,18 @@
 """The commands from a user's view: help with an example, one line for every error, exit codes of the contract."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from fractionate.cli import COMMANDS, main
 
+ROOT = Path(__file__).resolve().parents[1]
 ROWS = '{"question": "What is 1?", "answer": "1"}\n{"question": "What is 2?", "answer": "2"}\n'
 
 
@@ -123,18 +126,40 @@ def test_init_writes_a_config_that_is_read_and_never_overwrites(tmp_path: Path) 
     assert "fractionate.toml exists" in again.stderr
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_command_is_completed(shell: str) -> None:
+    done = fractionate("completion", shell)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name, _, _ in COMMANDS)
+    if shutil.which(shell):
+        assert subprocess.run([shell, "-n"], input=done.stdout, text=True, check=False).returncode == 0
+
+
+def test_bash_completes_a_command_and_an_option() -> None:
+    script = fractionate("completion", "bash").stdout
+    ask = (
+        'COMP_WORDS=(fractionate {words}); COMP_CWORD={at}; compgen() {{ builtin compgen "$@"; }}; '
+        "_shtab_fractionate; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+    for words, at, wanted in (("com", 1, "compare"), ("score --data", 2, "--dataset")):
+        done = subprocess.run(
+            ["bash", "-c", script + "\n" + ask.format(words=words, at=at)], capture_output=True, text=True, check=False
+        )
+        assert wanted in done.stdout.split(), done.stderr
+
+
 def test_doctor_says_what_is_there() -> None:
     done = fractionate("doctor", "--json", OPENAI_API_KEY="a-secret-value")
     assert done.returncode == 0, done.stdout
-    assert "extra train" in done.stdout
     assert "a-secret-value" not in done.stdout
+    said = {finding["what"] for finding in json.loads(done.stdout)}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {what.removeprefix("extra ") for what in said if what.startswith("extra ")} == set(declared) - {"dev"}
 
 
 def test_results_as_json_are_the_file(config: Path) -> None:
     done = fractionate("run", "run.toml", "--json", "--quiet", cwd=config.parent)
     assert done.returncode == 0, done.stderr
-    import json
-
     assert json.loads(done.stdout) == json.loads((config.parent / "runs/run/results.json").read_text())
 
 

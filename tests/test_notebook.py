@@ -1,7 +1,8 @@
-"""A run in a real Jupyter kernel, where an event loop is running already."""
+"""A run in a real Jupyter kernel, where an event loop is running already, and the notebooks of examples/notebooks."""
 
 from __future__ import annotations
 
+import json
 import queue
 import time
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ import pytest
 jupyter_client = pytest.importorskip("jupyter_client")
 pytest.importorskip("ipykernel")
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PRINTED = {
+    "a_run_in_code": "static",
+    "compare_logs": "gpt4-cot against gpt-3.5-cot: +13.3 points",
+    "read_a_report": "gained",
+}
 RUN = """
 import fractionate as fr
 config = fr.parse_config({"data": {"test": "atlas#test@0-7"}, "models": {"teacher": "echo:0.5"},
@@ -94,3 +101,18 @@ def test_a_cell_that_is_interrupted_keeps_what_was_answered_and_goes_on(kernel: 
     calls = "import sqlite3; print(sqlite3.connect('calls.sqlite').execute('SELECT count(*) FROM calls').fetchone()[0])"
     made = int(kernel.result(kernel.run(calls))[0])
     assert len(asked.read_text()) == made, f"{before} were asked before the interrupt, none of them again"
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_an_example_notebook_runs_from_its_first_cell_to_its_last(kernel: Kernel, tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pandas")
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    notebook = json.loads((EXAMPLES / "notebooks" / f"{name}.ipynb").read_text())
+    shown = ""
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "notebooks are kept without their outputs"
+            text, error = kernel.result(kernel.run("".join(cell["source"])))
+            assert not error, f"{''.join(cell['source'])}: {error}"
+            shown += text
+    assert PRINTED[name] in shown

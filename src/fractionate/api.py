@@ -265,7 +265,10 @@ def read_system(
         scoring=Scoring(scorer=scorer),
         repeats=repeats,
     )
-    return read_systems([str(log)], choices)[0]
+    systems = read_systems([str(log)], choices)
+    if len(systems) > 1:
+        raise UsageError(f"{log} holds {len(systems)} logs ({', '.join(one.name for one in systems)}): name one")
+    return systems[0]
 
 
 def compare(

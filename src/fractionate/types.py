@@ -1,4 +1,4 @@
-"""The nouns of fractionate: what passes from stage to stage.
+"""The data types that stages of a run exchange.
 
 A *problem* is a question with known answers. A *decomposer* turns it into a *decomposition* (subquestions); a *solver*
 turns both into an answer. Every model call is a `Request` that comes back as a `Completion`; one problem worked through
@@ -18,15 +18,15 @@ Role = Literal["decomposer", "solver"]
 ROLES: tuple[Role, Role] = ("decomposer", "solver")
 
 Stages = Literal["single", "two-stage", "dynamic"]
-"""How a strategy cuts the work: not at all; decomposed before it is solved; follow-ups asked and answered in turn."""
+"""The stages of a strategy: solve only; decompose, then solve; ask follow-up questions and answer them in turn."""
 
 Prompt = Literal["", "decompose", "single", "single-cot", "static", "step", "final", "follow-up"]
-"""What a call asks for: subquestions ("decompose"); the answer at once, by chain of thought, over all subquestions
-("static") or after the steps ("final"); the answer to one subquestion ("step"); the next follow-up question. "" where a
-strategy does not say."""
+"""The kind of prompt of a call: subquestions ("decompose"); the answer at once, by chain of thought, over all
+subquestions ("static") or after the steps ("final"); the answer to one subquestion ("step"); the next follow-up
+question. "" where a strategy does not say."""
 
 Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "distilled", "model"]
-"""What a name of a run stands for; see `Component`."""
+"""The kind of component behind a name of a run; see `Component`."""
 
 Answer: TypeAlias = tuple[str, ...]
 """One answer: its spans. Nearly always a single span; DROP has answers of several."""
@@ -34,7 +34,7 @@ Answer: TypeAlias = tuple[str, ...]
 AnswerForm = Literal[
     "number", "numbers", "money", "quantity", "date", "date-day-first", "time", "yes-no", "choice", "span", "text"
 ]
-"""What an answer looks like, which decides how the instruction asks for it and how it is read and scored.
+"""The form of an answer. It decides how the instruction asks for the answer and how a reply is parsed and scored.
 
 "numbers" are one or several, in any order; a "quantity" is a number with a unit; "date-day-first" reads 05/01/2021 as 5
 January.
@@ -60,7 +60,7 @@ class Problem:
     subquestions: tuple[str, ...] = ()
     """The reference decomposition, where the data set has one."""
     group: str = ""
-    """What the question shares with others (a passage, a document), if the data says so; see `cluster`."""
+    """The passage or document that the question shares with others, if the data names one; see `cluster`."""
 
     @property
     def cluster(self) -> str:
@@ -70,7 +70,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Decomposition:
-    """What was read out of a decomposer's output.
+    """The parsed output of a decomposer.
 
     `status`: "ok"; "none" (the decomposer said that no decomposition is needed); "unparsed" (no subquestion could be
     read: the strategies fall back to single stage, and the cell counts it). `dropped` counts subquestions over the cap.
@@ -96,7 +96,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a request is for. Recorded models look their rows up by it; it is never sent and never part of a key."""
+    """The purpose of a request. Recorded models look up their rows by it. It is never sent and never part of a key."""
 
     problem: Problem
     subquestions: tuple[str, ...] = ()
@@ -108,7 +108,7 @@ class Origin:
     """The strategy that the call belongs to; "" for decomposing, which strategies share."""
     prompt: Prompt = ""
     step: int = 0
-    """Which subquestion or follow-up the call is about, from 1; 0 where it is about the question."""
+    """The number of the subquestion or follow-up, from 1; 0 for calls about the question itself."""
     subquestion: str = ""
     """That subquestion as it is asked, references filled in."""
 
@@ -231,7 +231,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One problem worked through: what was predicted, how it scored, what it used by role."""
+    """One problem worked through: its prediction, its score, and its usage by role."""
 
     problem: Problem
     prediction: Answer | None
@@ -240,17 +240,17 @@ class Attempt:
     output: str
     decomposition: Decomposition | None = None
     fell_back: bool = False
-    """A two-stage strategy that went single stage because there was no decomposition."""
+    """Whether a two-stage strategy fell back to single stage for lack of a decomposition."""
     decomposer_usage: Usage = field(default_factory=Usage)
     solver_usage: Usage = field(default_factory=Usage)
     latency_s: float = 0.0
     """Wall seconds of the attempt's calls: one after another, or the longest of those that wait for none."""
     failures: tuple[str, ...] = ()
-    """Calls that did not end well: finish reasons other than "stop", and errors."""
+    """Finish reasons other than "stop", and errors, of the attempt's calls."""
     cut_off: tuple[Role, ...] = ()
-    """Whose replies reached `max_tokens` before they ended."""
+    """Roles with a reply that reached `max_tokens` before it ended."""
     lenient: Score | None = None
-    """The score of what the output may have meant, read leniently; None where that was not asked."""
+    """The score under the lenient reader; None where it was not computed."""
     tools: Mapping[Role, tuple[ToolUse, ...]] = field(default_factory=dict)
     """What each role used of the tools that it may use; an entry a tool, in the order of the model's name."""
 
@@ -275,8 +275,10 @@ class Component:
     learnt_from: tuple[str, ...] = ()
     """The data references that a student learnt from."""
     share: float = 1.0
-    """Of the demonstrations that a student could learn from. Below 1 it was trained for a learning curve: it is
-    measured like any other, and no verdict judges it."""
+    """The share of the demonstrations that a student learnt from. Below 1, it belongs to a learning curve: it is
+    measured like any other student, and no verdict judges it."""
+    base: str = ""
+    """The untrained model of a student from elsewhere, where it is known. A run's own student has it as `model`."""
 
     @property
     def is_student(self) -> bool:

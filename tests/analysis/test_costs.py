@@ -12,7 +12,7 @@ from scipy import stats
 from fractionate.analysis.contrasts import contrast
 from fractionate.analysis.costs import compare_costs, dollars, metered, net_value, unpriced
 from fractionate.analysis.findings import NetValue
-from fractionate.analysis.matrix import Matrix, pool_cells
+from fractionate.analysis.matrix import Matrix, key_of, pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.statistics import Metered, metered_difference, tango
 from fractionate.types import Throughput, Usage
@@ -165,3 +165,41 @@ def test_the_net_value_is_the_worth_of_the_outcome_less_the_cost():
     assert net_value(outcome, replace(cost, ci_low=None), 0.01) == NetValue("undecided", net.usd)
     same = compare_costs(reference, reference, pricing, 0.95)
     assert (same.cheaper, same.difference) == ("no", 0.0)
+
+
+def capped(*cells, cap):
+    return {key_of(cell): {"decomposer": cap, "solver": cap} for cell in cells}
+
+
+def test_a_cap_leaves_room_for_replies_that_run_on_and_were_not_seen():
+    student, reference = written(cell_of(RIGHT, decomposer="D-R"), 55), written(cell_of(RIGHT), 60)
+    pricing = Pricing(config_of(prices=DEAR).prices)
+    without = compare_costs(student, reference, pricing, 0.95)
+    assert (without.cheaper, without.uncapped) == ("yes", ("local:org/Tiny-1B", TEACHER))
+    bounded = compare_costs(student, reference, pricing, 0.95, capped(student, reference, cap=2000))
+    assert (bounded.cheaper, bounded.uncapped) == ("undecided", ())
+    assert bounded.ratio_high is not None
+    assert bounded.ratio_high > 1
+    low = compare_costs(student, reference, pricing, 0.95, capped(student, reference, cap=61))
+    assert low.cheaper == "yes"
+    assert low.ratio_high < bounded.ratio_high
+
+
+def test_a_cap_that_a_reply_has_passed_is_none():
+    student, reference = written(cell_of(RIGHT, decomposer="D-R"), 55), written(cell_of(RIGHT), 60)
+    cost = compare_costs(student, reference, Pricing(config_of(prices=DEAR).prices), 0.95, capped(student, cap=54))
+    assert "local:org/Tiny-1B" in cost.uncapped
+
+
+def test_tokens_that_cost_nothing_need_no_cap():
+    student, reference = written(cell_of(RIGHT, decomposer="D-R"), 55), written(cell_of(RIGHT), 60)
+    cost = compare_costs(student, reference, Pricing(config_of().prices), 0.95, capped(reference, cap=64))
+    assert (cost.cheaper, cost.uncapped) == ("yes", (TEACHER,)), "the student's own solver calls are the teacher's"
+
+
+def test_one_question_with_a_cap_has_a_finite_interval():
+    student, reference = written(cell_of([1.0], decomposer="D-R"), 55), written(cell_of([1.0]), 60)
+    cost = compare_costs(
+        student, reference, Pricing(config_of(prices=DEAR).prices), 0.95, capped(student, reference, cap=64)
+    )
+    assert (cost.cheaper, cost.ci_low is None, cost.ci_high is None) == ("undecided", False, False)

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from measured import PRICES, STUDENT, TEACHER, cell_of, component_of, config_of, correlated, matrix
 
+from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.statistics import bonferroni_confidence, interim_confidence, questions_to_decide, tango
 from fractionate.analysis.verdict import VERSION, decide
-from fractionate.types import Cell
+from fractionate.types import Cell, Component
 
 N = 600
 GOOD = [1.0] * 400 + [0.0] * 200
@@ -210,6 +211,17 @@ def test_distilled_models_from_elsewhere_are_candidates_and_others_are_not():
     assert [row["decomposer"] for row in verdict.evidence if row["part"] == "decomposer"] == [first, second]
 
 
+def test_a_student_from_elsewhere_is_recommended_once_its_untrained_base_is_beaten():
+    student = Component("recorded:s", "distilled", "decomposer", STUDENT, "", "decomposer", base="recorded:untrained")
+    base = Component("recorded:untrained", "model", "decomposer", "recorded:untrained")
+    cells = run(decomposer=None, solver=None, pair=None, untrained=None)
+    cells.append(cell_of(GOOD, decomposer=student))
+    assert verdict_of(cells).distill == "undecided"
+    verdict = verdict_of([*cells, cell_of(POOR, decomposer=base)])
+    assert verdict.distill == "decomposer"
+    assert control(finding(verdict, "decomposer"), "decomposer")[0]["b"] == "atlas/static/recorded:untrained/teacher"
+
+
 def test_none_teacher_gold_and_untrained_models_are_never_candidates():
     cells = [cell_of(GOOD, decomposer=name) for name in ("teacher", "gold", "student", TEACHER)]
     cells += [cell_of(GOOD, solver="local:org/Other"), cell_of(GOOD, "single", "none", "teacher")]
@@ -314,3 +326,16 @@ def test_where_the_scorer_does_not_fit_the_sentence_is_no_verdict():
     own = verdict_of([replace(cell, dataset="jsonl") for cell in cells])
     assert own.because.endswith('30 of 30 unparsed; data.answer = "yes-no" parses 30 of 30.'), own.because
     assert "No verdict" not in verdict_of([cell_of([1] * 30), cell_of([1] * 30, decomposer="D-R")]).because
+
+
+def test_a_saving_without_a_known_cap_on_replies_is_named_as_not_covered():
+    uncapped = verdict_of(run())
+    (limit,) = uncapped.limits
+    assert limit["text"].startswith("Not covered: replies that run on")
+    assert "No cap on their output tokens is known for local:org/Tiny-1B, openai:gpt-4o-mini" not in limit["text"]
+    assert TEACHER in limit["text"]
+    assert "atlas/static/D-R/teacher" in limit["configurations"]
+    config = config_of()
+    caps = {key_of(cell): {"decomposer": 256, "solver": 512} for cell in run()}
+    capped = decide(run(), Pricing(config.prices), Rule.of(config, caps=caps))
+    assert (capped.distill, capped.limits) == ("decomposer", [])

@@ -20,8 +20,9 @@ pytest.importorskip("transformers", reason="the 'local' extra is not installed")
 from fractionate.config import ModelOptions
 from fractionate.errors import FractionateError
 from fractionate.models import open_model
+from fractionate.models.local.adapters import tensor_shapes
 from fractionate.models.local.model import LocalModel, unload
-from fractionate.models.local.weights import resolve, tensor_shapes
+from fractionate.models.local.weights import resolve
 from fractionate.types import Message, Request
 
 ASK = Request((Message("user", "How many?"),), "solver", max_tokens=4)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fractionate.calls.budget import Budget, BudgetReached, Reservation
 from fractionate.calls.drive import run_all
 from fractionate.calls.engine import Engine
-from fractionate.calls.store import Hold, Store, StoredCall
+from fractionate.calls.store import Amount, Store, StoredCall
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import SingleModel
@@ -154,7 +154,7 @@ def test_what_another_run_spent_counts_unless_the_cap_is_the_run_s(store: Store)
 
 
 def test_what_another_run_has_in_flight_or_lost_counts_too(store: Store) -> None:
-    store.put_many([], holds=("another", {"its process": {"solver": Hold(0.9, 10)}}))
+    store.put_many([], holds=("another", {"its process": {"solver": Amount(0.9, 10)}}))
     budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
     assert budget.total_usd() == pytest.approx(0.9)
     assert Budget(BudgetConfig(usd=1.0, scope="run"), FlatPricing(PRICE), store, "r").total_usd() == 0
@@ -230,9 +230,9 @@ def test_reservations_leave_nothing_behind(store: Store) -> None:
     async def main() -> None:
         budget, model = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r"), Provider(lambda _: 1.0)
         held = [await budget.reserve(model, ask("q")) for _ in range(3)]
-        budget.settle(held[0], "m", Usage(1, 5, 0, 5))
+        budget.charge(held[0], "m", Usage(1, 5, 0, 5))
         budget.release(held[1])
-        budget.lose(held[2])
+        budget.keep_unconfirmed(held[2])
         assert budget.total_tokens() == 10 + held[2].tokens
         (holds,) = budget.holds_to_write().values()
         assert holds["solver"].tokens == held[2].tokens
@@ -251,8 +251,8 @@ def test_what_is_free_is_the_least_that_a_cap_leaves(store: Store) -> None:
         assert budget.free() == (pytest.approx(1.0 - PRICE * held), 900 - held)
         assert budget.free("solver").usd == pytest.approx(0.4 - PRICE * one.tokens)
         assert budget.free("decomposer").usd == pytest.approx(1.0 - PRICE * held)
-        assert not budget.settle(one, "m", Usage(1, 100, 0, 50)) or one.tokens < 150
-        budget.lose(two)
+        assert not budget.charge(one, "m", Usage(1, 100, 0, 50)) or one.tokens < 150
+        budget.keep_unconfirmed(two)
         assert budget.total_usd() == pytest.approx(PRICE * (150 + two.tokens))
         assert budget.total_usd("solver") == pytest.approx(PRICE * 150)
         assert budget.free() == (pytest.approx(1.0 - PRICE * (150 + two.tokens)), 900 - 150 - two.tokens)
@@ -265,7 +265,7 @@ def test_an_overrun_is_more_dollars_or_more_tokens_than_were_reserved(store: Sto
     budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
 
     def overruns(usd: float, tokens: int, used: int) -> bool:
-        return budget.settle(Reservation("solver", usd, tokens), "m", Usage(1, used, 0, 0))
+        return budget.charge(Reservation("solver", usd, tokens), "m", Usage(1, used, 0, 0))
 
     assert not overruns(0.1, 100, 100)
     assert overruns(0.1, 100, 101)
@@ -275,10 +275,13 @@ def test_an_overrun_is_more_dollars_or_more_tokens_than_were_reserved(store: Sto
 
 def test_a_reply_without_usage_counts_as_all_that_was_reserved(store: Store) -> None:
     budget = Budget(BudgetConfig(usd=1.0), FlatPricing(PRICE), store, "r")
-    budget.settle(Reservation("solver", 0.1, 100), "m", Usage(1, 20, 0, 10, counted=1))
-    assert (budget.spent["solver"], budget.lost["solver"]) == ((pytest.approx(0.03), 30), (pytest.approx(0.07), 70))
-    budget.settle(Reservation("solver", 0.1, 100), "m", Usage(1, 150, 0, 0, counted=1))
-    assert budget.lost["solver"] == (pytest.approx(0.07), 70)
+    budget.charge(Reservation("solver", 0.1, 100), "m", Usage(1, 20, 0, 10, counted=1))
+    assert (budget.spent["solver"], budget.unconfirmed["solver"]) == (
+        (pytest.approx(0.03), 30),
+        (pytest.approx(0.07), 70),
+    )
+    budget.charge(Reservation("solver", 0.1, 100), "m", Usage(1, 150, 0, 0, counted=1))
+    assert budget.unconfirmed["solver"] == (pytest.approx(0.07), 70)
 
 
 def test_a_call_that_just_fits_is_made_and_the_next_one_is_refused(store: Store) -> None:
@@ -292,7 +295,7 @@ def test_a_call_that_just_fits_is_made_and_the_next_one_is_refused(store: Store)
         ):
             budget = Budget(caps, FlatPricing(PRICE), store, "r")
             for _ in range(2):
-                budget.lose(await budget.reserve(model, ask("q")))
+                budget.keep_unconfirmed(await budget.reserve(model, ask("q")))
             with pytest.raises(BudgetReached):
                 await budget.reserve(model, ask("q"))
 
@@ -301,15 +304,15 @@ def test_a_call_that_just_fits_is_made_and_the_next_one_is_refused(store: Store)
 
 def test_an_allocation_shrinks_by_what_is_spent_from_it_and_the_rest_comes_back(store: Store) -> None:
     budget = Budget(BudgetConfig(usd=10.0, tokens=1000), FlatPricing(PRICE), store, "r")
-    budget.allocate("shard", {"decomposer": Hold(1.0, 100), "solver": Hold(3.0, 300)})
+    budget.allocate("shard", {"decomposer": Amount(1.0, 100), "solver": Amount(3.0, 300)})
     assert budget.free() == (pytest.approx(6.0), 600)
     assert budget.held["solver"].usd == pytest.approx(3.0)
-    budget.spent_from("shard", {"solver": Hold(0.5, 50)})
+    budget.spent_from("shard", {"solver": Amount(0.5, 50)})
     assert budget.free() == (pytest.approx(6.0), 600)
     assert (budget.held["solver"].usd, budget.held["decomposer"].usd) == (pytest.approx(2.5), pytest.approx(1.0))
-    budget.spent_from("shard", {"decomposer": Hold(1.5, 10)})  # beyond its own amount, it takes of the other role's
+    budget.spent_from("shard", {"decomposer": Amount(1.5, 10)})  # beyond its own amount, it takes of the other role's
     assert (budget.held["decomposer"].usd, budget.held["solver"].usd) == (pytest.approx(0.0), pytest.approx(2.0))
-    budget.return_allocation("shard", {"solver": Hold(0.25, 40)})
+    budget.return_allocation("shard", {"solver": Amount(0.25, 40)})
     assert budget.total_usd() == pytest.approx(2.0)
     assert budget.free() == (pytest.approx(10.0 - 2.0 - 0.25), 1000 - 60 - 40)
     assert budget.price_all([]) == (0.0, 0)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fractionate.calls import store_file
-from fractionate.calls.store import Hold, Store, StoreBusy, StoredCall
+from fractionate.calls.store import Amount, Store, StoreBusy, StoredCall
 from fractionate.errors import FractionateError
 from fractionate.types import Completion, Usage
 
@@ -127,8 +127,8 @@ def test_a_store_of_every_older_schema_opens_with_its_rows(tmp_path: Path, versi
     with Store(path) as store:
         kept = store.get("k")
         assert (kept.text if kept else None) == ("old" if version else None)
-        store.put_many([row("ab")], holds=("r", {"h": {"solver": Hold(0.5, 3)}}))
-        assert store.held("r")["solver"] == Hold(0.5, 3)
+        store.put_many([row("ab")], holds=("r", {"h": {"solver": Amount(0.5, 3)}}))
+        assert store.held("r")["solver"] == Amount(0.5, 3)
         store.put_batch("b1", "m", "r", ["k"])
         assert store.open_batches("m") == [("b1", ["k"])]
 

@@ -26,6 +26,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_options_may_stand_in_any_place(folder: Path, tmp_path: Path) -> None:
+    store, out, chosen = str(folder), str(tmp_path / "out.jsonl"), ["--model", "openai:large"]
+    written = []
+    for arguments in ([store, out, *chosen], [store, *chosen, out], [*chosen, store, out]):
+        assert main(["store", "export", *arguments]) == 0
+        written.append(Path(out).read_text())
+    assert len(written[0].splitlines()) == 2
+    assert written[1:] == written[:1] * 2
+
+
 def test_list_shows_the_newest_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["store", "list", str(folder), "--limit", "2", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fractionate.calls.budget import Budget, Reservation
-from fractionate.calls.store import Hold, Store
+from fractionate.calls.store import Amount, Store
 from fractionate.cluster.allocation import LEAST_REQUESTS, LEAST_TOKENS, Allocator, most_shards, quotas
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.types import ROLES, Role
@@ -72,7 +72,7 @@ def test_allocations_never_pass_a_cap_whatever_comes_back(
             assert all(cap is None or cap >= dollars - 1e-9 for cap in allowed)
             assert allocation.caps.tokens is None or allocation.caps.tokens >= count
             if budget.active:
-                budget.spent_from(allocation.holder, {role: Hold(given_usd, allocation.caps.tokens or 0)})
+                budget.spent_from(allocation.holder, {role: Amount(given_usd, allocation.caps.tokens or 0)})
                 if not dies:
                     budget.return_allocation(allocation.holder, {})
             _check(budget, caps)
@@ -111,9 +111,9 @@ def test_what_is_lost_stays_counted_and_the_rest_comes_back(tmp_path: Path) -> N
         allocation = Allocator(budget, slots=1).allocate(4, Reservation("solver", 1.0, 0))
         assert allocation is not None
         assert budget.free().usd == pytest.approx(6.0)
-        budget.spent_from(allocation.holder, {"solver": Hold(2.0, 0)})
+        budget.spent_from(allocation.holder, {"solver": Amount(2.0, 0)})
         assert budget.free().usd == pytest.approx(6.0)
-        budget.return_allocation(allocation.holder, {"solver": Hold(0.5, 0)})
+        budget.return_allocation(allocation.holder, {"solver": Amount(0.5, 0)})
         assert budget.free().usd == pytest.approx(7.5)
         store.merge(b"", ("r", budget.holds_to_write()))
         resumed = Budget(BudgetConfig(usd=10.0), None, store, "r")

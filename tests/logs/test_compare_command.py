@@ -84,7 +84,7 @@ def test_systems_that_are_told_apart_are_named(tmp_path: Path, capsys: pytest.Ca
         (["a.jsonl", "numbers.jsonl"], "nothing to score"),
         (["a.jsonl", "null.jsonl"], "1 answers, none with an outcome"),
         (["a.jsonl", "notes.md"], ".md is not read"),
-        (["a.jsonl", "folder"], "neither attempts.jsonl nor samples_*.jsonl"),
+        (["a.jsonl", "folder"], "neither attempts.jsonl, samples_*.jsonl nor *.eval"),
         (["a.jsonl", "a.jsonl"], "names of their own"),
         (["a.jsonl", "grouped.jsonl", "regrouped.jsonl"], "put the question '0' in different groups"),
         (["a.jsonl", "b.jsonl", "--group-field", "page"], "no field 'page' to group by (there are id, correct)"),

@@ -79,6 +79,27 @@ def test_samples_without_a_score_are_left_out_and_counted(tmp_path: Path) -> Non
     assert "status is 'error'" in system.notes[0]
 
 
+def test_a_log_that_failed_before_its_first_sample_says_why(tmp_path: Path) -> None:
+    log = json.loads((REAL / "strong.json").read_text())
+    log |= {"samples": [], "status": "error", "error": {"message": "RateLimitError: try later"}}
+    (tmp_path / "failed.json").write_text(json.dumps(log))
+    with pytest.raises(UsageError, match=r"failed.json: the log's status is 'error' .*RateLimitError.* no sample"):
+        read_system(tmp_path / "failed.json", scorer="graded")
+
+
+def test_a_folder_of_logs_is_each_of_its_logs(tmp_path: Path) -> None:
+    for name in ("strong.eval", "weak.eval"):
+        shutil.copy(REAL / name, tmp_path / name)
+    choices = Choices(scoring=Scoring(scorer="graded"))
+    assert [system.name for system in read_systems([str(tmp_path)], choices)] == ["strong", "weak"]
+    with pytest.raises(UsageError, match=r"holds 2 logs \(strong.eval, weak.eval, …\), so not all can be mine"):
+        read_systems([f"mine={tmp_path}"], choices)
+    with pytest.raises(UsageError, match=r"holds 2 logs \(strong, weak\): name one"):
+        fractionate.read_system(tmp_path, scorer="graded")
+    (tmp_path / "weak.eval").unlink()
+    assert read_system(tmp_path, scorer="graded").name == "strong"
+
+
 def test_a_score_of_several_values_needs_one_named(tmp_path: Path) -> None:
     log = json.loads((REAL / "strong.json").read_text())
     for place, sample in enumerate(log["samples"]):

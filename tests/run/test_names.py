@@ -156,3 +156,28 @@ def test_a_learning_curve_names_shares_of_students_that_are_trained() -> None:
         Names(config(run={"variants": []}, curve=curve))
     with pytest.raises(UsageError, match=r"curve\.students: 'E-A' is no student that this run trains \(D-R\)"):
         Names(config(run={"variants": ["D-R"]}, curve={**curve, "students": ["E-A"]}))
+
+
+def test_a_student_from_elsewhere_joins_the_matrix_in_its_role_with_its_untrained_base() -> None:
+    entry = {"name": "recorded:student.jsonl", "base": "recorded:untrained.jsonl", "role": "decomposer"}
+    of = Names(config(models={"teacher": "echo:0.9", "distilled": [entry]}, run={"variants": []}))
+    assert [one.name for one in of.decomposers] == ["none", "teacher", "recorded:student.jsonl", entry["base"]]
+    student, base = of.decomposers[2:]
+    assert (student.kind, student.trained_for, student.base) == ("distilled", "decomposer", entry["base"])
+    assert (base.kind, base.trained_for) == ("model", "")
+    assert [one.name for one in of.solvers] == ["teacher"]
+    assert of.component("recorded:student.jsonl", "solver").kind == "model", "it was trained for another role"
+
+
+def test_a_plain_name_of_a_student_from_elsewhere_stays_valid_and_is_stored_as_it_was() -> None:
+    plain = config(models={"teacher": "echo:0.9", "decomposers": ["teacher", "recorded:s.jsonl"],
+                           "distilled": ["recorded:s.jsonl"]}, run={"variants": []})  # fmt: skip
+    assert [one.name for one in Names(plain).decomposers] == ["teacher", "recorded:s.jsonl"]
+    assert Names(plain).decomposers[1].trained_for == "decomposer"
+    assert plain.model_dump(mode="json")["models"]["distilled"] == ["recorded:s.jsonl"]
+    assert parse_config(plain.model_dump(mode="json")) == plain
+
+
+def test_a_misspelt_key_of_a_student_from_elsewhere_is_named() -> None:
+    with pytest.raises(UsageError, match=r"unknown key 'models.distilled.0.bass': did you mean 'models.distilled.0.b"):
+        config(models={"teacher": "echo:0.9", "distilled": [{"name": "recorded:s.jsonl", "bass": "recorded:b.jsonl"}]})

@@ -22,7 +22,7 @@ from fractionate.run.records import read_tried
 from fractionate.run.run import Run
 from fractionate.run.stages import demonstrate_stage, screen_stage, train_stage
 from fractionate.run.training import dev_examples_for, examples_for
-from fractionate.run.tuning import TrainingJob
+from fractionate.run.tuning import StudentTraining
 from fractionate.students import train as train_module
 
 CONFIG = """
@@ -183,7 +183,7 @@ def test_an_interruption_while_the_best_is_put_in_its_place_costs_no_training(
     with monkeypatch.context() as patched, open_run(folder, tiny_model) as run:
         prepared(run)
 
-        def at_the_end(run: Run, candidate: TrainingJob, at: Path) -> None:
+        def at_the_end(run: Run, candidate: StudentTraining, at: Path) -> None:
             killed() if run.folder.is_trained("D-R") else remember(run, candidate, at)
 
         patched.setattr(search_module, "_remember", at_the_end)

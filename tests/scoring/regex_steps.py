@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from re import _constants as c  # type: ignore[attr-defined]
 from re import _parser  # type: ignore[attr-defined]
 from typing import Any, cast
@@ -28,14 +29,19 @@ CATEGORIES: dict[Any, Callable[[str], bool]] = {
 
 
 class Steps:
-    """One pattern on one text: where it matches, and how many steps that takes."""
+    """One pattern: where it matches in a text, and how many steps that takes."""
 
-    def __init__(self, pattern: re.Pattern[str], text: str) -> None:
-        self.text, self.count = text, 0
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self.text, self.count = "", 0
         self.groups: dict[int, tuple[int, int]] = {}
         tree = _parser.parse(pattern.pattern, pattern.flags)
         self.node = self._sequence(list(tree), pattern.flags)
         self.end = -1
+
+    def begin(self, text: str) -> Steps:
+        """Take another text, and count from zero."""
+        self.text, self.count = text, 0
+        return self
 
     def match(self, start: int) -> int:
         """Return where the match that begins at `start` ends, -1 where there is none."""
@@ -130,7 +136,7 @@ class Steps:
 
     def _repeat(self, argument: Any, flags: int, *, greedy: bool) -> Node:
         least, most, items = argument
-        most = len(self.text) + 1 if most is c.MAXREPEAT else most
+        most = sys.maxsize if most is c.MAXREPEAT else most
         inner = self._sequence(list(items), flags)
 
         def node(place: int, rest: Rest, done: int = 0) -> bool:
@@ -240,9 +246,15 @@ def _in_set(char: str, tests: list[tuple[Any, Any]]) -> bool:
     return False
 
 
+@cache
+def _steps_of(pattern: re.Pattern[str]) -> Steps:
+    """Build the matcher of a pattern once: that takes longer than a short text."""
+    return Steps(pattern)
+
+
 def search_steps(pattern: re.Pattern[str], text: str) -> tuple[int, list[tuple[int, int]]]:
     """Return the steps of finding every match of a pattern in a text, and the matches' spans."""
-    engine, spans, place = Steps(pattern, text), [], 0
+    engine, spans, place = _steps_of(pattern).begin(text), [], 0
     while place <= len(text):
         end = engine.match(place)
         if end >= 0:
@@ -253,7 +265,7 @@ def search_steps(pattern: re.Pattern[str], text: str) -> tuple[int, list[tuple[i
 
 def match_steps(pattern: re.Pattern[str], text: str) -> tuple[int, int]:
     """Return the steps of matching a pattern at the start of a text, and where the match ends (-1: no match)."""
-    engine = Steps(pattern, text)
+    engine = _steps_of(pattern).begin(text)
     end = engine.match(0)
     return engine.count, end
 

@@ -48,8 +48,13 @@ def used() -> set[tuple[re.Pattern[str], str]]:
 def test_a_reader_gives_patterns_linear_work(reader: str) -> None:
     read = READERS[reader]
     short, long = texts(SHORT), texts(LONG)
+    # Every reader reads every piece, alone or after a statement: readers share the code that finds statements, so that
+    # half of them try one form of a piece and half the other.
+    turn = list(READERS).index(reader)
     with counting() as (work, _):
-        for name, text in long.items():
+        for at, (name, text) in enumerate(long.items()):
+            if (at % len(PIECES) + at // len(PIECES) + turn) % 2:
+                continue
             work[0] = 0
             read(text)
             spent = work[0]

@@ -197,15 +197,15 @@ def test_a_reservation_becomes_what_the_call_cost(ledger: Ledger) -> None:
     assert first is not None
     assert (first.usd, first.max_tokens, first.read, first.excess) == (pytest.approx(0.15), 50, 0, None)
     assert (ledger.spent(), ledger.spent("a")) == (pytest.approx(0.3), pytest.approx(0.15))
-    ledger.settle(first, 0.02)
+    ledger.charge(first, 0.02)
     assert (ledger.spent(), ledger.spent("a")) == (pytest.approx(0.17), pytest.approx(0.02))
-    ledger.settle(second, None)
+    ledger.charge(second, None)
     assert ledger.spent("b") == pytest.approx(0.15)
-    ledger.settle(ledger.reserve("a", Paid(), ASKED), 0.01, estimated=True)
+    ledger.charge(ledger.reserve("a", Paid(), ASKED), 0.01, estimated=True)
     assert ledger.spent("a") == pytest.approx(0.17), "an estimate below the reservation does not replace it"
-    ledger.settle(ledger.reserve("a", Paid(), ASKED), 0.2, estimated=True)
+    ledger.charge(ledger.reserve("a", Paid(), ASKED), 0.2, estimated=True)
     assert ledger.spent("a") == pytest.approx(0.37), "one above it does"
-    ledger.settle(None, 1.0)
+    ledger.charge(None, 1.0)
     assert ledger.spent() == pytest.approx(0.52)
     assert ledger.spent("nobody") == 0
 
@@ -218,14 +218,14 @@ def test_a_call_that_does_not_fit_is_refused_and_leaves_nothing_reserved(ledger:
     assert (refused.value.status, refused.value.code) == (402, "budget_reached")
     assert ledger.spent() == pytest.approx(0.45)
     ledger.check_left("a")
-    ledger.settle(ledger.reserve("b", Paid(), ASKED), 0.55)
+    ledger.charge(ledger.reserve("b", Paid(), ASKED), 0.55)
     with pytest.raises(Refusal, match=r"the server \(--budget-usd 1\)"):
         ledger.check_left("c")
 
 
 def test_a_call_reserves_the_dearest_overrun_of_its_model(ledger: Ledger) -> None:
-    ledger.settle(ledger.reserve("a", Paid(), ASKED), 0.3)
-    ledger.settle(ledger.reserve("b", Paid(), ASKED), 0.2)
+    ledger.charge(ledger.reserve("a", Paid(), ASKED), 0.3)
+    ledger.charge(ledger.reserve("b", Paid(), ASKED), 0.2)
     again = ledger.reserve("b", Paid(), ASKED)
     assert again is not None
     assert again.usd == pytest.approx(0.3)
@@ -240,7 +240,7 @@ def test_a_stream_may_bring_eight_bytes_a_token_and_a_little_more(ledger: Ledger
         reservation.take("a")
     assert (stopped.value.cause, stopped.value.maybe_paid) == ("max_tokens ignored", True)
     assert reservation.excess == Usage(1, 0, 0, 116)
-    ledger.settle(reservation, None)
+    ledger.charge(reservation, None)
     assert ledger.spent("a") == pytest.approx(0.15 + 0.116)
 
 

@@ -76,7 +76,7 @@ def as_one_of_two(rank: int, meeting: str, root: str, disks: list[str]) -> None:
         (partial / "checkpoint-3").mkdir(exist_ok=True, parents=True)
         (partial / "checkpoint-3" / "rng_state_1.pth").write_text("of the other")
     group.wait()
-    checkpoints.seal(partial / "checkpoint-3", [2.5, 1.5])
+    checkpoints.mark_complete(partial / "checkpoint-3", [2.5, 1.5])
     group.wait()
     last = checkpoints.last()
     assert last is not None

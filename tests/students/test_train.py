@@ -229,7 +229,9 @@ def test_a_checkpoint_that_cannot_be_loaded_is_set_aside_and_training_begins_ane
         train_student(str(tiny_model), examples(), tmp_path / "s", QUICK, on_step=cut_at(3))
     checkpoint = tmp_path / "s.partial" / "checkpoint-2"
     (checkpoint / "optimizer.pt").write_bytes(b"of another age")
-    Checkpoints(tmp_path / "s.partial", (tmp_path / "s.partial" / "plan.txt").read_text()).seal(checkpoint, [1.0, 1.0])
+    Checkpoints(tmp_path / "s.partial", (tmp_path / "s.partial" / "plan.txt").read_text()).mark_complete(
+        checkpoint, [1.0, 1.0]
+    )
     steps: list[int] = []
     report = train_student(str(tiny_model), examples(), tmp_path / "s", QUICK, on_step=lambda at, *_: steps.append(at))
     assert steps == [1, 2, 3]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from fractionate.analysis.contrasts import Contrast, mean, pair_up
 from fractionate.analysis.findings import Cost, NetValue
+from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
+from fractionate.analysis.rule import NO_CAPS, Caps
 from fractionate.analysis.statistics import CostDifference, Metered, metered_difference
 from fractionate.columns import Columns, tool_column
 from fractionate.config.addresses import TOOL, tools_of
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 Cheaper = Literal["yes", "no", "undecided", "unknown"]
 _DOLLAR_DIGITS = 12
 """Dollars are rounded to 1e-12: below that they are what adding floats in another order leaves."""
+_ANY, _A_CALL = Usage(1, 1000, 0, 1000), Usage(calls=1)
 _PRICED = ("calls", "input_tokens", "cached_input_tokens", "output_tokens")
 
 
@@ -42,7 +45,7 @@ def dollars(cell: Cell, columns: Columns, pricing: Pricing) -> Array | None:
         if None in parts:
             return None
         totals.append(round(sum(part for part in parts if part is not None), _DOLLAR_DIGITS))
-    return sum(tools, np.asarray(totals, dtype=np.float64)[places])
+    return sum(tools.values(), np.asarray(totals, dtype=np.float64)[places])
 
 
 def tool_calls(columns: Columns, component: Component) -> dict[str, Array]:
@@ -54,13 +57,14 @@ def tool_calls(columns: Columns, component: Component) -> dict[str, Array]:
     return {tool: columns.column(tool_column(component.role, tool, "calls")) for tool in tools}
 
 
-def _of_tools(cell: Cell, columns: Columns, pricing: Pricing) -> list[Array]:
-    """Return the dollars of each tool that has a price, an entry an attempt."""
-    return [
-        calls * (pricing.usd(f"{TOOL}{tool}", Usage(calls=1)) or 0.0)
-        for component in (cell.decomposer, cell.solver)
-        for tool, calls in tool_calls(columns, component).items()
-    ]
+def _of_tools(cell: Cell, columns: Columns, pricing: Pricing) -> dict[str, Array]:
+    """Return the dollars of each tool that a model of the cell uses, an entry an attempt."""
+    found: dict[str, Array] = {}
+    for component in (cell.decomposer, cell.solver):
+        for tool, calls in tool_calls(columns, component).items():
+            name = f"{TOOL}{tool}"
+            found[name] = found.get(name, 0.0) + calls * (pricing.usd(name, _A_CALL) or 0.0)
+    return found
 
 
 def unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
@@ -79,16 +83,22 @@ def unpriced(cells: Sequence[Cell], pricing: Pricing) -> tuple[str, ...]:
     return tuple(found)
 
 
-def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost:
-    """Return what a costs beside b over the questions they share; without an unknown price also the difference."""
+def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float, caps: Caps = NO_CAPS) -> Cost:
+    """Return what a costs beside b over the questions they share; without an unknown price also the difference.
+
+    `caps` are the most output tokens of a question, by cell and role. With them the interval allows for replies that
+    run on to their cap and were not seen; `uncapped` names the models without one.
+    """
     mine, theirs = pair_up(a, b)
     ours, others = dollars(a, mine, pricing), dollars(b, theirs, pricing)
     if ours is None or others is None or not len(mine):
         return Cost(None if ours is None else mean(ours), None if others is None else mean(others), cheaper="unknown")
     seeds = max(len(mine.runs), len(theirs.runs))
+    metered_a, metered_b = _metered(a, mine, pricing, seeds, caps), _metered(b, theirs, pricing, seeds, caps)
     found = metered_difference(
-        _metered(a, mine, pricing, seeds), _metered(b, theirs, pricing, seeds), confidence, mine.clusters
+        [part for _, part in metered_a], [part for _, part in metered_b], confidence, mine.clusters
     )
+    uncapped = dict.fromkeys(model for model, part in (*metered_a, *metered_b) if part.most is None)
     return Cost(
         found.a,
         found.b,
@@ -101,6 +111,7 @@ def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float) -> Cost
         _finite(found.ratio_low),
         _finite(found.ratio_high),
         confidence,
+        tuple(uncapped),
     )
 
 
@@ -116,18 +127,42 @@ def _cheaper(found: CostDifference) -> Cheaper:
     return "no" if low >= 0 else "undecided"
 
 
-def _metered(cell: Cell, columns: Columns, pricing: Pricing, seeds: int) -> list[Metered]:
-    """Return what each role takes: dollars by the token (at rate 1), tokens at the machine's dollars per token."""
-    parts: list[Metered] = []
+def _metered(cell: Cell, columns: Columns, pricing: Pricing, seeds: int, caps: Caps) -> list[tuple[str, Metered]]:
+    """Return what each role takes, with its model: dollars by the token (at rate 1), tokens at the machine's dollars.
+
+    Its most is that of a question whose replies reach their caps. The longest prompt is the longest that was seen, with
+    room for a decomposition at its cap.
+    """
+    parts: list[tuple[str, Metered]] = []
     runs = columns.runs if seeds > 1 and len(columns.runs) == seeds else []
+    capped = caps.get(key_of(cell), {})
     for component in (cell.decomposer, cell.solver):
+        room = capped.get("decomposer", 0) if component.role == "solver" and cell.decomposer.model else 0
+        largest = _largest_usage(columns, component.role, capped.get(component.role), room)
         for amount, rates in _meters(component.model, pricing):
+            amounts = _amounts(columns, component.role, amount)
             by_seed = [mean(_amounts(run, component.role, amount)) for run in runs] if runs else None
-            parts.append(Metered(_amounts(columns, component.role, amount), rates, None, by_seed))
+            parts.append((component.model, Metered(amounts, rates, _most(amount, amounts, largest), by_seed)))
     seeds_of_tools = [_of_tools(cell, run, pricing) for run in runs]
-    for place, spent in enumerate(_of_tools(cell, columns, pricing)):
-        parts.append(Metered(spent, 1.0, None, [mean(run[place]) for run in seeds_of_tools] or None))
+    for tool, spent in _of_tools(cell, columns, pricing).items():
+        most = None if pricing.usd(tool, _A_CALL) else 0.0
+        parts.append((tool, Metered(spent, 1.0, most, [mean(run[tool]) for run in seeds_of_tools] or None)))
     return parts
+
+
+def _largest_usage(columns: Columns, role: Role, cap: int | None, room: int) -> Usage | None:
+    """Return the usage of a question whose replies reach their cap; None where there is none, or it does not hold."""
+    calls, read, written = (columns.column(f"{role}_{name}") for name in ("calls", "input_tokens", "output_tokens"))
+    if cap is None or written.max(initial=0) > cap:
+        return None
+    return Usage(max(math.ceil(calls.max(initial=1)), 1), int(read.max(initial=0)) + room, 0, cap)
+
+
+def _most(amount: Callable[[Usage], float], amounts: Array, largest: Usage | None) -> float | None:
+    """Return the most that a question can take. Without a cap it is known where tokens take nothing."""
+    if largest is not None:
+        return max(amount(largest), float(amounts.max()))
+    return 0.0 if not amounts.any() and amount(_ANY) == 0 else None
 
 
 def _amounts(columns: Columns, role: Role, amount: Callable[[Usage], float]) -> Array:

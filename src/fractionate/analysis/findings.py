@@ -48,6 +48,8 @@ class Cost:
     ratio_high: float | None = None
     """The pair's dollars over the reference's, with the interval; None where it has no end or a cost is 0."""
     confidence: float | None = None
+    uncapped: tuple[str, ...] = ()
+    """The models whose replies have no known cap: the interval does not cover replies that run on unseen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class Finding:
             "usd_difference": cost.difference,
             "usd_ci_low": cost.ci_low,
             "usd_ci_high": cost.ci_high,
+            "uncapped": list(cost.uncapped),
             "non_inferior": self.non_inferior,
             "superior": self.superior,
             "cheaper": cost.cheaper,
@@ -257,7 +260,7 @@ def untrained_in_place(matrix: Matrix, cell: Cell, claim: Role) -> list[Cell]:
     found = []
     for other in matrix.cells:
         theirs, beside = (other.decomposer, other.solver) if claim == "decomposer" else (other.solver, other.decomposer)
-        untrained = not theirs.trained_for and theirs.model == part.model
+        untrained = not theirs.trained_for and theirs.model == (part.base or part.model)
         same_form = other.stages == "single" if cell.stages == "single" else other.strategy == cell.strategy
         if untrained and same_form and beside == partner and other.attempts:
             found.append(other)

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 
 from fractionate.analysis.statistics import interim_confidence
 from fractionate.config import Config
+from fractionate.types import Role
+
+Caps = Mapping[tuple[str, str, str, str, str], Mapping[Role, int]]
+"""The most output tokens that a question can take, by cell (`matrix.key_of`) and role, where calls are capped."""
+NO_CAPS: Caps = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +20,7 @@ class Rule:
 
     `strategy` and `solver` name the judged two-stage strategy and the undistilled solver ("" for the defaults of
     docs/verdict.md); `usd_per_correct` is what one more right answer is worth (None: not said). `interim` holds, by
-    test set, how many questions each earlier verdict of the run rested on.
+    test set, how many questions each earlier verdict of the run rested on; `caps` how long replies may be.
     """
 
     margin: float = 2.0
@@ -24,9 +29,10 @@ class Rule:
     solver: str = ""
     usd_per_correct: float | None = None
     interim: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    caps: Caps = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Config, interim: Mapping[str, tuple[int, ...]] | None = None) -> Rule:
+    def of(cls, config: Config, interim: Mapping[str, tuple[int, ...]] | None = None, caps: Caps = NO_CAPS) -> Rule:
         """Return the rule that a config states."""
         verdict = config.verdict
         return cls(
@@ -36,6 +42,7 @@ class Rule:
             verdict.solver,
             verdict.usd_per_correct,
             dict(interim or {}),
+            caps,
         )
 
     def confidence_at(self, test_set: str, questions: int) -> float:

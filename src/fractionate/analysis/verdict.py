@@ -20,6 +20,7 @@ from fractionate.analysis.findings import (
     part_answer,
     training_controls,
 )
+from fractionate.analysis.limits import limits_of
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
@@ -58,6 +59,8 @@ class Verdict:
     basis: Basis = ""
     """What the answer over several test sets rests on: each of them alone, or all their questions together."""
     together: dict[str, Any] | None = None
+    limits: list[dict[str, Any]] = field(default_factory=list)
+    """What the verdict does not cover."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as results.json holds it."""
@@ -105,6 +108,7 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule, place: Place | N
         },
         overall.basis,
         _together(overall),
+        [limit.as_dict() for limit in limits_of(judged)],
     )
 
 
@@ -225,7 +229,7 @@ def _finding(
     margin = rule.margin / 100
     non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
     superior: Answer = "yes" if outcome.ci_low > 0 else "no" if outcome.ci_high <= 0 else "undecided"
-    cost = compare_costs(cell, reference, pricing, even)
+    cost = compare_costs(cell, reference, pricing, even, rule.caps)
     net = None if rule.usd_per_correct is None else net_value(outcome, cost, rule.usd_per_correct)
     controls = [
         *_decomposing(matrix, cell, reference, benefit, rule, even),

@@ -131,7 +131,7 @@ class Batches:
             return await self._ledger.succeeded(model, request, key, outcome, held)
         if held is not None:
             budget = self._ledger.budget
-            (budget.lose if outcome.maybe_paid else budget.release)(held)
+            (budget.keep_unconfirmed if outcome.maybe_paid else budget.release)(held)
         return await self._ledger.failed(model, request, key, outcome, 1)
 
     async def _reserve(self, model: ProviderBatchModel, rows: Sequence[Row]) -> Sequence[Reservation | None]:

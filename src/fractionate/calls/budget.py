@@ -1,8 +1,8 @@
-"""A budget that is never passed: every call's dearest outcome is reserved before it leaves and settled afterwards.
+"""A budget that is never passed: every call reserves the most that it can cost, and is charged its cost when it ends.
 
 The reservation is an upper bound, which the model states: the prompt's bytes bound its tokens, `max_tokens` bounds the
-reply. A call that does not fit waits while others are in flight (they usually settle for less) and stops the run once
-none is. Calls whose cost is unknown (a timeout, a killed process, a reply without usage) stay counted at their
+reply. A call that does not fit waits while others are in flight (most cost less than their reservation) and stops the
+run once none is. Calls whose cost is unknown (a timeout, a killed process, a reply without usage) stay counted at their
 reservation, since the provider may bill them.
 
 Calls in flight are one hold of their process, which outlives it: what a killed process had sent may be billed beside
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fractionate.calls.store import Hold, Holds, Spent, Store
+from fractionate.calls.store import Amount, Holds, Spent, Store
 from fractionate.config import BudgetConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
@@ -29,7 +29,7 @@ from fractionate.types import ROLES, Request, Role, Usage
 
 
 class Pricing(Protocol):
-    """What the engine asks of prices."""
+    """The prices that an engine needs."""
 
     def usd(self, model_name: str, usage: Usage) -> float | None:
         """Return the dollars of one call's usage, None for a model without a price."""
@@ -48,7 +48,7 @@ class BudgetReached(FractionateError):  # noqa: N818 - a state, not an error
 
 @dataclass(slots=True)
 class Reservation:
-    """What one call in flight may cost at most. `holder` is its own where it is in a provider's batch, else ""."""
+    """The most that one call in flight can cost. A call in a provider's batch has its own `holder`, others ""."""
 
     role: Role
     usd: float
@@ -61,14 +61,14 @@ _EPSILON = 1e-9
 _BATCH = "batch:"
 """How the holder of a call in a provider's batch begins; its store key follows."""
 _TOKENS: Role = "solver"
-"""Where the tokens of an allocation stand, whatever they are spent on: their cap knows no roles."""
+"""The role under which an allocation's tokens are kept. The cap on tokens holds for both roles together."""
 
 
 class Budget:
-    """What a run has spent and holds, in dollars and tokens, by role.
+    """A run's spending and reservations in dollars and tokens, by role.
 
-    `spent`, `held` and `lost` map a role to dollars and tokens: settled calls, calls in flight, and what may have been
-    billed beyond what is known (it stays in the store's `holds` table across restarts).
+    Each maps a role to dollars and tokens: `spent` of calls that ended, `held` of calls in flight, `unconfirmed` of
+    what may have been billed beyond that (it stays in the store's `holds` table across restarts).
     """
 
     def __init__(self, caps: BudgetConfig, pricing: Pricing | None, store: Store, run: str) -> None:
@@ -77,15 +77,15 @@ class Budget:
         self.run = run
         self.needs_dollars = any(cap is not None for cap in (caps.usd, caps.decomposer_usd, caps.solver_usd))
         self.active = self.needs_dollars or caps.tokens is not None
-        self.spent: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
-        self.held: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
-        self.lost: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
-        self._before: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
-        self._batched: dict[Role, Hold] = {role: Hold(0.0, 0) for role in ROLES}
+        self.spent: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
+        self.held: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
+        self.unconfirmed: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
+        self._before: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
+        self._batched: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._in_batches: dict[str, dict[Role, Hold]] = {}
-        self._allocated: dict[str, dict[Role, Hold]] = {}
-        self._unwritten: dict[str, dict[Role, Hold]] = {}
+        self._in_batches: dict[str, dict[Role, Amount]] = {}
+        self._allocated: dict[str, dict[Role, Amount]] = {}
+        self._unwritten: dict[str, dict[Role, Amount]] = {}
         self._shared = False
         self._in_flight = 0
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
@@ -149,7 +149,7 @@ class Budget:
         if left is not None:
             for role, hold in left.items():
                 self._add(self._before, role, -hold.usd, -hold.tokens)
-            kept = left.get(request.role, Hold(0.0, 0))
+            kept = left.get(request.role, Amount(0.0, 0))
             reservation = Reservation(request.role, kept.usd, kept.tokens, holder)
         else:
             reservation = replace(self.dearest(model, request), holder=holder)
@@ -158,7 +158,7 @@ class Budget:
         self._hold(reservation)
         return reservation
 
-    def settle(self, reservation: Reservation, model: str, usage: Usage) -> bool:
+    def charge(self, reservation: Reservation, model: str, usage: Usage) -> bool:
         """Replace a reservation by what the call used. Returns whether that is more than was reserved.
 
         A reply without usage may have cost all of it, whatever its words would make.
@@ -168,13 +168,13 @@ class Budget:
         self._add(self.spent, reservation.role, usd, tokens)
         if usage.counted:
             unknown = max(0.0, reservation.usd - usd), max(0, reservation.tokens - tokens)
-            self._add(self.lost, reservation.role, *unknown)
+            self._add(self.unconfirmed, reservation.role, *unknown)
         self.release(reservation)
         return usd > reservation.usd + _EPSILON or tokens > reservation.tokens
 
-    def lose(self, reservation: Reservation) -> None:
+    def keep_unconfirmed(self, reservation: Reservation) -> None:
         """Keep a reservation as spent: the provider may bill a call that gave nothing."""
-        self._add(self.lost, reservation.role, reservation.usd, reservation.tokens)
+        self._add(self.unconfirmed, reservation.role, reservation.usd, reservation.tokens)
         self.release(reservation)
 
     def release(self, reservation: Reservation) -> None:
@@ -182,18 +182,18 @@ class Budget:
         self._add(self.held, reservation.role, -reservation.usd, -reservation.tokens)
         self._in_flight -= 1
         if reservation.holder:
-            self._unwritten[reservation.holder] = {reservation.role: Hold(0.0, 0)}
+            self._unwritten[reservation.holder] = {reservation.role: Amount(0.0, 0)}
             self._add(self._batched, reservation.role, -reservation.usd, -reservation.tokens)
         self._admit()
 
-    def allocate(self, holder: str, amounts: Mapping[Role, Hold]) -> None:
+    def allocate(self, holder: str, amounts: Mapping[Role, Amount]) -> None:
         """Set amounts aside under a holder's name for calls that are made elsewhere. The caller checks `free` first."""
-        self._allocated[holder] = {role: Hold(0.0, 0) for role in ROLES}
+        self._allocated[holder] = {role: Amount(0.0, 0) for role in ROLES}
         for role, hold in amounts.items():
             self._change_allocation(holder, role, hold.usd, 0)
             self._change_allocation(holder, _TOKENS, 0.0, hold.tokens)
 
-    def spent_from(self, holder: str, spent: Mapping[Role, Hold]) -> None:
+    def spent_from(self, holder: str, spent: Mapping[Role, Amount]) -> None:
         """Count calls that were made from an allocation, which shrinks by as much."""
         for role, (usd, tokens) in spent.items():
             self._add(self.spent, role, usd, tokens)
@@ -203,17 +203,17 @@ class Budget:
                 self._change_allocation(holder, each, -taken, 0)
             self._change_allocation(holder, _TOKENS, 0.0, -min(tokens, self._allocated[holder][_TOKENS].tokens))
 
-    def return_allocation(self, holder: str, lost: Mapping[Role, Hold]) -> None:
-        """Take back what is left of an allocation, but for what may have been billed beyond its calls (`lost`)."""
+    def return_allocation(self, holder: str, unconfirmed: Mapping[Role, Amount]) -> None:
+        """Return the rest of an allocation to the budget, except `unconfirmed`, which may still be billed."""
         for role, hold in list(self._allocated[holder].items()):
-            kept = lost.get(role, Hold(0.0, 0)).usd
+            kept = unconfirmed.get(role, Amount(0.0, 0)).usd
             self._change_allocation(holder, role, min(0.0, kept - hold.usd), 0)
-        kept_tokens = sum(hold.tokens for hold in lost.values())
+        kept_tokens = sum(hold.tokens for hold in unconfirmed.values())
         left = self._allocated[holder][_TOKENS].tokens
         self._change_allocation(holder, _TOKENS, 0.0, min(0, kept_tokens - left))
         self._admit()
 
-    def free(self, role: Role | None = None) -> Hold:
+    def free(self, role: Role | None = None) -> Amount:
         """Return what no call has used or reserved of all caps that a role's calls count against (None: of those for
         both roles together): infinite where nothing bounds it.
         """
@@ -225,28 +225,28 @@ class Budget:
             usd = min(usd, cap - self.total_usd(role) - self.held[role].usd)
         if self.caps.tokens is not None:
             tokens = self.caps.tokens - self.total_tokens() - sum(self.held[each].tokens for each in ROLES)
-        return Hold(max(0.0, usd), max(0, tokens))
+        return Amount(max(0.0, usd), max(0, tokens))
 
-    def price_all(self, calls: Iterable[Spent]) -> Hold:
+    def price_all(self, calls: Iterable[Spent]) -> Amount:
         """Return what calls come to, in dollars (0 without a cap in dollars) and tokens."""
         usd, tokens = 0.0, 0
         for one in calls:
             usd += one.rows * (self._price(one.model, one.usage) if self.needs_dollars else 0.0)
             tokens += one.rows * _tokens(one.usage)
-        return Hold(usd, tokens)
+        return Amount(usd, tokens)
 
     def reached(self, wanted: Reservation) -> BudgetReached:
         """Return the error for a call that no cap has room for."""
         return self._reached(wanted)
 
     def holds_to_write(self) -> Holds:
-        """Return what the store must know of: this process's calls in flight and lost ones, and changes to batches."""
+        """Return the holds to write to the store: of calls in flight, of unconfirmed calls, and changes to batches."""
         mine = {}
         for role in ROLES:
             usd = self.held[role].usd - self._batched[role].usd
             tokens = self.held[role].tokens - self._batched[role].tokens
             held = max(0.0, usd) if tokens > 0 else 0.0  # what remains of a sum of floats is no reservation
-            mine[role] = Hold(self.lost[role].usd + held, self.lost[role].tokens + tokens)
+            mine[role] = Amount(self.unconfirmed[role].usd + held, self.unconfirmed[role].tokens + tokens)
         return {**self._unwritten, self._holder: mine}
 
     def written(self, holds: Holds) -> None:
@@ -256,13 +256,13 @@ class Budget:
                 del self._unwritten[holder]
 
     def total_usd(self, role: Role | None = None) -> float:
-        """Return dollars spent, lost ones included (of one role, if given)."""
+        """Return dollars spent, unconfirmed ones included (of one role, if given)."""
         roles = ROLES if role is None else (role,)
-        return sum(self.spent[r].usd + self.lost[r].usd + self._before[r].usd for r in roles)
+        return sum(self.spent[r].usd + self.unconfirmed[r].usd + self._before[r].usd for r in roles)
 
     def total_tokens(self) -> int:
-        """Return tokens spent, lost ones included."""
-        return sum(self.spent[r].tokens + self.lost[r].tokens + self._before[r].tokens for r in ROLES)
+        """Return tokens spent, unconfirmed ones included."""
+        return sum(self.spent[r].tokens + self.unconfirmed[r].tokens + self._before[r].tokens for r in ROLES)
 
     def dearest(self, model: Model, request: Request) -> Reservation:
         """Return the reservation of a call at its dearest: cached input may cost more than fresh, or less."""
@@ -283,7 +283,7 @@ class Budget:
         self._add(self.held, reservation.role, reservation.usd, reservation.tokens)
         self._in_flight += 1
         if reservation.holder:
-            hold = Hold(reservation.usd, reservation.tokens)
+            hold = Amount(reservation.usd, reservation.tokens)
             self._unwritten[reservation.holder] = {reservation.role: hold}
             self._add(self._batched, reservation.role, *hold)
 
@@ -294,7 +294,7 @@ class Budget:
         self._unwritten[holder] = dict(allocated)
 
     def _admit(self) -> None:
-        """Let those who wait in, in order, as far as they fit; once nothing is in flight, turn the rest away."""
+        """Reserve for waiting calls, in order, while they fit. With nothing in flight, the rest raise BudgetReached."""
         while self._waiting:
             reservation, place = self._waiting[0]
             if place.done():
@@ -341,9 +341,9 @@ class Budget:
         )
 
     @staticmethod
-    def _add(table: dict[Role, Hold], role: Role, usd: float, tokens: int) -> None:
+    def _add(table: dict[Role, Amount], role: Role, usd: float, tokens: int) -> None:
         old = table[role]
-        table[role] = Hold(old.usd + usd, old.tokens + tokens)
+        table[role] = Amount(old.usd + usd, old.tokens + tokens)
 
 
 def no_price(model: str) -> UsageError:

@@ -1,4 +1,4 @@
-"""Which process makes a call: processes that share a store send what is in flight in one of them only once.
+"""Locks on calls in flight: of several processes that share a store, only one sends a given call.
 
 A claim is a lock on one byte of an empty file beside the store, at a place that the call's key decides. The kernel
 keeps it for the engine that took it and drops it when its process ends, however it ends: no process waits for one that
@@ -31,9 +31,9 @@ from fractionate.files import PRIVATE, utf8
 from fractionate.types import Completion
 
 LOOK_S = 0.05
-"""Seconds between two looks at a call that another process makes."""
+"""Seconds between two checks of a call that another process makes."""
 _BUDGETS = 1 << 60
-"""Where the bytes that stand for budgets begin: calls have those before."""
+"""The first byte offset of budget locks; call locks use the offsets below it."""
 
 
 class CallLocks:
@@ -60,7 +60,7 @@ class CallLocks:
         return True
 
     def give_back(self, key: str) -> None:
-        """Let others make the call: it is committed, or failed, or was never this engine's."""
+        """Release the lock of a call that is committed, that failed, or that another engine holds."""
         if key not in self._mine:
             return
         self._mine.discard(key)

@@ -1,7 +1,7 @@
 """The client of a model: one call, sent to one or more endpoints until it is answered or given up.
 
 Runs (`engine`) and the served gateway (`serve/upstream.py`) both send through it. `CallHooks` is what differs between
-them: what is reserved before each attempt and settled after it, where a reply is stored, how retries are reported.
+them: what is reserved before each attempt and charged after it, where a reply is stored, how retries are reported.
 
 The rule for waits, the same for both:
 
@@ -31,7 +31,7 @@ from fractionate.types import Completion, Request
 
 
 class CallHooks:
-    """What happens around the attempts of one call. The defaults are those of a call that costs and stores nothing."""
+    """Hooks around the attempts of one call. The defaults are those of a call that costs and stores nothing."""
 
     __slots__ = ()
 
@@ -52,11 +52,11 @@ class CallHooks:
     def sent(self) -> None:
         """Note that an attempt leaves now."""
 
-    def lost(self, fault: Fault | None) -> None:
-        """Settle an attempt that brought no reply; None: it was cancelled, so that its cost is unknown."""
+    def failed(self, fault: Fault | None) -> None:
+        """Close the reservation of an attempt without a reply. `fault` is None where the attempt was cancelled."""
 
     async def keep(self, completion: Completion) -> Completion:
-        """Settle and store a reply; its slot is held until this returns. Returns the reply that holds from now on."""
+        """Charge and store a reply; its slot is held until this returns. Returns the reply that is stored."""
         return completion
 
     def retrying(self, fault: Fault, wait_s: float) -> None:
@@ -190,7 +190,7 @@ class ModelClient:
                 fault = raised
             except BaseException:
                 # Cancelled, or a bug: the request may have reached the provider.
-                hooks.lost(None)
+                hooks.failed(None)
                 if until is not None and loop_time() >= until:  # the deadline: another endpoint may be in time
                     endpoint.failed(TransientFault("timeout", f"{server.name} gave no reply in time"), sent_at)
                 raise
@@ -202,7 +202,7 @@ class ModelClient:
                 if tokens:
                     self.dispatcher.give_back(tokens - used, left_at)
                 return completion
-            hooks.lost(fault)
+            hooks.failed(fault)
             return self._noted(endpoint, fault, sent_at, until)
         finally:
             endpoint.answered()

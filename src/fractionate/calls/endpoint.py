@@ -91,7 +91,7 @@ def is_unusable(fault: Fault) -> bool:
 class EndpointLimiter:
     """At most `limit` calls in flight to one endpoint, which is paused while it asks for it.
 
-    `in_flight` counts calls that have left and not come back, `settling` those that have come back and keep their slot
+    `in_flight` counts calls that have left and not come back, `storing` those that have come back and keep their slot
     until `leave`. An endpoint that is `alone` is always used; where there are others it is left out while it
     fails. Callbacks: `on_room` when there may be room, `on_cut` with every new limit after a complaint, `on_out` with
     the fault for which the endpoint is left out, `on_back` when it works again.
@@ -114,7 +114,7 @@ class EndpointLimiter:
         self.ceiling = limits.concurrency
         self.limit = float(min(START, limits.concurrency))
         self.in_flight = 0
-        self.settling = 0
+        self.storing = 0
         self.paused_until = 0.0
         self._slots = slots
         self._alone = alone
@@ -142,19 +142,19 @@ class EndpointLimiter:
     def answered(self) -> None:
         """Note that a call has come back, or was not sent after all; it keeps its slot until `leave`."""
         self.in_flight -= 1
-        self.settling += 1
+        self.storing += 1
         self.circuit.trying = False
         self._on_room()
 
     def leave(self) -> None:
         """Give the slot of an answered call back: its reply is committed, or there is nothing to commit."""
-        self.settling -= 1
+        self.storing -= 1
         self._slots.free()
 
     def succeeded(self) -> None:
         """Note a reply: the endpoint keeps up, so the limit may grow."""
         self._works()
-        if self.limit >= self.ceiling or self.in_flight + self.settling + 2 < self.limit:
+        if self.limit >= self.ceiling or self.in_flight + self.storing + 2 < self.limit:
             return  # at the ceiling, or too few calls in flight to learn anything about the limit
         if self.limit < self._threshold:
             self.limit = min(self.ceiling, self._threshold, self.limit + 1.0)

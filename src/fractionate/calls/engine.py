@@ -132,7 +132,7 @@ class Engine:
         """Let no call leave until it is called with False; calls in flight stay."""
         self._clients.hold(held)
 
-    async def settle_rates(self) -> None:
+    async def await_rates(self) -> None:
         """Return once an engine whose rate limiters begin empty may go on in place of this one."""
         await asyncio.sleep(self._clients.debt_s())
 
@@ -234,11 +234,11 @@ class _RunCall(CallHooks):
     def sent(self) -> None:
         self._engine.counters.sent += 1
 
-    def lost(self, fault: Fault | None) -> None:
+    def failed(self, fault: Fault | None) -> None:
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
             budget = self._engine.budget
-            (budget.lose if fault is None or fault.maybe_paid else budget.release)(reservation)
+            (budget.keep_unconfirmed if fault is None or fault.maybe_paid else budget.release)(reservation)
 
     async def keep(self, completion: Completion) -> Completion:
         return await self._engine._ledger.succeeded(

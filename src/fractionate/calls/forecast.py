@@ -1,4 +1,4 @@
-"""What a run will take, before it takes it: calls, tokens, dollars and time of every stage.
+"""The forecast of a run: calls, tokens, dollars and time of every stage, before anything is sent.
 
 Calls that are stored already cost nothing and are counted apart. Of the others there are two figures. What is expected:
 prompts counted with the model's own tokenizer where it is at hand, else estimated, and replies as long as the model's

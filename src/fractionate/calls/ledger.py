@@ -1,4 +1,4 @@
-"""The ledger of an engine: every call that ended is counted, settled, stored or given up; and when sending stops.
+"""The ledger of an engine: every call that ended is counted, charged, stored or given up; and when sending stops.
 
 Stored are all replies that were paid for, refusals and filtered ones included, and rejections that depend on the
 request alone (the context is too long). Transport failures and used-up retries are not: they come back as completions
@@ -89,7 +89,7 @@ class Ledger:
         return self._healths.setdefault(model.identity, Health())
 
     def stop(self, reason: FractionateError) -> None:
-        """Let nothing more be sent: calls in flight may still come back and are stored, all others get `reason`."""
+        """Stop sending. Calls in flight may still return and are stored; all others raise `reason`."""
         if self.stopped is None:
             self.stopped = reason
             self._on_stop(reason)
@@ -125,7 +125,7 @@ class Ledger:
         self, model: Model, request: Request, key: str, completion: Completion, reservation: Reservation | None
     ) -> Completion:
         """Settle, count and commit a reply; stops the run if it cost more than the model's bound of a call."""
-        beyond = reservation is not None and self.budget.settle(reservation, model.name, completion.usage)
+        beyond = reservation is not None and self.budget.charge(reservation, model.name, completion.usage)
         usage = completion.usage
         error = None
         if beyond:

@@ -12,31 +12,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-from fractionate.calls.store_file import (
-    BESIDE,
-    BUSY_S,
-    StoreFile,
-    fix,
-    has_column,
-    has_no_room,
-    is_busy,
-    migrate,
-    refuse_newer,
-)
+from fractionate.calls.store_connection import BUSY_ONCE_S, StoreBusy, StoreConnection, locked_out
+from fractionate.calls.store_file import BUSY_S, is_busy
 from fractionate.calls.stored_call import (
     COLUMNS,
     REPLY,
     USAGE,
     WIDTH,
+    Amount,
     DamagedRow,
-    Hold,
     Spent,
     StoredCall,
     call_of,
@@ -47,7 +36,6 @@ from fractionate.calls.stored_call import (
 from fractionate.errors import FractionateError
 from fractionate.types import ROLES, Completion, Request, Role
 
-_BUSY_ONCE_S = 0.02
 _CHUNK = 500
 _NEWEST = 20_000
 """Rows among which the newest calls of a model are looked for."""
@@ -65,84 +53,18 @@ _KEEP_SPENT = (
     + f" GROUP BY run, model, role, {USAGE}"
 )
 
-Holds = Mapping[str, Mapping[Role, Hold]]
-"""What holders (a process, or one call of a provider's batch) hold of a run's budget."""
+Holds = Mapping[str, Mapping[Role, Amount]]
+"""Amounts of a run's budget by holder (a process, a shard, or one call of a provider's batch) and role."""
 
 
-class StoreBusy(Exception):  # noqa: N818 - a state, not an error
-    """Another process is writing just now; try again in a moment."""
-
-
-class Store:
+class Store(StoreConnection):
     """Completed calls by key. Opening creates the file, or brings an older one up to date.
 
     Raises FractionateError with one line if the file is no store, has a newer schema, or cannot be read or written.
     """
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
-        self.path = Path(path)
-        self._lock = threading.RLock()
-        with self._clear_errors():
-            self._file = StoreFile(self.path, read_only=read_only)
-            self._connection = self._file.connection
-            try:
-                if not read_only:
-                    self._connection.execute("PRAGMA journal_mode = WAL")
-                    self._connection.execute("PRAGMA synchronous = NORMAL")
-                (refuse_newer if read_only else migrate)(self._connection, str(self.path))
-                self._connection.execute("PRAGMA wal_autocheckpoint = 4000")
-                self._connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_ONCE_S * 1000)}")
-                self._columns = COLUMNS if has_column(self._connection, "paid") else COLUMNS.replace("paid", "1")
-                if not read_only:
-                    self._file.remember()
-            except BaseException:
-                self._connection.close()
-                raise
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file. What was committed stays."""
-        self._connection.close()
-
     def __len__(self) -> int:
         return self.count()
-
-    @property
-    def locks(self) -> Path:
-        """The file of locks that processes which share the store see, whatever link they named it by."""
-        return self._file.path.with_name(f"{self._file.path.name}-locks")
-
-    @property
-    def files(self) -> list[Path]:
-        """All files that the store is made of: none of them is anybody else's to write."""
-        return [self._file.path.with_name(self._file.path.name + end) for end in ("", *BESIDE)]
-
-    def check_there(self) -> None:
-        """Raise FractionateError if the file was deleted, moved or replaced since it was opened."""
-        self._file.check_there()
-
-    def has_room(self, size: int) -> bool:
-        """Return whether the disk has room for so many bytes, as far as the file system says."""
-        return self._file.has_room(size)
-
-    def try_room(self, size: int) -> None:
-        """Write so many bytes, to SQLite's log and to the file, and take them back.
-
-        Raises FractionateError if there is no room for them: quotas and limits on the size of files show only so. What
-        was set aside is used by the next rows.
-        """
-        try:
-            self._transaction(lambda: self._connection.execute("INSERT INTO room VALUES (zeroblob(?))", (size,)))
-            with self._clear_errors(), self._lock:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            with suppress(FractionateError):
-                self._transaction(lambda: self._connection.execute("DELETE FROM room"))
 
     def get(self, key: str) -> Completion | None:
         """Return the completion stored under a key, or None."""
@@ -273,28 +195,28 @@ class Store:
         with self._clear_errors(), self._lock:
             return [spent_of(row) for row in self._connection.execute(query, (run,))]
 
-    def held(self, run: str, *, others: bool = False) -> dict[Role, Hold]:
+    def held(self, run: str, *, others: bool = False) -> dict[Role, Amount]:
         """Return what is reserved for a run in all, or with `others` for all other runs over this store."""
-        total = {role: Hold(0.0, 0) for role in ROLES}
+        total = {role: Amount(0.0, 0) for role in ROLES}
         for _, role, hold in self._holds(run, others=others):
-            total[role] = Hold(total[role].usd + hold.usd, total[role].tokens + hold.tokens)
+            total[role] = Amount(total[role].usd + hold.usd, total[role].tokens + hold.tokens)
         return total
 
-    def holders(self, run: str) -> dict[str, dict[Role, Hold]]:
+    def holders(self, run: str) -> dict[str, dict[Role, Amount]]:
         """Return what each holder has reserved for a run, processes that died with calls in flight included."""
-        found: dict[str, dict[Role, Hold]] = {}
+        found: dict[str, dict[Role, Amount]] = {}
         for holder, role, hold in self._holds(run):
             found.setdefault(holder, {})[role] = hold
         return found
 
-    def _holds(self, run: str, *, others: bool = False) -> list[tuple[str, Role, Hold]]:
+    def _holds(self, run: str, *, others: bool = False) -> list[tuple[str, Role, Amount]]:
         query = f"SELECT holder, role, usd, tokens FROM holds WHERE run {'!=' if others else '='} ?"
         with self._clear_errors(), self._lock:
             rows = self._connection.execute(query, (run,)).fetchall()
             for _, role, usd, tokens in rows:
                 if role not in ROLES or type(tokens) is not int or not _is_amount(usd):
                     raise DamagedRow(f"a reservation for {run!r} cannot be read")
-        return [(holder, role, Hold(usd, tokens)) for holder, role, usd, tokens in rows]
+        return [(holder, role, Amount(usd, tokens)) for holder, role, usd, tokens in rows]
 
     def newest(self, identity: str, role: Role, limit: int) -> Iterator[tuple[Request, Completion]]:
         """Yield the newest calls of a model in a role, as many as are wanted; damaged ones are passed over.
@@ -368,7 +290,7 @@ class Store:
             self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
             self._connection.execute("VACUUM")
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_ONCE_S * 1000)}")
+            self._connection.execute(f"PRAGMA busy_timeout = {int(BUSY_ONCE_S * 1000)}")
         return deleted
 
     def open_batches(self, identity: str) -> list[tuple[str, list[str]]]:
@@ -396,43 +318,10 @@ class Store:
             return
         run, by_holder = holds
         entries = [(who, role, hold) for who, held in by_holder.items() for role, hold in held.items()]
-        kept = [(run, who, role, *hold) for who, role, hold in entries if not hold.nothing]
-        gone = [(run, who, role) for who, role, hold in entries if hold.nothing]
+        kept = [(run, who, role, *hold) for who, role, hold in entries if not hold.is_zero]
+        gone = [(run, who, role) for who, role, hold in entries if hold.is_zero]
         self._connection.executemany(_PUT_HOLD, kept)
         self._connection.executemany(_DROP_HOLD, gone)
-
-    def _transaction(self, write: Callable[[], object], *, patience_s: float = BUSY_S) -> int:
-        """Run `write` in one transaction; wait for other processes' unless told not to.
-
-        Where there is no room for it, SQLite's log is emptied into the file first, which may have some.
-        """
-        deadline = time.monotonic() + patience_s
-        emptied = False
-        while True:
-            with self._clear_errors(), self._lock:
-                try:
-                    self._connection.execute("BEGIN IMMEDIATE")
-                    try:
-                        result = write()
-                        self._connection.execute("COMMIT")
-                    except BaseException:
-                        if self._connection.in_transaction:
-                            self._connection.execute("ROLLBACK")
-                        raise
-                    return result if isinstance(result, int) else 0
-                except sqlite3.OperationalError as error:
-                    if has_no_room(error) and not emptied:
-                        emptied = True
-                        with suppress(sqlite3.Error):
-                            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-                        continue
-                    if not is_busy(error):
-                        raise
-                    if not patience_s:
-                        raise StoreBusy from None
-                    if time.monotonic() > deadline:
-                        raise
-            time.sleep(0.005)
 
     def _get_again(self, key: str) -> tuple[Any, ...] | None:
         """Read with patience: a reader can meet a lock for a moment while a log is being recovered."""
@@ -455,21 +344,6 @@ class Store:
             f"{self.path} --key {key} --yes', then it is made again"
         )
 
-    @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        """Turn what SQLite and the file system say into one line with the fix."""
-        try:
-            yield
-        except DamagedRow as damage:
-            raise FractionateError(f"store {self.path} is damaged: {damage}: restore a copy") from None
-        except (sqlite3.Error, OSError, OverflowError, UnicodeDecodeError) as error:
-            raise FractionateError(f"store {self.path}: {fix(error)}") from None
-
-
-def locked_out(path: Path) -> FractionateError:
-    """Return the error for a store that another process would not let go of."""
-    return FractionateError(f"store {path}: {fix(sqlite3.OperationalError('locked'))}")
-
 
 def _is_amount(usd: object) -> bool:
     return isinstance(usd, float) and -1e-6 < usd < float("inf")  # sums of floats may be a rounding below 0
@@ -487,4 +361,4 @@ def _filter(key: str, model: str, run: str, role: str) -> tuple[str, list[str]]:
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), values
 
 
-__all__ = ["Hold", "Spent", "Store", "StoreBusy", "StoredCall", "locked_out"]
+__all__ = ["Amount", "Spent", "Store", "StoreBusy", "StoredCall", "locked_out"]

@@ -1,4 +1,4 @@
-"""What the store holds, as records and as rows of SQLite: a completed call, a hold on a budget, what was spent."""
+"""The store's records and their SQLite rows: completed calls, amounts held of a budget, usage that was spent."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class StoredCall:
     """Whether it counts against the run's budget."""
 
 
-class Hold(NamedTuple):
-    """Dollars and tokens reserved for one role's calls."""
+class Amount(NamedTuple):
+    """Dollars and tokens: spent, reserved or allocated for the calls of one role."""
 
     usd: float
     tokens: int
 
     @property
-    def nothing(self) -> bool:
-        """Whether nothing is held."""
+    def is_zero(self) -> bool:
+        """Whether both are zero, or less by rounding."""
         return self.usd <= 0 and self.tokens <= 0
 
 

@@ -10,7 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 from fractionate import interrupts
 from fractionate.errors import FractionateError, printable
@@ -34,12 +35,29 @@ COMMANDS = (
     ("store", "store", "list, show, export or purge stored calls"),
     ("testbed", "testbed", "All-Pairs and Knowledge Matters: dividing and solving where the truth is exact"),
     ("doctor", "doctor", "say what is installed, what works and what is missing"),
+    ("completion", "completion", "print the script that completes commands and options in bash, zsh or fish"),
 )
 _INTERRUPTED = 1
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line that names the command and the fix."""
+    """A parser whose errors are one line that names the command and the fix, and that takes options in any place."""
+
+    _intermixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse; `OUT STORE --attempts` and `STORE --attempts OUT` alike, unless a subcommand divides the arguments.
+
+        argparse by itself takes an optional positional argument (`nargs="?"`) for absent once an option has come.
+        """
+        has_actions = any(isinstance(action, argparse._SubParsersAction) for action in self._actions)
+        if has_actions or self._intermixing:
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True  # the method below calls this one
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with 2."""
@@ -57,8 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interrupts.raised():
             module = import_module(f"fractionate.cli.{modules[command]}")
             parser = OneLineParser(prog=f"fractionate {command}", formatter_class=argparse.RawDescriptionHelpFormatter)
-            parser.set_defaults(command=command)
-            module.add_arguments(parser)
+            _describe(parser, command, module)
             return int(module.run(parser.parse_args(given[1:])))
     except FractionateError as error:
         return _say(str(error), error.exit_code)
@@ -76,6 +93,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         text = f"{type(error).__name__}: {error}"
         return _say(f"unexpected {text}: set FRACTIONATE_DEBUG=1 for the traceback and please report it", 1)
+
+
+def every_command() -> OneLineParser:
+    """Return one parser of all commands: for shells to complete, not to parse, since it imports every command."""
+    whole = OneLineParser(prog="fractionate")
+    commands = whole.add_subparsers()
+    for name, module, purpose in COMMANDS:
+        _describe(commands.add_parser(name, help=purpose), name, import_module(f"fractionate.cli.{module}"))
+    return whole
+
+
+def _describe(parser: argparse.ArgumentParser, command: str, module: ModuleType) -> None:
+    parser.set_defaults(command=command)
+    module.add_arguments(parser)
 
 
 def _say(message: str, code: int) -> int:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "  FILE.jsonl              rows with 'id' (or 'index') and 'outcome' ('correct', 'exact_match', 'score'), or\n"
         "                          outputs and right answers as 'fractionate score' takes them; CSV, Parquet, … too\n"
         "  FILE.jsonl#FIELD        one column of such a file: its output, or its outcome\n"
-        "  FILE.eval, FILE.json    a log of inspect_ai\n"
+        "  FILE.eval, FILE.json    a log of inspect_ai; a folder of .eval files stands for each of them\n"
         "  FILE.jsonl:PAIR         a pair's answers with feedback, from 'fractionate serve --record'\n"
         "  DIR, samples_….jsonl    a log of lm-evaluation-harness (--log_samples)\n"
         "and NAME=LOG calls the system NAME. Only questions that all answered count. Questions that share a 'group'\n"
@@ -97,13 +97,13 @@ def run(args: argparse.Namespace) -> int:
     from fractionate.logs.read import read_systems
     from fractionate.report.comparison import comparison_text
 
-    if len(args.logs) < 2:
-        raise UsageError("compare takes two logs or more: name another")
-    if args.require and len(args.logs) != 2:
-        raise UsageError(f"--require is about two logs, NEW and OLD, not {len(args.logs)}")
     if args.require == "not-worse" and not args.margin:
         raise UsageError("--require not-worse needs --margin, in percentage points, such as --margin 2")
     systems = read_systems(args.logs, _choices(args), dict(map(_price, args.price)))
+    if len(systems) < 2:
+        raise UsageError("compare takes two logs or more: name another")
+    if args.require and len(systems) != 2:
+        raise UsageError(f"--require is about two logs, NEW and OLD, not {len(systems)}")
     with warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always", UserWarning)
         comparison = compare_systems(systems, args.confidence, args.margin)

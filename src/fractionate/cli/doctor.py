@@ -1,9 +1,8 @@
-"""`fractionate doctor`: what is installed, what works, what is missing and what fixes it."""
+"""`fractionate doctor`: lists installed, working and missing parts, with the command that fixes each."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import platform
@@ -11,22 +10,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-EXTRAS = {
-    "local": ("torch", "transformers", "safetensors", "gguf"),
-    "train": ("trl", "peft", "datasets", "accelerate"),
-    "quantised": ("bitsandbytes",),
-    "ray": ("ray",),
-    "parquet": ("pyarrow",),
-    "testbeds": ("torch", "sklearn", "PIL", "matplotlib"),
-}
+_FOR_DEVELOPERS = "dev"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
-        "Say what is installed, which models can be used and what is missing, with the command that installs it.\n"
-        "Calls no model. The only network access is to the servers of the named models: each address is asked which\n"
-        "models it has. Exits with 1 where an installed part or a server does not work."
+        "List the installed parts, the usable models and the missing parts, with the command that installs each.\n"
+        "Calls no model. The only network access is to the servers of the named models: each address is asked for its\n"
+        "list of models. Exits with 1 if an installed part or a server does not work."
     )
     parser.epilog = (
         "example:\n  fractionate doctor --json\n  fractionate doctor http://a:8000/v1,http://b:8000/v1#my-model"
@@ -42,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look around."""
-    findings = [_python(), *(_extra(name) for name in EXTRAS), _embedded_model(), _key()]
+    """Run all checks and print the findings."""
+    findings = [_python(), *(_extra(name) for name in _extras()), _embedded_model(), _key()]
     findings += [finding for name in arguments.models for finding in _servers(name, arguments.api_key_env)]
     if arguments.prepare:
         findings.append(_checked("embedded model loads", _load_embedded))
@@ -66,20 +58,34 @@ def _python() -> dict[str, Any]:
     return _finding("fractionate", "ok", f"{__version__} on Python {platform.python_version()}, {os.cpu_count()} cores")
 
 
-def _extra(name: str) -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
+def _extras() -> list[str]:
+    """Return the optional installs that the package declares, but for the developers' own."""
+    from importlib.metadata import metadata
 
-    missing = [package for package in EXTRAS[name] if importlib.util.find_spec(package) is None]
+    return [name for name in metadata("fractionate").get_all("Provides-Extra", []) if name != _FOR_DEVELOPERS]
+
+
+def _extra(name: str) -> dict[str, Any]:
+    from importlib.metadata import PackageNotFoundError, requires, version
+
+    from packaging.requirements import Requirement
+
+    found: list[str] = []
+    missing: list[str] = []
+    for wanted in map(Requirement, requires("fractionate") or ()):
+        if wanted.marker is None or not wanted.marker.evaluate({"extra": name}):
+            continue
+        try:
+            has = version(wanted.name)
+        except PackageNotFoundError:
+            missing.append(wanted.name)
+            continue
+        fits = wanted.specifier.contains(has, prereleases=True)
+        (found if fits else missing).append(f"{wanted.name} {has}" + ("" if fits else f" (needs {wanted.specifier})"))
     if missing:
         fix = f"pip install 'fractionate[{name}]'"
         return _finding(f"extra {name}", "missing", f"{', '.join(missing)} not installed: {fix}")
-    found = []
-    for package in EXTRAS[name]:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            found.append(package)
-    return _finding(f"extra {name}", "ok", ", ".join(found))
+    return _finding(f"extra {name}", "ok", ", ".join(found) or "nothing to install on this Python")
 
 
 def _embedded_model() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fractionate.calls.budget import Budget, Reservation
 from fractionate.calls.engine import Engine
-from fractionate.calls.store import Hold, Holds
+from fractionate.calls.store import Amount, Holds
 from fractionate.cluster.remote_copy import RemoteCopy
 from fractionate.cluster.shard_task import Shipment
 from fractionate.config import BudgetConfig, LimitsConfig
@@ -46,7 +46,7 @@ def quotas(limits: LimitsConfig, count: int) -> list[LimitsConfig]:
 
 
 class Allocation(NamedTuple):
-    """What one shard may spend: its caps, and the holder under which the run's store has them."""
+    """The caps of one shard, and the holder under which the run's store keeps them."""
 
     holder: str
     caps: BudgetConfig
@@ -106,7 +106,9 @@ class Allocator:
         )
         if short or given.get("tokens", wanted.tokens) < wanted.tokens:
             return None
-        holds: Mapping[Role, Hold] = {role: Hold(by_role[role], tokens if role == "solver" else 0) for role in ROLES}
+        holds: Mapping[Role, Amount] = {
+            role: Amount(by_role[role], tokens if role == "solver" else 0) for role in ROLES
+        }
         budget.allocate(holder, holds)
         return Allocation(holder, BudgetConfig.model_validate(given))
 
@@ -124,7 +126,7 @@ class Merger:
         if budget.active:
             budget.spent_from(holder, shipment.spent)
             if shipment.end is not None:
-                budget.return_allocation(holder, shipment.end.lost)
+                budget.return_allocation(holder, shipment.end.unconfirmed)
         if shipment.calls or budget.active:
             self._engine.store.merge(shipment.calls, self._holds())
         if self._remote_copy is not None and shipment.calls:

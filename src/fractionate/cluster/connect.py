@@ -15,7 +15,7 @@ from fractionate.errors import FractionateError, UsageError, missing_extra
 
 GRAMMAR = "ray, or ray://HEAD[:PORT] for a cluster that runs already"
 HEAD_PORT = 6379
-"""Where `ray start --head` listens if it is told no other port."""
+"""The default port of `ray start --head`."""
 _REACH_S = 5.0
 _TOKEN = Path.home() / ".ray" / "auth_token"
 _ENVIRONMENT = {

@@ -1,4 +1,4 @@
-"""What trainings ask of a cluster's machines: cores, GPUs, memory, and a folder to write to."""
+"""The resources that a training requests of a cluster's machines: cores, GPUs, memory, and a folder to write to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fractionate.errors import UsageError
 from fractionate.files import packed, write_text
 
 Machine = Mapping[str, float]
-"""What a machine of a cluster has, as Ray names it: "CPU", "GPU", "memory" (bytes)."""
+"""The resources of one machine under Ray's names: "CPU", "GPU", "memory" (bytes)."""
 
 
 def machines() -> list[Machine]:

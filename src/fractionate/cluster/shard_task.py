@@ -28,7 +28,7 @@ from fractionate.calls.budget import BudgetReached, Pricing, Reservation
 from fractionate.calls.drive import stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.status import Counters
-from fractionate.calls.store import Hold, Holds, Store, StoredCall
+from fractionate.calls.store import Amount, Holds, Store, StoredCall
 from fractionate.calls.store_file import BUSY_S
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions, ToolConfig
 from fractionate.config.addresses import TOOL
@@ -63,7 +63,7 @@ _NO_REQUEST = Request((Message("user", ""),), "solver")
 
 @dataclass(frozen=True)
 class Setup:
-    """What all shards of a run are told. `environment` holds the variables that models read their keys from."""
+    """The settings that all shards of a run share. `environment` has the variables with the models' keys."""
 
     run: str
     pricing: Pricing | None
@@ -92,18 +92,18 @@ class ShardOrder(NamedTuple):
 class End(NamedTuple):
     """Why a shard has ended.
 
-    `lost`: what may have been billed beyond the calls shipped. `wanted`: the call that its allocation had no room for.
-    `error`: class and line of the error that is to end the run; `stopped`: it ended early because it was told to.
+    `unconfirmed`: amounts that may have been billed beyond the calls shipped. `wanted`: the call that did not fit into
+    the allocation. `error`: class and message of an error that ends the run. `stopped`: the run told it to end early.
     """
 
-    lost: Mapping[Role, Hold]
+    unconfirmed: Mapping[Role, Amount]
     wanted: Reservation | None = None
     error: tuple[str, str] | None = None
     stopped: bool = False
 
 
 class Shipment(NamedTuple):
-    """What a shard has done since its last shipment.
+    """The calls, values and counts of a shard since its last shipment.
 
     `calls` is an SQLite database with the table `calls` (b"" if there are none), `spent` what these were billed.
     `values` are those of the shard's next `ended` coroutines, or what they were packed into. `counters` count from the
@@ -111,7 +111,7 @@ class Shipment(NamedTuple):
     """
 
     calls: bytes
-    spent: Mapping[Role, Hold]
+    spent: Mapping[Role, Amount]
     ended: int
     values: Any
     counters: Counters
@@ -251,7 +251,7 @@ class _ShardRun:
         for model in self._models.values():
             with suppress(Exception):
                 await model.close()
-        await self._engine.settle_rates()  # the quota goes to another shard
+        await self._engine.await_rates()  # the quota goes to another shard
         with suppress(FractionateError):
             self._engine.close()
         self._end = self._ended_with(error)
@@ -282,17 +282,17 @@ class _ShardRun:
             working.cancel()
 
     def _ended_with(self, error: BaseException | None) -> End:
-        lost = self._engine.budget.lost
+        unconfirmed = self._engine.budget.unconfirmed
         if error is None:
-            return End(lost)
+            return End(unconfirmed)
         if isinstance(error, asyncio.CancelledError | _StoppedError):
-            return End(lost, stopped=True)
+            return End(unconfirmed, stopped=True)
         if isinstance(error, BudgetReached) and error.wanted is not None:
-            return End(lost, wanted=error.wanted)
+            return End(unconfirmed, wanted=error.wanted)
         line = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, FractionateError):
-            return End(lost, error=(type(error).__name__, line))
-        return End(lost, error=("Bug", f"a coroutine failed on a worker: {type(error).__name__}: {line}"))
+            return End(unconfirmed, error=(type(error).__name__, line))
+        return End(unconfirmed, error=("Bug", f"a coroutine failed on a worker: {type(error).__name__}: {line}"))
 
     def _committed(self, count: int) -> None:
         """Note committed calls: they are to be shipped soon, and hold the shard if nobody takes them."""

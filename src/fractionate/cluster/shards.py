@@ -65,7 +65,7 @@ _PACKED = object()
 
 @dataclass(eq=False)
 class _Shard:
-    """What coroutines are made of, by the places of their values in the work, and the completions there are for them.
+    """The items of one shard by their positions in the work, and the completions that the run has for them.
 
     `is_fresh`: no worker has had it. `deaths` are those of workers over its only question. `wanted` is a call that its
     last allocation had no room for.
@@ -181,7 +181,7 @@ class _Work:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        """Let what is in flight come back and be stored, then end."""
+        """Wait until calls in flight have returned and are stored, then end."""
         try:
             if self._running:
                 if isinstance(error, FractionateError):

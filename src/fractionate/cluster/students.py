@@ -30,7 +30,7 @@ from fractionate.types import Example
 
 _LOOK_S = 0.2
 Outcome = TrainingReport | FractionateError
-"""What became of a training."""
+"""The end of a training: its report, or the error that ended it."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def as_error(failure: tuple[str, str]) -> FractionateError:
 
 @dataclass(frozen=True)
 class _Task:
-    """What every process is told. `shared` tells whether a process sees the file system of `out`."""
+    """The training that every process carries out. `shared` tells whether a process sees the file system of `out`."""
 
     base: str
     examples: tuple[Example, ...]

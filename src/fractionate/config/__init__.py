@@ -20,6 +20,7 @@ from fractionate.config.sections import (
     CurveConfig,
     DataConfig,
     DecomposerConfig,
+    DistilledConfig,
     LimitsConfig,
     ModelOptions,
     ModelsConfig,
@@ -53,6 +54,7 @@ __all__ = [
     "CurveConfig",
     "DataConfig",
     "DecomposerConfig",
+    "DistilledConfig",
     "LimitsConfig",
     "ModelOptions",
     "ModelsConfig",
@@ -167,6 +169,8 @@ def _known_keys(path: list[str]) -> list[str]:
         ("tools",): ToolConfig,
         ("published",): PublishedFigure,
     }
+    if path[:2] == ["models", "distilled"] and len(path) == 3:
+        return list(DistilledConfig.model_fields)
     for prefix, section in tables.items():
         if tuple(path[: len(prefix)]) == prefix and len(path) == len(prefix) + 1:
             return list(section.model_fields)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from fractionate.config.addresses import find_for, split_tools
 from fractionate.config.training import TrainConfig
@@ -23,6 +30,7 @@ from fractionate.config.values import (
     Variant,
     as_curve,
     as_json,
+    as_list,
     as_variable,
 )
 from fractionate.types import AnswerForm
@@ -197,6 +205,25 @@ class ToolConfig(Section):
         return self
 
 
+class DistilledConfig(Section):
+    """A student from elsewhere, an entry of `models.distilled`: the verdict needs its base to recommend it."""
+
+    name: str = Field(description="the student's name in the model grammar")
+    base: str = Field(default="", description="the model that it was trained from, untrained; measured in its place")
+    role: Literal["", "decomposer", "solver"] = Field(
+        default="", description="what it was trained for: it joins the matrix in this role; where it is named, if empty"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_name(cls, entry: Any) -> Any:
+        return {"name": entry} if isinstance(entry, str) else entry
+
+    @model_serializer(mode="wrap")
+    def _plain(self, fields: SerializerFunctionWrapHandler) -> Any:
+        return fields(self) if self.base or self.role else self.name
+
+
 class ModelsConfig(Section):
     """The teacher, the solvers and decomposers to pair, and the student to train."""
 
@@ -216,11 +243,16 @@ class ModelsConfig(Section):
     )
     student: str = Field(default=DEFAULT_STUDENT, description="the base model that students are trained from")
     screen_solver: str = Field(default="", description="solves to screen; the teacher if empty")
-    distilled: Names = Field(
+    distilled: Annotated[list[DistilledConfig], BeforeValidator(as_list)] = Field(
         default=[],
-        description="models of the matrix that were distilled elsewhere: the verdict judges them as students",
+        description="models that were distilled elsewhere, which the verdict judges as students: names of the matrix, "
+        "or {name, base, role}, which are measured together with their untrained base",
     )
     options: dict[str, ModelOptions] = Field(default={}, description="per-model options, by model name")
+
+    def distilled_in(self, role: Literal["decomposer", "solver"]) -> dict[str, DistilledConfig]:
+        """Return the students from elsewhere that may play a role, by name."""
+        return {one.name: one for one in self.distilled if one.role in ("", role)}
 
     @model_validator(mode="before")
     @classmethod

@@ -16,11 +16,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+def as_list(value: object) -> object:
+    """Return a single text or table as a list of it, anything else as it is."""
+    return [value] if isinstance(value, str | dict) else value
 
 
-Names = Annotated[list[str], BeforeValidator(_as_list)]
+Names = Annotated[list[str], BeforeValidator(as_list)]
 """A string or a list of strings."""
 
 

@@ -11,11 +11,11 @@ from typing import Any, Literal, NotRequired, TypedDict
 from fractionate import datasets
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.gold import Gold, find_gold
-from fractionate.datasets.jsonl import forms_of, span_text
 from fractionate.datasets.own_scorers import Scale, call_for_each
+from fractionate.datasets.row_fields import MISSING, row_answers, row_output, row_prediction
 from fractionate.errors import FractionateError, UsageError
 from fractionate.plugin import load_function
-from fractionate.rows import TEXT_TABLES, Row, at, kind_of, list_in, read_rows
+from fractionate.rows import TEXT_TABLES, Row, at, list_in, read_rows
 from fractionate.types import Answer, AnswerForm, Score
 
 REPEATS = ("repeat", "epoch", "sample", "seed")
@@ -213,7 +213,7 @@ def score_rows(rows: Iterable[Row], scoring: Scoring, *, repeats: bool = False, 
             _refuse_twice(rows, gold)
         matched = [(position, row) for position, row in matched if gold.key(row) in gold.problems]
         named = {gold.key(row) for _, row in matched}
-    answers = [_answers(row, gold, scoring) for _, row in matched]
+    answers = [row_answers(row, gold, scoring) for _, row in matched]
     if scoring.is_figure:
         scored, scorer = _figures(matched, answers, scoring), scoring.scorer or f"its rating, {scoring.scale}"
     else:
@@ -304,8 +304,8 @@ def _of_several(dataset: Dataset, answers: Sequence[Answer], scoring: Scoring) -
 def _read(
     row: Row, dataset: Dataset, answers: tuple[Answer, ...], fields: Fields, position: int, lenient: bool
 ) -> ScoredRow:
-    output = _output(row, fields.output)
-    prediction = _prediction(row) if output is _MISSING else None if output is None else dataset.extract(output)
+    output = row_output(row, fields.output)
+    prediction = row_prediction(row) if output is MISSING else None if output is None else dataset.extract(output)
     text = output if isinstance(output, str) else None
     score = dataset.score(prediction, answers)
     return ScoredRow(
@@ -318,29 +318,6 @@ def _read(
     )
 
 
-_MISSING: Any = object()
-
-
-def _output(row: Row, named: str) -> Any:
-    """Return a row's raw output (a string or None), or `_MISSING` where its prediction is to be read instead."""
-    field = named or "output"
-    output = at(row.values, field, _MISSING)
-    if output is _MISSING:
-        if named:
-            raise row.error(f"no field {named!r}: it has {', '.join(map(str, row.values))}")
-        return _MISSING
-    if output is not None and not isinstance(output, str):
-        raise row.error(f"{field!r} must be a string or null, not {kind_of(output)}")
-    return output
-
-
-def _prediction(row: Row) -> Answer | None:
-    if "prediction" not in row.values:
-        raise row.error("neither 'output' nor 'prediction': name the field with --output-field")
-    prediction = row.values["prediction"]
-    return None if prediction is None else _spans(row, "prediction", prediction)
-
-
 def _figures(
     matched: Sequence[tuple[int, Row]], answers: Sequence[tuple[Answer, ...]], scoring: Scoring
 ) -> list[ScoredRow]:
@@ -349,8 +326,8 @@ def _figures(
     outputs = []
     for _, row in matched:
         fields = (scoring.fields.output,) if scoring.fields.output else ("output", "prediction")
-        value = next((found for name in fields if (found := at(row.values, name, _MISSING)) is not _MISSING), _MISSING)
-        if value is _MISSING:
+        value = next((found for name in fields if (found := at(row.values, name, MISSING)) is not MISSING), MISSING)
+        if value is MISSING:
             raise row.error(f"no field {' or '.join(map(repr, fields))}: name the field with --output-field")
         outputs.append(value if value is None or isinstance(value, str) or function is None else json.dumps(value))
     figures: list[Any] = list(outputs)
@@ -373,54 +350,6 @@ def _figures(
             )
         )
     return found
-
-
-def _answers(row: Row, gold: Gold | None, scoring: Scoring) -> tuple[Answer, ...]:
-    """Return the right answers of a row: those of the gold data, or the row's own.
-
-    A field called `answer` holds the model's own answer as often as the right one (it does in GSM8K-AI-SubQ's
-    recordings), so it is taken only where it is named.
-    """
-    if gold is not None:
-        return gold.problems[gold.key(row)].answers
-    field = scoring.fields.answers or "answers"
-    given = at(row.values, field)
-    if given is None:
-        if scoring.is_figure and not scoring.fields.answers:
-            return ()  # a scorer of the user's own may need none
-        also = "; if 'answer' holds the right one, say --answers-field answer" if "answer" in row.values else ""
-        raise row.error(
-            f"no {field!r}: give them in the row, name their field with --answers-field, or the data set that "
-            f"holds them with --gold{also}"
-        )
-    alternatives = given if isinstance(given, list) else [given]
-    if not alternatives:
-        raise row.error(f"{field!r} is empty")
-    return tuple(answer for each in alternatives for answer in _alternatives(row, field, each))
-
-
-def _alternatives(row: Row, name: str, value: object) -> tuple[Answer, ...]:
-    if isinstance(value, list):
-        return (_spans(row, name, value),)
-    try:
-        return tuple((form,) for form in forms_of(value))
-    except ValueError:
-        raise _no_answer(row, name, value) from None
-
-
-def _spans(row: Row, name: str, value: object) -> Answer:
-    """Return one answer: a string or number is one span, a list is several."""
-    spans = []
-    for span in value if isinstance(value, list) else [value]:
-        try:
-            spans.append(span_text(span))
-        except ValueError:
-            raise _no_answer(row, name, span) from None
-    return tuple(spans)
-
-
-def _no_answer(row: Row, name: str, value: object) -> UsageError:
-    return row.error(f"{name!r} must hold strings or lists of strings, not {kind_of(value)}")
 
 
 def _write(scored: Sequence[ScoredRow], path: Path) -> None:

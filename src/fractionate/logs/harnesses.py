@@ -22,7 +22,7 @@ from typing import Any, cast
 from fractionate.analysis.systems import Answered, System
 from fractionate.errors import UsageError, missing_extra
 from fractionate.logs.choices import MOST_DOLLARS, MOST_TOKENS, Choices, amount_of, digest, named, only, readable
-from fractionate.rows import Row, read_rows
+from fractionate.rows import Row, read_rows, shown
 from fractionate.types import Usage
 
 ZSTANDARD = 93
@@ -110,9 +110,13 @@ def _inspected(
         with readable(where, "sample of inspect_ai"):
             answers.append(_of_sample(sample, path, choices))
     status = header.get("status", "started")
+    error = header.get("error")
+    cause = f" ({shown(error['message'])})" if isinstance(error, dict) and error.get("message") else ""
+    if status != "success" and not answers:
+        raise UsageError(f"{path}: the log's status is {status!r}{cause} and it holds no sample: run the task again")
     notes = []
     if status != "success":
-        notes.append(f"the log's status is {status!r}: it may not hold every question")
+        notes.append(f"the log's status is {status!r}{cause}: it may not hold every question")
     models = list(dict.fromkeys(model for one in answers for model in one.usage))
     if len(models) > 1:
         notes.append(f"its usage is of all models that the log names, a grader too: {named(models)}")
@@ -162,6 +166,11 @@ def _usage(one: Mapping[str, Any], where: str) -> Usage:
         output_tokens=tokens("output_tokens"),
         reasoning_tokens=tokens("reasoning_tokens"),
     )
+
+
+def eval_files(folder: Path) -> list[Path]:
+    """Return the logs of inspect_ai in a folder, oldest first: their names begin with their time."""
+    return sorted(folder.glob("*.eval"))
 
 
 def is_sample(values: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from fractionate.datasets.scoring import file_rows
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, readable
 from fractionate.logs.harnesses import (
+    eval_files,
     is_inspect_json,
     is_sample,
     read_eval,
@@ -37,7 +38,7 @@ def read_systems(
 
     Raises UsageError for a path that is no log, with the fix.
     """
-    parts = [_parts(text) for text in texts]
+    parts = [part for text in texts for part in _of_folder(_parts(text))]
     tails = _tails([part.path for part in parts])
     one_file = len({part.path for part in parts}) == 1
     systems = []
@@ -74,6 +75,17 @@ def _parts(text: str) -> _Part:
     return _Part(name, path, cell=inner) if sign == ":" else _Part(name, path, column=inner)
 
 
+def _of_folder(part: _Part) -> list[_Part]:
+    """Return a part for each log of inspect_ai in a folder of such logs; the part itself for anything else."""
+    logs = eval_files(part.path) if part.path.is_dir() else []
+    if not logs or is_measured(RunFolder(part.path)) or sample_files(part.path):
+        return [part]
+    if len(logs) > 1 and part.name:
+        named = ", ".join(log.name for log in logs[:3])
+        raise UsageError(f"{part.path} holds {len(logs)} logs ({named}, …), so not all can be {part.name}: name one")
+    return [part._replace(path=log) for log in logs]
+
+
 def _tails(paths: Sequence[Path]) -> list[str]:
     """Return the shortest ends of paths that tell them apart, without what kind of file it is where that is enough."""
     bare = [path.with_suffix("") if path.is_file() else path for path in paths]
@@ -93,7 +105,7 @@ def _read(part: _Part, name: str, choices: Choices, prices: Mapping[str, PriceCo
     if path.is_dir():
         found = sample_files(path)
         if not found:
-            raise UsageError(f"{path} holds neither attempts.jsonl nor samples_*.jsonl: name a log in it")
+            raise UsageError(f"{path} holds neither attempts.jsonl, samples_*.jsonl nor *.eval: name a log in it")
         return replace(read_samples(found, name, choices), pricing=Pricing(prices))
     is_eval = path.suffix.lower() == ".eval"
     system = read_eval(path, name, choices) if is_eval else _of_rows(part, name, choices, prices)

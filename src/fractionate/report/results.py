@@ -25,7 +25,7 @@ from fractionate.analysis.matrix import (
 )
 from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.rule import Rule
+from fractionate.analysis.rule import NO_CAPS, Caps, Rule
 from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
 from fractionate.columns import TOOL_AMOUNTS, Columns, tool_column, total
@@ -55,6 +55,7 @@ def build_results(
     interim: Mapping[str, tuple[int, ...]] | None = None,
     spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
+    caps: Caps = NO_CAPS,
     place: Place | None = None,
 ) -> dict[str, Any]:
     """Return results.json of measured cells: cells, comparisons, verdict, prices, published figures and notes.
@@ -65,9 +66,10 @@ def build_results(
     and stand at the top of every report; `throughput` is that of local models by name;
     `interim` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
     answers (None: not known); `tried` is what was tried on the dev split, a row
-    per candidate; `place` is where the run lies, for the command that comes next.
+    per candidate; `caps` is the most output tokens of a question by cell and role, where calls have a cap; `place` is
+    where the run lies, for the command that comes next.
     """
-    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim, caps)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fractionate.errors import FractionateError
 from fractionate.run.run import Run
-from fractionate.run.tuning import TrainingJob, missing, name_of, note_diverged, summary
+from fractionate.run.tuning import StudentTraining, missing, name_of, note_diverged, summary
 from fractionate.students.checkpoints import TrainingDivergedError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def on_cluster(run: Run, jobs: Sequence[TrainingJob], place: str) -> Iterator[Collection[Path]]:
+def on_cluster(run: Run, jobs: Sequence[StudentTraining], place: str) -> Iterator[Collection[Path]]:
     """Be in the cluster at `place` ("ray" if empty) while students are trained, if there is anything to train.
 
     Yields the folders of those that were trained at once, side by side: all of them, unless one student takes several
@@ -35,22 +35,21 @@ def on_cluster(run: Run, jobs: Sequence[TrainingJob], place: str) -> Iterator[Co
         yield _side_by_side(run, todo, sum(len(one.candidates()) for one in jobs)) if alone else ()
 
 
-def _side_by_side(run: Run, todo: Sequence[tuple[TrainingJob, Path]], count: int) -> Collection[Path]:
+def _side_by_side(run: Run, todo: Sequence[tuple[StudentTraining, Path]], count: int) -> Collection[Path]:
     """Carry out trainings, `count` of which the run has in all."""
-    from fractionate.cluster.students import TrainingJob as RemoteJob
-    from fractionate.cluster.students import train_side_by_side
+    from fractionate.cluster.students import TrainingJob, train_side_by_side
 
     remote = [
-        RemoteJob(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev)
+        TrainingJob(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev)
         for one, folder in todo
     ]
     jobs = {one.out: job for one, (job, _) in zip(remote, todo, strict=True)}
     failures: list[FractionateError] = []
 
-    def on_step(at: RemoteJob, step: int, steps: int, loss: float) -> None:
+    def on_step(at: TrainingJob, step: int, steps: int, loss: float) -> None:
         run.progress.step(f"{_called(run, jobs[at.out], at.out)}: step {step} of {steps}, loss {loss:.3f}")
 
-    def on_end(at: RemoteJob, outcome: Outcome) -> None:
+    def on_end(at: TrainingJob, outcome: Outcome) -> None:
         job, folder = jobs[at.out], at.out
         if not isinstance(outcome, FractionateError):
             job.keep(folder)
@@ -71,7 +70,7 @@ def _side_by_side(run: Run, todo: Sequence[tuple[TrainingJob, Path]], count: int
     return frozenset(jobs)
 
 
-def _called(run: Run, job: TrainingJob, folder: Path) -> str:
+def _called(run: Run, job: StudentTraining, folder: Path) -> str:
     """Return what a training is called in a line of progress: its student, and which candidate."""
     name = job.student.name
     return f"{name} ({name_of(job.settings)})" if _is_candidate(run, folder) else name

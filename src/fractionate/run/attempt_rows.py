@@ -66,8 +66,14 @@ def cell_row(cell: Cell) -> Json:
         **{name: getattr(cell, name) for name in _NAMED},
         "decomposer": cell.decomposer.name,
         "solver": cell.solver.name,
-        "components": {"decomposer": asdict(cell.decomposer), "solver": asdict(cell.solver)},
+        "components": {"decomposer": _component_row(cell.decomposer), "solver": _component_row(cell.solver)},
     }
+
+
+def _component_row(component: Component) -> Json:
+    """Return a component's fields; a base stands there only for what has one."""
+    fields = asdict(component)
+    return fields if component.base else {name: value for name, value in fields.items() if name != "base"}
 
 
 def question_row(problem: Problem) -> Json:
@@ -186,7 +192,7 @@ def _with(cell: Cell, questions: Sequence[Sequence[Attempt]], path: Path) -> Cel
 
 
 def _component(row: Mapping[str, Any]) -> Component:
-    fields = {**row, **{name: _text(name, row[name]) for name in ("name", "model", "variant") if name in row}}
+    fields = {**row, **{name: _text(name, row[name]) for name in ("name", "model", "variant", "base") if name in row}}
     fields["learnt_from"] = _texts("learnt_from", row["learnt_from"])
     _check_choice("kind", fields["kind"], get_args(Kind))
     _check_choice("role", fields["role"], ROLES)

@@ -1,4 +1,4 @@
-"""Which cells there are, decomposer × solver × strategy on every test set, and how one is worked through."""
+"""The cells of a run (decomposer × solver × strategy, on every test set), and the work of one cell."""
 
 from __future__ import annotations
 
@@ -66,18 +66,18 @@ class TestSet:
 
 G = TypeVar("G", bound=Gathering)
 Take = Callable[[TestSet, Pair], G]
-"""Makes what takes a cell's attempts, a question's repeats one after another."""
+"""Makes the collector of a cell's attempts. It is given a question's repeats one after another."""
 
 
 class Discard:
-    """Takes solutions and keeps none: where only the calls count, nothing is scored."""
+    """A collector that drops solutions: where only calls are counted, nothing is scored."""
 
     def append(self, value: object) -> None:
         """Drop a solution."""
 
 
 def discard(test: TestSet, pair: Pair) -> Discard:
-    """Return what takes a cell's solutions where only the calls count, as in a forecast."""
+    """Return the collector of a cell where only calls are counted, as in a forecast."""
     return Discard()
 
 
@@ -112,7 +112,7 @@ def measure(
 ) -> Iterator[Stage[G]]:
     """Yield every cell as a stage, one after another; a decomposer's subquestions are made once for all solvers.
 
-    Each stage is to be carried out (or walked) before the next is asked for. It returns what took its attempts.
+    Each stage has to be carried out (or walked) before the next is requested. It returns the collector of its attempts.
     """
     for test in tests:
         decomposed: dict[Component, Sequence[Decomposed]] = {}
@@ -201,7 +201,7 @@ def decompose_once(
 
 
 def samplers(pair: Pair, sampler_of: SamplerOf) -> tuple[Sampler, Sampler | None]:
-    """Return who solves, and who decomposes: nobody for "none" and "gold"."""
+    """Return the samplers of the solver and of the decomposer (None for "none" and "gold")."""
     asked = pair.decomposer.kind not in ("none", "gold")
     return sampler_of(pair.solver), sampler_of(pair.decomposer) if asked else None
 
@@ -230,7 +230,8 @@ def _decomposed(plain: tuple[Any, Any]) -> Decomposed:
 def _sample(sampler: Sampler, problem: Problem, repeat: int) -> int:
     """Return which sample of a decomposition a repeat takes.
 
-    A recorded decomposer's samples take turns. A live one at temperature 0 would say the same: it is asked once.
+    The samples of a recorded decomposer take turns. A live decomposer at temperature 0 is called once: every sample
+    would be the same.
     """
     held = sampler.model.samples(problem)
     if held:

@@ -1,9 +1,9 @@
-"""What each name of a run means, resolved and checked once, before anything is opened or paid for.
+"""Resolves and checks every name of a run once, before anything is opened or paid for.
 
 A name is a role ("teacher", "solver", "student" for the untrained base), a variant ("D-R"), a student or decomposer of
 the user's own naming (`[students.NAME]`, `[decomposers.NAME]`), a student that learnt from a share of its
 demonstrations ("D-R@1/4", `[curve]`), or a model name in the grammar; "none" and "gold" stand for no model at all.
-Everything after reads the `Component` that a name was resolved to.
+Later code reads the `Component` that a name was resolved to.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Student:
     max_examples: int
     seed: int
     share: Fraction = Fraction(1)
-    """Of its examples that it learns from: below 1 it is trained for a learning curve."""
+    """The share of its examples that it learns from. Below 1, the student belongs to a learning curve."""
 
     @property
     def whole(self) -> str:
@@ -51,7 +51,7 @@ class Student:
 
 
 class Names:
-    """Every name of one config, resolved. Making it raises UsageError for the first name that means nothing."""
+    """Every name of one config, resolved. The constructor raises UsageError for the first unknown name."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -62,8 +62,8 @@ class Names:
         """The students to train, in the order of the config; those of a learning curve come last."""
         trained = {role: [one.name for one in whole if one.role == role] for role in ("decomposer", "solver")}
         chosen = config.run.pairs
-        decomposers = [pair[0] for pair in chosen] or self._by_default("decomposer") + trained["decomposer"]
-        solvers = [pair[1] for pair in chosen] or self._by_default("solver") + trained["solver"]
+        decomposers = [pair[0] for pair in chosen] or self._matrix_names("decomposer") + trained["decomposer"]
+        solvers = [pair[1] for pair in chosen] or self._matrix_names("solver") + trained["solver"]
         self.decomposers = tuple(self.component(name, "decomposer") for name in dict.fromkeys(decomposers))
         self.solvers = tuple(self.component(name, "solver") for name in dict.fromkeys(solvers))
 
@@ -74,7 +74,7 @@ class Names:
 
     @property
     def screen_solver(self) -> Component:
-        """Who solves along the teacher's decompositions, to screen them."""
+        """The solver that screens the teacher's decompositions."""
         return self.component(self._config.models.screen_solver or "teacher", "solver")
 
     @property
@@ -97,8 +97,11 @@ class Names:
         model = self.model_of(of) if of in ROLE_NAMES else of
         if tools:
             model, asked = f"{model}[{','.join(tools)}]", ""
-        kind = self._kind(asked, model)
-        return Component(name, kind, role, model, trained_for=role if kind == "distilled" else "")
+        kind = self._kind(asked, model, role)
+        if kind != "distilled":
+            return Component(name, kind, role, model)
+        base = self._config.models.distilled_in(role)[model].base
+        return Component(name, kind, role, model, trained_for=role, base=base)
 
     def model_of(self, role: str) -> str:
         """Return the model that "teacher", "solver" or "student" stands for. Raises UsageError where it has none."""
@@ -114,11 +117,11 @@ class Names:
         return models.teacher
 
     def student(self, name: str) -> Student:
-        """Return how a student of this name is made, whether this run trains it or not."""
+        """Return the settings of the student of this name, whether this run trains it or not."""
         return self._student(name)
 
     def pairs(self, is_there: Callable[[str], bool]) -> tuple[list[Pair], list[Component]]:
-        """Return the cells of the matrix, and the students left out of it: those that `is_there` says are not there.
+        """Return the cells of the matrix, and the students without a cell: those for which `is_there` is false.
 
         With `run.pairs` the cells are those pairs and no more. A student of a learning curve is measured in one cell,
         in the place of the one that learnt from everything.
@@ -150,7 +153,7 @@ class Names:
                 yield Pair(strategies.get("single"), none, solver)
 
     def _curve_pairs(self, planned: Sequence[Pair], parts: Sequence[Component]) -> Iterator[Pair]:
-        """Yield a cell for each student of a learning curve: the plainest one of the student it is a share of."""
+        """Yield a cell for each student of a learning curve: the plainest cell of the student with all examples."""
         for part in parts:
             whole = self.component(self._student(part.name).whole, part.role)
             found = [pair for pair in planned if getattr(pair, part.role) == whole]
@@ -160,7 +163,7 @@ class Names:
                 yield replace(plainest, decomposer=part) if in_place else replace(plainest, solver=part)
 
     def _plainness(self, pair: Pair, whole: Component) -> tuple[bool, ...]:
-        """Return what a cell lacks of being the judged strategy with undistilled parts beside the student."""
+        """Return how a cell differs from the judged strategy with an undistilled partner (False sorts first)."""
         partner = pair.solver if whole.role == "decomposer" else pair.decomposer
         two_stage = [strategy.name for strategy in self.strategies if strategy.stages != "single"]
         judged = self._config.verdict.strategy or ("static" if "static" in two_stage else (two_stage or [""])[0])
@@ -173,11 +176,21 @@ class Names:
             partner.kind != "teacher",
         )
 
-    def _by_default(self, role: Role) -> list[str]:
-        """Return the config's decomposers or solvers; where it names none, with the untrained base of what is trained.
+    def _matrix_names(self, role: Role) -> list[str]:
+        """Return the decomposers or solvers: the config's, students from elsewhere in this role, and their bases.
 
-        A trained part is judged against its base in the same place (docs/verdict.md), so that is measured unless the
-        user chose who takes part. A base that is there by another name, as the teacher, is not measured twice.
+        A student whose entry names no role takes part where the config lists it.
+        """
+        listed = self._by_default(role)
+        elsewhere = self._config.models.distilled_in(role).values()
+        listed += [one.name for one in elsewhere if one.role == role]
+        return listed + [one.base for one in elsewhere if one.base and one.name in listed]
+
+    def _by_default(self, role: Role) -> list[str]:
+        """Return the config's decomposers or solvers. Where the config names none, the untrained base is added.
+
+        A student is judged against its untrained base in the same role (docs/verdict.md), so the base is measured
+        unless the user chose the components. A base that is listed under another name is not measured twice.
         """
         models = self._config.models
         field = f"{role}s"
@@ -194,11 +207,11 @@ class Names:
             return self._config.students[whole].variant
         return whole if whole in STUDENTS else ""
 
-    def _kind(self, asked: str, model: str) -> Kind:
+    def _kind(self, asked: str, model: str, role: Role) -> Kind:
         models = self._config.models
         if asked == "teacher" or (models.teacher and model == models.teacher):
             return "teacher"
-        if model in models.distilled:
+        if model in models.distilled_in(role):
             return "distilled"
         if asked == "solver":
             return "solver"
@@ -257,7 +270,7 @@ def _named(config: Config) -> list[str]:
 
 
 def _check(config: Config, strategies: Sequence[Strategy]) -> None:
-    """Refuse names that mean nothing."""
+    """Raise UsageError for an unknown name."""
     models = config.models
     for section, names in (("students", config.students), ("decomposers", config.decomposers)):
         for name in names:
@@ -274,7 +287,8 @@ def _check(config: Config, strategies: Sequence[Strategy]) -> None:
         _check_named(config, "run.pairs", [solver], ROLE_NAMES)
     if models.solver and "solver" not in _named(config):
         raise UsageError('models.solver is named, but nothing is measured with it: put "solver" among models.solvers')
-    for model in (models.teacher, models.solver, models.student, models.screen_solver, *models.distilled):
+    elsewhere = [name for one in models.distilled for name in (one.name, one.base)]
+    for model in (models.teacher, models.solver, models.student, models.screen_solver, *elsewhere):
         if model:
             check_name(model)
             check_tools(model, config.all_tools())

@@ -131,7 +131,7 @@ def read_interim_analyses(folder: RunFolder) -> dict[str, tuple[int, ...]]:
     A run to which questions are added until a verdict falls has had several interim analyses. Reporting the same
     questions again is none.
     """
-    table = read_record(folder.looks, _LOOKS, "delete it and report again") or {}
+    table = read_record(folder.interim_analyses, _INTERIM_ANALYSES, "delete it and report again") or {}
     return {name: tuple(sorted(sizes)) for name, sizes in table.items()}
 
 
@@ -141,7 +141,7 @@ def note_interim_analysis(folder: RunFolder, cells: Iterable[Cell]) -> None:
     for matrix in matrices(cells):
         size = max((len(cell.attempts) for cell in matrix.cells), default=0)
         analyses[matrix.label] = tuple(sorted({*analyses.get(matrix.label, ()), size} - {0}))
-    _write(analyses, folder.looks)
+    _write(analyses, folder.interim_analyses)
 
 
 def read_throughput(folder: RunFolder) -> dict[str, Throughput]:
@@ -209,7 +209,7 @@ def _write(record: Any, path: Path) -> None:
 
 
 _NOTES = TypeAdapter(_Notes)
-_LOOKS = TypeAdapter(dict[str, list[Count]])
+_INTERIM_ANALYSES = TypeAdapter(dict[str, list[Count]])
 _SPEEDS = TypeAdapter(dict[str, _Speed])
 _TRIED = TypeAdapter(list[Tried])
 _TRAINING = TypeAdapter(TrainingRecord)

@@ -17,6 +17,7 @@ from fractionate.report.examples import pick_examples
 from fractionate.report.render import write_html, write_markdown
 from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
+from fractionate.run.caps import output_caps
 from fractionate.run.folder import RunFolder, as_typed
 from fractionate.run.names import Names
 from fractionate.run.records import Notes, note_interim_analysis, read_interim_analyses, read_throughput, read_tried
@@ -47,6 +48,7 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         interim=read_interim_analyses(folder),
         spent=read_spending(folder, config, cells),
         tried=read_tried(folder),
+        caps=output_caps(config, cells),
         place=_place(folder, config, folder.source()),
     )
     note_interim_analysis(folder, cells)
@@ -83,6 +85,7 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
         throughput=read_throughput(runs[0]),
         spent=add_spending([read_spending(folder, config, measured[folder.path.name]) for folder in runs]),
         tried=tried,
+        caps=output_caps(config, cells),
         place=_place(out, config, runs[0].source()),
     )
     out.create()

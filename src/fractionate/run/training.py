@@ -13,7 +13,7 @@ from fractionate.run.data import learnt_from
 from fractionate.run.names import Student
 from fractionate.run.records import Tried, add_to_training, write_tried
 from fractionate.run.run import Run
-from fractionate.run.tuning import TrainingJob, train_best
+from fractionate.run.tuning import StudentTraining, train_best
 from fractionate.students.demonstrate import Demonstration
 from fractionate.students.examples import VARIANTS, build_examples, nested_share
 from fractionate.types import Example, Problem
@@ -34,7 +34,7 @@ class _Planned:
     """A student to train: its job, and what was left out of its examples, why."""
 
     student: Student
-    job: TrainingJob
+    job: StudentTraining
     because: str
 
 
@@ -79,7 +79,7 @@ def _planned(
             run.notes.warn(f"Student {student.name} was not trained: {missing}{because}.")
             continue
         run.folder.leave_out(student.name, "")
-        yield _Planned(student, TrainingJob.of(run, student, examples, dev), because)
+        yield _Planned(student, StudentTraining.of(run, student, examples, dev), because)
 
 
 def _train(

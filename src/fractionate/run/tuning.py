@@ -34,7 +34,7 @@ INPUTS, EXAMPLES = "inputs.sha256", "examples.jsonl"
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class StudentTraining:
     """One training of one student: its examples, its dev examples (none without a dev split), its settings.
 
     `settings` may hold several candidates; see `candidates`.
@@ -46,11 +46,11 @@ class TrainingJob:
     settings: TrainConfig
 
     @classmethod
-    def of(cls, run: Run, student: Student, examples: Sequence[Example], dev: Sequence[Example]) -> TrainingJob:
+    def of(cls, run: Run, student: Student, examples: Sequence[Example], dev: Sequence[Example]) -> StudentTraining:
         """Return the job of a student of a run."""
         return cls(student, examples, dev, settings_for(run, student))
 
-    def candidates(self) -> list[TrainingJob]:
+    def candidates(self) -> list[StudentTraining]:
         """Return a job for every candidate, each with a learning rate."""
         return [
             replace(self, settings=with_rate_for(settings, self.student.base))
@@ -127,7 +127,7 @@ class Trained:
     tried: tuple[Tried, ...] = ()
 
 
-def train_best(run: Run, job: TrainingJob, fresh: Container[Path] = ()) -> Trained:
+def train_best(run: Run, job: StudentTraining, fresh: Container[Path] = ()) -> Trained:
     """Train a student by the candidate that does best on the dev split, or keep it where it was trained so already.
 
     `fresh` are folders that were filled a moment ago. Raises FractionateError where training fails, or diverges with
@@ -145,7 +145,7 @@ def train_best(run: Run, job: TrainingJob, fresh: Container[Path] = ()) -> Train
     return Trained(int(record.get("examples", len(job.examples))), int(record.get("left_out", 0)), tried)
 
 
-def missing(run: Run, job: TrainingJob) -> Iterator[tuple[TrainingJob, Path]]:
+def missing(run: Run, job: StudentTraining) -> Iterator[tuple[StudentTraining, Path]]:
     """Yield the trainings that `train_best` would not find done, and the folder of each; none depends on another."""
     candidates, student = job.candidates(), run.folder.student(job.student.name)
     if len(candidates) == 1:
@@ -161,7 +161,7 @@ def missing(run: Run, job: TrainingJob) -> Iterator[tuple[TrainingJob, Path]]:
             yield candidate, folder
 
 
-def note_diverged(candidate: TrainingJob, folder: Path) -> None:
+def note_diverged(candidate: StudentTraining, folder: Path) -> None:
     """Leave a record of a candidate whose loss is no longer a number, so that it is not tried again."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(folder.with_name(folder.name + ".partial"), ignore_errors=True)
@@ -174,7 +174,7 @@ def name_of(settings: TrainConfig) -> str:
     return f"rate-{settings.learning_rate}{rank}-epochs-{settings.epochs}"
 
 
-def _search(run: Run, candidates: list[TrainingJob], fresh: Container[Path]) -> TrainingJob:
+def _search(run: Run, candidates: list[StudentTraining], fresh: Container[Path]) -> StudentTraining:
     """Train the candidates that are not trained yet, and return the best of all."""
     best, lowest = None, math.inf
     for number, candidate in enumerate(candidates, 1):
@@ -202,7 +202,7 @@ def _search(run: Run, candidates: list[TrainingJob], fresh: Container[Path]) -> 
     return best
 
 
-def _remember(run: Run, candidate: TrainingJob, folder: Path) -> None:
+def _remember(run: Run, candidate: StudentTraining, folder: Path) -> None:
     """Count a student that was trained by this very candidate already, in an earlier run of the config, as its try."""
     student = run.folder.student(candidate.student.name)
     if candidate.was_done_in(student) and not candidate.was_done_in(folder):
@@ -210,13 +210,13 @@ def _remember(run: Run, candidate: TrainingJob, folder: Path) -> None:
         _leave_record(folder, (student / TRAINING).read_text(encoding="utf-8"), candidate)
 
 
-def _leave_record(folder: Path, record: str, candidate: TrainingJob) -> None:
+def _leave_record(folder: Path, record: str, candidate: StudentTraining) -> None:
     folder.mkdir(parents=True)
     write_text(record, folder / TRAINING)
     write_text(candidate.digest() + "\n", folder / INPUTS)
 
 
-def _try(run: Run, candidate: TrainingJob, folder: Path) -> None:
+def _try(run: Run, candidate: StudentTraining, folder: Path) -> None:
     try:
         candidate.train(run, folder)
     except TrainingDivergedError as error:
@@ -224,7 +224,7 @@ def _try(run: Run, candidate: TrainingJob, folder: Path) -> None:
         note_diverged(candidate, folder)
 
 
-def _put(run: Run, chosen: TrainingJob, folder: Path) -> None:
+def _put(run: Run, chosen: StudentTraining, folder: Path) -> None:
     """Put the chosen student in its place: moved from where it was tried, else trained."""
     tried = _folder(run, chosen)
     if not (_has_weights(tried) and chosen.was_done_in(tried)):
@@ -249,7 +249,7 @@ def _has_weights(folder: Path) -> bool:
     return any(folder.glob("*.safetensors"))
 
 
-def _folder(run: Run, candidate: TrainingJob) -> Path:
+def _folder(run: Run, candidate: StudentTraining) -> Path:
     return run.folder.search / candidate.student.name / name_of(candidate.settings)
 
 
@@ -257,7 +257,7 @@ def _lowest_loss(record: TrainingRecord) -> float:
     return min((float(loss) for _, loss in record.get("dev_losses", [])), default=math.inf)
 
 
-def _rows(run: Run, candidates: list[TrainingJob], chosen: TrainingJob) -> Iterator[Tried]:
+def _rows(run: Run, candidates: list[StudentTraining], chosen: StudentTraining) -> Iterator[Tried]:
     """Yield what the report says of each candidate; losses are in nats per target token, None where one diverged."""
     for candidate in candidates:
         alone = len(candidates) == 1

@@ -1,4 +1,4 @@
-"""The work of a run's stages, as the engine carries it out and as the forecaster walks through it: the same work."""
+"""The work of a run's stages. The engine carries it out, and the forecaster walks through the same work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fractionate.types import Component, Role
 
 
 def demonstrating(run: Run) -> Stage[list[Demonstration]]:
-    """Let the teacher decompose (and, where a variant needs it, solve) the training questions and the dev split's."""
+    """Have the teacher decompose the questions for training and dev, and solve them where a variant needs that."""
     variants = run.names.variants or ["D-R"]
     teacher = run.models.sampler(run.names.teacher)
     solver = run.models.sampler(run.names.screen_solver) if needs_solutions(variants) else None
@@ -38,7 +38,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
 
 
 def evaluating(run: Run, sampler_of: SamplerOf, take: Take[G]) -> Iterator[Stage[G]]:
-    """Yield every cell of the run, to be worked through one after another; each returns what took its attempts."""
+    """Yield every cell of the run as a stage, one after another. Each returns the collector of its attempts."""
     return measure(run.data.tests, run.pairs(), partial(on_test, run, sampler_of), take)
 
 
@@ -49,7 +49,7 @@ def on_test(run: Run, sampler_of: SamplerOf, component: Component) -> Sampler:
 
 
 def check_repeats(run: Run) -> None:
-    """Refuse repeats and votes that could only be the same answer again, or that were not recorded."""
+    """Raise UsageError for repeats and votes that would all be the same answer, or that were not recorded."""
     repeats, votes = run.config.run.repeats, run.config.run.votes
     for pair in run.pairs():
         times = repeats * (votes if pair.strategy.votes else 1)
@@ -68,7 +68,7 @@ def check_repeats(run: Run) -> None:
 
 
 def repeated_decompositions(run: Run) -> Iterator[str]:
-    """Yield a sentence for every decomposer whose decompositions are fewer than the repeats of a question."""
+    """Yield a sentence for every decomposer with fewer decompositions than a question has repeats."""
     repeats = run.config.run.repeats
     asked = [pair.decomposer for pair in run.pairs() if pair.strategy.stages == "two-stage"] if repeats > 1 else []
     for component in dict.fromkeys(one for one in asked if one.kind not in ("none", "gold")):
@@ -96,9 +96,9 @@ def _fewest(run: Run, model: Model, role: Role) -> int | None:
 
 
 def samples_per_question(run: Run) -> int:
-    """Return the samples per question: those asked for, or as many as the teacher's recording holds.
+    """Return the samples per question: `run.samples`, but no more than the teacher's recording holds.
 
-    Without a variant that is screened each question has one: further ones would never be learnt from.
+    Without a variant that is screened, each question has one sample: no student would learn from further ones.
     """
     if not needs_screening(run.names.variants or ["D-R"]):
         return 1

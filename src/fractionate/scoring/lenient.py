@@ -1,9 +1,9 @@
-"""What a reply may have meant where it states no answer in a form that is read: the last thing of the kind asked for.
+"""Lenient readers: the last number, name, letter or yes/no of a reply that states no answer in a form that is parsed.
 
-An untuned model's zero may be its form and not its reasoning: it knows the answer, and says it in a way that the strict
-readers leave unread on purpose. Scored under this reading too, a gain of training splits into form (what the strict
-figure gains over the lenient one) and substance (what the lenient figure itself gains). It guesses: where the reasoning
-breaks off, its last number is an intermediate one. So it belongs beside the strict outcome, never in its place.
+An untuned model may know the answer and word it in a way that the strict readers leave unparsed on purpose. Scoring
+under both readings splits a gain of training into a formatting gain (the rise of the strict score beyond that of the
+lenient one) and a content gain (the rise of the lenient score). A lenient reader guesses: where the reasoning breaks
+off, the last number is an intermediate result. So the lenient score stands beside the strict one, never in its place.
 """
 
 from __future__ import annotations

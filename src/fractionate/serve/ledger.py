@@ -130,7 +130,7 @@ class Ledger:
                     raise self._refusal(what, name, cap or 0.0)
         return Reservation(account, model.name, usd, request.max_tokens)
 
-    def settle(self, reservation: Reservation | None, usd: float | None, *, estimated: bool = False) -> None:
+    def charge(self, reservation: Reservation | None, usd: float | None, *, estimated: bool = False) -> None:
         """Replace a reservation by the cost of its call; where the cost is unknown (None), by all of it.
 
         An `estimated` cost, of a reply without usage, counts where it is above the reservation.

@@ -101,21 +101,21 @@ class _ServedCall(CallHooks):
         if self._reservation is not None:
             self._reservation.take(text)
 
-    def lost(self, fault: Fault | None) -> None:
-        self._settle(None if fault is None or fault.maybe_paid else 0.0)
+    def failed(self, fault: Fault | None) -> None:
+        self._charge(None if fault is None or fault.maybe_paid else 0.0)
 
     async def keep(self, completion: Completion) -> Completion:
         usage = completion.usage
         usd = self._upstream._pricing.usd(self._model.name, usage)
-        self._settle(usd, estimated=usage.counted > 0)
+        self._charge(usd, estimated=usage.counted > 0)
         return completion
 
     def retrying(self, fault: Fault, wait_s: float) -> None:
         self._upstream._metrics.retries.add(self._request.role, fault.cause)
 
-    def _settle(self, usd: float | None, *, estimated: bool = False) -> None:
+    def _charge(self, usd: float | None, *, estimated: bool = False) -> None:
         reservation, self._reservation = self._reservation, None
-        self._upstream._ledger.settle(reservation, usd, estimated=estimated)
+        self._upstream._ledger.charge(reservation, usd, estimated=estimated)
 
 
 async def _answered_here(model: SingleModel, request: Request, on_text: OnText | None) -> Completion:

@@ -6,15 +6,16 @@ A strategy does no I/O of its own, so the same code runs against a server, local
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from fractionate.datasets.base import AnswerForm, Dataset
 from fractionate.models.base import Call, CallCoroutine, Model
 from fractionate.strategies.structured import response_format
 from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Prompt, Request, Role, Stages
 
-__all__ = ["Call", "CallCoroutine", "Sampler", "Settings", "Solution", "Strategy", "Task", "ask"]
+__all__ = ["Call", "CallCoroutine", "MostCalls", "Sampler", "Settings", "Solution", "Strategy", "Task", "ask"]
 
 DECOMPOSE_TOKENS = 256
 DIRECT_TOKENS = 64
@@ -123,6 +124,14 @@ class Task:
         return replace(self, decomposition=None, decomposer=None)
 
 
+class MostCalls(NamedTuple):
+    """So many calls of a role at most, of so many output tokens each unless a model's own `max_tokens` replaces it."""
+
+    role: Role
+    calls: int
+    max_tokens: int
+
+
 @dataclass(frozen=True)
 class Strategy:
     """A way to work through a problem: its coroutine, its kind of stages, and its label in reports."""
@@ -133,3 +142,5 @@ class Strategy:
     label: str
     votes: bool = False
     """Whether each answer takes `run.votes` samples."""
+    most_calls: Callable[[Settings], Sequence[MostCalls] | None] | None = None
+    """What a question takes at most, besides one call of the decomposer in two stages; None where nothing bounds it."""

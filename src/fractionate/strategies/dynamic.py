@@ -12,6 +12,8 @@ from fractionate.strategies.base import (
     DIRECT_TOKENS,
     STEP_TOKENS,
     CallCoroutine,
+    MostCalls,
+    Settings,
     Solution,
     Strategy,
     Task,
@@ -82,4 +84,13 @@ def _read_proposal(text: str) -> tuple[str, str]:
     return (subquestions[0], "") if subquestions else ("", "")
 
 
-STRATEGIES = (Strategy("dynamic", dynamic, "dynamic", "dynamic (self-ask)"),)
+def _most_calls(settings: Settings) -> list[MostCalls]:
+    turns = settings.cap or MOST_FOLLOW_UPS
+    return [
+        MostCalls("decomposer", turns, DECOMPOSE_TOKENS),
+        MostCalls("solver", turns, STEP_TOKENS),
+        MostCalls("solver", 1, DIRECT_TOKENS),
+    ]
+
+
+STRATEGIES = (Strategy("dynamic", dynamic, "dynamic", "dynamic (self-ask)", most_calls=_most_calls),)

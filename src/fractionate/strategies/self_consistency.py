@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fractionate.scoring.forms import READERS
-from fractionate.strategies.base import CallCoroutine, Solution, Strategy, Task
+from fractionate.strategies.base import WORKED_TOKENS, CallCoroutine, MostCalls, Solution, Strategy, Task
 from fractionate.strategies.single import single_call
 from fractionate.strategies.structured import as_text
 from fractionate.types import Answer, Completion, Role
@@ -57,5 +57,12 @@ def _sameness(task: Task) -> Callable[[Answer, Answer], bool]:
 
 
 STRATEGIES = (
-    Strategy("self-consistency", self_consistency, "single", "single stage, majority of chains of thought", votes=True),
+    Strategy(
+        "self-consistency",
+        self_consistency,
+        "single",
+        "single stage, majority of chains of thought",
+        votes=True,
+        most_calls=lambda settings: [MostCalls("solver", settings.votes, WORKED_TOKENS)],
+    ),
 )

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from fractionate.strategies.base import DIRECT_TOKENS, WORKED_TOKENS, Call, CallCoroutine, Solution, Strategy, Task, ask
+from fractionate.strategies.base import (
+    DIRECT_TOKENS,
+    WORKED_TOKENS,
+    Call,
+    CallCoroutine,
+    MostCalls,
+    Solution,
+    Strategy,
+    Task,
+    ask,
+)
 from fractionate.strategies.prompting import single_messages
 from fractionate.strategies.structured import as_text
 
@@ -31,6 +41,18 @@ def _answer(task: Task, *, chain_of_thought: bool) -> CallCoroutine[Solution]:
 
 
 STRATEGIES = (
-    Strategy("single", single, "single", "single stage, direct"),
-    Strategy("single-cot", single_cot, "single", "single stage, chain of thought"),
+    Strategy(
+        "single",
+        single,
+        "single",
+        "single stage, direct",
+        most_calls=lambda settings: [MostCalls("solver", 1, DIRECT_TOKENS)],
+    ),
+    Strategy(
+        "single-cot",
+        single_cot,
+        "single",
+        "single stage, chain of thought",
+        most_calls=lambda settings: [MostCalls("solver", 1, WORKED_TOKENS)],
+    ),
 )

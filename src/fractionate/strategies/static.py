@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractionate.strategies.base import WORKED_TOKENS, CallCoroutine, Solution, Strategy, Task, ask
+from fractionate.strategies.base import WORKED_TOKENS, CallCoroutine, MostCalls, Solution, Strategy, Task, ask
 from fractionate.strategies.prompting import static_messages
 from fractionate.strategies.single import single
 from fractionate.strategies.stepwise import stepwise
@@ -28,4 +28,12 @@ def static(task: Task) -> CallCoroutine[Solution]:
     return Solution(as_text(completion.text), [("solver", completion)], decomposition)
 
 
-STRATEGIES = (Strategy("static", static, "two-stage", "static two stage"),)
+STRATEGIES = (
+    Strategy(
+        "static",
+        static,
+        "two-stage",
+        "static two stage",
+        most_calls=lambda settings: [MostCalls("solver", 1, WORKED_TOKENS)],
+    ),
+)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from fractionate.scoring.final import extract_final
-from fractionate.strategies.base import DIRECT_TOKENS, STEP_TOKENS, CallCoroutine, Solution, Strategy, Task, ask
+from fractionate.strategies.base import (
+    DIRECT_TOKENS,
+    STEP_TOKENS,
+    CallCoroutine,
+    MostCalls,
+    Settings,
+    Solution,
+    Strategy,
+    Task,
+    ask,
+)
 from fractionate.strategies.decompose import fill_references
 from fractionate.strategies.prompting import final_messages, step_messages
 from fractionate.strategies.single import single
@@ -48,4 +58,10 @@ def short_answer(output: str) -> str:
     return next((line.strip() for line in output.splitlines() if line.strip()), "")
 
 
-STRATEGIES = (Strategy("stepwise", stepwise, "two-stage", "stepwise two stage"),)
+def _most_calls(settings: Settings) -> list[MostCalls] | None:
+    if settings.cap is None:
+        return None
+    return [MostCalls("solver", settings.cap, STEP_TOKENS), MostCalls("solver", 1, DIRECT_TOKENS)]
+
+
+STRATEGIES = (Strategy("stepwise", stepwise, "two-stage", "stepwise two stage", most_calls=_most_calls),)

@@ -1,4 +1,4 @@
-"""What a training keeps on the way: losses on the dev split, and checkpoints to resume from.
+"""Losses on the dev split during a training, and checkpoints to resume from.
 
 The dev loss is measured after given steps, in nats per target token over all rows. Measuring draws no random number,
 so a training takes the same steps with and without it.
@@ -95,7 +95,8 @@ def dev_loss(model: Any, rows: TrainingRows, batcher: Batcher, group: Group = AL
     return total / tokens
 
 
-SEAL = "seal.json"
+MARKER = "seal.json"
+"""The complete marker of a checkpoint. The name is that of 0.1, so that checkpoints of that version are resumed."""
 ASIDE = "damaged-"
 
 
@@ -133,32 +134,32 @@ class Checkpoints:
 
     def losses(self, checkpoint: Path) -> list[float]:
         """Return the loss of every step up to a checkpoint."""
-        return [float(loss) for loss in json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["losses"]]
+        return [float(loss) for loss in json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["losses"]]
 
     def seconds(self, checkpoint: Path) -> float:
         """Return the seconds of training up to a checkpoint, in all processes that worked on it."""
-        return float(json.loads((checkpoint / SEAL).read_text(encoding="utf-8")).get("seconds", 0.0))
+        return float(json.loads((checkpoint / MARKER).read_text(encoding="utf-8")).get("seconds", 0.0))
 
     def dev_losses(self, checkpoint: Path) -> list[DevLoss]:
         """Return the losses on the dev split that were measured up to a checkpoint."""
-        seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-        return [DevLoss(int(step), float(loss)) for step, loss in seal.get("dev_losses", [])]
+        marker = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+        return [DevLoss(int(step), float(loss)) for step, loss in marker.get("dev_losses", [])]
 
-    def seal(
+    def mark_complete(
         self, checkpoint: Path, losses: Sequence[float], dev_losses: Sequence[DevLoss] = (), seconds: float = 0.0
     ) -> None:
-        """Note that all of a checkpoint is written, and what it took until then."""
-        seal = {
+        """Write the marker of a checkpoint whose files are all written, with the losses and the seconds up to it."""
+        marker = {
             "losses": list(losses),
             "dev_losses": list(dev_losses),
             "seconds": seconds,
             "files": _digests(checkpoint),
         }
-        (checkpoint / f"{SEAL}.part").write_text(json.dumps(seal), encoding="utf-8")
-        (checkpoint / f"{SEAL}.part").replace(checkpoint / SEAL)
+        (checkpoint / f"{MARKER}.part").write_text(json.dumps(marker), encoding="utf-8")
+        (checkpoint / f"{MARKER}.part").replace(checkpoint / MARKER)
 
     def set_aside(self, checkpoint: Path) -> None:
-        """Keep a checkpoint from being gone on from; it goes with the folder when the training is complete."""
+        """Rename a checkpoint so that it is not resumed. It is deleted with the folder after the training."""
         aside = checkpoint.with_name(ASIDE + checkpoint.name)
         shutil.rmtree(aside, ignore_errors=True)
         try:
@@ -173,8 +174,8 @@ class Checkpoints:
     def _is_whole(self, checkpoint: Path) -> bool:
         """Return whether a checkpoint is there, all of it, and the best one before it, which it cannot do without."""
         try:
-            seal = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))
-            whole = bool(seal["files"] == _digests(checkpoint) and self.losses(checkpoint))
+            marker = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))
+            whole = bool(marker["files"] == _digests(checkpoint) and self.losses(checkpoint))
             best = self.of_step(best_of(self.dev_losses(checkpoint) or [DevLoss(0, 0.0)]).step)
             return whole and (best in (self.of_step(0), checkpoint) or self._is_whole(best))
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
@@ -182,7 +183,7 @@ class Checkpoints:
 
 
 class GroupCheckpoints(Checkpoints):
-    """Checkpoints of a group: its first process writes, seals and chooses; the others are handed what they lack."""
+    """Checkpoints of a group: the first process writes and chooses them, and sends the others the files they lack."""
 
     def __init__(self, partial: Path, plan: str, group: Group) -> None:
         self._group = group
@@ -199,20 +200,20 @@ class GroupCheckpoints(Checkpoints):
         if not name:
             return None
         checkpoint = self.of_step(int(name.rpartition("-")[2]))
-        [without] = self._group.sum(float(not (checkpoint / SEAL).is_file()))
+        [without] = self._group.sum(float(not (checkpoint / MARKER).is_file()))
         if without:  # not all share the first one's disk
             content = self._group.broadcast(packed(checkpoint) if self._group.first else b"")
             if not self._group.first:
                 unpack(content, checkpoint)
         return checkpoint
 
-    def seal(
+    def mark_complete(
         self, checkpoint: Path, losses: Sequence[float], dev_losses: Sequence[DevLoss] = (), seconds: float = 0.0
     ) -> None:
         """Note that all of a checkpoint is written, by all: each writes the state of its random numbers."""
         self._group.wait()
         if self._group.first:
-            super().seal(checkpoint, losses, dev_losses, seconds)
+            super().mark_complete(checkpoint, losses, dev_losses, seconds)
 
     def set_aside(self, checkpoint: Path) -> None:
         """Keep all processes from going on from a checkpoint, whichever of them come to do it."""
@@ -230,7 +231,7 @@ class GroupCheckpoints(Checkpoints):
 def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (SEAL, f"{SEAL}.part"):
+        if path.is_file() and path.name not in (MARKER, f"{MARKER}.part"):
             with path.open("rb") as file:
                 digests[str(path.relative_to(folder))] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

@@ -48,7 +48,7 @@ OnStep = Callable[[int, int, float], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingReport:
-    """What was trained, on what, and what it took. `left_out` counts examples that were too long.
+    """The report of one training. `left_out` counts examples that were too long.
 
     `tokens` and `trained_tokens` (those that bear loss) are of one pass over the examples; losses are in nats a trained
     token, of the first and the last step; `seconds` is wall time in all processes that worked on it, `peak_rss_mb` the
@@ -202,7 +202,7 @@ class Training:
 
 
 def _callback(training: Training, checkpoints: Checkpoints, batcher: Batcher) -> Any:
-    """Return the callback that knows when the first step is about to be taken, seals checkpoints and keeps the best.
+    """Return the callback that starts the clock, marks checkpoints as complete and keeps the best one.
 
     Every measurement on the dev split is saved at once: a checkpoint is all that has to be kept of the best step.
     """
@@ -221,7 +221,7 @@ def _callback(training: Training, checkpoints: Checkpoints, batcher: Batcher) ->
                 control.should_training_stop |= training.dev.stops(training.dev_losses)
 
         def on_save(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            checkpoints.seal(
+            checkpoints.mark_complete(
                 checkpoints.of_step(state.global_step), training.losses, training.dev_losses, training.seconds
             )
 

@@ -1,4 +1,4 @@
-"""What accuracy a model can reach that knows only so much: Bayes ceilings, by exact enumeration.
+"""Bayes ceilings: the accuracy that a model with partial knowledge can reach, by exact enumeration.
 
 The score of a Bayes-optimal guess from a feature f is the sum over its values of max(P(f, true), P(f, false)). They
 name the stage that a training run is in: a curve that rests at a ceiling has learnt that and no more.

@@ -27,7 +27,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """What distinguishes its samples from any other's."""
+        """The digest that distinguishes its samples from those of other tasks."""
         ...
 
     @property
@@ -177,7 +177,7 @@ class TrainSettings:
     decay: float = 0.0
     """The last share of the run in which the learning rate falls linearly to zero."""
     teach: str = "none"
-    """Which part the hints teach: none, divide, solve or both."""
+    """The part that hints teach: none, divide, solve or both."""
     seed: int = 0
     """Of the initial weights and the shuffling; the task has its own."""
     validate_every: int = 50_000
@@ -201,7 +201,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a run came to. Accuracies are in [0, 1] with Wilson's 95 % interval over test samples."""
+    """The result of a run. Accuracies are in [0, 1] with Wilson's 95 % interval over test samples."""
 
     task: str
     settings: dict[str, Any]

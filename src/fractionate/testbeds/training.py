@@ -56,7 +56,7 @@ def train(task: Task, settings: TrainSettings, out: Path, say: Say = lambda line
 
 @contextmanager
 def _interrupt_between_steps() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of a step, so that a checkpoint never holds half of one."""
+    """Delay Ctrl-C until the end of a step, so that a checkpoint never holds half a step."""
     came = False
 
     def note(*_: object) -> None:

@@ -87,7 +87,7 @@ def write_samples(
 
 
 class _Note:
-    """What a folder holds, in its `settings.json`: its plan, true samples per complete shard, and the end's summary."""
+    """The content of a folder's `settings.json`: its plan, true samples per complete shard, and the end's summary."""
 
     def __init__(self, out: Path, *plan: Any) -> None:
         self._path, self._plan = out / "settings.json", list(plan)

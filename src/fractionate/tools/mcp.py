@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fractionate.config import ToolConfig
 from fractionate.config.addresses import check_base
@@ -160,7 +160,7 @@ class McpTool(Tool):
             self._leave(connection)
         raise TransientFault("MCP server lost", f"{self._shown} {why}{last_line}", maybe_paid=True)
 
-    def _transport(self, stderr: IO[str]) -> AbstractAsyncContextManager[Any]:
+    def _transport(self, stderr: TextIO) -> AbstractAsyncContextManager[Any]:
         from mcp import StdioServerParameters, stdio_client
 
         config = self._config
@@ -179,7 +179,7 @@ class McpTool(Tool):
 class _Connection:
     """One connection, kept by a task from `open` to `give_up`."""
 
-    def __init__(self, transport: Callable[[IO[str]], AbstractAsyncContextManager[Any]]) -> None:
+    def __init__(self, transport: Callable[[TextIO], AbstractAsyncContextManager[Any]]) -> None:
         import anyio
 
         self._transport = transport

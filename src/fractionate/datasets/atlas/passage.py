@@ -65,7 +65,8 @@ def fact_base(countries: Iterable[Country]) -> Facts:
         facts.continent[country.name] = country.continent
         facts.area[country.name] = country.area
         facts.figures["area", country.name] = figure(country.area)
-        for place in (country, *country.cities):
+        places: tuple[Country | City, ...] = (country, *country.cities)
+        for place in places:
             facts.people[place.name] = place.people
             facts.figures["people", place.name] = figure(place.people)
         facts.country |= {city.name: country.name for city in country.cities}

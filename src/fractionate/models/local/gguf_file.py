@@ -1,4 +1,4 @@
-"""Weights of the Llama architecture as one GGUF file, the form that runtimes other than transformers read.
+"""Writes weights of the Llama architecture as one GGUF file, for runtimes other than transformers.
 
 Names, the order of rotary halves and the keys of the vocabulary follow llama.cpp's own converter
 (https://github.com/ggml-org/llama.cpp, `convert_hf_to_gguf.py`).
@@ -27,11 +27,11 @@ _LAYER_NAMES = {
 }
 _NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
-"""How matrices can be stored, and the number of it in a file; vectors are fp32 in each."""
+"""The storage types of matrices, and their numbers in a file. Vectors are always fp32."""
 
 
 def why_no_gguf(config: Any, tokenizer: Any) -> str:
-    """Return what keeps a model from being written as GGUF here, in words; "" if nothing does."""
+    """Return the reason why a model cannot be written as GGUF here, "" if it can."""
     if config.model_type != "llama":
         return f"the architecture {config.model_type!r} (only llama)"
     if _rope(config).get("rope_type", "default") != "default":
@@ -55,8 +55,8 @@ def write_gguf(
 ) -> None:
     """Write a model in memory, its matrices as one of `TYPES`, with its vocabulary. The file says that it holds `name`.
 
-    `cut` is llama.cpp's name of the rule that text is cut by; a runtime that is given tokens does not need it. `more`
-    is handed gguf's writer, for what else the file is to say. Raises UsageError for a weight that has no name there.
+    `cut` is llama.cpp's name of the pre-tokenizer; a runtime that is given tokens does not need it. `more`
+    is called with gguf's writer and may add further keys. Raises UsageError for a weight that GGUF has no name for.
     """
     from gguf import GGUFWriter
 
@@ -149,7 +149,7 @@ def _paired(values: Any, heads: int) -> Any:
 
 
 def _stored(values: Any, kind: str) -> tuple[Any, Any]:
-    """Return an array as the file holds it, and the type that it is then of."""
+    """Return an array in the form of the file, and its type there."""
     import numpy as np
     from gguf import GGMLQuantizationType
     from gguf.quants import quantize

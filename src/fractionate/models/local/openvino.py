@@ -89,7 +89,7 @@ class OpenVinoBatch:
         self._leave()
 
     def drop(self) -> None:
-        """Let all rows go."""
+        """Drop all rows."""
         for row in self.rows:
             row.ended = True
         self._leave()
@@ -169,7 +169,7 @@ def _pipeline(file: Path, threads: int) -> _Pipeline:
 
 
 def unload_openvino() -> None:
-    """Let go of all that is loaded."""
+    """Unload all models."""
     _pipeline.cache_clear()
 
 

@@ -1,9 +1,9 @@
-"""How many tokens a core gets through in a second, measured apart from any run: what local work is priced by.
+"""Measures the tokens per second of one core, apart from any run. Local work is priced by this throughput.
 
-The wall time of a batch depends on its neighbours and on what else the machine does; a cost made of it says little
-about a question. So each base model is measured by itself: one thread, batches of a fixed shape, in that thread's own
-CPU time (which stands still while other processes have the core), several times and in turn with the other models. On
-a GPU it is wall time, of the whole device. An adapter is merged into its base, so students run as fast as it.
+The wall time of a batch depends on its neighbours and on the load of the machine, so that a cost derived from it says
+little about a question. So each base model is measured by itself: one thread, batches of a fixed shape, in that
+thread's own CPU time (which excludes the time of other processes on the core), several times and in turn with the other
+models. On a GPU it is wall time, of the whole device. An adapter is merged into its base, so students run as fast.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _one_round(model: LocalModel, number: int) -> tuple[float, float]:
 
 
 def _empty_batch(model: LocalModel, device: str) -> RowBatch:
-    """Return a batch on one thread that nothing ends but the number of tokens."""
+    """Return a batch on one thread whose rows end at their number of tokens alone."""
     if model.options.runtime != "torch":
         return model.open_batch(threads=1, eos_ids=())
     from fractionate.models.local.batch import Batch

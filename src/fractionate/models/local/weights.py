@@ -1,4 +1,4 @@
-"""Where the weights of a `local:` model lie, what they are, and whether an adapter belongs to them.
+"""Finds the weights of a `local:` model, fingerprints them, and converts them from GGUF.
 
 `local:HUB_ID_OR_PATH[@ADAPTER]`: a folder in the Hugging Face layout, a `.gguf` file, a folder that holds a LoRA
 adapter (its base is looked up), or a hub id. SmolLM2-135M-Instruct also resolves with no network, from the GGUF in the
@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
-import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.errors import FractionateError, UsageError, missing_extra
+from fractionate.models.local.adapters import adapter_config, adapter_folder, check_adapter, is_adapter, tensor_shapes
 from fractionate.rows import shown
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -30,8 +29,6 @@ CONVERSION = 1
 """Raised whenever the conversion from GGUF changes, so that an older cached copy is not taken for the new one."""
 FULL_HASH_BYTES = 4 << 30
 """Weight files up to this size are hashed whole; of larger ones the header and evenly spread samples are."""
-LONGEST_HEADER = 100_000_000
-"""Bytes of a safetensors file's header at most, as its own readers have it."""
 _HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -65,15 +62,15 @@ def resolve(spec: str) -> Weights:
 
 def _resolved(spec: str) -> Weights:
     base_name, adapter_name = split_adapter(spec)
-    adapter = _adapter_folder(adapter_name) if adapter_name else None
-    if adapter is None and _is_adapter(Path(base_name)):
+    adapter = adapter_folder(adapter_name) if adapter_name else None
+    if adapter is None and is_adapter(Path(base_name)):
         adapter = Path(base_name)
-        base_name = str(_adapter_config(adapter).get("base_model_name_or_path") or "")
+        base_name = str(adapter_config(adapter).get("base_model_name_or_path") or "")
     source = _find_source(base_name)
     weights = Weights(base_name, source, fingerprint(source))
     if adapter is None:
         return weights
-    _check_adapter(adapter, weights)
+    check_adapter(adapter, weights)
     return Weights(base_name, source, weights.fingerprint, adapter, fingerprint(adapter))
 
 
@@ -324,86 +321,7 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-# ---------------------------------------------------------------- the adapter
-
-
-def _is_adapter(path: Path) -> bool:
-    return (path / "adapter_config.json").is_file() and not (path / "config.json").is_file()
-
-
-def _adapter_folder(name: str) -> Path:
-    path = Path(name).expanduser()
-    if not (path / "adapter_config.json").is_file():
-        raise UsageError(f"no adapter in {name!r}: it has no adapter_config.json")
-    if not (path / "adapter_model.safetensors").is_file():
-        raise UsageError(f"no adapter weights in {name!r}: it has no adapter_model.safetensors")
-    return path.resolve()
-
-
-def _adapter_config(adapter: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise UsageError(f"{adapter / 'adapter_config.json'} is not a JSON object: train the adapter again")
-    return config
-
-
-def _check_adapter(adapter: Path, base: Weights) -> None:
-    """Refuse an adapter that was made for other weights: by the fingerprint training left, else by shapes."""
-    if importlib.util.find_spec("peft") is None:
-        raise missing_extra("peft", "train", "an adapter")
-    trained_on = _adapter_config(adapter).get("base_model_name_or_path") or "another base"
-    recorded = _recorded_base(adapter)
-    if recorded == base.fingerprint:
-        return
-    if recorded:
-        raise UsageError(
-            f"adapter {adapter} was trained on {trained_on} (weights {recorded}), not on {base.name} "
-            f"(weights {base.fingerprint}): name its own base or train it again"
-        )
-    if mismatch := _shape_mismatch(adapter, base.folder()):
-        raise UsageError(f"adapter {adapter} was trained on {trained_on}, not on {base.name}: {mismatch}")
-
-
-def _recorded_base(adapter: Path) -> str:
-    try:
-        return str(json.loads((adapter / "training.json").read_text(encoding="utf-8"))["base_fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
-
-
-def _shape_mismatch(adapter: Path, base: Path) -> str:
-    """Say which LoRA matrix does not fit its base's layer; "" if all do. Reads headers only."""
-    layers: dict[str, list[int]] = {}
-    for file in base.glob("*.safetensors"):
-        layers |= tensor_shapes(file)
-    for name, shape in tensor_shapes(adapter / "adapter_model.safetensors").items():
-        layer, _, matrix = name.removeprefix("base_model.model.").partition(".lora_")
-        if matrix[:1] not in ("A", "B"):
-            continue
-        weight = layers.get(f"{layer}.weight")
-        if weight is None:
-            return f"the base has no layer {layer}"
-        expected, found = (weight[-1], shape[-1]) if matrix[0] == "A" else (weight[0], shape[0])
-        if expected != found:
-            return f"{layer} is {expected} wide in the base, {found} in the adapter"
-    return ""
-
-
 def base_shapes(weights: Weights) -> list[list[int]]:
     """Return the shape of every tensor of a base, each once: their products add up to its parameters."""
     files = sorted(weights.folder().glob("*.safetensors"))
     return [shape for file in files for shape in tensor_shapes(file).values()]
-
-
-def tensor_shapes(file: Path) -> dict[str, list[int]]:
-    """Return name → shape of a safetensors file from its header (https://github.com/huggingface/safetensors#format)."""
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, LONGEST_HEADER)))
-        return {name: list(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error):
-        raise UsageError(f"{file} is not a safetensors file: it may be cut off") from None

@@ -45,6 +45,7 @@ def evidence(facts: Facts) -> Section | None:
         f"costs less, and if its controls pass. Confidence {level(verdict['rule']['confidence'])}, shared among "
         "interim analyses and configurations."
     )
+    lead = " ".join([lead, *(limit["text"] for limit in verdict.get("limits", []))])
     return Section("evidence", "Evidence", (Table(columns, tuple(rows), look="cards"),), lead, PAGES)
 
 

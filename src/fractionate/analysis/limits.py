@@ -1,0 +1,43 @@
+"""What a verdict does not cover, named in the verdict itself: the cases in which the rule is known to err too often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from fractionate.analysis.findings import Finding, Judgement
+
+LimitName = Literal["replies that run on"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One case that is not covered: its name, the sentence, and the configurations that it applies to."""
+
+    limit: LimitName
+    text: str
+    configurations: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as results.json holds them."""
+        return {**asdict(self), "configurations": list(self.configurations)}
+
+
+def limits_of(judged: Sequence[Judgement]) -> list[Limit]:
+    """Return what the verdict on these test sets does not cover."""
+    findings = [finding for judgement in judged for finding in judgement.findings]
+    return [*_uncapped(findings)]
+
+
+def _uncapped(findings: Sequence[Finding]) -> list[Limit]:
+    """Name the costs that were shown lower without a cap on replies: see "not covered" in docs/verdict-operating.md."""
+    found = [one for one in findings if one.cost.cheaper == "yes" and one.cost.uncapped]
+    if not found:
+        return []
+    models = ", ".join(dict.fromkeys(model for one in found for model in one.cost.uncapped))
+    text = (
+        f"Not covered: replies that run on, fewer than were seen. No cap on their output tokens is known for {models}, "
+        "so the cost interval rests on the lengths that were seen."
+    )
+    return [Limit("replies that run on", text, tuple(one.contrast.names[0] for one in found))]
