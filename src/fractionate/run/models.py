@@ -108,7 +108,7 @@ class ModelPool:
 
     def _with_tools(self, name: str, options: ModelOptions) -> Model:
         """Open a model with tools. Its parts are opened once, whichever names they are parts of."""
-        check_tools(name, self._config.tools)
+        check_tools(name, self._config.all_tools())
         own = name in self._config.models.options
 
         def part(of: str) -> Model:
@@ -117,7 +117,7 @@ class ModelPool:
                 if of.startswith(TOOL):
                     tool = of.removeprefix(TOOL)
                     with keys_not_needed() if self._keyless else nullcontext():
-                        self._open[known] = open_tool(tool, self._config.tools[tool], self._base)
+                        self._open[known] = open_tool(tool, self._config.all_tools()[tool], self._base)
                 elif own:
                     self._open[known] = self._opened(of, options)
                 else:
