@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from tool_runs import FACTS, Opened, asked, results_of
 
-from conftest import FACTS, Opened, asked, results_of
 from fractionate.calls.budget import BudgetReached
 from fractionate.errors import FractionateError, UsageError
 from fractionate.run.attempt_rows import read_jsonl
@@ -221,7 +221,7 @@ def test_the_report_shows_what_tools_were_used(folder: Path, opened: Opened) -> 
         (["tool:facts"], {"facts": {"kind": "python", "function": "look:see"}}, "look has no function 'see'"),
         (["tool:facts"], {"facts": {"kind": "pyhton"}}, "is no kind of tool: did you mean 'python'?"),
         (["tool:facts"], {"facts": {"kind": "python"}}, "'tools.facts': a tool of kind \"python\" needs function"),
-        (["tool:facts"], {"facts": {**FACTS, "k": 3}}, "k is no key of a tool of kind"),
+        (["tool:facts"], {"facts": {**FACTS, "k": 5}}, "k is no key of a tool of kind"),
         (
             ["tool:facts"],
             {"facts": {"kind": "search", "documents": "gone"}},

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from fractionate.config.addresses import find_for, split_tools
+from fractionate.config.prompts import PromptsConfig
 from fractionate.config.training import TrainConfig
 from fractionate.config.values import (
     DEFAULT_STUDENT,
@@ -60,6 +61,9 @@ class DataConfig(Section):
     )
     metric: Literal["", "exact_match", "f1"] = Field(
         default="", description="the headline metric; the set's own if empty"
+    )
+    sealed: bool = Field(
+        default=False, description="the test sets are judged once, at the whole error; no later verdict rests on them"
     )
     allow_overlap: Names = Field(
         default=[], description="test references that may share questions with train; the report says so"
@@ -123,7 +127,8 @@ _TOOL_KEYS: dict[str, tuple[str, ...]] = {
     "search": ("documents", "fields", "k"),
     "sql": ("database", "query"),
     "http": ("url", "field", "api_key_env"),
-    "mcp": ("command", "url", "tool", "argument", "api_key_env"),
+    "mcp": ("command", "url", "env", "tool", "argument", "api_key_env"),
+    "atlas": (),
 }
 """The keys of each kind of tool, the one that it needs first, beside those that every kind has."""
 _KEYS_OF_KINDS = frozenset(key for keys in _TOOL_KEYS.values() for key in keys)
@@ -132,7 +137,7 @@ _KEYS_OF_KINDS = frozenset(key for keys in _TOOL_KEYS.values() for key in keys)
 class ToolConfig(Section):
     """A tool that solvers may look things up with, under [tools.NAME]: `tool:NAME` and `MODEL[NAME]` name it."""
 
-    kind: str = Field(description="python, search, sql, http, mcp, or a plug-in's kind (fractionate.tools)")
+    kind: str = Field(description="python, search, sql, http, mcp, atlas, or a plug-in's kind (fractionate.tools)")
     description: str = Field(default="", description="what the tool does, as models are told; its own if empty")
     function: str = Field(
         default="",
@@ -159,6 +164,10 @@ class ToolConfig(Section):
     )
     field: str = Field(default="", description='of "http": the field of a JSON reply to return, such as "items.0.text"')
     command: Names = Field(default=[], description='of "mcp": the command that starts a server on stdio, and its words')
+    env: Names = Field(
+        default=[],
+        description='of "mcp": environment variables that the command is given beside PATH and HOME',
+    )
     tool: str = Field(default="", description='of "mcp": the only tool of the server to use; all of them if empty')
     argument: str = Field(
         default="", description='of "mcp": the argument that takes the question; the only one that is text if empty'
@@ -188,9 +197,12 @@ class ToolConfig(Section):
     @model_validator(mode="after")
     def _of_its_kind(self) -> ToolConfig:
         own = _TOOL_KEYS.get(self.kind, ("settings",))
-        for key in sorted(self.model_fields_set & {*_KEYS_OF_KINDS, "settings"}):
+        # Not `model_fields_set`: the config that a run stores names every key.
+        for key in sorted({*_KEYS_OF_KINDS, "settings"}):
+            if getattr(self, key) == type(self).model_fields[key].default:
+                continue
             if key not in own:
-                raise ValueError(f'{key} is no key of a tool of kind "{self.kind}", which has {", ".join(own)}')
+                raise ValueError(f'{key} is no key of a tool of kind "{self.kind}" ({", ".join(own) or "it has none"})')
         needed = ("command", "url") if self.kind == "mcp" else own[:1] if self.kind in _TOOL_KEYS else ()
         if needed and sum(bool(getattr(self, key)) for key in needed) != 1:
             raise ValueError(f'a tool of kind "{self.kind}" needs {" or ".join(needed)}')
@@ -419,6 +431,29 @@ class VerdictConfig(Section):
         default=None,
         description="dollars that one more right answer is worth: then outcome and cost are judged as one",
     )
+    questions: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="the planned number of test questions: a verdict over fewer spends little of the error",
+    )
+    runs: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="pooled runs (seeds) that a verdict takes: with fewer there is none, and no error is spent",
+    )
+    seeds: Literal["mean", "worst"] = Field(
+        default="mean",
+        description='judges the "mean" of pooled runs, or the "worst" of them, against trainings that collapse',
+    )
+    candidates: Literal["all", "in order"] = Field(
+        default="all",
+        description='"all" share the error; "in order" tests the dearest first, at the whole error, while they pass',
+    )
+    looks: Literal["", "any"] = Field(
+        default="", description='"any" gives intervals that hold however often you look as questions are added'
+    )
 
 
 class PublishedFigure(Section):
@@ -439,6 +474,10 @@ class PublishedFigure(Section):
         return self.value / 100 if self.value > 1 else self.value
 
 
+BUILT_IN_TOOLS = {"atlas": ToolConfig(kind="atlas")}
+"""Tools that need no table: `tool:atlas` knows the facts that the data set atlas-closed asks for."""
+
+
 class Config(Section):
     """One run, whole."""
 
@@ -449,6 +488,7 @@ class Config(Section):
         default={}, description="named decomposers with their own settings"
     )
     tools: dict[ToolName, ToolConfig] = Field(default={}, description="tools that models may use, by name")
+    prompts: PromptsConfig = PromptsConfig()
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -458,6 +498,10 @@ class Config(Section):
     prices: dict[str, PriceConfig] = Field(default={}, description="dollars by model name")
     verdict: VerdictConfig = VerdictConfig()
     published: list[PublishedFigure] = Field(default=[], description="published figures to lay beside the cells")
+
+    def all_tools(self) -> dict[str, ToolConfig]:
+        """Return the tools by name: those of the config, and those that are built in."""
+        return {**BUILT_IN_TOOLS, **self.tools}
 
     def options(self, model: str) -> ModelOptions:
         """Return the options given for a model name (or one that shares a server with it), or the defaults.

@@ -15,7 +15,7 @@ from fractionate.rows import SUFFIXES
 MODULES: Mapping[str, str] = {
     name: f"fractionate.datasets.{name}"
     for name in ("gsm8k", "drop", "bamboogle", "strategyqa", "svamp", "multiarith", "aqua", "atlas", "jsonl", "traffic")
-}
+} | {"atlas-closed": "fractionate.datasets.atlas.closed"}
 """The module of each data set; it has a module-level `DATASET`."""
 
 COLUMNS = ("question", "answers", "context", "id", "subquestions", "kind", "group")

@@ -291,7 +291,7 @@ def _check(config: Config, strategies: Sequence[Strategy]) -> None:
     for model in (models.teacher, models.solver, models.student, models.screen_solver, *elsewhere):
         if model:
             check_name(model)
-            check_tools(model, config.tools)
+            check_tools(model, config.all_tools())
     _check_bases(config)
     _check_dev(config)
     for name in models.options:
@@ -330,7 +330,7 @@ def _check_named(config: Config, key: str, names: Sequence[str], allowed: Sequen
             continue
         model, tools = split_tools(name)
         if tools and model in ROLE_NAMES and model in allowed:
-            check_tools(name, config.tools, key)
+            check_tools(name, config.all_tools(), key)
             continue
         if tools and _is_student(config, model):
             raise UsageError(f"{key}: {name!r}: a student that the run trains uses no tools: name its solver's instead")
@@ -338,7 +338,7 @@ def _check_named(config: Config, key: str, names: Sequence[str], allowed: Sequen
             known = ", ".join([*allowed, *STUDENTS, *config.students])
             raise UsageError(f"{key}: {name!r} is neither one of {known} nor a model name")
         check_name(name)
-        check_tools(name, config.tools, key)
+        check_tools(name, config.all_tools(), key)
 
 
 def _check_dev(config: Config) -> None:

@@ -12,6 +12,7 @@ from fractionate.calls.drive import Stepper
 from fractionate.errors import FractionateError, shortened
 from fractionate.models.base import Call, CallCoroutine, CompositeModel, Model, SingleModel
 from fractionate.models.faults import Fault, PermanentFault
+from fractionate.models.tokens import count_tokens
 from fractionate.serve.errors import of_fault
 from fractionate.serve.metrics import Metrics
 from fractionate.serve.plan import Plan
@@ -22,7 +23,7 @@ from fractionate.strategies.prompting import numbered_lines
 from fractionate.strategies.stepwise import short_answer
 from fractionate.strategies.structured import as_text
 from fractionate.tools.base import LISTING, ToolModel
-from fractionate.types import Answer, Completion, Component, Decomposition, Role, Usage
+from fractionate.types import Answer, Completion, Component, Decomposition, Role, ToolUse, Usage
 
 SHOWN_OF_TOOL = 300
 """Characters of a tool's reply that a client is shown."""
@@ -73,6 +74,7 @@ class Answered:
     choices: list[Choice]
     usage: dict[Role, Usage] = field(default_factory=lambda: {"decomposer": Usage(), "solver": Usage()})
     usd: dict[Role, float | None] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
+    _tools: dict[tuple[Role, str], tuple[ToolUse, float | None]] = field(default_factory=dict)
     seconds: dict[Role, float] = field(default_factory=lambda: {"decomposer": 0.0, "solver": 0.0})
     """Summed wall seconds of the calls; calls that overlap count in full."""
 
@@ -91,6 +93,17 @@ class Answered:
         left_out = sorted(frozenset().union(*(model.left_out for model in models)))
         differing = [*self.plan.deviations, *left_out, *(["decomposer"] if self.degraded else [])]
         return list(dict.fromkeys(differing))
+
+    def count_tool(self, role: Role, tool: str, completion: Completion, usd: float | None) -> None:
+        """Add a call of a tool, which is among the role's calls as well."""
+        use = ToolUse(tool, 1, int(bool(completion.error)), count_tokens(completion.text), completion.latency_s)
+        before, spent = self._tools.get((role, tool), (ToolUse(tool), 0.0))
+        self._tools[role, tool] = before.plus(use), None if spent is None or usd is None else spent + usd
+
+    @property
+    def tools(self) -> list[tuple[Role, tuple[ToolUse, float | None]]]:
+        """What each role used of each tool, and its dollars."""
+        return [(role, used) for (role, _), used in self._tools.items()]
 
     def count(self, role: Role, completion: Completion, usd: float | None) -> None:
         """Add a call."""
@@ -271,6 +284,8 @@ class _Working:
             _single(call.model), request, priced_as, self._account, until, on_text
         )
         self._answered.count(request.role, completion, usd)
+        if isinstance(call.model, ToolModel) and request.messages[-1] != LISTING:
+            self._answered.count_tool(request.role, call.model.short_name, completion, usd)
         return completion
 
     async def _use_tools(self, model: CompositeModel, call: Call, component: Component, until: float) -> Completion:

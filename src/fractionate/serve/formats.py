@@ -17,7 +17,7 @@ from fractionate.serve.answer import Answered, Choice, Event
 from fractionate.serve.errors import Refusal
 from fractionate.serve.plan import Plan
 from fractionate.serve.requests import ClientRequest
-from fractionate.types import Usage
+from fractionate.types import Role, ToolUse, Usage
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -321,6 +321,7 @@ def facts_of(answered: Answered) -> dict[str, Any]:
         "usage": {role: _usage(usage) for role, usage in answered.usage.items()},
         "usd": {**usd, "total": total},
         "seconds": {role: round(seconds, 4) for role, seconds in answered.seconds.items()},
+        **({"tools": [_tool(role, *used) for role, used in answered.tools]} if answered.tools else {}),
         "pair": plan.pair.id,
         "measured": not deviations,
         "deviations": deviations,
@@ -337,6 +338,10 @@ def _steps(choice: Choice) -> dict[str, Any]:
         "subquestions": list(decomposition.subquestions) if decomposition else [],
         "sub_answers": list(choice.sub_answers),
     }
+
+
+def _tool(role: Role, use: ToolUse, usd: float | None) -> dict[str, Any]:
+    return {"role": role, **use._asdict(), "seconds": round(use.seconds, 4), "usd": usd}
 
 
 def _usage(usage: Usage) -> dict[str, int]:

@@ -26,6 +26,7 @@ _KINDS = {
     "sql": ("fractionate.tools.kinds", "SqlTool"),
     "http": ("fractionate.tools.kinds", "HttpTool"),
     "mcp": ("fractionate.tools.mcp", "McpTool"),
+    "atlas": ("fractionate.tools.kinds", "AtlasTool"),
 }
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 _TEXTS = (".txt", ".md", ".rst")
 NOTHING_FOUND = "Nothing was found."
+STOP_S = 1.0
+"""Seconds after its time is up until a query is stopped: the call has been given up then."""
 MOST_BYTES = 2 << 20
 """Bytes of a reply over HTTP that are read; a field is looked for in them."""
 
@@ -234,7 +236,7 @@ class SqlTool(Tool):
         return await self._threads.run(lambda: run(query, values))
 
     def _run_sqlite(self, query: str, values: Mapping[str, str]) -> str:
-        until = time.monotonic() + self._seconds
+        until = time.monotonic() + self._seconds + STOP_S
         try:
             with closing(self._open_sqlite()) as database:
                 database.set_progress_handler(lambda: time.monotonic() > until, 10_000)
@@ -258,9 +260,13 @@ class SqlTool(Tool):
             with closing(duckdb.connect(str(self._path), read_only=True)) as database:
                 # Or a query could read and write any file of the machine by its name.
                 database.execute("SET enable_external_access = false; SET lock_configuration = true")
-                threading.Timer(self._seconds, database.interrupt).start()
+                stopping = threading.Timer(self._seconds + STOP_S, database.interrupt)
+                stopping.start()
                 cursor = database.execute(query.replace(":text", "$text"), dict(values) or None)
-                return self._table([column[0] for column in cursor.description or ()], iter(cursor.fetchone, None))
+                try:
+                    return self._table([column[0] for column in cursor.description or ()], iter(cursor.fetchone, None))
+                finally:
+                    stopping.cancel()
         except duckdb.Error as error:
             raise ToolError(str(error)) from None
 
@@ -362,6 +368,22 @@ class HttpTool(Tool):
         if self._session is not None and self._loop is asyncio.get_running_loop():
             await self._session.close()
         self._session = None
+
+
+class AtlasTool(Tool):
+    """The facts behind the data set `atlas`, one subquestion at a time (`datasets.atlas.closed`)."""
+
+    def __init__(self, name: str, config: ToolConfig, base: Path) -> None:
+        from fractionate.datasets.atlas.closed import answer, fact_sentences
+
+        self._answer = answer
+        self.fingerprint = hash_of(*(sentence.encode() for sentence in fact_sentences()))
+        told = config.description or "Looks one fact on a country or city up, compares, selects or counts."
+        self.functions = [Function.of_text(name, told, "text", "one question of one step")]
+
+    async def call(self, function: Function, arguments: Mapping[str, Any]) -> str:
+        """Return the answer to one subquestion, "unknown" where it is none of the language's."""
+        return self._answer(_text_of(function, arguments))
 
 
 def _text_of(function: Function, arguments: Mapping[str, Any]) -> str:

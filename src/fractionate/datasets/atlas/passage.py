@@ -7,7 +7,7 @@ says, figures rounded, is all that its questions are about: `Facts` holds nothin
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
@@ -54,6 +54,23 @@ class Facts:
     def measure(self, measure: str) -> dict[str, float]:
         """Return the figures of one measure, by name."""
         return self.people if measure == "people" else self.area
+
+
+def fact_base(countries: Iterable[Country]) -> Facts:
+    """Return all that is known of countries and their cities. Figures compare as the source has them, unrounded."""
+    facts = Facts()
+    for country in countries:
+        facts.capital[country.name] = country.capital
+        facts.currency[country.name] = country.currency
+        facts.continent[country.name] = country.continent
+        facts.area[country.name] = country.area
+        facts.figures["area", country.name] = figure(country.area)
+        places: tuple[Country | City, ...] = (country, *country.cities)
+        for place in places:
+            facts.people[place.name] = place.people
+            facts.figures["people", place.name] = figure(place.people)
+        facts.country |= {city.name: country.name for city in country.cities}
+    return facts
 
 
 def country_forms(trait: Trait, measure: Measure) -> tuple[tuple[str, ...], ...]:

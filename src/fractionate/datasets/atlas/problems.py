@@ -2,17 +2,29 @@
 
 Eight problems, one of each kind, share each passage and stand next to each other, so any eight rows from a multiple of
 eight hold every kind. The split is `train` or `test`, with a seed after it if wanted (`atlas#train-3`; 0 otherwise).
-Train and test share no country, capital or city, for any seeds. Facts: GeoNames, CC BY 4.0 (see `snapshot/README.md`).
+Train and test share no country, capital or city, for any seeds. `closed` has the same
+without passages. Facts: GeoNames, CC BY 4.0 (see `snapshot/README.md`).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 
 from fractionate.datasets.atlas.facts import SPLITS, City, Country, Split, countries_of
 from fractionate.datasets.atlas.kinds import KINDS, Draft, Scene
-from fractionate.datasets.atlas.passage import MEASURES, STYLES, TRAITS, read_passage, write_city, write_country
+from fractionate.datasets.atlas.passage import (
+    MEASURES,
+    STYLES,
+    TRAITS,
+    Facts,
+    fact_base,
+    read_passage,
+    write_city,
+    write_country,
+)
 from fractionate.datasets.atlas.program import execute
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.errors import UsageError
@@ -44,28 +56,49 @@ def parse_split(split: str) -> tuple[Split, int]:
 
 def generate(split: Split, seed: int = 0) -> Iterator[Problem]:
     """Yield every problem of a split, in order: 2,560 of train, 1,280 of test. No question text comes twice."""
+    return _generate(split, seed, closed=False)
+
+
+def generate_closed(split: Split, seed: int = 0) -> Iterator[Problem]:
+    """Yield problems of the same kinds and words, as many, without passages: all facts of the split answer them."""
+    return _generate(split, seed, closed=True)
+
+
+def _generate(split: Split, seed: int, *, closed: bool) -> Iterator[Problem]:
     asked: set[str] = set()
     name = f"{split}-{seed}" if seed else split
     for passage in range(PASSAGES[split]):
-        scene, context, drafts = _compose(split, seed, passage, asked)
+        scene, context, drafts = _compose(split, seed, passage, asked, closed=closed)
         for position, (kind, draft) in enumerate(drafts):
             subquestions = tuple(str(step) for step in draft.steps)
             yield Problem(
-                id=f"{split}-{seed}-{passage}-{position}",
+                id=f"{'closed-' * closed}{split}-{seed}-{passage}-{position}",
                 question=draft.question,
                 answers=alternatives(execute(subquestions, scene.facts)[-1]),
-                context=context,
-                dataset="atlas",
+                context="" if closed else context,
+                dataset="atlas-closed" if closed else "atlas",
                 split=name,
                 index=passage * PROBLEMS_A_PASSAGE + position,
                 kind=kind,
                 subquestions=subquestions,
+                group=f"{name}-{passage}" if closed else "",
             )
 
 
 def sub_answers(problem: Problem) -> tuple[str, ...]:
     """Return the gold answers of a problem's gold subquestions; the last one is the problem's answer."""
-    return execute(problem.subquestions, read_passage(problem.context))
+    return execute(problem.subquestions, facts_of(problem))
+
+
+def facts_of(problem: Problem) -> Facts:
+    """Return the facts that answer a problem: its passage's, or without one all those of its split."""
+    return read_passage(problem.context) if problem.context else facts_of_split(parse_split(problem.split)[0])
+
+
+@cache
+def facts_of_split(split: Split) -> Facts:
+    """Return all facts about the countries of a split."""
+    return fact_base(countries_of(split))
 
 
 def alternatives(answer: str) -> tuple[Answer, ...]:
@@ -75,12 +108,15 @@ def alternatives(answer: str) -> tuple[Answer, ...]:
     return ((answer,),)
 
 
-def _compose(split: Split, seed: int, passage: int, asked: set[str]) -> tuple[Scene, str, list[tuple[str, Draft]]]:
+def _compose(
+    split: Split, seed: int, passage: int, asked: set[str], *, closed: bool
+) -> tuple[Scene, str, list[tuple[str, Draft]]]:
     """Draw a passage that has a new question of every kind, and those questions, their kinds shuffled."""
     attempt = 0
     while True:
         rng = random.Random(f"atlas/{split}/{seed}/{passage}/{attempt}")
         context, scene = _draw_passage(split, rng)
+        scene = replace(scene, facts=facts_of_split(split)) if closed else scene
         drafts = _draw_questions(scene, rng, asked)
         if drafts is not None:
             asked.update(draft.question for _, draft in drafts)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from fractionate.datasets import load
-from fractionate.datasets.atlas.passage import Facts, read_passage
-from fractionate.datasets.atlas.problems import sub_answers
+from fractionate.datasets.atlas.passage import Facts
+from fractionate.datasets.atlas.problems import facts_of, sub_answers
 from fractionate.datasets.atlas.program import CONTESTS, UNKNOWN, Step, execute, explain, read_step
 from fractionate.errors import UsageError
 from fractionate.types import Problem
@@ -95,7 +95,7 @@ def demonstrate(problem: Problem, sample: int, *, flaw_rate: float = 0.2, seed: 
     rng = random.Random(f"atlas teacher/{seed}/{problem.id}/{sample}")
     if rng.random() >= flaw_rate:
         return Demonstration(problem.subquestions)
-    steps, facts = _steps(problem), read_passage(problem.context)
+    steps, facts = _steps(problem), facts_of(problem)
     for name in rng.sample(list(FLAWS), len(FLAWS)):
         flawed = FLAWS[name](steps, facts, rng)
         if flawed is not None and flawed != steps:
@@ -105,7 +105,7 @@ def demonstrate(problem: Problem, sample: int, *, flaw_rate: float = 0.2, seed: 
 
 def solution(problem: Problem, subquestions: Sequence[str]) -> str:
     """Return what a solver that follows a decomposition writes: a sentence a step, then the last step's answer."""
-    facts = read_passage(problem.context)
+    facts = facts_of(problem)
     answers = execute(subquestions, facts)
     sentences = [
         explain(subquestion, answers[:position], answers[position], facts)
@@ -147,7 +147,7 @@ def _numbered(lines: Iterable[str]) -> str:
 def _wrong_answer(problem: Problem, rng: random.Random) -> str:
     """Return an answer of the right sort that is wrong; `unknown` where the passage has no other of the sort."""
     gold = problem.answers[0][0]
-    facts = read_passage(problem.context)
+    facts = facts_of(problem)
     if gold.isdigit():
         return str(rng.choice([count for count in range(1, 5) if count != int(gold)]))
     others = [name for name in dict.fromkeys(_same_sort(gold, facts)) if name != gold]
