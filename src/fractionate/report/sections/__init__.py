@@ -40,7 +40,7 @@ _MEASURED: tuple[Builder, ...] = (
 )
 FIRST = frozenset({"warnings", "unparsed", "outcome", "compared", "evidence", "open"})
 """Keys of the sections that a page shows at once; the others are folded."""
-_ABOUT: tuple[Builder, ...] = (about.prices, about.notes, about.how_to_read, about.run)
+_ABOUT: tuple[Builder, ...] = (about.prompts, about.prices, about.notes, about.how_to_read, about.run)
 _added: list[Builder] = []
 
 
