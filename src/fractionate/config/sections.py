@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from fractionate.config.addresses import find_for, split_tools
+from fractionate.config.prompts import PromptsConfig
 from fractionate.config.training import TrainConfig
 from fractionate.config.values import (
     DEFAULT_STUDENT,
@@ -487,6 +488,7 @@ class Config(Section):
         default={}, description="named decomposers with their own settings"
     )
     tools: dict[ToolName, ToolConfig] = Field(default={}, description="tools that models may use, by name")
+    prompts: PromptsConfig = PromptsConfig()
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()

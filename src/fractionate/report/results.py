@@ -92,6 +92,8 @@ def build_results(
         "tried": [dict(row) for row in tried],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
+        **({"prompts": dict(config.prompts.own())} if any(config.prompts.own()) else {}),
+        **({"examples": [one.question for one in config.prompts.examples]} if config.prompts.examples else {}),
         "notes": [*notes, *_remarks(measured)],
     }
 
