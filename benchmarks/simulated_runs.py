@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, overload
 
@@ -21,7 +21,7 @@ from simulated_outcomes import Array, Random, f1_differences
 
 from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.rule import Caps, Rule
+from fractionate.analysis.rule import Caps, Rule, Standing
 from fractionate.columns import FIELDS, Columns, digest
 from fractionate.config import PriceConfig
 from fractionate.types import Attempt, Cell, Component, Kind, Role, Throughput
@@ -63,6 +63,8 @@ class Candidate:
     price: float = 0.1
     tokens: str = "varied"
     spread: float = 0.0
+    collapses: float = 0.0
+    """How much the value of one training in five is lower, and that of the others higher, so that the mean stays."""
     token_spread: float = 0.0
     false: bool = True
     """Whether its recommendation counts: as a false one or, for power, as a true one."""
@@ -101,7 +103,18 @@ class World:
     """Whether all models except the students use the same tokens for every question."""
     cap: float = 0.0
     """The cap of every call's output tokens, in multiples of their mean; 0: no cap is known."""
+    looks_rule: Literal["", "any"] = ""
     dataset: str = "made"
+    first: int = 0
+    """The number of the first question: other numbers are other questions."""
+    history: str = ""
+    """How a user looks again and again (`simulated_looks.KINDS`); "" looks once, or at `looks`."""
+    forgets: bool = False
+    """Whether earlier looks are forgotten, as up to version 2 of the rule."""
+    of_seeds: Literal["mean", "worst"] = "mean"
+    in_order: bool = False
+    trained: list[bool] = field(default_factory=list, compare=False)
+    """Whether each training of the last run collapsed."""
     others: tuple[World, ...] = ()
     """Further test sets of the same run, with the same candidates by place."""
 
@@ -111,8 +124,17 @@ class World:
         if self.net_of_nothing:
             first = self.candidates[0]
             value = DECOMPOSING * (1 - first.price) * USD_PER_TOKEN / (self.right - first.right)
-        interim = {self.dataset: earlier}
-        return Rule(self.margin, self.confidence, usd_per_correct=value, interim=interim, caps=self.caps())
+        standings = {self.dataset: Standing(sizes=earlier)} if self.looks_rule != "any" else {}
+        return Rule(
+            self.margin,
+            self.confidence,
+            usd_per_correct=value,
+            standings=standings,
+            caps=self.caps(),
+            looks=self.looks_rule,
+            seeds=self.of_seeds,
+            in_order=self.in_order,
+        )
 
     def caps(self) -> Caps:
         """Return the most output tokens of a question, by cell and role."""
@@ -157,10 +179,22 @@ def run_of(world: World, random: Random) -> list[Cell]:
     """Draw the cells of a run, pooled over seeds if the world has several."""
     latent = Latent(world, random)
     fixed = _fixed_outcomes(latent)
+    world.trained.clear()
     if world.seeds == 1:
         return _cells(latent, fixed)
     pooled, _ = pool_cells({f"seed {seed}": _cells(latent, fixed) for seed in range(world.seeds)})
     return pooled
+
+
+def runs_again(world: World, random: Random, count: int, *, references: bool = False) -> list[list[Cell]]:
+    """Draw several runs over the same questions: students that are trained again, or several reference solvers."""
+    latent = Latent(world, random)
+    fixed = _fixed_outcomes(latent)
+    if not references:
+        return [_cells(latent, fixed) for _ in range(count)]
+    first = _cells(latent, fixed)
+    others = [_cells(latent, replace(fixed, reference=latent.outcomes(world.right)))[0] for _ in range(count - 1)]
+    return [first, *([reference, *first[1:]] for reference in others)]
 
 
 def pricing_of(world: World, random: Random) -> Pricing:
@@ -222,6 +256,10 @@ def _cells(latent: Latent, fixed: _Fixed) -> list[Cell]:
     ]
     for index, candidate in enumerate(world.candidates):
         value = candidate.right + (random.normal(0, candidate.spread) if candidate.spread else 0.0)
+        if candidate.collapses:
+            collapsed = random.random() < 0.2
+            value += candidate.collapses * (0.2 - collapsed)
+            world.trained.append(collapsed)
         longer = 1 + (random.normal(0, candidate.token_spread) if candidate.token_spread else 0.0)
         if fixed.first is not None and index == 0:
             outcomes = fixed.first
@@ -302,7 +340,7 @@ def _cell(
 
 def _arrays(world: World, outcomes: Array, decomposing: Array, solving: Array) -> dict[str, Numbers]:
     """Return the columns of a cell that are not all 0: what attempts of one call a role would give."""
-    places = np.arange(world.n, dtype=np.uint64)
+    places = np.arange(world.first, world.first + world.n, dtype=np.uint64)
     unknown = np.full(world.n, np.nan)
     return {
         "id_digest": places,

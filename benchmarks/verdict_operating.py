@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
+from simulated_looks import recommends_after_looks
 from simulated_outcomes import Random
 from simulated_runs import World, first_questions, pricing_of, run_of
 from verdict_scenarios import SCENARIOS, Scenario
@@ -90,9 +91,13 @@ def may_pass(matrix: Matrix, rule: Rule) -> bool:
 
 def recommends(world: World, random: Random) -> bool:
     """Return whether any interim analysis of one run ends in a recommendation."""
+    if world.history:
+        return recommends_after_looks(world, random, may_pass)
     if world.others:
         return recommends_over_sets(world, random)
-    return any(judgement.chosen is not None for judgement in judgements(world, random))
+    found = any(judgement.chosen is not None for judgement in judgements(world, random))
+    # The worst of the trainings that were judged is within the margin where none of them collapsed.
+    return found and (world.of_seeds == "mean" or any(world.trained))
 
 
 def recommends_over_sets(world: World, random: Random) -> bool:

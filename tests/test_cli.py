@@ -120,7 +120,7 @@ def test_init_writes_a_config_that_is_read_and_never_overwrites(tmp_path: Path) 
     from fractionate.config import load_config
 
     assert fractionate("init", "mine", cwd=tmp_path).returncode == 0
-    assert load_config(tmp_path / "mine" / "fractionate.toml").run.variants == ["D-T"]
+    assert load_config(tmp_path / "mine" / "fractionate.toml").run.variants == ["D-R", "E-A"]
     again = fractionate("init", "mine", cwd=tmp_path)
     assert again.returncode == 2
     assert "fractionate.toml exists" in again.stderr

@@ -10,7 +10,7 @@ from measured import PRICES, STUDENT, TEACHER, cell_of, component_of, config_of,
 
 from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.rule import Rule
+from fractionate.analysis.rule import Rule, Standing
 from fractionate.analysis.statistics import bonferroni_confidence, interim_confidence, questions_to_decide, tango
 from fractionate.analysis.verdict import VERSION, decide
 from fractionate.types import Cell, Component
@@ -178,13 +178,41 @@ def test_the_number_that_would_decide_does_decide_when_the_measured_rates_hold()
 def test_each_look_at_more_questions_is_paid_for():
     config = config_of()
     cells = run(solver=None, pair=None)
-    once = decide(cells, Pricing(config.prices), Rule.of(config))
-    again = decide(cells, Pricing(config.prices), Rule.of(config, {"atlas": (150, 300)}))
-    same = decide(cells, Pricing(config.prices), Rule.of(config, {"atlas": (N,)}))
-    assert finding(once, "decomposer")["confidence"] == pytest.approx(interim_confidence(0.95, [N]))
-    assert finding(again, "decomposer")["confidence"] == pytest.approx(interim_confidence(0.95, [150, 300, N]))
-    assert finding(again, "decomposer")["confidence"] > finding(once, "decomposer")["confidence"]
-    assert same.as_dict() == once.as_dict(), "the same questions again are no new look"
+
+    def after(**standing):
+        return decide(cells, Pricing(config.prices), Rule.of(config, {"atlas": Standing(**standing)}))
+
+    once, again, other = after(), after(sizes=(150, 300)), after(family=2)
+    assert finding(once, "decomposer")["confidence"] == pytest.approx(1 - 0.05 * 0.8)
+    assert finding(again, "decomposer")["confidence"] == pytest.approx(
+        interim_confidence(0.955, [150, 300, N], None, 1 / 9)
+    )
+    assert finding(other, "decomposer")["confidence"] == pytest.approx(1 - 0.05 * 0.1 / 2 * 8 / 9)
+    assert [round(one.rule["error_spent"]["atlas"], 4) for one in (once, again, other)] == [0.8, 0.875, 0.9444]
+    assert after(sizes=(N,)).as_dict() == once.as_dict(), "the same questions again are no new look"
+
+
+def test_a_verdict_waits_for_all_runs_that_are_to_be_pooled():
+    verdict = verdict_of(run(), verdict={"runs": 3})
+    assert (verdict.distill, verdict.evidence) == ("undecided", [])
+    assert "1 of 3 runs" in verdict.because
+
+
+def test_a_sealed_test_set_is_judged_once_at_the_whole_error():
+    config = config_of(data={"test": "atlas", "sealed": True})
+    first = decide(run(), Pricing(config.prices), Rule.of(config))
+    assert finding(first, "decomposer")["confidence"] >= 0.95
+    assert first.rule["error_spent"] == {"atlas": 1.0}
+    later = decide(run(), Pricing(config.prices), Rule.of(config, {"atlas": Standing(2, opened=True)}))
+    assert (later.distill, later.evidence) == ("undecided", [])
+    assert "the sealed test set was opened" in later.because
+
+
+def test_a_planned_number_of_questions_keeps_the_error_for_it():
+    early = verdict_of(run(solver=None, pair=None), verdict={"questions": 4 * N})
+    assert finding(early, "decomposer")["confidence"] > 0.999
+    planned = verdict_of(run(solver=None, pair=None), verdict={"questions": N})
+    assert finding(planned, "decomposer")["confidence"] == pytest.approx(0.96)
 
 
 def test_an_unknown_price_is_an_unknown_cost_and_never_a_saving():
@@ -330,7 +358,7 @@ def test_where_the_scorer_does_not_fit_the_sentence_is_no_verdict():
 
 def test_a_saving_without_a_known_cap_on_replies_is_named_as_not_covered():
     uncapped = verdict_of(run())
-    (limit,) = uncapped.limits
+    limit, _ = uncapped.limits
     assert limit["text"].startswith("Not covered: replies that run on")
     assert "No cap on their output tokens is known for local:org/Tiny-1B, openai:gpt-4o-mini" not in limit["text"]
     assert TEACHER in limit["text"]
@@ -338,4 +366,6 @@ def test_a_saving_without_a_known_cap_on_replies_is_named_as_not_covered():
     config = config_of()
     caps = {key_of(cell): {"decomposer": 256, "solver": 512} for cell in run()}
     capped = decide(run(), Pricing(config.prices), Rule.of(config, caps=caps))
-    assert (capped.distill, capped.limits) == ("decomposer", [])
+    assert (capped.distill, [one["limit"] for one in capped.limits]) == ("decomposer", ["trainings that collapse"])
+    assert "1 training was judged; a collapse in one training of five would be missed" in capped.limits[0]["text"]
+    assert verdict_of(run(decomposer=POOR, pair=None, solver=None)).limits[1:] == [], "where nothing is recommended"

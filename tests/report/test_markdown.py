@@ -126,7 +126,8 @@ def test_a_report_full_of_it_has_no_link_no_image_and_no_html(text: str):
         for place, token in enumerate(tokens)
         if token.type == "heading_open" and token.tag == "h2"
     ]
-    assert titles == ["Unparsed or cut off", "Evidence", "Controls", "Cells", "Published figures",
+    assert titles == ["Unparsed or cut off", "What was compared", "Evidence", "What is open", "Controls",
+                      "Cells", "Published figures",
                       "Agreement of decompositions", "Comparisons", "Prices", "Notes", "How to read this",
                       "Run"]  # fmt: skip
     columns = [token.type for token in tokens if token.type in ("th_open", "td_open", "tr_open")]

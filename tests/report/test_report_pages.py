@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import cell_of, config_of, matrix
+from test_verdict import GOOD, NEVER, run
 
+from fractionate.analysis.next_step import Place
 from fractionate.analysis.rule import Rule
 from fractionate.report.charts import Forest, Point, scatter, ticks
 from fractionate.report.examples import pick_examples
@@ -288,6 +290,7 @@ def test_pressing_a_heading_sorts_by_number_and_presses_turn_it_round(opened):
     page = opened(html(results))
     values = sorted(cell["value"] for cell in results["cells"])
     column = "table.sortable tbody tr td:nth-child(5)"
+    page.evaluate("location.hash = 'cells'")
     button = page.get_by_role("button", name="value")
     for expected, direction in ((values, "ascending"), (values[::-1], "descending")):
         button.click()
@@ -300,5 +303,56 @@ def test_pressing_a_heading_sorts_by_number_and_presses_turn_it_round(opened):
 def test_markup_in_data_does_not_run(opened):
     page = opened(hostile_page())
     assert page.title() != "taken"
+    page.evaluate("location.hash = 'examples'")
+    page.wait_for_function("document.getElementById('examples').closest('details').open")
     assert page.locator("article h3").first.inner_text() == HOSTILE
     assert page.trouble == []
+
+
+def decided(**changed):
+    """Results of a run whose verdict recommends the decomposer."""
+    config = config_of(data={"test": "atlas#test@0-599"})
+    cells = run(cot=NEVER, single=NEVER, untrained=NEVER, **changed)
+    return build_results(cells, config, [], {"name": "demo"}, place=Place.of(config, "runs/demo", "demo.toml"))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_screen_answers_what_to_do_what_it_saves_and_what_comes_next(opened, width, height):
+    page = opened(html(decided()), viewport={"width": width, "height": height})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for words in ("Distill the decomposer: let Tiny-1B", "→ $0.119 per 1,000 questions", "fractionate serve runs/demo"):
+        box = page.get_by_text(words).bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height, words
+    chart = page.locator("svg.scatter:visible")
+    assert chart.bounding_box()["y"] < height, "the picture begins on the first screen"
+    assert chart.locator("g.recommended").count() == 1
+    assert "(recommended)" in chart.locator("desc").text_content()
+
+
+@pytest.mark.browser
+def test_details_are_folded_open_by_key_and_by_address_and_are_printed(opened):
+    page = opened(html(decided()))
+    controls = page.locator("details.folded", has=page.locator("#controls"))
+    assert not page.locator("#controls ~ *:visible").count()
+    assert controls.get_attribute("open") is None
+    controls.locator("summary").first.focus()
+    page.keyboard.press("Enter")
+    assert controls.get_attribute("open") is not None
+    page.evaluate("location.hash = 'prices'")
+    page.wait_for_function("document.getElementById('prices').closest('details').open")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details.folded:not([open])").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.folded:not([open])").count() > 0
+    assert page.trouble == []
+
+
+def test_what_was_compared_is_said_in_plain_words_and_what_is_open_by_its_gate():
+    text, _ = read(html(decided()))
+    assert "Tiny-1B, trained on screened demonstrations (D-R), decomposes; gpt-4o-mini solves" in text
+    near = {"reference": GOOD[350:450], "decomposer": GOOD[350:450], "single": NEVER[:100], "cot": NEVER[:100]}
+    few = build_results(run(**near, untrained=NEVER[:100], solver=None, pair=None), config_of(), [], {"name": "demo"})
+    text, _ = read(html(few))
+    assert re.search(r"What is open D-R → teacher: its loss may be more than the margin \(the interval ends at −", text)

@@ -179,7 +179,8 @@ def test_a_share_that_is_no_amount_of_its_own_is_left_out(project: Path, monkeyp
 
     monkeypatch.setattr("fractionate.students.train.train_student", train)
     config = load_config(
-        project / "run.toml", ["data.train=jsonl:train.jsonl@0-1", 'curve.shares=["1/8", "1/4", "1/2"]']
+        project / "run.toml",
+        ["data.train=jsonl:train.jsonl@0-1", "train.min_examples=1", 'curve.shares=["1/8", "1/4", "1/2"]'],
     )
     with Run(config, project / "few", project, Progress(quiet=True)) as run:
         for stage in (demonstrate_stage, screen_stage, train_stage):

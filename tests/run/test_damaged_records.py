@@ -41,7 +41,6 @@ output_per_million = 1.0
 RECORDS = {
     "run.json": {"run": "run", "store": "calls.sqlite"},
     "notes.json": {"notes": {"data": ["a note"]}, "warnings": {"train": ["a warning"]}},
-    "looks.json": {"jsonl": [2, 3]},
     "throughput.json": {
         "local:x": {"input_per_s": [9.0], "output_per_s": [3.0], "device": "cpu", "cores": 2, "batch_size": 4}
     },

@@ -193,6 +193,18 @@ def test_a_student_without_an_example_is_left_out_and_the_rest_goes_on(folder: P
     assert "D-R" not in {cell["decomposer"] for cell in results["cells"]}
 
 
+def test_a_student_of_too_few_examples_is_not_trained_and_the_run_says_so(folder: Path) -> None:
+    pytest.importorskip("trl")
+    changed = {"run__variants": ["D-R"], "run__strategies": ["static"], "train__min_examples": 40}
+    with open_run(folder, **changed) as run:
+        results = run_everything(run)
+    (warning,) = results["warnings"]
+    assert warning == (
+        "Student D-R was not trained: 30 of the 40 examples that train.min_examples asks for can be learnt from."
+    )
+    assert "D-R" not in {cell["decomposer"] for cell in results["cells"]}
+
+
 def test_a_cell_whose_every_question_failed_is_a_warning(folder: Path) -> None:
     class Refusing(SingleModel):
         name = identity = "refusing"

@@ -44,6 +44,8 @@ class Paired:
     confidence: float
     clusters: int
     seeds: int
+    by_seed: tuple[float, ...]
+    """The difference in each pooled run; none where no runs were pooled."""
 
     def interval_fields(self) -> dict[str, Any]:
         """Return what results.json holds of every contrast: the difference, its interval and what it rests on."""
@@ -80,6 +82,7 @@ class Contrast(Paired):
             difference=-self.difference,
             ci_low=-self.ci_high,
             ci_high=-self.ci_low,
+            by_seed=tuple(-one for one in self.by_seed),
         )
 
 
@@ -102,16 +105,40 @@ def compare_paired(a: Sequence[Values], b: Sequence[Values], confidence: float, 
         found = paired_difference(ours, others, confidence, groups)
         low, high, p_value, test, clusters = found.low, found.high, found.p_value, found.test, found.clusters
     difference = value - reference_value
-    return Paired(len(ours), value, reference_value, difference, low, high, p_value, test, confidence, clusters, seeds)
+    by_seed = tuple(mean(mine) - mean(theirs) for mine, theirs in zip(a, b, strict=True)) if seeds > 1 else ()
+    return Paired(
+        len(ours), value, reference_value, difference, low, high, p_value, test, confidence, clusters, seeds, by_seed
+    )
 
 
-def contrast(matrix: Matrix, a: Cell, b: Cell, confidence: float, reading: Reading = "strict") -> Contrast:
-    """Compare two cells over the questions they share, by a reading of the outputs that both cells have."""
+def contrast(
+    matrix: Matrix, a: Cell, b: Cell, confidence: float, reading: Reading = "strict", *, worst: bool = False
+) -> Contrast:
+    """Compare two cells over the questions they share, by a reading of the outputs that both cells have.
+
+    With `worst` several pooled runs are judged by the one with the lowest difference: a bound below all of them holds
+    for each, without sharing the error, since each of them has to be shown.
+    """
     mine, theirs = pair_up(a, b)
     seeds = max(mine.seeds, theirs.seeds)
     ours, others = (by_run(columns, a.metric, seeds, reading) for columns in (mine, theirs))
     found = compare_paired(ours, others, confidence, mine.clusters)
+    if worst and seeds > 1:
+        found = _worst_of(ours, others, confidence, mine.clusters)
     return Contrast(**vars(found), matrix=matrix, a=a, b=b)
+
+
+def _worst_of(ours: Sequence[Array], others: Sequence[Array], confidence: float, groups: Groups | None) -> Paired:
+    each = [compare_paired([a], [b], confidence, groups) for a, b in zip(ours, others, strict=True)]
+    lowest = min(each, key=lambda one: one.difference)
+    return replace(
+        lowest,
+        ci_low=min(one.ci_low for one in each),
+        ci_high=min(one.ci_high for one in each),
+        test=f"worst of {len(each)} seeds",
+        seeds=len(each),
+        by_seed=tuple(one.difference for one in each),
+    )
 
 
 def value_interval(cell: Cell, confidence: float, reading: Reading = "strict") -> Interval:

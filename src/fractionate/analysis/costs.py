@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from fractionate.analysis.contrasts import Contrast, mean, pair_up
+from fractionate.analysis.contrasts import Contrast, mean, outcomes, pair_up
 from fractionate.analysis.findings import Cost, NetValue
 from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
@@ -112,6 +112,7 @@ def compare_costs(a: Cell, b: Cell, pricing: Pricing, confidence: float, caps: C
         _finite(found.ratio_high),
         confidence,
         tuple(uncapped),
+        _correlation(a, b, mine, theirs, ours - others),
     )
 
 
@@ -229,15 +230,36 @@ def _finite(value: float) -> float | None:
 def net_value(outcome: Contrast, cost: Cost, usd_per_correct: float) -> NetValue:
     """Return what a is worth beside b, per question, at the dollars that one more right answer is worth.
 
-    It is where the least that its outcome may be worth is more than the most that it may cost: two bounds, each of its
-    own interval, so that rare losses, passages and seeds count here as they do for the outcome alone, however outcome
-    and cost go together. "unknown" where a price is not known.
+    The interval joins those of outcome and cost by squares (MOVER: Zou & Donner, Statist. Med. 27 (2008) 1693), with
+    the correlation of the two over questions, so that rare losses, passages, seeds and caps count here as they do for
+    outcome and cost alone. "unknown" where a price is not known.
     """
     if cost.difference is None:
         return NetValue()
     net = usd_per_correct * outcome.difference - cost.difference
     if cost.ci_low is None or cost.ci_high is None:
         return NetValue("undecided", net)
-    least = usd_per_correct * outcome.ci_low - cost.ci_high
-    most = usd_per_correct * outcome.ci_high - cost.ci_low
+    together = cost.correlation
+    least = net - _joined(
+        usd_per_correct * (outcome.difference - outcome.ci_low), cost.ci_high - cost.difference, together
+    )
+    most = net + _joined(
+        usd_per_correct * (outcome.ci_high - outcome.difference), cost.difference - cost.ci_low, together
+    )
     return NetValue("yes" if least > 0 else "no" if most <= 0 else "undecided", net, least, most)
+
+
+def _joined(of_outcome: float, of_cost: float, correlation: float) -> float:
+    """Return the distance of the bound of a difference: outcome less cost, which cancel where they go together."""
+    square = of_outcome**2 + of_cost**2 - 2 * correlation * of_outcome * of_cost
+    return math.sqrt(max(square, 0.0))
+
+
+def _correlation(a: Cell, b: Cell, mine: Columns, theirs: Columns, costs: Array) -> float:
+    """Return the correlation of the differences in outcome and in dollars over questions; 0 where one is constant."""
+    import numpy as np
+
+    differences = outcomes(mine, a.metric) - outcomes(theirs, b.metric)
+    if len(costs) < 3 or np.ptp(costs) == 0 or np.ptp(differences) == 0:
+        return 0.0
+    return float(np.clip(np.corrcoef(differences, costs)[0, 1], -1.0, 1.0))

@@ -50,6 +50,8 @@ class Cost:
     confidence: float | None = None
     uncapped: tuple[str, ...] = ()
     """The models whose replies have no known cap: the interval does not cover replies that run on unseen."""
+    correlation: float = 0.0
+    """Of the differences in dollars and in outcome, over questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ class Finding:
     net: NetValue | None
     controls: tuple[Control, ...]
     passes: Answer
+    held_by: str = ""
+    """The dearer configuration that did not pass, where candidates are tested in order."""
 
     @cached_property
     def needed(self) -> Needed | None:
@@ -176,6 +180,7 @@ class Finding:
             "net_usd": self.net.usd if self.net else None,
             "controls": [control.as_dict() for control in self.controls],
             "worth": self.passes,
+            "by_seed": list(found.by_seed),
             "gates": [gate.as_dict() for gate in gates_of(self)],
             "n_to_decide": self.needed.likely if self.needed else None,
             "n_to_decide_low": self.needed.low if self.needed else None,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from fractionate.analysis.findings import Answer, Control, Cost, Finding, NetValue
 
-GateName = Literal["outcome", "cost", "net_value", "decomposing", "decomposer", "solver"]
+GateName = Literal["outcome", "cost", "net_value", "decomposing", "decomposer", "solver", "order"]
 State = Literal["passed", "failed", "open"]
-Reason = Literal["", "inconclusive", "not measured", "no price", "too few questions"]
+Reason = Literal["", "inconclusive", "not measured", "no price", "too few questions", "not reached"]
 Unit = Literal["pp", "ratio", "usd"]
 
 _STATES: dict[str, State] = {"yes": "passed", "no": "failed"}
@@ -52,7 +52,8 @@ class Gate:
 def gates_of(finding: Finding) -> list[Gate]:
     """Return every gate of a configuration: outcome and cost, or net value in their place, then its controls."""
     judged = [_net(finding, finding.net)] if finding.net else [_outcome(finding), _cost(finding)]
-    return [*judged, *(_control(control, finding.margin) for control in finding.controls)]
+    held = [Gate("order", "open", "pp", 0.0, against=finding.held_by, reason="not reached")] if finding.held_by else []
+    return [*judged, *(_control(control, finding.margin) for control in finding.controls), *held]
 
 
 def _outcome(finding: Finding) -> Gate:

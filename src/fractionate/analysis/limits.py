@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from fractionate.analysis.findings import Finding, Judgement
 
-LimitName = Literal["replies that run on"]
+LimitName = Literal["replies that run on", "trainings that collapse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,23 @@ class Limit:
 def limits_of(judged: Sequence[Judgement]) -> list[Limit]:
     """Return what the verdict on these test sets does not cover."""
     findings = [finding for judgement in judged for finding in judgement.findings]
-    return [*_uncapped(findings)]
+    return [*_uncapped(findings), *_trainings(findings)]
+
+
+def _trainings(findings: Sequence[Finding]) -> list[Limit]:
+    """Name what few trainings cannot show: one in five that collapses is missed by k of them with probability .8^k."""
+    found = [one for one in findings if one.passes == "yes"]
+    if not found:
+        return []
+    seeds = min(one.contrast.seeds for one in found)
+    spread = [one for finding in found for one in finding.contrast.by_seed]
+    said = f"; they differ from {100 * min(spread):+.1f} to {100 * max(spread):+.1f} pp" if spread else ""
+    trainings = "1 training was" if seeds == 1 else f"{seeds} trainings were"
+    text = (
+        f"Not covered: the next training. {trainings} judged{said}; a collapse in one training of five would be missed "
+        f"with probability {0.8**seeds:.2f}. The verdict is on the students that were measured."
+    )
+    return [Limit("trainings that collapse", text, tuple(one.contrast.names[0] for one in found))]
 
 
 def _uncapped(findings: Sequence[Finding]) -> list[Limit]:

@@ -129,14 +129,14 @@ def _rounded_up(n: int) -> int:
 
 
 def _with_questions(wanted: int, lead: Finding, place: Place) -> str:
-    extended = [_to(reference, wanted) for reference in place.test]
-    if extended != list(place.test):
-        return place.command("run", ("data.test", extended))
+    longer = [extended(reference, wanted) for reference in place.test]
+    if longer != list(place.test):
+        return place.command("run", ("data.test", longer))
     more = wanted - lead.contrast.n
     return f"add {more:,} test questions, then: {place.command('run')}"
 
 
-def _to(reference: str, questions: int) -> str:
+def extended(reference: str, questions: int) -> str:
     """Return a data reference with a range that holds so many rows; without one as it is."""
     found = _RANGE.search(reference)
     if found is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fractionate.analysis.contrasts import contrast, mean, misfit_in, outcomes, pair_up
@@ -31,8 +31,9 @@ from fractionate.analysis.test_sets import Basis, Overall, agree, stack
 from fractionate.columns import Columns
 from fractionate.types import Cell
 
-VERSION = 2
+VERSION = 3
 """Of the rule in docs/verdict.md, which gives its date and the reasons for each change."""
+_OPENED = "the sealed test set was opened by an earlier verdict, and no other one may rest on it: seal new questions"
 _WAYS = 2
 """Ways to show that decomposing helps: by the undistilled pair, or by the configuration itself."""
 
@@ -105,6 +106,10 @@ def decide(cells: Iterable[Cell], pricing: Pricing, rule: Rule, place: Place | N
             "usd_per_correct": rule.usd_per_correct,
             "power": POWER,
             "document": "docs/verdict.md",
+            "looks": rule.looks,
+            "error_spent": {
+                matrix.label: rule.error_spent(matrix.label, _questions_of(matrix, rule)) for matrix in measured
+            },
         },
         overall.basis,
         _together(overall),
@@ -127,14 +132,22 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule, level: float | None = No
     reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
     if reference is None or not reference.attempts:
         return Judgement(matrix.label, "undecided", obstacle=_missing_reference(matrix, reference, rule))
+    if rule.standing(matrix.label).opened:
+        return Judgement(matrix.label, "undecided", obstacle=_OPENED)
+    if not rule.has_all_runs(reference):
+        return Judgement(matrix.label, "undecided", obstacle=_too_few_runs(reference, rule))
     level = level or _level(matrix, rule)
     benefit = decomposing_controls(matrix, reference, reference.solver, rule, bonferroni_confidence(level, _WAYS))
-    candidates = [(part, cell) for cell in matrix.cells if cell.attempts and (part := _part(cell, reference))]
-    levels = _levels(level, reference, [cell for _, cell in candidates])
+    candidates = candidates_of(matrix, reference)
+    levels = [(level, level)] * len(candidates)
+    if not rule.in_order:
+        levels = _levels(level, reference, [cell for _, cell in candidates])
     findings = tuple(
         _finding(matrix, part, cell, reference, benefit, pricing, rule, of_outcome, of_cost)
         for (part, cell), (of_outcome, of_cost) in zip(candidates, levels, strict=True)
     )
+    if rule.in_order:
+        findings = _in_order(findings)
     misfit = misfit_in(reference)
     chosen = None if misfit else _recommended(findings, rule)
     without: Distill = "undecided" if misfit else _without_a_choice(findings, benefit, matrix)
@@ -152,8 +165,12 @@ def judge(matrix: Matrix, pricing: Pricing, rule: Rule, level: float | None = No
 
 def _level(matrix: Matrix, rule: Rule) -> float:
     """Return the confidence of a test set's verdict, given the interim analyses before it."""
+    return rule.confidence_at(matrix.label, _questions_of(matrix, rule))
+
+
+def _questions_of(matrix: Matrix, rule: Rule) -> int:
     reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
-    return rule.confidence_at(matrix.label, len(reference.attempts) if reference else 0)
+    return len(reference.attempts) if reference else 0
 
 
 def _together(overall: Overall) -> dict[str, Any] | None:
@@ -168,8 +185,28 @@ def _together(overall: Overall) -> dict[str, Any] | None:
     }
 
 
+def _in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Test the dearest candidate first and go on while candidates pass: none shares its error with another.
+
+    A candidate after one that does not pass is not shown, whatever its intervals say (Maurer, Hothorn & Lehmacher,
+    Biometrie in der chemisch-pharmazeutischen Industrie 6 (1995) 3).
+    """
+    held = ""
+    judged = {}
+    for finding in sorted(findings, key=lambda one: -(one.cost.usd or 0.0)):
+        passes: Answer = "undecided" if held and finding.passes == "yes" else finding.passes
+        judged[finding.contrast.names] = replace(finding, passes=passes, held_by=held)
+        held = held or ("" if finding.passes == "yes" else finding.contrast.names[0])
+    return tuple(judged[finding.contrast.names] for finding in findings)
+
+
 def _any_unknown(findings: Sequence[Finding]) -> bool:
     return any(finding.cost.cheaper == "unknown" for finding in findings)
+
+
+def candidates_of(matrix: Matrix, reference: Cell) -> list[tuple[Part, Cell]]:
+    """Return the distilled configurations of a test set, each with the part that it has distilled."""
+    return [(part, cell) for cell in matrix.cells if cell.attempts and (part := _part(cell, reference))]
 
 
 def _part(cell: Cell, reference: Cell) -> Part | None:
@@ -225,7 +262,7 @@ def _finding(
     level: float,
     even: float,
 ) -> Finding:
-    outcome = contrast(matrix, cell, reference, level)
+    outcome = contrast(matrix, cell, reference, level, worst=rule.seeds == "worst")
     margin = rule.margin / 100
     non_inferior = _beyond(outcome.ci_low + margin, outcome.ci_high + margin)
     superior: Answer = "yes" if outcome.ci_low > 0 else "no" if outcome.ci_high <= 0 else "undecided"
@@ -308,6 +345,11 @@ def _missing_reference(matrix: Matrix, reference: Cell | None, rule: Rule) -> st
     named = solver.name if solver else rule.solver or "solver"
     strategy = matrix.judged_strategy(rule) or "a two-stage strategy"
     return f"the undistilled pair (teacher, {named}) under {strategy} was not measured"
+
+
+def _too_few_runs(reference: Cell, rule: Rule) -> str:
+    there = reference.columns.seeds
+    return f"{there} of {rule.runs} runs (verdict.runs) is there: pool all of them with fractionate report RUN1 RUN2 …"
 
 
 def _front(matrix: Matrix, pricing: Pricing) -> list[str]:

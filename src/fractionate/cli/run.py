@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything, print calls, tokens, dollars and time; send and write nothing, and need no key",
+        help="check everything, print calls, tokens, dollars, time and what the questions can show; send and write "
+        "nothing, and need no key",
     )
     parser.add_argument(
         "--start-anyway", action="store_true", help="start where the forecast passes the budget, and stop at the cap"
@@ -63,14 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _dry_run(opened: Run, *, as_json: bool, start_anyway: bool) -> int:
     from fractionate.run.forecast import forecast_run, spent_before, training_lines
+    from fractionate.run.promise import promise_lines, promised
     from fractionate.run.stages import check_before_spending
 
     check_before_spending(opened)
     plan = forecast_run(opened)
     if as_json:
-        print(json.dumps(plan.as_json()))
+        print(json.dumps({**plan.as_json(), "shows": [one.as_json() for one in promised(opened)]}))
     else:
-        print("\n".join([*plan.lines(), *training_lines(opened)]))
+        print("\n".join([*plan.lines(), *training_lines(opened), *promise_lines(opened)]))
     if not start_anyway:
         plan.check(opened.config.budget, spent_before(opened))
     return 0

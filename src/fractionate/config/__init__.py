@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fractionate.config.prompts import PromptExample, PromptsConfig, with_files_read
 from fractionate.config.sections import (
     BudgetConfig,
     ClusterConfig,
@@ -59,6 +60,8 @@ __all__ = [
     "ModelOptions",
     "ModelsConfig",
     "PriceConfig",
+    "PromptExample",
+    "PromptsConfig",
     "PublishedFigure",
     "RunConfig",
     "SearchConfig",
@@ -87,7 +90,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         table = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
-    return parse_config(override(table, overrides), str(path))
+    return parse_config(override(table, overrides), str(path), path.parent)
 
 
 def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -97,8 +100,13 @@ def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     return table
 
 
-def parse_config(table: dict[str, Any], where: str = "config") -> Config:
-    """Validate a config table. Raises UsageError for the first thing that is wrong."""
+def parse_config(table: dict[str, Any], where: str = "config", base: Path = Path()) -> Config:
+    """Validate a config table. Raises UsageError for the first thing that is wrong.
+
+    Texts of `[prompts]` that a file holds ("file:PATH", relative to `base`) become part of the config.
+    """
+    if "prompts" in table:
+        table = {**table, "prompts": with_files_read(table["prompts"], base)}
     try:
         return Config.model_validate(table)
     except ValidationError as error:
@@ -169,6 +177,8 @@ def _known_keys(path: list[str]) -> list[str]:
         ("tools",): ToolConfig,
         ("published",): PublishedFigure,
     }
+    if path[:2] == ["prompts", "examples"] and len(path) == 4:
+        return list(PromptExample.model_fields)
     if path[:2] == ["models", "distilled"] and len(path) == 3:
         return list(DistilledConfig.model_fields)
     for prefix, section in tables.items():

@@ -14,6 +14,7 @@ from pydantic import (
 )
 
 from fractionate.config.addresses import find_for, split_tools
+from fractionate.config.prompts import PromptsConfig
 from fractionate.config.training import TrainConfig
 from fractionate.config.values import (
     DEFAULT_STUDENT,
@@ -60,6 +61,9 @@ class DataConfig(Section):
     )
     metric: Literal["", "exact_match", "f1"] = Field(
         default="", description="the headline metric; the set's own if empty"
+    )
+    sealed: bool = Field(
+        default=False, description="the test sets are judged once, at the whole error; no later verdict rests on them"
     )
     allow_overlap: Names = Field(
         default=[], description="test references that may share questions with train; the report says so"
@@ -427,6 +431,29 @@ class VerdictConfig(Section):
         default=None,
         description="dollars that one more right answer is worth: then outcome and cost are judged as one",
     )
+    questions: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="the planned number of test questions: a verdict over fewer spends little of the error",
+    )
+    runs: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="pooled runs (seeds) that a verdict takes: with fewer there is none, and no error is spent",
+    )
+    seeds: Literal["mean", "worst"] = Field(
+        default="mean",
+        description='judges the "mean" of pooled runs, or the "worst" of them, against trainings that collapse',
+    )
+    candidates: Literal["all", "in order"] = Field(
+        default="all",
+        description='"all" share the error; "in order" tests the dearest first, at the whole error, while they pass',
+    )
+    looks: Literal["", "any"] = Field(
+        default="", description='"any" gives intervals that hold however often you look as questions are added'
+    )
 
 
 class PublishedFigure(Section):
@@ -461,6 +488,7 @@ class Config(Section):
         default={}, description="named decomposers with their own settings"
     )
     tools: dict[ToolName, ToolConfig] = Field(default={}, description="tools that models may use, by name")
+    prompts: PromptsConfig = PromptsConfig()
     run: RunConfig = RunConfig()
     train: TrainConfig = TrainConfig()
     cluster: ClusterConfig = ClusterConfig()

@@ -44,6 +44,12 @@ class TrainConfig(Section):
         description="tokens per example at most; longer examples are left out and counted",
     )
     max_examples: Count = Field(default=0, description="examples per student at most, the first ones; 0 takes all")
+    min_examples: int = Field(
+        default=8,
+        ge=1,
+        le=10**6,
+        description="a student with fewer examples is not trained; the run says why demonstrations could not be used",
+    )
     dev_checks: int = Field(default=1, ge=1, le=10_000, description="measurements of the loss on dev per epoch")
     patience: Count = Field(
         default=2,
@@ -99,7 +105,7 @@ class TrainConfig(Section):
 
     def decisive(self, *, with_dev: bool) -> dict[str, Any]:
         """Return the settings that decide a training's result; those about dev only of one that has a dev split."""
-        left_out = {"search", "gradient_checkpointing"}  # what is computed anew is computed alike
+        left_out = {"search", "min_examples", "gradient_checkpointing"}  # what is computed anew is computed alike
         if not with_dev:
             left_out |= {"dev_checks", "patience"}
         # A student trained before there was a choice stays what it is.

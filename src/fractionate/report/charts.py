@@ -14,7 +14,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 MARGIN_LEFT, MARGIN_RIGHT, MARGIN_TOP, MARGIN_BOTTOM = 52, 22, 16, 48
-_LOG_RATIO = 40
+_LOG_RATIO = 3
 """A cost axis is logarithmic from this ratio of largest to smallest on, if nothing costs zero."""
 _NOTHING = 1e-9
 """Costs up to this count as zero when an axis is chosen."""
@@ -44,6 +44,8 @@ class Point:
     """The strategy (shape)."""
     hollow: bool
     """Whether a student solves (hollow marks)."""
+    recommended: bool = False
+    """Whether the verdict recommends it (a ring and the word)."""
 
 
 class Scale(NamedTuple):
@@ -78,6 +80,7 @@ def scatter(points: Sequence[Point], x_title: str, money: bool, width: int, heig
         *_grid(x, y, width, height, x_title, money),
         _frontier(points, x, y),
         *(_whisker(point, x, y) for point in points),
+        *(_ring(point, x, y, width) for point in points if point.recommended),
         *(_mark(point, x, y) for point in points),
         *_numbers(points, x, y, width, height),
         "</svg>",
@@ -170,6 +173,17 @@ def _mark(point: Point, x: Scale, y: Scale) -> str:
     return f'<g class="mark {point.kind} {filled}"><title>{escape(point.label)}</title>{drawn}</g>'
 
 
+def _ring(point: Point, x: Scale, y: Scale, width: int) -> str:
+    """Return the ring around the recommended mark, with the word on the side where there is room for it."""
+    at_x, at_y = x.at(point.x), y.at(point.y)
+    end = at_x > width / 2
+    return (
+        f'<g class="recommended"><circle class="ring" cx="{at_x:.1f}" cy="{at_y:.1f}" r="13"/>'
+        f'<text x="{at_x + (-18 if end else 18):.1f}" y="{at_y + 24:.1f}" text-anchor="{"end" if end else "start"}" '
+        f'aria-hidden="true">recommended</text></g>'
+    )
+
+
 def shape(strategy: str, x: float, y: float, r: float = 6.0) -> str:
     """Return the SVG of a strategy's mark centred at (x, y)."""
     form = _SHAPES.get(strategy, "circle")
@@ -228,7 +242,10 @@ def _numbers(points: Sequence[Point], x: Scale, y: Scale, width: int, height: in
 
 
 def _described(points: Sequence[Point], x_title: str, money: bool) -> str:
-    each = "; ".join(f"{point.number}: {point.y:.1%} at {_amount(point.x, money)}" for point in points)
+    each = "; ".join(
+        f"{point.number}{' (recommended)' if point.recommended else ''}: {point.y:.1%} at {_amount(point.x, money)}"
+        for point in points
+    )
     return f"One mark per cell, value upwards, {x_title} to the right. {each}."
 
 

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from fractionate.errors import printable
 from fractionate.files import write_text
 from fractionate.report.facts import Facts
 from fractionate.report.section import Block, Column, Entry, Example, Figure, Lines, Section, Table
-from fractionate.report.sections import sections_of
+from fractionate.report.sections import FIRST, sections_of
 
 
 def write_html(results: Mapping[str, Any], path: Path, examples: Sequence[Mapping[str, Any]] = ()) -> None:
@@ -38,9 +40,16 @@ def html(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]] = ())
     page = environment.get_template("report.html.j2").render(
         facts=facts,
         distill=results["verdict"]["distill"],
-        sections=[(section, _least_width(section)) for section in sections_of(facts, "html")],
+        unbroken=_unbroken,
+        sections=[(one, _least_width(one), one.key not in FIRST) for one in sections_of(facts, "html")],
     )
     return page + "\n"
+
+
+def _unbroken(line: str) -> Markup:
+    """Return a line of the verdict whose figures keep their units, and whose names of variants are not cut in two."""
+    text = str(escape(re.sub(r" (%|pp)(?!\w)", "\u00a0\\1", line)))
+    return Markup(re.sub(r"\([A-Z]-[\w-]+\)", r'<span class="name">\g<0></span>', text))
 
 
 def _least_width(section: Section) -> int:

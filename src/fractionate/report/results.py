@@ -25,7 +25,7 @@ from fractionate.analysis.matrix import (
 )
 from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.rule import NO_CAPS, Caps, Rule
+from fractionate.analysis.rule import NO_CAPS, Caps, Rule, Standing
 from fractionate.analysis.students import measure_agreement, measure_generalisation
 from fractionate.analysis.verdict import decide
 from fractionate.columns import TOOL_AMOUNTS, Columns, tool_column, total
@@ -52,7 +52,7 @@ def build_results(
     pooled: Mapping[Key, Mapping[str, float]] | None = None,
     warnings: Sequence[str] = (),
     throughput: Mapping[str, Throughput] | None = None,
-    interim: Mapping[str, tuple[int, ...]] | None = None,
+    standings: Mapping[str, Standing] | None = None,
     spent: RunCost | None = None,
     tried: Sequence[Mapping[str, Any]] = (),
     caps: Caps = NO_CAPS,
@@ -64,12 +64,12 @@ def build_results(
     are counts; latencies are seconds. The same cells, config, notes and run give the same result. `run` is passed
     through as it is; `pooled` holds the values of pooled cells run by run; `warnings` say what went wrong on the way
     and stand at the top of every report; `throughput` is that of local models by name;
-    `interim` is how many questions earlier verdicts rested on, by test set; `spent` is what the run took besides its
+    `standings` say where the verdict stands among earlier looks, by test set; `spent` is what the run took besides its
     answers (None: not known); `tried` is what was tried on the dev split, a row
     per candidate; `caps` is the most output tokens of a question by cell and role, where calls have a cap; `place` is
     where the run lies, for the command that comes next.
     """
-    pricing, rule = Pricing.of(config, throughput), Rule.of(config, interim, caps)
+    pricing, rule = Pricing.of(config, throughput), Rule.of(config, standings, caps)
     tests = matrices(cells)
     measured = [_cell(matrix, cell, pricing, rule) for matrix in tests for cell in matrix.cells]
     named = {key_of(cell): matrix.name(cell) for matrix in tests for cell in matrix.cells}
@@ -92,6 +92,8 @@ def build_results(
         "tried": [dict(row) for row in tried],
         "published": published_rows(config.published, measured),
         "prices": _prices(cells, pricing),
+        **({"prompts": dict(config.prompts.own())} if any(config.prompts.own()) else {}),
+        **({"examples": [one.question for one in config.prompts.examples]} if config.prompts.examples else {}),
         "notes": [*notes, *_remarks(measured)],
     }
 

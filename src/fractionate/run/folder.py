@@ -35,7 +35,6 @@ class RunFolder:
         self.html = path / "report.html"
         self.config = path / "config.json"
         self.about = path / "run.json"
-        self.interim_analyses = path / "looks.json"
         self.throughput = path / "throughput.json"
         self.lock = path / ".lock"
         self._unlock: Callable[[], object] = lambda: None

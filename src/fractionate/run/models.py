@@ -13,6 +13,7 @@ from fractionate.errors import UsageError
 from fractionate.models import open_model
 from fractionate.models.base import CompositeModel, Model
 from fractionate.models.openai.keys import keys_not_needed
+from fractionate.prompts import Instructions
 from fractionate.run.folder import RunFolder
 from fractionate.strategies.base import Sampler
 from fractionate.tools import check_tools, has_tools, open_tool, parts_of, with_tools
@@ -39,6 +40,7 @@ class ModelPool:
         """
         self._config = config
         self._folder = folder
+        self._instructions = Instructions.of(config.prompts)
         self._base = base
         self._run = run
         self._say = say
@@ -88,12 +90,14 @@ class ModelPool:
         options = student_options(self._config, component)
         model = open_model(component.model, options, self._base)
         model.name = f"{model.name}@{component.name}"  # what two students are asked is two calls
-        return Sampler(model, options.temperature, options.max_tokens)
+        return Sampler(model, options.temperature, options.max_tokens, instructions=self._instructions)
 
     def _sampler(self, name: str, options: ModelOptions) -> Sampler:
         if name not in self._open:
             self._open[name] = self._opened(name, options)
-        return Sampler(self._open[name], options.temperature, options.max_tokens, options.structured)
+        return Sampler(
+            self._open[name], options.temperature, options.max_tokens, options.structured, self._instructions
+        )
 
     def _opened(self, name: str, options: ModelOptions) -> Model:
         if has_tools(name):

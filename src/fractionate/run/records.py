@@ -1,4 +1,4 @@
-"""The small JSON records of a run's folder: notes, interim analyses, throughput, what was tried on dev, trainings.
+"""The small JSON records of a run's folder: notes, throughput, what was tried on dev, trainings.
 
 Every record is validated as it is read, so that one which was cut, edited or damaged is refused in one line.
 """
@@ -6,7 +6,7 @@ Every record is validated as it is read, so that one which was cut, edited or da
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -14,12 +14,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from fractionate.analysis.matrix import matrices
 from fractionate.config.values import Count, Rate
 from fractionate.errors import UsageError, shortened
 from fractionate.files import write_text
 from fractionate.run.folder import RunFolder
-from fractionate.types import Cell, Throughput
+from fractionate.types import Throughput
 
 T = TypeVar("T")
 TRAINING = "training.json"
@@ -125,25 +124,6 @@ class Notes:
         return [warning for stage in STAGES for warning in self._warnings.get(stage, [])]
 
 
-def read_interim_analyses(folder: RunFolder) -> dict[str, tuple[int, ...]]:
-    """Return how many questions each earlier verdict of a run rested on, by test set, in ascending order.
-
-    A run to which questions are added until a verdict falls has had several interim analyses. Reporting the same
-    questions again is none.
-    """
-    table = read_record(folder.interim_analyses, _INTERIM_ANALYSES, "delete it and report again") or {}
-    return {name: tuple(sorted(sizes)) for name, sizes in table.items()}
-
-
-def note_interim_analysis(folder: RunFolder, cells: Iterable[Cell]) -> None:
-    """Note the questions that a verdict has just rested on."""
-    analyses = read_interim_analyses(folder)
-    for matrix in matrices(cells):
-        size = max((len(cell.attempts) for cell in matrix.cells), default=0)
-        analyses[matrix.label] = tuple(sorted({*analyses.get(matrix.label, ()), size} - {0}))
-    _write(analyses, folder.interim_analyses)
-
-
 def read_throughput(folder: RunFolder) -> dict[str, Throughput]:
     """Return the throughput of local models by name, as far as it was measured in this folder."""
     table = read_record(folder.throughput, _SPEEDS, "delete it and evaluate again") or {}
@@ -209,7 +189,6 @@ def _write(record: Any, path: Path) -> None:
 
 
 _NOTES = TypeAdapter(_Notes)
-_INTERIM_ANALYSES = TypeAdapter(dict[str, list[Count]])
 _SPEEDS = TypeAdapter(dict[str, _Speed])
 _TRIED = TypeAdapter(list[Tried])
 _TRAINING = TypeAdapter(TrainingRecord)

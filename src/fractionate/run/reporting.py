@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fractionate import __version__
@@ -19,8 +20,9 @@ from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
 from fractionate.run.caps import output_caps
 from fractionate.run.folder import RunFolder, as_typed
+from fractionate.run.looks import enter_looks
 from fractionate.run.names import Names
-from fractionate.run.records import Notes, note_interim_analysis, read_interim_analyses, read_throughput, read_tried
+from fractionate.run.records import Notes, read_throughput, read_tried
 from fractionate.run.run import config_digest
 from fractionate.run.spending import add_spending, read_spending
 from fractionate.types import Cell
@@ -45,13 +47,12 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         _about(config, name),
         warnings=notes.warnings(),
         throughput=read_throughput(folder),
-        interim=read_interim_analyses(folder),
+        standings=enter_looks(_ledger(folder), name, config, cells),
         spent=read_spending(folder, config, cells),
         tried=read_tried(folder),
         caps=output_caps(config, cells),
         place=_place(folder, config, folder.source()),
     )
-    note_interim_analysis(folder, cells)
     return _write(folder, config, results, cells)
 
 
@@ -83,6 +84,7 @@ def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Se
         values,
         warnings,
         throughput=read_throughput(runs[0]),
+        standings=enter_looks(_ledger(runs[0]), out.path.name, config, cells),
         spent=add_spending([read_spending(folder, config, measured[folder.path.name]) for folder in runs]),
         tried=tried,
         caps=output_caps(config, cells),
@@ -124,6 +126,12 @@ def _measured(folder: RunFolder) -> list[Cell]:
     if not cells:
         raise UsageError(f"{folder.path} holds no attempts: run fractionate evaluate again")
     return cells
+
+
+def _ledger(folder: RunFolder) -> Path:
+    """Return the store that keeps the looks of a run's project; a file in the folder where no store is there."""
+    store = folder.store()
+    return store if store is not None and store.is_file() else folder.path / "looks.sqlite"
 
 
 def _place(folder: RunFolder, config: Config, source: str) -> Place:

@@ -18,6 +18,7 @@ from fractionate.run.cells import Pair
 from fractionate.run.data import traffic_notes
 from fractionate.run.event_loop import in_loop
 from fractionate.run.folder import read_own, write_rows
+from fractionate.run.promise import promise_lines
 from fractionate.run.recordings import check_recordings, missing_decompositions
 from fractionate.run.reporting import write_report
 from fractionate.run.run import Run
@@ -46,6 +47,8 @@ def run_everything(run: Run, *, start_anyway: bool = False) -> dict[str, Any]:
     run.notes.clear()
     check_before_spending(run)
     run.begin()
+    for line in promise_lines(run):
+        run.progress.stage(line)
     check_budget(run, start_anyway=start_anyway)
     if run.names.students:
         demonstrate_stage(run)

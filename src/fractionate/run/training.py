@@ -70,16 +70,21 @@ def _planned(
         sizes.add((student.whole, len(examples)))
         dev = dev_examples_for(run, student, demonstrations, screened)
         because = "".join(f"; {count} left out: {reason}" for reason, count in sorted(left_out.items()))
-        if not examples or (run.data.dev and not dev):
-            missing = (
-                "there is no example to learn from" if not examples else "the dev split has no example to judge by"
-            )
+        least = run.config.train.min_examples if student.share == 1 else 1
+        if len(examples) < least or (run.data.dev and not dev):
+            missing = _too_few(examples, least) if len(examples) < least else "the dev split has no example to judge by"
             run.progress.stage(f"train {student.name}: left out, {missing}{because}")
             run.folder.leave_out(student.name, missing + because)
             run.notes.warn(f"Student {student.name} was not trained: {missing}{because}.")
             continue
         run.folder.leave_out(student.name, "")
         yield _Planned(student, StudentTraining.of(run, student, examples, dev), because)
+
+
+def _too_few(examples: Sequence[Example], least: int) -> str:
+    if not examples:
+        return "there is no example to learn from"
+    return f"{len(examples)} of the {least} examples that train.min_examples asks for can be learnt from"
 
 
 def _train(

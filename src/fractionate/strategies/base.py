@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from fractionate.datasets.base import AnswerForm, Dataset
 from fractionate.models.base import Call, CallCoroutine, Model
+from fractionate.prompts import SHIPPED, Instructions
 from fractionate.strategies.structured import response_format
 from fractionate.types import Completion, Decomposition, Message, Origin, Problem, Prompt, Request, Role, Stages
 
@@ -48,6 +49,7 @@ class Sampler:
     temperature: float = 0.0
     max_tokens: int = 0
     structured: bool = False
+    instructions: Instructions = SHIPPED
 
 
 @dataclass

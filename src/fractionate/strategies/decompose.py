@@ -57,6 +57,7 @@ def decompose(
         cap=settings.cap,
         shots=settings.shots,
         with_context=settings.decomposer_context,
+        instructions=decomposer.instructions,
     )
     origin = Origin(problem, decomposer=decomposer.model.name, prompt="decompose")
     (completion,) = yield [ask(decomposer, "decomposer", messages, origin, settings, DECOMPOSE_TOKENS)]

@@ -40,7 +40,7 @@ def dynamic(task: Task) -> CallCoroutine[Solution]:
     calls: list[tuple[Role, Completion]] = []
     output = ""
     for turn in range(1, (task.settings.cap or MOST_FOLLOW_UPS) + 1):
-        messages = ask_next_messages(task.problem, answered, proposer.model.style, task.form)
+        messages = ask_next_messages(task.problem, answered, proposer.model.style, task.form, proposer.instructions)
         asking = replace(origin, prompt="follow-up", step=turn)
         (proposal,) = yield [ask(proposer, "decomposer", messages, asking, task.settings, DECOMPOSE_TOKENS)]
         calls.append(("decomposer", proposal))
@@ -48,7 +48,7 @@ def dynamic(task: Task) -> CallCoroutine[Solution]:
         if final or not follow_up or follow_up in {question for question, _ in answered}:
             output = final
             break
-        messages = step_messages(task.problem, answered, follow_up, task.solver.model.style)
+        messages = step_messages(task.problem, answered, follow_up, task.solver.model.style, task.solver.instructions)
         answering = replace(origin, prompt="step", step=turn, subquestion=follow_up)
         (completion,) = yield [
             ask(task.solver, "solver", messages, answering, task.settings, STEP_TOKENS, subquestion=follow_up)
@@ -58,7 +58,7 @@ def dynamic(task: Task) -> CallCoroutine[Solution]:
     if not output and answered and task.solver.model.style == "tool":
         output = answered[-1][1]
     if not output:
-        messages = final_messages(task.problem, answered, task.solver.model.style, task.form)
+        messages = final_messages(task.problem, answered, task.solver.model.style, task.form, task.solver.instructions)
         asking = replace(origin, prompt="final")
         (completion,) = yield [ask(task.solver, "solver", messages, asking, task.settings, DIRECT_TOKENS, final=True)]
         calls.append(("solver", completion))

@@ -7,31 +7,50 @@ The passage comes first and the question last: prompts over one passage share a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from fractionate.config import PromptExample
 from fractionate.datasets.base import AnswerForm
 from fractionate.models.base import Style
-from fractionate.prompts import fill, instruction
+from fractionate.prompts import SHIPPED, Instructions
 from fractionate.types import Message, Problem
 
 
 def decompose_messages(
-    problem: Problem, style: Style, *, cap: int | None = None, shots: int = 0, with_context: bool = True
+    problem: Problem,
+    style: Style,
+    *,
+    cap: int | None = None,
+    shots: int = 0,
+    with_context: bool = True,
+    instructions: Instructions = SHIPPED,
 ) -> tuple[Message, ...]:
-    """Ask for the subquestions of a problem. `cap` is stated in the instruction (paper §2)."""
+    """Ask for the subquestions of a problem. `cap` is stated in the instruction (paper §2).
+
+    The user's own examples are shown if there are any, else `shots` (0 or 1) of the shipped one.
+    """
     if style == "tool":
         return _bare(problem.question)
     context = problem.context if with_context else ""
     if style == "student":
         return (Message("user", _paragraphs(context, problem.question)),)
     limit = f", at most {cap} of them" if cap is not None else ""
-    system = fill("decompose", limit=limit)
-    if shots:
-        system = f"{system}\n\n{instruction('decompose-example')}"
+    system = instructions.fill("decompose", limit=limit)
+    if instructions.examples:
+        system = _with_examples(system, instructions, lambda one: numbered_lines(one.subquestions))
+    elif shots:
+        system = f"{system}\n\n{instructions.text('decompose-example')}"
     return (Message("system", system), Message("user", _paragraphs(_context(context), f"Question: {problem.question}")))
 
 
-def single_messages(problem: Problem, style: Style, form: AnswerForm, *, chain_of_thought: bool) -> tuple[Message, ...]:
+def single_messages(
+    problem: Problem,
+    style: Style,
+    form: AnswerForm,
+    *,
+    chain_of_thought: bool,
+    instructions: Instructions = SHIPPED,
+) -> tuple[Message, ...]:
     """Ask for the answer in one stage, directly or with chain of thought."""
     if style == "tool":
         return _bare(problem.question)
@@ -39,22 +58,40 @@ def single_messages(problem: Problem, style: Style, form: AnswerForm, *, chain_o
         return (Message("user", _paragraphs(problem.context, problem.question)),)
     name = "solve-single-cot" if chain_of_thought else "solve-single"
     user = _paragraphs(_context(problem.context), f"Question: {problem.question}")
-    return (Message("system", fill(name, form=_form(form))), Message("user", user))
+    system = _with_examples(
+        instructions.fill(name, form=_form(form, instructions)),
+        instructions,
+        lambda one: one.solution if chain_of_thought else final_line([one.answer]) if one.answer else "",
+    )
+    return (Message("system", system), Message("user", user))
 
 
 def static_messages(
-    problem: Problem, subquestions: Sequence[str], style: Style, form: AnswerForm
+    problem: Problem,
+    subquestions: Sequence[str],
+    style: Style,
+    form: AnswerForm,
+    instructions: Instructions = SHIPPED,
 ) -> tuple[Message, ...]:
     """Ask for all sub-answers and the answer in one call (the paper's two-stage form)."""
     numbered = numbered_lines(subquestions)
     if style == "student":
         return (Message("user", _paragraphs(problem.context, f"{problem.question}\n{numbered}")),)
     user = _paragraphs(_context(problem.context), f"Question: {problem.question}", f"Subquestions:\n{numbered}")
-    return (Message("system", fill("solve-static", form=_form(form))), Message("user", user))
+    system = _with_examples(
+        instructions.fill("solve-static", form=_form(form, instructions)),
+        instructions,
+        lambda one: one.solution and f"Subquestions:\n{numbered_lines(one.subquestions)}\n\n{one.solution}",
+    )
+    return (Message("system", system), Message("user", user))
 
 
 def step_messages(
-    problem: Problem, answered: Sequence[tuple[str, str]], subquestion: str, style: Style
+    problem: Problem,
+    answered: Sequence[tuple[str, str]],
+    subquestion: str,
+    style: Style,
+    instructions: Instructions = SHIPPED,
 ) -> tuple[Message, ...]:
     """Ask one subquestion, the question and the earlier subquestions with their answers before it.
 
@@ -66,11 +103,15 @@ def step_messages(
         return (Message("user", _paragraphs(problem.context, problem.question, _answered(answered), subquestion)),)
     question = f"Question: {problem.question}"
     user = _paragraphs(_context(problem.context), question, _answered(answered), f"Subquestion: {subquestion}")
-    return (Message("system", instruction("solve-step")), Message("user", user))
+    return (Message("system", instructions.fill("solve-step")), Message("user", user))
 
 
 def final_messages(
-    problem: Problem, answered: Sequence[tuple[str, str]], style: Style, form: AnswerForm
+    problem: Problem,
+    answered: Sequence[tuple[str, str]],
+    style: Style,
+    form: AnswerForm,
+    instructions: Instructions = SHIPPED,
 ) -> tuple[Message, ...]:
     """Ask for the answer itself once every subquestion is answered."""
     if style == "tool":
@@ -78,11 +119,16 @@ def final_messages(
     if style == "student":
         return (Message("user", _paragraphs(problem.context, _answered(answered), problem.question)),)
     user = _paragraphs(_context(problem.context), _answered(answered), f"Question: {problem.question}")
-    return (Message("system", fill("solve-final", form=_form(form))), Message("user", user))
+    system = instructions.fill("solve-final", form=_form(form, instructions))
+    return (Message("system", system), Message("user", user))
 
 
 def ask_next_messages(
-    problem: Problem, answered: Sequence[tuple[str, str]], style: Style, form: AnswerForm
+    problem: Problem,
+    answered: Sequence[tuple[str, str]],
+    style: Style,
+    form: AnswerForm,
+    instructions: Instructions = SHIPPED,
 ) -> tuple[Message, ...]:
     """Ask for the next follow-up question or the final answer (self-ask)."""
     if style == "tool":
@@ -91,7 +137,8 @@ def ask_next_messages(
     user = _paragraphs(_context(problem.context), question, _answered(answered))
     if style == "student":
         return (Message("user", user),)
-    return (Message("system", fill("ask-next", form=_form(form))), Message("user", user))
+    system = instructions.fill("ask-next", form=_form(form, instructions))
+    return (Message("system", system), Message("user", user))
 
 
 def _bare(text: str) -> tuple[Message, ...]:
@@ -109,8 +156,16 @@ def final_line(answer: Sequence[str]) -> str:
     return f"The answer is: {'; '.join(answer)}"
 
 
-def _form(form: AnswerForm) -> str:
-    return instruction(f"form-{form}")
+def _form(form: AnswerForm, instructions: Instructions) -> str:
+    return instructions.text(f"form-{form}")
+
+
+def _with_examples(system: str, instructions: Instructions, reply: Callable[[PromptExample], str]) -> str:
+    """Return an instruction with the user's examples that have a reply of this kind, each a question and its reply."""
+    shown = [(one, said) for one in instructions.examples if (said := reply(one))]
+    head = "Here is one worked example." if len(shown) == 1 else f"Here are {len(shown)} worked examples."
+    worked = [_paragraphs(_context(one.context), f"Question: {one.question}") + f"\n{said}" for one, said in shown]
+    return _paragraphs(system, head, *worked) if shown else system
 
 
 def _context(context: str) -> str:

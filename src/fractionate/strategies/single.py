@@ -29,7 +29,14 @@ def single_cot(task: Task) -> CallCoroutine[Solution]:
 
 def single_call(task: Task, *, chain_of_thought: bool) -> Call:
     """Return the one call of a single-stage answer."""
-    messages = single_messages(task.problem, task.solver.model.style, task.form, chain_of_thought=chain_of_thought)
+    solver = task.solver
+    messages = single_messages(
+        task.problem,
+        solver.model.style,
+        task.form,
+        chain_of_thought=chain_of_thought,
+        instructions=solver.instructions,
+    )
     tokens = WORKED_TOKENS if chain_of_thought else DIRECT_TOKENS
     origin = task.without_decomposition().origin("single-cot" if chain_of_thought else "single")
     return ask(task.solver, "solver", messages, origin, task.settings, tokens, final=True)

@@ -21,7 +21,9 @@ def static(task: Task) -> CallCoroutine[Solution]:
         solution = yield from single(task.without_decomposition())
         solution.decomposition, solution.fell_back = decomposition, True
         return solution
-    messages = static_messages(task.problem, decomposition.subquestions, task.solver.model.style, task.form)
+    messages = static_messages(
+        task.problem, decomposition.subquestions, task.solver.model.style, task.form, task.solver.instructions
+    )
     (completion,) = yield [
         ask(task.solver, "solver", messages, task.origin("static"), task.settings, WORKED_TOKENS, final=True)
     ]

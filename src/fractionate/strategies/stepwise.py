@@ -33,7 +33,7 @@ def stepwise(task: Task) -> CallCoroutine[Solution]:
     calls: list[tuple[Role, Completion]] = []
     for step, subquestion in enumerate(decomposition.subquestions, 1):
         filled = fill_references(subquestion, [answer for _, answer in answered])
-        messages = step_messages(task.problem, answered, filled, style)
+        messages = step_messages(task.problem, answered, filled, style, task.solver.instructions)
         origin = task.origin("step", step, filled)
         (completion,) = yield [
             ask(task.solver, "solver", messages, origin, task.settings, STEP_TOKENS, subquestion=filled)
@@ -43,7 +43,7 @@ def stepwise(task: Task) -> CallCoroutine[Solution]:
     sub_answers = [answer for _, answer in answered]
     if style == "tool":  # it composes nothing: the last subquestion is the one that answers the question
         return Solution(sub_answers[-1], calls, decomposition, sub_answers)
-    messages = final_messages(task.problem, answered, style, task.form)
+    messages = final_messages(task.problem, answered, style, task.form, task.solver.instructions)
     origin = task.origin("final")
     (completion,) = yield [ask(task.solver, "solver", messages, origin, task.settings, DIRECT_TOKENS, final=True)]
     calls.append(("solver", completion))

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fractionate.files import utf8
 from fractionate.models.base import Call, CallCoroutine, CompositeModel, Model, Style
 from fractionate.models.tokens import FILLER, FILLER_BYTES, REPLY_BYTES, count_tokens
-from fractionate.prompts import fill, instruction
+from fractionate.prompts import SHIPPED, instruction
 from fractionate.tools.base import LISTING, Function, ToolModel, arguments_message, call_request, hash_of
 from fractionate.types import Completion, Message, Problem, Request, Role, ToolUse, Usage
 
@@ -148,7 +148,7 @@ class ToolUser(CompositeModel):
     def _by_actions(self, call: Call, used: _Used) -> CallCoroutine[Completion]:
         offered = yield from self._offered(call)
         listed = "\n".join(f"- {name}: {function.description}" for name, (_, function) in offered.items())
-        messages = _with_system(call.request.messages, fill("use-tools", tools=listed))
+        messages = _with_system(call.request.messages, SHIPPED.fill("use-tools", tools=listed))
         for turn in range(1, self.turns + 2):
             if turn > self.turns:
                 messages = [*messages[:-1], Message("user", f"{messages[-1].content}\n{instruction('no-more-tools')}")]

@@ -38,10 +38,12 @@ from fractionate.analysis.statistics.dollars import (
 )
 from fractionate.analysis.statistics.multiplicity import (
     RESERVE,
+    anytime_confidence,
     bonferroni_confidence,
     holm,
     interim_confidence,
     simultaneous_confidence,
+    spent_at,
 )
 from fractionate.analysis.statistics.paired import (
     Difference,
@@ -74,6 +76,7 @@ __all__ = [
     "Needed",
     "Plan",
     "Pooled",
+    "anytime_confidence",
     "bonferroni_confidence",
     "critical",
     "design_of",
@@ -95,6 +98,7 @@ __all__ = [
     "separate_difference",
     "sign_flip_p",
     "simultaneous_confidence",
+    "spent_at",
     "tango",
     "unseen_share",
     "wilson",

@@ -117,11 +117,27 @@ def interim_confidence(
     error = (1 - confidence) / 2
     done = tuple(float(size) for size in dict.fromkeys(sizes))
     plan = done[0] if planned is None else float(planned)
-    bound = _boundary(done, tuple(error * _spent(size, plan, reserve, error) for size in done))
+    bound = _boundary(done, tuple(error * spent_at(size, plan, reserve, error) for size in done))
     return 1 - 2 * _tail(bound)
 
 
-def _spent(size: float, plan: float, reserve: float, error: float) -> float:
+def anytime_confidence(confidence: float, size: float, planned: float) -> float:
+    """Return the two-sided confidence to use at any look of this size, however many looks there are and when.
+
+    The boundary is that of a normal mixture, whose likelihood ratio is a martingale, so that Ville's inequality holds
+    at all sizes at once (Robbins, Ann. Math. Statist. 41 (1970) 1397; as a confidence sequence for means that are
+    normal in the limit: Waudby-Smith et al., Ann. Statist. 52 (2024) 2613). The mixture is tuned to the planned size,
+    where it asks for about twice the questions of a single look; one bound errs with (1 − confidence) / 2.
+    """
+    error = (1 - confidence) / 2
+    # The one-sided mixture that is tightest near the planned size (Howard et al., Ann. Statist. 49 (2021) 1055).
+    tuning = (2 * math.log(1 / (2 * error)) + math.log(1 + 2 * math.log(1 / (2 * error)))) / planned
+    scaled = size * tuning
+    bound = math.sqrt((1 + 1 / scaled) * 2 * math.log(1 + math.sqrt(scaled + 1) / (2 * error)))
+    return 1 - 2 * _tail(bound)
+
+
+def spent_at(size: float, plan: float, reserve: float, error: float) -> float:
     """Return the share of the error that may be spent up to an analysis of this size."""
     if size >= plan:
         # Beyond the plan the reserve is freed as 1 − plan/size: half of what is left with each doubling, for ever.

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from fractionate.plugin import all_plugins
 from fractionate.report.facts import Facts
 from fractionate.report.section import Format, Lines, Section
-from fractionate.report.sections import about, break_even, cells, comparisons, curve, verdict
+from fractionate.report.sections import about, answer, break_even, cells, comparisons, curve, verdict
 
 Builder: TypeAlias = Callable[[Facts], Section | None]
 """Makes a section of a report's facts, or None where there is nothing to show."""
@@ -20,11 +20,13 @@ Builder: TypeAlias = Callable[[Facts], Section | None]
 _MEASURED: tuple[Builder, ...] = (
     about.warnings,
     about.unparsed,
+    cells.outcome,
+    answer.compared,
     verdict.evidence,
+    answer.still_open,
     verdict.controls,
     break_even.section,
     curve.section,
-    cells.outcome,
     cells.matrix,
     cells.cells,
     cells.tools,
@@ -36,7 +38,9 @@ _MEASURED: tuple[Builder, ...] = (
     about.tried,
     about.examples,
 )
-_ABOUT: tuple[Builder, ...] = (about.prices, about.notes, about.how_to_read, about.run)
+FIRST = frozenset({"warnings", "unparsed", "outcome", "compared", "evidence", "open"})
+"""Keys of the sections that a page shows at once; the others are folded."""
+_ABOUT: tuple[Builder, ...] = (about.prompts, about.prices, about.notes, about.how_to_read, about.run)
 _added: list[Builder] = []
 
 

@@ -109,6 +109,17 @@ def _tried_steps(row: Record) -> Entry:
     return Entry(taken, f"best after {count(best)}" if best < steps else "", sort=float(steps))
 
 
+def prompts(facts: Facts) -> Section | None:
+    """Return the instructions that the user brought, None where all were the shipped ones."""
+    own, examples = facts.results.get("prompts", {}), facts.results.get("examples", [])
+    lines = (
+        *(f"{name}: {' '.join(text.split())}" for name, text in own.items()),
+        *(f"worked example: {' '.join(question.split())}" for question in examples),
+    )
+    lead = "This run asked with its own texts ([prompts] in the config) in place of the shipped instructions."
+    return Section("prompts", "Own instructions", (Lines(lines),), lead, PAGES) if lines else None
+
+
 _EXAMPLES_LEAD = "Questions on which the pairs differ: not a random sample."
 
 

@@ -6,6 +6,7 @@ from fractionate.report.amounts import PER, UNKNOWN, count, dollars, dollars_bet
 from fractionate.report.facts import Facts, Record
 from fractionate.report.line_charts import HEIGHT, WIDTH, break_even_chart
 from fractionate.report.section import PAGES, Block, Column, Entry, Figure, Lines, Row, Section, Table
+from fractionate.report.sections.cells import recommended_cells
 from fractionate.report.sections.verdict import answer
 
 _LEAD = (
@@ -62,11 +63,12 @@ def _row(facts: Facts, pair: Record, bill: float | None) -> Row:
 
 
 def _drawing(facts: Facts, found: Record) -> list[Block]:
-    """Return the drawing of the pair that pays back first; none without a bill, or where none does."""
+    """Return the drawing of the recommended pair, else of the one that pays back first; none without such a pair."""
     paying = [pair for pair in found["pairs"] if pair["questions"] is not None]
     if not paying or found["usd"] <= 0:
         return []
-    first = min(paying, key=lambda pair: pair["questions"])
+    chosen = recommended_cells(facts)
+    first = min(paying, key=lambda pair: (pair["a"] not in chosen, pair["questions"]))
     drawings = (
         break_even_chart(first, found["usd"], WIDTH, HEIGHT, "break-even"),
         break_even_chart(first, found["usd"], 380, 280, "break-even-n"),

@@ -17,8 +17,8 @@ _KINDS = {
     "student": "student or other model decomposes",
 }
 _OUTCOME_LEAD = (
-    "Higher is better, further left is cheaper. Bars are intervals; numbers are the rows of the cells table; the "
-    "dotted line is the front: no other cell is both better and cheaper than a cell on it."
+    "Every pair by what it costs and how often it is right: higher is better, further left is cheaper. Bars are "
+    "intervals, numbers the rows of the cells table. No pair is both better and cheaper than one on the dotted line."
 )
 
 
@@ -60,7 +60,17 @@ def _mark(facts: Facts, cell: Record, money: bool) -> Point:
         cell["decomposer_kind"],
         cell["strategy"],
         cell["student_solver"],
+        cell["name"] in recommended_cells(facts),
     )
+
+
+def recommended_cells(facts: Facts) -> set[str]:
+    """Return the names of the cells that the verdict recommends, on each test set."""
+    chosen = facts.results["verdict"].get("recommended")
+    if not chosen:
+        return set()
+    key = tuple(chosen[name] for name in ("strategy", "decomposer", "solver"))
+    return {cell["name"] for cell in facts.cells if (cell["strategy"], cell["decomposer"], cell["solver"]) == key}
 
 
 def _tokens_of(cell: Record) -> int:

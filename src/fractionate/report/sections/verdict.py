@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fractionate.report.amounts import PER, count, dollars, dollars_between, level, percent, points, points_between
 from fractionate.report.charts import Forest
 from fractionate.report.facts import Facts, Record
@@ -45,8 +47,16 @@ def evidence(facts: Facts) -> Section | None:
         f"costs less, and if its controls pass. Confidence {level(verdict['rule']['confidence'])}, shared among "
         "interim analyses and configurations."
     )
-    lead = " ".join([lead, *(limit["text"] for limit in verdict.get("limits", []))])
+    lead = " ".join([lead, *_spent(verdict), *(limit["text"] for limit in verdict.get("limits", []))])
     return Section("evidence", "Evidence", (Table(columns, tuple(rows), look="cards"),), lead, PAGES)
+
+
+def _spent(verdict: Record) -> Iterator[str]:
+    """Yield how much of each test set's error the looks so far have spent."""
+    spent = verdict["rule"].get("error_spent", {})
+    if spent:
+        shares = ", ".join(f"{100 * share:.0f} % of the error on {name}" for name, share in spent.items())
+        yield f"The looks so far have spent {shares}; another look is judged by what is left."
 
 
 def _finding(row: Record, facts: Facts, forest: Forest) -> Row:

@@ -16,3 +16,11 @@ for (const button of document.querySelectorAll("th button")) {
     body.append(...[...body.rows].sort(order));
   });
 }
+// A folded section opens where its address is followed, and all of them open while the page is printed.
+const folded = () => document.querySelectorAll("details.folded:not([open])");
+const follow = () => document.getElementById(decodeURIComponent(location.hash.slice(1)))?.closest("details")?.setAttribute("open", "");
+let closed = [];
+addEventListener("hashchange", follow);
+addEventListener("beforeprint", () => { closed = [...folded()]; for (const one of closed) one.open = true; });
+addEventListener("afterprint", () => { for (const one of closed) one.open = false; });
+follow();

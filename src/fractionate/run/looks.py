@@ -1,0 +1,114 @@
+"""The ledger of looks on disk: a table in the store of a project's calls, which no run's folder can reset."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fractionate.analysis.looks import Judged, Ledger, Look
+from fractionate.analysis.matrix import matrices, of_whole_students
+from fractionate.analysis.rule import Rule, Standing
+from fractionate.analysis.verdict import candidates_of
+from fractionate.columns import digest
+from fractionate.config import Config
+from fractionate.errors import FractionateError
+from fractionate.types import Cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS looks (
+    id INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    run TEXT NOT NULL,
+    test_set TEXT NOT NULL,
+    questions BLOB NOT NULL,      -- sorted 64-bit digests of the questions' texts
+    candidates TEXT NOT NULL,     -- JSON
+    fingerprint TEXT NOT NULL,    -- of settings, systems and outcomes
+    parent INTEGER NOT NULL,      -- the look that this one extends, counted from 0; -1: none
+    family INTEGER NOT NULL,
+    sealed INTEGER NOT NULL
+)
+"""
+_WAIT_S = 60.0
+
+
+def enter_looks(store: Path, run: str, config: Config, cells: Sequence[Cell]) -> dict[str, Standing]:
+    """Enter a verdict on measured cells in the ledger, and return where it stands, by test set.
+
+    It is entered before anybody reads it, so that a report that fails afterwards is paid for too. Raises
+    FractionateError where the ledger cannot be read or written.
+    """
+    rule, found = Rule.of(config), {}
+    with _open(store) as connection:
+        ledger = Ledger(_read(connection))
+        for matrix in matrices(of_whole_students(cells)):
+            reference = matrix.undistilled(matrix.judged_strategy(rule), rule)
+            if reference is None or not candidates_of(matrix, reference) or not rule.has_all_runs(reference):
+                continue
+            judged = Judged(matrix, rule, reference, _questions(reference))
+            found[matrix.label] = ledger.standing(judged, sealed=rule.sealed)
+            look = ledger.add(judged, sealed=rule.sealed)
+            if look is not None:
+                _write(connection, look, run)
+    return found
+
+
+@contextmanager
+def _open(store: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(store, timeout=_WAIT_S, isolation_level=None)) as connection:
+            connection.execute(_TABLE)
+            # Two verdicts at once must not both be the first look.
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise FractionateError(
+            f"the ledger of looks in {store} cannot be kept ({error}): a verdict without it is not valid"
+        ) from None
+
+
+def _read(connection: sqlite3.Connection) -> list[Look]:
+    import numpy as np
+
+    rows = connection.execute(
+        "SELECT test_set, questions, candidates, fingerprint, parent, family, sealed FROM looks ORDER BY id"
+    )
+    return [
+        Look(name, np.frombuffer(asked, dtype="<u8"), tuple(json.loads(told)), print_, parent, family, bool(sealed))
+        for name, asked, told, print_, parent, family, sealed in rows
+    ]
+
+
+def _write(connection: sqlite3.Connection, look: Look, run: str) -> None:
+    connection.execute(
+        "INSERT INTO looks (at, run, test_set, questions, candidates, fingerprint, parent, family, sealed) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            run,
+            look.test_set,
+            look.questions.astype("<u8").tobytes(),
+            json.dumps(look.candidates),
+            look.fingerprint,
+            look.parent,
+            look.family,
+            look.sealed,
+        ),
+    )
+
+
+def _questions(reference: Cell) -> NDArray[np.uint64]:
+    """Return digests of the questions' texts: ids may name other questions in another file."""
+    import numpy as np
+
+    texts = (f"{one.problem.question}\0{one.problem.context}" for one in reference.attempts)
+    return np.asarray([digest(text) for text in texts], dtype=np.uint64)
