@@ -1,4 +1,4 @@
-"""docs/guide/tools.md matches the code: its files and commands, from a folder that is empty, to the verdict it shows."""
+"""docs/guide/tools.md matches the code: its files and commands lead from an empty folder to the verdict it shows."""
 
 from __future__ import annotations
 
