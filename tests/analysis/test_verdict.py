@@ -283,6 +283,14 @@ def test_a_wider_margin_and_less_confidence_decide_sooner():
     assert verdict_of(cells, verdict={"confidence": 0.8}).distill == "decomposer"
 
 
+@pytest.mark.parametrize(("single", "passed"), [(POOR, "yes"), (GOOD, "no"), ([1.0] * 600, "no")])
+def test_the_evidence_says_whether_decomposing_helps(single, passed):
+    rows = [row for row in verdict_of(run(single=single, cot=POOR)).evidence if row["part"] == "decomposing"]
+    (beside,) = [row for row in rows if row["b"] == "atlas/single/none/teacher"]
+    assert beside["passed"] == passed
+    assert (beside["ci_high"] < 0) == (single == [1.0] * 600), "it hurts"
+
+
 def test_questions_that_share_a_passage_count_as_one_unit():
     def in_passages(cell: Cell) -> Cell:
         attempts = tuple(

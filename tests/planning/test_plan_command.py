@@ -103,7 +103,13 @@ def test_recipe_for_the_best_size(capsys):
 
 def test_power(capsys):
     answer = answered(capsys, "power", "--margin", 5, "--discordance", 0.2)
-    assert 600 < answer["questions"] < 680
+    once = answered(capsys, "power", "--margin", 5, "--discordance", 0.2, "--looks", "one")
+    assert 600 < once["questions"] < 680 < answer["questions"], "a verdict keeps error for further looks"
+    assert (once["confidence"], answer["confidence"]) == (0.95, pytest.approx(0.96))
+    several = answered(capsys, "power", "--margin", 5, "--discordance", 0.2, "--candidates", 4)
+    assert several["confidence"] == pytest.approx(0.99)
+    peeking = answered(capsys, "power", "--margin", 5, "--discordance", 0.2, "--looks", "any")
+    assert 1.5 < peeking["questions"] / once["questions"] < 2.2
     assert answer["power"] >= 0.8
     clustered = answered(capsys, "power", "--margin", 5, "--accuracy", 0.7, "--correlation", 0.5,
                          "--cluster-size", 8, "--cluster-correlation", 0.1)  # fmt: skip
@@ -114,7 +120,7 @@ def test_power(capsys):
 def test_the_difference_of_plan_power_is_in_percentage_points_as_the_margin_is(capsys):
     equal = answered(capsys, "power", "--margin", 5, "--discordance", 0.2)
     better = answered(capsys, "power", "--margin", 5, "--discordance", 0.2, "--difference", 3)
-    shown = questions_needed(Design(0.2, 0.05, difference=0.03))
+    shown = questions_needed(Design(0.2, 0.05, difference=0.03, confidence=1 - 0.05 * 0.8))
     assert (better["difference"], better["questions"]) == (3, shown)
     assert better["questions"] < equal["questions"]
 

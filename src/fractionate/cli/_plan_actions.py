@@ -13,7 +13,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fractionate.analysis.rule import question_points
+from fractionate.analysis.rule import Rule, question_points
+from fractionate.analysis.statistics import bonferroni_confidence
 from fractionate.api import read_report
 from fractionate.errors import UsageError
 from fractionate.files import write_text
@@ -47,9 +48,14 @@ def power(args: argparse.Namespace) -> None:
             print(f"fractionate: --{name} {points:g}: {doubt}", file=sys.stderr)
     if not 0 < args.margin < 100:
         raise UsageError(f"--margin must lie between 0 and 100 percentage points, such as 2, not {args.margin:g}")
-    design = Design(differ, args.margin / 100, args.difference / 100, args.confidence)
+    if args.candidates < 1:
+        raise UsageError(f"--candidates is a number of configurations of 1 or more, not {args.candidates:g}")
+    # The level of a first verdict over the planned questions: some of the error is kept for further looks.
+    rule = Rule(confidence=args.confidence, looks=args.looks if args.looks == "any" else "", sealed=args.looks == "one")
+    level = bonferroni_confidence(rule.confidence_at("", 1), args.candidates)
+    design = Design(differ, args.margin / 100, args.difference / 100, level)
     answer = answers.power_for(design, args.power, args.cluster_size, args.cluster_correlation)
-    answer = {**answer, "margin": args.margin, "difference": args.difference}
+    answer = {**answer, "margin": args.margin, "difference": args.difference, "candidates": args.candidates}
     _print(args, answer, answers.power_lines)
 
 

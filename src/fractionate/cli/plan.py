@@ -128,6 +128,13 @@ def _power_arguments(action: argparse.ArgumentParser) -> None:
     )
     add("--power", metavar="SHARE", type=_number, default=0.8, help="probability of showing non-inferiority (0.8)")
     add("--confidence", metavar="SHARE", type=_number, default=0.95, help="confidence of the two-sided interval (0.95)")
+    add("--candidates", metavar="N", type=int, default=1, help="configurations that share the verdict's error (1)")
+    add(
+        "--looks",
+        choices=("", "any", "one"),
+        default="",
+        help="looks at the test set: as the verdict keeps error for (default), any number, or one (sealed, compare)",
+    )
     add("--cluster-size", metavar="N", type=_number, default=1.0, help="questions that share a passage (1)")
     add(
         "--cluster-correlation",

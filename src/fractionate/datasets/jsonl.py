@@ -1,8 +1,9 @@
 """`jsonl`: the user's own questions with known answers, from .jsonl, .json, .csv, .tsv and .parquet files.
 
 A row has a question and an answer, and may have a context, an id, a split, a kind, a group (what it shares with other
-rows) and subquestions. Columns are found under their usual names (`SYNONYMS`) or those of `data.columns`. A row that
-cannot be used stops the reading, naming file, line and reason: a question left out unseen would change every figure.
+rows) and subquestions. A row of chat `messages` is read as a question with its history. Columns are found under their
+usual names (`SYNONYMS`) or those of `data.columns`. A row that cannot be used stops the reading, naming file, line and
+reason: a question left out unseen would change every figure.
 """
 
 from __future__ import annotations
@@ -64,6 +65,44 @@ def read_subquestions(value: Any) -> tuple[str, ...]:
         if not isinstance(each, str):
             raise ValueError(f"a subquestion is a string, not {kind_of(each)}")
     return tuple(_sound(each.strip()) for each in value if each.strip())
+
+
+def as_question(row: Row) -> Row:
+    """Return a row of chat messages as a question: the last thing that the user says, what came before as its context.
+
+    A last message by the assistant is the answer, unless the row has one of its own. Other rows are returned as they
+    are. Raises UsageError for messages that hold no question.
+    """
+    values = row.values
+    if "messages" not in values or row.has(*SYNONYMS["question"]):
+        return row
+    turns = [(_turn(row, message)) for message in _listed(row, values["messages"])]
+    answer = [turns.pop()[1]] if turns and turns[-1][0] == "assistant" else []
+    if not turns or turns[-1][0] != "user":
+        raise row.error("messages: the question is the last message by the user, and there is none")
+    *before, (_, question) = turns
+    named = {"system": "Instructions", "user": "User", "assistant": "Assistant"}
+    history = "\n".join(f"{named.get(role, role)}: {text}" for role, text in before)
+    found: dict[str, Any] = {"question": question, **({"context": history} if history else {})}
+    if answer and not row.has(*SYNONYMS["answers"]):
+        found["answers"] = answer
+    return Row({**{name: value for name, value in values.items() if name != "messages"}, **found}, row.where)
+
+
+def _listed(row: Row, value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise row.error(f"messages: a list of messages is wanted, not {kind_of(value)}")
+    return value
+
+
+def _turn(row: Row, message: Any) -> tuple[str, str]:
+    """Return a message's role and text; content in parts is joined."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, list):
+        content = "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
+    if not isinstance(content, str) or not isinstance(message.get("role"), str):
+        raise row.error('messages: a message has a "role" and a "content" of text')
+    return message["role"], content.strip()
 
 
 def _spans(value: list[Any]) -> Iterator[str]:
@@ -135,7 +174,7 @@ class _Reading:
         for row in read_rows(self.path):
             if self.split and not self._is_of_split(row):
                 continue
-            yield self._problem(row, index)
+            yield self._problem(as_question(row), index)
             index += 1
 
     def _problem(self, row: Row, index: int) -> Problem:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractionate.datasets.jsonl import read_answers
+from fractionate.datasets.jsonl import as_question, read_answers
 from fractionate.errors import UsageError
 from fractionate.rows import LONGEST_CELL, list_in, read_rows
 from fractionate.scoring.forms import infer_form
@@ -70,7 +70,7 @@ def read_table(path: Path) -> Table:
     Raises UsageError for a file that is no table, or holds no row.
     """
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        rows = [row.values for row in read_rows(path)]
+        rows = [as_question(row).values for row in read_rows(path)]
         table = Table(path, rows)
     else:
         try:

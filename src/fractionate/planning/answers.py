@@ -280,6 +280,7 @@ def power_lines(answer: Mapping[str, Any]) -> list[str]:
     if answer["design_effect"] > 1:
         independent, effect = f"{answer['independent_questions']:,}", f"{answer['design_effect']:.2f}"
         head += f" ({independent} if none shared a passage, times {effect})"
+    head += f"; the test is one-sided at {(1 - answer['confidence']) / 2:.3g}"
     rows = [("questions", "power"), *((f"{row['questions']:,}", f"{row['power']:.1%}") for row in answer["table"])]
     return [head, "", *columns(rows)]
 
