@@ -29,9 +29,9 @@ from fractionate.config.sections import (
     PublishedFigure,
     RunConfig,
     StudentConfig,
-    ToolConfig,
     VerdictConfig,
 )
+from fractionate.config.tools import ToolConfig
 from fractionate.config.training import SearchConfig, TrainConfig
 from fractionate.config.values import (
     DECOMPOSER_VARIANTS,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from fractionate.analysis.next_step import extended
-from fractionate.planning.showable import Showable, showable
+from fractionate.analysis.rule import Rule
+from fractionate.analysis.showable import Showable, showable
 from fractionate.run.run import Run
 
 
@@ -17,14 +18,15 @@ def promised(run: Run) -> list[Showable]:
     students |= {student.name for student in run.names.students}
     if not students:
         return []
-    rule = run.config.verdict
+    # The level of a first verdict, as `plan power` takes it: some of the error is kept for further looks.
+    rule = Rule.of(run.config)
     return [
         showable(
             test.name,
             len(test.problems),
             len({problem.cluster for problem in test.problems}),
             rule.margin,
-            rule.confidence,
+            rule.confidence_at(test.reference, len(test.problems)),
             len(students),
         )
         for test in run.data.tests
