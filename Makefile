@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+# Tests start hundreds of processes. Without bytecode files each would compile the package, and the tests, again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test lint docs site mutation bench-client bench-live bench-memory bench-serve bench-testbeds bench-train bench-verdict bench-gpu clean
 
@@ -59,7 +61,7 @@ bench-train: setup
 	$(BIN)/python benchmarks/train.py
 
 bench-verdict: setup
-	$(BIN)/python benchmarks/verdict_operating.py
+	$(BIN)/python benchmarks/verdict_operating.py --repeats 200 --jobs 2
 
 bench-gpu: setup
 	$(BIN)/python benchmarks/gpu.py

@@ -135,7 +135,7 @@ def workers() -> dict[int, float]:
     found = {}
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):  # it has just ended
-            if process.cmdline()[0].startswith("ray::"):
+            if any(word.startswith("ray::") for word in process.cmdline()[:1]):  # empty for one that is ending
                 found[process.pid] = sum(process.cpu_times()[:2])
     return found
 

@@ -33,7 +33,7 @@ def opened(folder: Path) -> Opened:
     @contextmanager
     def open_run(solvers: list[str], tools: dict[str, Any], out: str = "out", **tables: Any) -> Iterator[Run]:
         table = {
-            "data": {"test": "jsonl:test.jsonl", "answer": "text"},
+            "data": {"test": "jsonl:test.jsonl", "answer": "text", **tables.pop("data", {})},
             "models": {"teacher": "echo:1", "solvers": solvers, "decomposers": ["gold"], **tables.pop("models", {})},
             "run": {"strategies": ["stepwise"], "variants": [], **tables.pop("run", {})},
             "tools": tools,

@@ -17,6 +17,7 @@ from tool_runs import Opened, results_of
 from fractionate.config import ToolConfig
 from fractionate.errors import FractionateError
 from fractionate.models.faults import FatalFault, TransientFault
+from fractionate.run.forecast import forecast_run
 from fractionate.tools import open_tool
 from fractionate.tools.base import LISTING, ToolModel, call_request
 from fractionate.types import Completion, Message
@@ -128,6 +129,9 @@ def test_a_run_stores_what_a_server_offers_and_replies(folder: Path, opened: Ope
             cells = results_of(run)["by"]
             assert cells["stepwise", name]["value"] == cells["stepwise", "tool:facts"]["value"] == 1.0
             assert cells["stepwise", name]["tools"][0]["calls"] == 5
+        with opened([name], {"facts": facts}, out="forecast", prices=prices, data={"test": "jsonl:more.jsonl"}) as run:
+            (folder / "more.jsonl").write_text('{"question": "Another one?", "answer": "yes", "subquestions": ["a?"]}')
+            assert forecast_run(run).calls > 0, "what is stored of the tool stands for its replies, not for its list"
         names = [one["function"]["name"] for one in server.bodies[0]["tools"]]
         assert names == ["facts_lookup", "facts_add"]
         with opened([name, "tool:facts"], {"facts": facts}, out="again", prices=prices) as run:

@@ -32,11 +32,15 @@ TaskFactory: TypeAlias = Callable[[], CallCoroutine[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Coroutines that may run side by side: a label for a person, their factories, and what gathers their values."""
+    """Coroutines that may run side by side: a label for a person, their factories, and what gathers their values.
+
+    `count` is how many they are, 0 where that is not known.
+    """
 
     label: str
     factories: Iterable[TaskFactory]
     gather: Callable[[], Gathering] = list
+    count: int = 0
 
 
 Runner: TypeAlias = Callable[[Iterable[TaskFactory], Engine], AsyncGenerator[Any, None]]
@@ -51,10 +55,17 @@ def run_here(factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator
 
 
 async def carry_out(
-    stage: Stage[T], engine: Engine, say: Callable[[str], None] = lambda text: None, run: Runner = run_here
+    stage: Stage[T],
+    engine: Engine,
+    say: Callable[[str], None] = lambda text: None,
+    run: Runner = run_here,
+    advance: Callable[[int, int], None] = lambda done, count: None,
 ) -> T:
-    """Carry out a stage's work with `run` and return what the stage returns. `say` is called with the label of
-    each piece of work."""
+    """Carry out a stage's work with `run` and return what the stage returns.
+
+    `say` is called with the label of each piece of work, `advance` with how many of its coroutines are done, of how
+    many, at the start and after each.
+    """
     values: Gathering | None = None
     while True:
         try:
@@ -64,8 +75,12 @@ async def carry_out(
             return value
         say(work.label)
         values = work.gather()
+        done = 0
+        advance(done, work.count)
         async for value in run(work.factories, engine):
             values.append(value)
+            done += 1
+            advance(done, work.count)
 
 
 def walk(stage: Stage[T], reply: Callable[[Call], Completion]) -> tuple[T, list[Call]]:

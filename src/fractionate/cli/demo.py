@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = write_demo(arguments.out, size)
     with Run(load_config(config), arguments.out, arguments.out.resolve(), Progress(quiet=arguments.quiet)) as opened:
         results = run_everything(opened)
-        opened.progress.stage(opened.engine.counters.line())
+        opened.progress.stage(opened.closing_line())
         print_results(results, arguments.out, as_json=arguments.json)
     return exit_code(results)
 

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             return _dry_run(opened, as_json=arguments.json, start_anyway=arguments.start_anyway)
         results = run_everything(opened, start_anyway=arguments.start_anyway)
-        opened.progress.stage(opened.engine.counters.line())
+        opened.progress.stage(opened.closing_line())
         print_results(results, opened.folder.path, as_json=arguments.json)
     return exit_code(results)
 

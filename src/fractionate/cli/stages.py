@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.command in ("demonstrate", "evaluate"):
             stages.check_before_spending(opened)
         getattr(stages, f"{arguments.command}_stage")(opened)
-        opened.progress.stage(opened.engine.counters.line())
+        opened.progress.stage(opened.closing_line())
         if arguments.json:
             written = {
                 "stage": arguments.command,

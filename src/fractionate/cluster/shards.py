@@ -11,21 +11,20 @@ import pickle
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
 from typing import Any
 
 from fractionate.calls.batches import GRACE_S
-from fractionate.calls.budget import BudgetReached, Reservation
+from fractionate.calls.budget import BudgetReached
 from fractionate.calls.drive import run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.calls.status import Counters
 from fractionate.cluster.allocation import Allocator, Merger, most_shards, quotas
 from fractionate.cluster.connect import beside_driver, why
-from fractionate.cluster.lookup import Ended, Halted, can_leave, drive_by_hand
 from fractionate.cluster.remote_copy import RemoteCopy
+from fractionate.cluster.shard_queue import Shard, ShardQueue, can_leave
 from fractionate.cluster.shard_task import (
     End,
     Make,
@@ -42,10 +41,6 @@ from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.types import Completion, Usage
 
-LARGEST = 1024
-"""Coroutines of a shard at most."""
-WAITING = 4096
-"""Coroutines beyond the first that has no value yet, at least: values wait in memory for those before them."""
 TRIES = 3
 """Workers that may die over one question alone before it counts as failed."""
 MOST_DEATHS = 20
@@ -61,21 +56,6 @@ _KINDS: dict[str, type[FractionateError]] = {
 }
 _PACKED = object()
 """Stands for a value that has come packed."""
-
-
-@dataclass(eq=False)
-class _Shard:
-    """The items of one shard by their positions in the work, and the completions that the run has for them.
-
-    `is_fresh`: no worker has had it. `deaths` are those of workers over its only question. `wanted` is a call that its
-    last allocation had no room for.
-    """
-
-    items: dict[int, Any]
-    is_fresh: bool = True
-    known: dict[str, Completion] = field(default_factory=dict)
-    deaths: int = 0
-    wanted: Reservation | None = None
 
 
 class Shards:
@@ -141,14 +121,14 @@ class _Work:
 
         self._shards = shards
         self._engine = engine = shards.engine
-        self._more = enumerate(items)
         self._make = make
         self._pack = pack
         self._packed: deque[bytes] = deque()
-        self._is_new = is_new
+        self._news = asyncio.Event()
         cores = sum(node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"])
         self._slots = max(1, min(shards.workers or int(cores), most_shards(engine.limits)))
         self._quotas: list[LimitsConfig] = quotas(engine.limits, self._slots)
+        self._queue = ShardQueue(engine, items, make, is_new, self._slots, self._quotas[0].concurrency, self._news.set)
         self._allocator = Allocator(engine.budget, self._slots)
         self._merger = Merger(engine, shards.remote_copy)
         self._setup, self._common = ray.put(shards.setup), ray.put(pickled((make, pack))[0])
@@ -163,15 +143,9 @@ class _Work:
         self._actors = ExitStack()
         self._stop: Any = None
         self._draining = False
-        self._ahead: deque[tuple[int, Any]] = deque()
-        self._ready: deque[_Shard] = deque()
-        self._running: dict[asyncio.Task[None], _Shard] = {}
-        self._values: dict[int, Any] = {}
-        self._next = self._taken = 0
-        self._exhausted = False
-        self._asked: set[str] = set()
-        self._aside: dict[int, Any] = {}
-        self._news = asyncio.Event()
+        self._running: dict[asyncio.Task[None], Shard] = {}
+        self._values = self._queue.values
+        self._next = 0
         self._error: BaseException | None = None
         self._deaths = 0
         self._begun = False
@@ -197,11 +171,11 @@ class _Work:
     async def values(self) -> AsyncGenerator[Any, None]:
         """Yield the coroutines' values in order; with `pack` packed, in any order."""
         while True:
-            self._cut()
+            self._queue.fill(self._slots - len(self._running), self._next)
             self._submit()
             while self._packed:
                 yield self._packed.popleft()
-            while self._next in self._values or self._next in self._aside:
+            while self._next in self._values or self._next in self._queue.postponed:
                 value = await self._take()
                 if self._pack is None:
                     yield value
@@ -209,7 +183,7 @@ class _Work:
                     yield self._pack([value])
             if self._error is not None:
                 raise self._error
-            if self._exhausted and not self._ahead and self._next == self._taken:
+            if self._queue.is_exhausted and self._next == self._queue.taken:
                 return
             if self._running:
                 with suppress(TimeoutError):
@@ -226,67 +200,23 @@ class _Work:
         if place in self._values:
             return self._values.pop(place)
         # It waited for a call that another coroutine made: now that one is stored, or failed.
-        coroutine = self._make(self._aside.pop(place))
+        coroutine = self._make(self._queue.postponed.pop(place))
         (value,) = [value async for value in stream_all([coroutine], self._engine)]
         return value
 
-    # ---------------------------------------------------------------- cutting and submitting
-
-    def _cut(self) -> None:
-        """Cut further shards while there are slots for them: large ones first, small ones near the end."""
-        while len(self._ready) < self._slots - len(self._running):
-            room = max(WAITING, 4 * LARGEST * self._slots) - (self._taken - self._next)
-            while len(self._ahead) < LARGEST * 2 * self._slots and not self._exhausted:
-                following = next(self._more, None)
-                self._exhausted = following is None
-                if following is not None:
-                    self._ahead.append(following)
-            least = max(8, self._quotas[0].concurrency)
-            size = min(LARGEST, max(least, len(self._ahead) // (2 * self._slots)), room)
-            if size <= 0 or not self._ahead:
-                return
-            taken = {}
-            for _ in range(min(size, len(self._ahead))):
-                place, item = self._ahead.popleft()
-                taken[place] = item
-            self._taken += len(taken)
-            self._look_into(_Shard(taken))
-
-    def _look_into(self, shard: _Shard) -> None:
-        """Have a shard run that has only what the run's store cannot answer, with the completions that it has."""
-        store = self._engine.store
-        left: dict[int, Any] = {}
-        for place, item in shard.items.items():
-            if shard.is_fresh and self._is_new(item):
-                left[place] = item
-                continue
-            came = drive_by_hand(self._make(item), store.get)
-            if isinstance(came, Ended):
-                self._values[place] = came.value
-                self._engine.counters.served += came.calls
-                self._news.set()
-            elif shard.is_fresh and any(key in self._asked for key in came.missing):
-                self._aside[place] = item
-            else:
-                self._asked.update(came.missing)
-                shard.known.update(came.known)
-                left[place] = item
-        shard.items = left
-        if left:
-            self._ready.append(shard)
-
     def _submit(self) -> None:
-        while self._ready and len(self._running) < self._slots:
-            shard = self._ready[0]
+        ready = self._queue.ready
+        while ready and len(self._running) < self._slots:
+            shard = ready[0]
             if shard.wanted is None and self._engine.budget.active:
-                shard.wanted = self._first_call(shard)
+                shard.wanted = self._queue.first_call(shard)
             allocation = self._allocator.allocate(len(shard.items), shard.wanted)
             if allocation is None:
                 if self._running:
                     return  # they may return some
                 assert shard.wanted is not None, "only a call that is counted needs an allocation"
                 raise self._engine.budget.reached(shard.wanted)
-            self._ready.popleft()
+            ready.popleft()
             self._merger.write_allocations()  # the store knows of it before anything is spent
             quota = self._quotas.pop()
             order = ShardOrder(self._pickled(shard), quota, allocation.caps)
@@ -294,7 +224,7 @@ class _Work:
             self._running[task] = shard
             task.add_done_callback(partial(self._ended, quota))
 
-    def _pickled(self, shard: _Shard) -> bytes:
+    def _pickled(self, shard: Shard) -> bytes:
         """Return a shard's items and known completions as bytes; without `pack`, items may hold models."""
         content = list(shard.items.values()), shard.known
         return pickled(content)[0] if self._pack is None else pickle.dumps(content, 5)
@@ -306,16 +236,9 @@ class _Work:
             self._error = self._error or task.exception()
         self._news.set()
 
-    def _first_call(self, shard: _Shard) -> Reservation | None:
-        """Return the dearest outcome of the dearest call that a shard's first coroutine begins with."""
-        came = drive_by_hand(
-            self._make(next(iter(shard.items.values()))), lambda key: None, self._engine.budget.dearest
-        )
-        return came.dearest if isinstance(came, Halted) else None
-
     # ---------------------------------------------------------------- merging
 
-    async def _run(self, shard: _Shard, order: ShardOrder, holder: str) -> None:
+    async def _run(self, shard: Shard, order: ShardOrder, holder: str) -> None:
         """Run one shard as a task; have what it leaves undone run again."""
         import ray
         from ray.exceptions import RayError, RayTaskError, TaskCancelledError
@@ -354,7 +277,7 @@ class _Work:
         else:
             self._finished(shard, end, holder)
 
-    def _receive_values(self, shard: _Shard, places: Sequence[int], values: Any) -> None:
+    def _receive_values(self, shard: Shard, places: Sequence[int], values: Any) -> None:
         if not places:
             return
         if self._pack is not None:
@@ -371,7 +294,7 @@ class _Work:
             shipment: Shipment = await (await stream.__anext__())
         return shipment
 
-    def _finished(self, shard: _Shard, end: End, holder: str) -> None:
+    def _finished(self, shard: Shard, end: End, holder: str) -> None:
         if end.error is not None:
             kind, line = end.error
             raise _KINDS.get(kind, FractionateError)(line)
@@ -385,7 +308,7 @@ class _Work:
         shard.wanted = end.wanted
         self._again(shard)
 
-    def _died(self, shard: _Shard, *, silent: bool) -> None:
+    def _died(self, shard: Shard, *, silent: bool) -> None:
         """Have what a dead worker left undone run again, in halves: one question may be what kills workers."""
         if not shard.items or self._draining:
             return
@@ -403,7 +326,7 @@ class _Work:
         if len(places) > 1:
             middle = len(places) // 2
             for half in (places[:middle], places[middle:]):
-                self._again(_Shard({place: shard.items[place] for place in half}))
+                self._again(Shard({place: shard.items[place] for place in half}))
             return
         shard.deaths += 1
         if shard.deaths < TRIES:
@@ -414,9 +337,9 @@ class _Work:
         self._values[places[0]] = run_with(self._make(shard.items[places[0]]), lambda _: failed)
         self._news.set()
 
-    def _again(self, shard: _Shard) -> None:
+    def _again(self, shard: Shard) -> None:
         shard.is_fresh = False
-        self._look_into(shard)
+        self._queue.add(shard)
         self._news.set()
 
     async def _drain(self, seconds: float, *, patient: bool) -> None:
@@ -425,7 +348,7 @@ class _Work:
 
         with suppress(ray.exceptions.RayError):
             self._stop.tell.remote(patient)
-        self._ready.clear()
+        self._queue.ready.clear()
         self._draining = True
         await asyncio.wait(self._running, timeout=seconds + END_S)
         for task in list(self._running):

@@ -19,10 +19,10 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -43,7 +43,7 @@ from fractionate.run.attempt_rows import (
 )
 from fractionate.run.cells import Pair, TestSet
 from fractionate.run.folder import RunFolder, write_rows
-from fractionate.types import Attempt, Cell
+from fractionate.types import Attempt, Cell, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,6 +83,7 @@ class AttemptWriter:
         self._folder = folder
         self._beside = folder.attempts.with_name(f".{folder.attempts.name}.part")
         self._test_sets: dict[str, int] = {}
+        self._written: set[int] = set()
         self._cells = 0
         with _writing(folder.attempts):
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -97,12 +98,7 @@ class AttemptWriter:
 
     def cell(self, test: TestSet, pair: Pair) -> CellWriter:
         """Return what takes the attempts of the next cell."""
-        with _writing(self._folder.attempts):
-            if test.reference not in self._test_sets:
-                self._test_sets[test.reference] = len(self._test_sets)
-                first = self._test_sets[test.reference] << _PLACE_BITS
-                rows = ((first + place, _json(question_row(one))) for place, one in enumerate(test.problems))
-                self._insert("questions", rows)
+        self._test_sets.setdefault(test.reference, len(self._test_sets))
         key = CellKey(self._cells, self._test_sets[test.reference], test.repeats)
         self._cells += 1
         cell = Cell(
@@ -117,21 +113,24 @@ class AttemptWriter:
             reference=test.reference,
             label=pair.strategy.label,
         )
-        return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems))
+        write_questions = partial(self._write_questions, key.test_set, test.problems)
+        return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems), write_questions)
 
     def merge(self, packed: bytes) -> None:
-        """Take attempts that were packed in another process (`pack_attempts`)."""
+        """Take attempts, and their questions, that were packed in another process (`pack_attempts`)."""
         with _writing(self._folder.attempts):
             self._database.deserialize(packed, name="shard")
             self._database.execute("BEGIN")
+            self._database.execute("INSERT OR IGNORE INTO main.questions SELECT * FROM shard.questions")
             for table in ("attempts", "arrays"):
                 self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
             self._database.execute("COMMIT")
 
-    def _insert(self, table: str, rows: Iterator[tuple[Any, ...]]) -> None:
-        self._database.execute("BEGIN")
-        self._database.executemany(f"INSERT INTO {table} VALUES (?, ?)", rows)
-        self._database.execute("COMMIT")
+    def _write_questions(self, test_set: int, problems: Sequence[Problem]) -> None:
+        """Write the questions of a test set with attempts made here. Shards write those of their own attempts."""
+        if test_set not in self._written:
+            self._written.add(test_set)
+            _insert_questions(self._database, test_set, enumerate(problems))
 
     def finish(self, rows_at_most: int) -> list[Cell]:
         """Give the file its name, with the cells that were completed; write attempts.jsonl too where it is short.
@@ -162,8 +161,17 @@ class AttemptWriter:
 class CellWriter:
     """Takes the attempts of one cell, a question's repeats one after another, or parts of them in any order."""
 
-    def __init__(self, database: sqlite3.Connection, path: Path, key: CellKey, cell: Cell, questions: int) -> None:
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        path: Path,
+        key: CellKey,
+        cell: Cell,
+        questions: int,
+        write_questions: Callable[[], None],
+    ) -> None:
         self.key = key
+        self._write_questions = write_questions
         self._database = database
         self._path = path
         self._cell = cell
@@ -193,22 +201,35 @@ class CellWriter:
         waiting, self._waiting = self._waiting, []
         with _writing(self._path):
             self._database.execute("BEGIN")
+            if waiting:
+                self._write_questions()
             _insert(self._database, self.key, self._first, waiting)
             self._database.execute("COMMIT")
         self._first += len(waiting)
 
 
 def pack_attempts(parts: Iterable[tuple[CellKey, int, Sequence[Attempt]]]) -> bytes:
-    """Return attempts as bytes for `AttemptWriter.merge`: of a cell those from a place on, of any number of cells.
+    """Return attempts, and their questions, as bytes for `AttemptWriter.merge`: of a cell those from a place on.
 
     The place of an attempt in its cell is the number of its question, from 0, times the repeats, plus its repeat.
     """
     with closing(sqlite3.connect(":memory:")) as database:
         database.executescript(_TABLES)
+        questions: dict[int, dict[int, Problem]] = {}
         for key, first, attempts in parts:
             _insert(database, key, first, attempts)
+            own = questions.setdefault(key.test_set, {})
+            own.update((place // key.repeats, attempt.problem) for place, attempt in enumerate(attempts, first))
+        for test_set, problems in questions.items():
+            _insert_questions(database, test_set, problems.items())
         database.commit()
         return database.serialize()
+
+
+def _insert_questions(database: sqlite3.Connection, test_set: int, problems: Iterable[tuple[int, Problem]]) -> None:
+    first = test_set << _PLACE_BITS
+    rows = ((first + place, _json(question_row(problem))) for place, problem in problems)
+    database.executemany("INSERT OR IGNORE INTO questions VALUES (?, ?)", rows)
 
 
 def _insert(database: sqlite3.Connection, key: CellKey, first: int, attempts: Sequence[Attempt]) -> None:

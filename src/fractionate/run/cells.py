@@ -140,7 +140,7 @@ def _work_through(
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
-    taken: G = yield Work(label, factories, partial(take, test, pair))
+    taken: G = yield Work(label, factories, partial(take, test, pair), len(test.problems) * test.repeats)
     return taken
 
 
@@ -186,7 +186,7 @@ def _decompose_all(test: TestSet, decomposer: Component, sampler_of: SamplerOf) 
         partial(decompose_once, bare, decomposer, sampler, problem, repeat) for problem, repeat in test.asked()
     )
     said = f"{test.reference}: {decomposer.name} decomposes {len(test.problems)} questions"
-    made: Sequence[Decomposed] = yield Work(said, factories, _spool)
+    made: Sequence[Decomposed] = yield Work(said, factories, _spool, len(test.problems) * test.repeats)
     return made
 
 

@@ -21,7 +21,10 @@ def in_loop(run: Run, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     engine = run.engine
 
     async def stage() -> T:
-        async with StatusLine(engine, run.progress.step):
-            return await work()
+        try:
+            async with StatusLine(engine, run.progress.step):
+                return await work()
+        finally:
+            run.progress.advance(0, 0)  # what comes next is no part of this work
 
     return run_interruptible(stage, run.models.close)

@@ -163,8 +163,10 @@ class _Learnt:
 
 
 def _kind(request: Request) -> object:
-    instruction = request.messages[0].content if request.messages[0].role == "system" else ""
-    return instruction, request.max_tokens, request.response_format
+    first = request.messages[0]
+    instruction = first.content if first.role == "system" else ""
+    # A tool's list of functions is no reply to a question.
+    return first.role, instruction, request.max_tokens, request.response_format
 
 
 class _Screened:

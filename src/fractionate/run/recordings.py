@@ -75,4 +75,6 @@ def _walk(stage: Stage[Any]) -> None:
 
 
 def _reply(call: Call) -> Completion:
-    return Completion(call.model.replay(call.request) if isinstance(call.model, RecordedModel) else "")
+    if isinstance(call.model, RecordedModel):
+        return Completion(call.model.replay(call.request))
+    return call.expected or Completion("")

@@ -160,6 +160,20 @@ class Run:
         """The run's name: given, or the folder's."""
         return self.config.run.name or self.folder.path.name
 
+    def spent(self) -> str:
+        """Return what has been spent, for a person: "spent $0.0145 of $0.03"; "" where no call cost anything."""
+        budget, cap = self.engine.budget, self.config.budget.usd
+        if cap is not None:
+            return f"spent ${budget.total_usd():.4f} of ${cap:g}"
+        used = self.engine.counters.usage.items()
+        dollars = [self.pricing.usd(model, usage) for (model, _), usage in used]
+        known = [usd for usd in dollars if usd is not None]
+        return f"spent ${sum(known):.4f}" if any(known) and len(known) == len(dollars) else ""
+
+    def closing_line(self) -> str:
+        """Return the last line of a run's progress: its calls, and what they cost."""
+        return "; ".join(filter(None, [self.engine.counters.line(), self.spent()]))
+
     def pairs(self) -> list[Pair]:
         """Return the cells to measure: the matrix's names and every student that could be trained, in order."""
         return self.names.pairs(self._takes_part)[0]

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from fractionate.calls.drive import side_by_side
-from fractionate.cluster.lookup import can_leave
+from fractionate.cluster.shard_queue import can_leave
 from fractionate.models.base import CallCoroutine
 from fractionate.run.attempts import AttemptWriter, CellKey, pack_attempts
 from fractionate.run.cells import Decomposed, Pair, TestSet, attempt, decompose_once, samplers

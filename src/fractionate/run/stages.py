@@ -133,7 +133,8 @@ def demonstrate_stage(run: Run) -> list[Demonstration]:
         )
 
     async def demonstrate() -> list[Demonstration]:
-        made = await carry_out(demonstrating(run), run.engine, run.progress.stage, run.workers.runner())
+        progress, runner = run.progress, run.workers.runner()
+        made = await carry_out(demonstrating(run), run.engine, progress.stage, runner, progress.advance)
         _note_fields_left_out(run)
         return made
 
@@ -253,7 +254,8 @@ async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> No
         for pair, writer in writers.items():
             stage = next(cells)
             if pair not in answered:
-                await carry_out(stage, run.engine, run.progress.stage, run.workers.runner())
+                progress, runner = run.progress, run.workers.runner()
+                await carry_out(stage, run.engine, progress.stage, runner, progress.advance)
             _note_cell(run, writer.cell())
             done["cells"] += 1
 

@@ -82,7 +82,8 @@ class StudentTraining:
         given = (self.student.base, self.examples, folder, self.settings, self.student.seed)
 
         def on_step(step: int, steps: int, loss: float) -> None:
-            run.progress.step(f"step {step} of {steps}, loss {loss:.3f}")
+            run.progress.advance(step, steps)
+            run.progress.step(f"loss {loss:.3f}")
 
         if self.settings.workers > 1:
             from fractionate.cluster.training import train_over_workers
@@ -93,6 +94,7 @@ class StudentTraining:
 
             report = train_student(*given, on_step, dev=self.dev)
         self.keep(folder)
+        run.progress.advance(0, 0)
         run.progress.stage(f"  {summary(report)}")
 
     def keep(self, folder: Path) -> None:

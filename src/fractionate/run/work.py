@@ -33,7 +33,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     each = f", up to {samples} samples each" if samples > 1 else ""
     shown = f"; {len(recorded)} more from traffic" if recorded else ""
     said = f"demonstrate: {run.names.teacher.model} on {len(problems) - len(recorded)} questions{each}{shown}"
-    by_teacher = iter((yield Work(said, factories)))
+    by_teacher = iter((yield Work(said, factories, count=len(problems) - len(recorded))))
     return flatten([recorded[key]] if key in recorded else next(by_teacher) for key in problems)
 
 
