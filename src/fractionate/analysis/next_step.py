@@ -71,6 +71,8 @@ def next_step(judgement: Judgement, lead: Finding | None, place: Place) -> str:
         return _measure_missing(judgement, place)
     if judgement.distill == "neither":
         return _without_a_student(judgement, lead, place)
+    if lead.passes == "no":
+        return _measure_missing(judgement, place)
     if judgement.unpriced:
         prices = [
             f'prices."{model}".{key}=USD'
@@ -81,8 +83,6 @@ def next_step(judgement: Judgement, lead: Finding | None, place: Place) -> str:
     missing = next((control for control in lead.controls if control.missing), None)
     if missing is not None:
         return _with_control(missing.claim, missing.missing, lead, place)
-    if lead.passes == "no":
-        return _measure_missing(judgement, place)
     wanted = questions_wanted(lead)
     return _with_questions(wanted, lead, place) if wanted else _with_margin(lead, place)
 
