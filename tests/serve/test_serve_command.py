@@ -24,7 +24,7 @@ import pytest
 from serving import CONFIG, ROWS, Measured
 
 from fractionate.cli import main
-from fractionate.strategies.prompting import instruction
+from fractionate.prompts import instruction
 
 LINE = re.compile(r"^serving (\d+) pairs? at (http://127\.0\.0\.1:\d+)/v1 \(fractionate/best is (\S+)\)$")
 
