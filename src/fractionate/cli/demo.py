@@ -92,7 +92,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     size = SMOKE if arguments.smoke else FULL
     config = write_demo(arguments.out, size)
-    with Run(load_config(config), arguments.out, arguments.out.resolve(), Progress(quiet=arguments.quiet)) as opened:
+    with Run(
+        load_config(config), arguments.out, arguments.out.resolve(), Progress(quiet=arguments.quiet), source=config
+    ) as opened:
         results = run_everything(opened)
         opened.progress.stage(opened.closing_line())
         print_results(results, arguments.out, as_json=arguments.json)
