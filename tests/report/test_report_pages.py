@@ -356,3 +356,13 @@ def test_what_was_compared_is_said_in_plain_words_and_what_is_open_by_its_gate()
     few = build_results(run(**near, untrained=NEVER[:100], solver=None, pair=None), config_of(), [], {"name": "demo"})
     text, _ = read(html(few))
     assert re.search(r"What is open D-R → teacher: its loss may be more than the margin \(the interval ends at −", text)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing(opened, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = opened(html(decided()), viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
+    found = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in found] == []
