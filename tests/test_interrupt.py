@@ -23,7 +23,7 @@ import sys
 from fractionate.cli import demo, main
 demo.MODEL = sys.argv.pop(1)
 demo.SMOKE = demo.Size(train=4, test=2, max_tokens=48)
-demo.CONFIG = demo.CONFIG.replace("batch_size = 8", "batch_size = 2\\nmax_length = 2048")
+demo.CONFIG = demo.CONFIG.replace("batch_size = 8", "batch_size = 2\\nmax_length = 2048\\nmin_examples = 1")
 sys.exit(main())
 """
 CONFIG = """

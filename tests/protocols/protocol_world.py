@@ -154,7 +154,12 @@ class World:
         """Return what a user sets: the models; and the slices of atlas, which is generated in any size."""
         table = read_protocol(protocol)
         settings = [f"models.student={self.tiny}"] if "student" in table["models"] else []
-        settings += ["train.batch_size=16", f'models.options."{self.tiny}".max_tokens=6', "train.max_length=2048"]
+        settings += [
+            "train.batch_size=16",
+            "train.min_examples=1",
+            f'models.options."{self.tiny}".max_tokens=6',
+            "train.max_length=2048",
+        ]
         if not table["models"]["teacher"].startswith("recorded:"):
             url = self.server.base_url
             return [*settings, f"models.teacher={url}#teacher", f"models.solver={url}#solver"]

@@ -45,7 +45,7 @@ class TrainConfig(Section):
     )
     max_examples: Count = Field(default=0, description="examples per student at most, the first ones; 0 takes all")
     min_examples: int = Field(
-        default=8,
+        default=4,
         ge=1,
         le=10**6,
         description="a student with fewer examples is not trained; the run says why demonstrations could not be used",
