@@ -70,7 +70,7 @@ def _planned(
         sizes.add((student.whole, len(examples)))
         dev = dev_examples_for(run, student, demonstrations, screened)
         because = "".join(f"; {count} left out: {reason}" for reason, count in sorted(left_out.items()))
-        least = run.config.train.min_examples if student.share == 1 else 1
+        least = _least(run, student)
         if len(examples) < least or (run.data.dev and not dev):
             missing = _too_few(examples, least) if len(examples) < least else "the dev split has no example to judge by"
             run.progress.stage(f"train {student.name}: left out, {missing}{because}")
@@ -79,6 +79,13 @@ def _planned(
             continue
         run.folder.leave_out(student.name, "")
         yield _Planned(student, StudentTraining.of(run, student, examples, dev), because)
+
+
+def _least(run: Run, student: Student) -> int:
+    """Return how many examples a student needs: not more than it may have, and a share of a curve needs one."""
+    train = run.config.train
+    most = student.max_examples or train.min_examples
+    return min(train.min_examples, most) if student.share == 1 else 1
 
 
 def _too_few(examples: Sequence[Example], least: int) -> str:
