@@ -118,12 +118,12 @@ def test_a_curve_cut_off_in_training_resumes_to_the_same_run(
             def stage(text: str) -> None:
                 begun.append(text)
 
-            def step(text: str) -> None:
-                if cut and begun[-1].startswith(f"train {cut}:") and text.startswith("step 2 "):
+            def advance(done: int, count: int) -> None:
+                if cut and begun[-1].startswith(f"train {cut}:") and done == 2:
                     raise KeyboardInterrupt
 
             monkeypatch.setattr(opened.progress, "stage", stage)
-            monkeypatch.setattr(opened.progress, "step", step)
+            monkeypatch.setattr(opened.progress, "advance", advance)
             run_everything(opened)
 
     run("whole")
