@@ -65,8 +65,8 @@ class TestPython:
             "def much(text): return 'é' * 10_000\n"
             "def bell(text): return 'a\\x1b[2Jb'\n"
         )
-        (tmp_path / "pack").mkdir()
-        (tmp_path / "pack/inner.py").write_text("def same(text): return text\n")
+        (tmp_path / "own_pack").mkdir()
+        (tmp_path / "own_pack/inner.py").write_text("def same(text): return text\n")
         return tmp_path
 
     def test_a_function_beside_the_config(self, module: Path) -> None:
@@ -74,7 +74,7 @@ class TestPython:
         assert (reply.text, reply.finish_reason, reply.error) == ("ABC", "stop", "")
         (reply,) = ask(tool(module, kind="python", function="own:later"), "abc")
         assert reply.text == '{"said": "abc"}', "what is no text is given as JSON"
-        (reply,) = ask(tool(module, kind="python", function="pack.inner:same"), "abc")
+        (reply,) = ask(tool(module, kind="python", function="own_pack.inner:same"), "abc")
         assert reply.text == "abc"
         assert str(module) not in sys.path
 
