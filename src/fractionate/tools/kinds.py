@@ -262,8 +262,8 @@ class SqlTool(Tool):
                 database.execute("SET enable_external_access = false; SET lock_configuration = true")
                 stopping = threading.Timer(self._seconds + STOP_S, database.interrupt)
                 stopping.start()
-                cursor = database.execute(query.replace(":text", "$text"), dict(values) or None)
                 try:
+                    cursor = database.execute(query.replace(":text", "$text"), dict(values) or None)
                     return self._table([column[0] for column in cursor.description or ()], iter(cursor.fetchone, None))
                 finally:
                     stopping.cancel()
