@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Measured]:
         (base / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
         assert main(["run", str(base / "fractionate.toml"), "--out", str(base / "run"), "--quiet"]) == 0
         server.bodies.clear()
-        yield Measured(base / "run", server, [])  # type: ignore[arg-type]
+        yield Measured(base / "run", server, [])  # type: ignore[arg-type]  # its own server, which calls tools
 
 
 def test_look_ups_stream_as_reasoning(run: Measured) -> None:

@@ -88,9 +88,9 @@ def next_step(judgement: Judgement, lead: Finding | None, place: Place) -> str:
 
 
 def questions_wanted(finding: Finding) -> int | None:
-    """Return how many questions settle what is open about a pair with 80 % power, if the measured rates hold.
+    """Return how many questions decide what is open about a pair with 80 % power, if the measured rates hold.
 
-    None where no number within reach does, or nothing is open that more questions settle.
+    None where no number within reach does, or nothing is open that more questions decide.
     """
     found: list[int | None] = []
     if finding.non_inferior == "undecided":

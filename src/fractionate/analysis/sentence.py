@@ -134,26 +134,29 @@ def _measured(judgement: Judgement, part: str) -> bool:
 
 def _instead(finding: Finding) -> str:
     """Return the pair to serve as an order."""
-    decomposer, solver = finding.contrast.a.decomposer, finding.contrast.a.solver
-    if finding.contrast.a.stages == "single":
-        return f"let {_subject(solver)} answer in one stage, without a decomposer"
-    if finding.part == "decomposer":
-        return f"let {_subject(decomposer)} decompose; {plain_name(solver)} still solves"
-    if finding.part == "solver":
-        return f"let {_subject(solver)} solve; {plain_name(decomposer)} still decomposes"
-    return f"let {_subject(decomposer)} decompose and {_subject(solver)} solve"
+    cell, jobs = finding.contrast.a, _new_jobs(finding)
+    order = "let " + " and ".join(f"{_subject(component)} {verb}{rest}" for component, verb, rest in jobs)
+    if cell.stages == "single":
+        return f"{order}, without a decomposer"
+    kept = {
+        "decomposer": f"; {plain_name(cell.solver)} still solves",
+        "solver": f"; {plain_name(cell.decomposer)} still decomposes",
+    }
+    return order + kept.get(finding.part, "")
 
 
 def _change(finding: Finding) -> str:
     """Return what a pair changes, as a clause."""
-    decomposer, solver = finding.contrast.a.decomposer, finding.contrast.a.solver
-    if finding.contrast.a.stages == "single":
-        return f"{_subject(solver)} answers in one stage"
-    if finding.part == "decomposer":
-        return f"{_subject(decomposer)} decomposes"
-    if finding.part == "solver":
-        return f"{_subject(solver)} solves"
-    return f"{_subject(decomposer)} decomposes and {_subject(solver)} solves"
+    return " and ".join(f"{_subject(component)} {verb}s{rest}" for component, verb, rest in _new_jobs(finding))
+
+
+def _new_jobs(finding: Finding) -> list[tuple[Component, str, str]]:
+    """Return who does what anew in a pair, with the verb and what follows it."""
+    cell = finding.contrast.a
+    if cell.stages == "single":
+        return [(cell.solver, "answer", " in one stage")]
+    jobs = {"decomposer": [(cell.decomposer, "decompose", "")], "solver": [(cell.solver, "solve", "")]}
+    return jobs.get(finding.part, [*jobs["decomposer"], *jobs["solver"]])
 
 
 def plain_name(component: Component) -> str:
