@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from fractionate.analysis.statistics import Interval, unseen_share
+from fractionate.analysis.statistics import Interval, unseen_share, wilson
 
 Array = NDArray[np.float64]
 Random = np.random.Generator
@@ -28,6 +28,13 @@ class Line(NamedTuple):
     nominal: str
     hits: dict[str, int]
     trials: int
+
+    def rate(self, method: str) -> str:
+        """Return a method's rate with its 95 % interval, "" where it was not tried."""
+        if method not in self.hits:
+            return ""
+        found = wilson(self.hits[method], self.trials)
+        return f"{self.hits[method] / self.trials:.3f} ({found.low:.3f}–{found.high:.3f})"
 
 
 def repeat(setting: str, what: str, nominal: str, trials: int, once: Callable[[], dict[str, bool]]) -> Line:

@@ -421,14 +421,9 @@ def table(name: str, lines: Sequence[Line]) -> str:
         "| --- | --- | --- |" + " --- |" * len(methods),
     ]
     for line in lines:
-        cells = [_rate(line.hits[method], line.trials) if method in line.hits else "" for method in methods]
-        rows.append(f"| {line.setting} | {line.what} | {line.nominal} | {' | '.join(cells)} |")
+        rates = " | ".join(map(line.rate, methods))
+        rows.append(f"| {line.setting} | {line.what} | {line.nominal} | {rates} |")
     return "\n".join(rows) + "\n"
-
-
-def _rate(hits: int, trials: int) -> str:
-    found = wilson(hits, trials)
-    return f"{hits / trials:.3f} ({found.low:.3f}–{found.high:.3f})"
 
 
 def main() -> None:
