@@ -128,7 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
     parser.description = (
         "Distill a decomposer and a solver from a recorded teacher into SmolLM2-135M, measure every pair, and say\n"
-        "which part is worth distilling. The questions are atlas-closed's: solving them takes facts, which a tool looks up.\n"
+        "which part is worth distilling. Solving the questions (atlas-closed) takes facts, which a tool looks up.\n"
         "Everything runs on this machine. A second run makes no model call."
     )
     parser.epilog = "example:\n  fractionate demo --smoke --out /tmp/demo"
