@@ -25,8 +25,10 @@ demo: setup
 	$(BIN)/fractionate demo
 
 # Each file of tests on one core: models in two processes would fight for both. tests/conftest.py puts long files first.
+# A process of tests that dies ends them all: xdist would start another and wait for ever for what the dead one held.
 test: setup lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0
 
 lint: setup
 	$(BIN)/ruff check .

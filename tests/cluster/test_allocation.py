@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fractionate.calls.budget import Budget, Reservation
@@ -47,6 +47,19 @@ def test_quotas_are_the_limits_in_parts_that_one_can_work_with(
     shards=st.lists(
         st.tuples(st.sampled_from(ROLES), st.floats(0.0, 0.5), st.integers(0, 2_000), st.booleans()), max_size=40
     ),
+)
+@example(  # the parts of two roles add up to a little less than the call that is wanted
+    usd=4.619025627496966,
+    decomposer_usd=None,
+    solver_usd=1.5,
+    tokens=None,
+    shards=[
+        ("decomposer", 0.05784171238510062, 0, False),
+        *[("decomposer", 0.5, 0, False)] * 2,
+        ("solver", 0.4718941203248923, 0, True),
+        *[("decomposer", 0.5, 0, False)] * 2,
+        ("decomposer", 0.442, 0, False),
+    ],
 )
 def test_allocations_never_pass_a_cap_whatever_comes_back(
     usd: float | None,

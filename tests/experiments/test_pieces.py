@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,15 @@ def test_a_command_that_fails_ends_the_driver(tmp_path: Path) -> None:
         Piece(tmp_path, float("inf")).command("fractionate", "run", str(tmp_path / "nothing.toml"))
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a process of its own: what tests before this one loaded may have taken the signal over."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before or signal.default_int_handler)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_work_in_this_process_is_interrupted_too(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGALRM)
     with pytest.raises(PieceOver), Piece(tmp_path, 0.2 / 60).interrupt_at_deadline():

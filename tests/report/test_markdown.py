@@ -13,6 +13,7 @@ from measured import cell_of, config_of, matrix
 
 from fractionate.report.render import markdown, plain
 from fractionate.report.results import build_results
+from fractionate.tools import has_tools
 
 PUBLISHED = [{"decomposer": "teacher", "solver": "teacher", "value": 65.13, "source": "table 1"}]
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -126,6 +127,8 @@ def test_a_report_full_of_it_has_no_link_no_image_and_no_html(text: str):
         for place, token in enumerate(tokens)
         if token.type == "heading_open" and token.tag == "h2"
     ]
+    if has_tools(name):  # "x[a]" is the name of a model with a tool
+        titles.remove("Tools")
     assert titles == ["Unparsed or cut off", "What was compared", "Evidence", "What is open", "Controls",
                       "Cells", "Published figures",
                       "Agreement of decompositions", "Comparisons", "Prices", "Notes", "How to read this",

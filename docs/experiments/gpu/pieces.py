@@ -81,15 +81,18 @@ class Piece:
             return
         self.check()
 
+        rung: list[bool] = []
+
         def ring(*_: object) -> None:
+            rung.append(True)
             signal.raise_signal(signal.SIGINT)
 
         before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, max(self.seconds_left, 0.001))
         try:
+            signal.setitimer(signal.ITIMER_REAL, max(self.seconds_left, 0.001))
             yield
         except KeyboardInterrupt:
-            if self.seconds_left > 0:
+            if not rung:
                 raise  # it was the user
             raise PieceOver from None
         finally:

@@ -97,7 +97,8 @@ class Allocator:
             uncapped = [role for role in ROLES if role not in capped]
             if uncapped:
                 by_role[uncapped[-1]] = total - sum(by_role.values())
-            given["usd"] = sum(by_role.values())
+            # Not the sum of the roles', which rounding may leave below the call that is wanted.
+            given["usd"] = total if uncapped else sum(by_role.values())
         tokens = 0
         if caps.tokens is not None:
             given["tokens"] = tokens = int(amount(budget.free().tokens, wanted.tokens, calls * wanted.tokens))
