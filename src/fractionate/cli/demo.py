@@ -8,6 +8,7 @@ the facts into the prompt as a passage, and the student's own untrained base sol
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,7 +60,7 @@ per_hour = 0.05
 
 CLOSED_BOOK = Demo(
     "atlas-closed",
-    Size(train=256, test=160, max_tokens=48),
+    Size(train=256, test=80, max_tokens=56),
     Size(train=16, test=8, max_tokens=24),
     """\
 [models]
@@ -72,10 +73,16 @@ student = "{model}"
 [models.options."{model}"]
 max_tokens = {max_tokens}
 batch_size = 32
+runtime = "auto"       # OpenVINO where it was found to write the same replies, else torch
+
+[models.options."E-A"]
+max_tokens = 96        # solutions are longer than decompositions
+batch_size = 32
+runtime = "auto"
 
 [run]
 name = "demo"
-strategies = ["single", "single-cot", "static"]
+strategies = ["single", "static"]
 variants = ["D-R", "E-A"]
 samples = 2
 # What the question is about: each student in its teacher's place, its untrained base there, and one stage.
@@ -85,9 +92,10 @@ pairs = [
 ]
 
 [train]
-epochs = 2
+epochs = 1
 learning_rate = 2e-3
-batch_size = 8
+batch_size = 4
+share_passages = true
 
 [verdict]
 solver = "tool:atlas"      # today's solver, which a student would replace
@@ -157,9 +165,22 @@ def run(arguments: argparse.Namespace) -> int:
         load_config(config), arguments.out, arguments.out.resolve(), Progress(quiet=arguments.quiet), source=config
     ) as opened:
         results = run_everything(opened)
-        opened.progress.stage(opened.engine.counters.line())
+        opened.progress.stage(opened.closing_line())
         print_results(results, arguments.out, as_json=arguments.json)
+    if not arguments.json:
+        print(f"\n{serving(arguments.out)}")
     return exit_code(results)
+
+
+def serving(folder: Path) -> str:
+    """Return the demo's last line: the command that serves its pairs, and a question to ask of the best one."""
+    from fractionate.run.folder import RunFolder
+    from fractionate.serve.catalog import Catalog
+
+    catalog = Catalog(RunFolder(folder))
+    question = catalog.example["question"] if catalog.example else ""
+    command = shlex.join(["fractionate", "serve", str(folder)])
+    return f'Ask it: {command}, then open http://127.0.0.1:8000 and send "{question}"'
 
 
 def write_demo(folder: Path, demo: Demo, size: Size, *, seed: int = 0) -> Path:
