@@ -76,7 +76,9 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=96)
     parser.add_argument("--out", type=Path, default=Path("runs/demo-pilot"))
     arguments = parser.parse_args()
-    print("| examples x epochs / batch | D-R | teacher | n | training, CPU s | answering, CPU s |\n" + "| --- " * 6 + "|")
+    print(
+        "| examples x epochs / batch | D-R | teacher | n | training, CPU s | answering, CPU s |\n" + "| --- " * 6 + "|"
+    )
     for size in arguments.passes:
         folder = arguments.out / size.replace("/", "-")
         print(measure(folder, size, arguments.test), flush=True)

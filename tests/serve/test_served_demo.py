@@ -1,4 +1,4 @@
-"""The demo with a tiny model in the place of SmolLM2, then served: its best pair answers questions that it never saw."""
+"""The demo with a tiny model in the place of SmolLM2, then served: its best pair answers new questions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fractionate.run.folder import RunFolder
 from fractionate.serve.catalog import BEST, Catalog
 from fractionate.serve.gateway import Gateway
 
+TINY_TRAINING = "batch_size = 2\nmax_length = 2048\nmin_examples = 1"
 TINY = demo.Size(train=4, test=2, max_tokens=24)
 
 
@@ -23,7 +24,9 @@ TINY = demo.Size(train=4, test=2, max_tokens=24)
 def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("trl", reason="the 'train' extra is not installed")
     folder = tmp_path_factory.mktemp("demo") / "demo"
-    settings = demo.CLOSED_BOOK.settings.replace("batch_size = 4", "batch_size = 2\nmax_length = 2048\nmin_examples = 1")
+    settings = demo.CLOSED_BOOK.settings.replace(
+        "batch_size = 4", "batch_size = 2\nmax_length = 2048\nmin_examples = 1"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "MODEL", f"local:{tiny_model}")
         patch.setattr(demo, "CLOSED_BOOK", demo.Demo("atlas-closed", TINY, TINY, settings))

@@ -163,7 +163,11 @@ class Catalog:
             return None
         try:
             cells = read_attempts(self.folder.attempts)
-            cell = next(one for one in cells if _id(one.strategy, one.decomposer.name, one.solver.name) == self.aliases[BEST].pair.id)
+            cell = next(
+                one
+                for one in cells
+                if _id(one.strategy, one.decomposer.name, one.solver.name) == self.aliases[BEST].pair.id
+            )
             right = (at for at, value in enumerate(cell.values()) if value == 1)
             problem = cell.attempts[next(right, 0)].problem
         except (UsageError, StopIteration, IndexError):
