@@ -14,6 +14,7 @@ gold question stands for several.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from fractionate.statistics.bounded import Interval, score_interval
@@ -106,7 +107,7 @@ def corrected(
 
 
 def _unfitted(n_gold: int) -> float:
-    return (n_gold / max(n_gold - 2, 1)) ** 0.5
+    return math.sqrt(n_gold / max(n_gold - 2, 1))
 
 
 def _tuning(y: Array, f: Array, has: NDArray[np.bool_], numbers: NDArray[np.int64]) -> float:
