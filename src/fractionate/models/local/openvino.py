@@ -201,9 +201,9 @@ def prove(name: str) -> bool:
     """
     from fractionate.config import ModelOptions
     from fractionate.models.local.model import LocalModel
-    from fractionate.types import Request
+    from fractionate.types import Message, Request
 
-    requests = [Request((("user", text),), "solver", max_tokens=PROOF_TOKENS) for text in PROOF]
+    requests = [Request((Message("user", text),), "solver", max_tokens=PROOF_TOKENS) for text in PROOF]
     models = [LocalModel(name, ModelOptions(device="cpu", runtime=runtime)) for runtime in ("torch", "openvino")]
     torch_replies, replies = ([one.text for one in model.complete_batch(requests)] for model in models)
     file = _proof_file(models[0].weights)
