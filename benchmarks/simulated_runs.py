@@ -22,7 +22,7 @@ from simulated_outcomes import Array, Random, f1_differences
 from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Caps, Rule, Standing
-from fractionate.columns import FIELDS, Columns, digest
+from fractionate.columns import FIELDS, Columns, digest, is_of_gold
 from fractionate.config import PriceConfig
 from fractionate.types import Attempt, Cell, Component, Kind, Role, Throughput
 
@@ -104,6 +104,12 @@ class World:
     cap: float = 0.0
     """The cap of every call's output tokens, in multiples of their mean; 0: no cap is known."""
     looks_rule: Literal["", "any"] = ""
+    judge: float = 0.0
+    """How often a judge's score is the true one, where a judge scores the outputs; 0: every question has gold."""
+    flatters: float = 0.0
+    """By how much the judge takes students' wrong answers for right, so that their mean is as much higher."""
+    gold: int = 0
+    """The questions with gold, where a judge scores the others."""
     dataset: str = "made"
     first: int = 0
     """The number of the first question: other numbers are other questions."""
@@ -334,8 +340,27 @@ def _cell(
         decomposer=decomposer,
         solver=solver,
         metric="f1" if world.f1 else "exact_match",
-        attempts=Rows(Drawn(_arrays(world, outcomes, np.rint(decomposing), np.rint(solving)))),
+        attempts=Rows(
+            Drawn(
+                {
+                    **_arrays(world, outcomes, np.rint(decomposing), np.rint(solving)),
+                    **_judged(world, outcomes, random, decomposer.is_student or solver.is_student),
+                }
+            )
+        ),
     )
+
+
+def _judged(world: World, outcomes: Array, random: Random, is_student: bool) -> dict[str, Numbers]:
+    """Return a judge's scores in the place of the true ones, which the first questions keep as gold."""
+    if not world.judge:
+        return {}
+    judged = np.where(random.random(world.n) < world.judge, outcomes, 1 - outcomes)
+    if is_student and world.flatters:
+        wrong = 1 - world.candidates[0].right
+        judged = np.where((outcomes == 0) & (random.random(world.n) < world.flatters / wrong), 1.0, judged)
+    gold = np.where(np.arange(world.n) < world.gold, outcomes, np.nan)
+    return dict.fromkeys(("exact_match", "f1"), judged) | {f"gold_{name}": gold for name in ("exact_match", "f1")}
 
 
 def _arrays(world: World, outcomes: Array, decomposing: Array, solving: Array) -> dict[str, Numbers]:
@@ -388,6 +413,8 @@ class Drawn(Columns):
     def column(self, name: str) -> Numbers:
         if name in self._arrays:
             return self._arrays[name]
+        if is_of_gold(name):
+            return np.full(len(self), np.nan)
         return np.zeros(len(self), dtype=FIELDS[name][0] or np.int64)
 
     def take(self, places: Numbers) -> Columns:
