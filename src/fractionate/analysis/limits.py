@@ -66,7 +66,7 @@ def _corrected(findings: Sequence[Finding]) -> list[Limit]:
         return []
     gold, agreement, kappa = (min(column) for column in zip(*found.values(), strict=True))
     text = (
-        f"Not covered: questions with gold that are no random sample of all. Outcomes are a cheap score's, corrected by "
+        "Not covered: questions with gold that are no random sample of all. Outcomes are a cheap score's, corrected by "
         f"{gold:,} questions with gold, of which it scores at least {100 * agreement:.0f} % alike (κ from {kappa:.2f})."
     )
     if gold < LEAST_GOLD:
