@@ -106,6 +106,9 @@ class World:
     looks_rule: Literal["", "any"] = ""
     judge: float = 0.0
     """How often a judge's score is the true one, where a judge scores the outputs; 0: every question has gold."""
+    judged_apart: bool = False
+    """Whether the judge errs anew on each output; else it errs alike on outputs of a question that are both right, or
+    both wrong, as a judge that reads the same answer twice does."""
     flatters: float = 0.0
     """By how much the judge takes students' wrong answers for right, so that their mean is as much higher."""
     gold: int = 0
@@ -160,6 +163,7 @@ class Latent:
     def __init__(self, world: World, random: Random) -> None:
         self.world, self.random = world, random
         self.hard, self.family = self._normal(), self._normal()
+        self.misjudged = random.random((2, world.n)) if world.judge else np.zeros((2, 0))
 
     def outcomes(self, value: float, kin: float = 0.0) -> Array:
         """Return right (1) or wrong (0) for every question; each is right with probability `value`."""
@@ -186,6 +190,8 @@ def run_of(world: World, random: Random) -> list[Cell]:
     latent = Latent(world, random)
     fixed = _fixed_outcomes(latent)
     world.trained.clear()
+    if world.judge:
+        return [_judged(cell, latent) for cell in _cells(latent, fixed)]
     if world.seeds == 1:
         return _cells(latent, fixed)
     pooled, _ = pool_cells({f"seed {seed}": _cells(latent, fixed) for seed in range(world.seeds)})
@@ -340,27 +346,24 @@ def _cell(
         decomposer=decomposer,
         solver=solver,
         metric="f1" if world.f1 else "exact_match",
-        attempts=Rows(
-            Drawn(
-                {
-                    **_arrays(world, outcomes, np.rint(decomposing), np.rint(solving)),
-                    **_judged(world, outcomes, random, decomposer.is_student or solver.is_student),
-                }
-            )
-        ),
+        attempts=Rows(Drawn(_arrays(world, outcomes, np.rint(decomposing), np.rint(solving)))),
     )
 
 
-def _judged(world: World, outcomes: Array, random: Random, is_student: bool) -> dict[str, Numbers]:
-    """Return a judge's scores in the place of the true ones, which the first questions keep as gold."""
-    if not world.judge:
-        return {}
-    judged = np.where(random.random(world.n) < world.judge, outcomes, 1 - outcomes)
-    if is_student and world.flatters:
-        wrong = 1 - world.candidates[0].right
-        judged = np.where((outcomes == 0) & (random.random(world.n) < world.flatters / wrong), 1.0, judged)
+def _judged(cell: Cell, latent: Latent) -> Cell:
+    """Return a cell with a judge's scores in the place of the true ones, which the first questions keep as gold."""
+    world, columns = latent.world, cell.columns
+    outcomes, rows = columns.column("exact_match"), cell.attempts
+    assert isinstance(rows, Rows)
+    assert isinstance(columns, Drawn)
+    own = latent.random.random((2, world.n)) if world.judged_apart else latent.misjudged
+    judged = np.where(own[outcomes.astype(np.int64), np.arange(world.n)] < 1 - world.judge, 1 - outcomes, outcomes)
+    if world.flatters and (cell.decomposer.is_student or cell.solver.is_student):
+        kindly = latent.random.random(world.n) < world.flatters / (1 - world.candidates[0].right)
+        judged = np.where((outcomes == 0) & kindly, 1.0, judged)
     gold = np.where(np.arange(world.n) < world.gold, outcomes, np.nan)
-    return dict.fromkeys(("exact_match", "f1"), judged) | {f"gold_{name}": gold for name in ("exact_match", "f1")}
+    scores = dict.fromkeys(("exact_match", "f1"), judged) | {f"gold_{name}": gold for name in ("exact_match", "f1")}
+    return replace(cell, attempts=Rows(Drawn({**columns._arrays, **scores})))
 
 
 def _arrays(world: World, outcomes: Array, decomposing: Array, solving: Array) -> dict[str, Numbers]:

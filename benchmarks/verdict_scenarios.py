@@ -294,6 +294,14 @@ SCENARIOS = [
     _case("judged", f"{WORSE}; 3,000 by a judge of .9, 500 of them with gold", MARGIN, **JUDGED, judge=0.9),
     _case("judged well", f"{WORSE}; 3,000 by a judge of .95, 500 of them with gold", MARGIN, **JUDGED, judge=0.95),
     _case(
+        "judged, errors apart",
+        f"{WORSE}; the same at .9, and the judge errs anew on each output",
+        MARGIN,
+        **JUDGED,
+        judge=0.9,
+        judged_apart=True,
+    ),
+    _case(
         "judged, flattered",
         f"{WORSE}; the same at .9, and the judge takes the student for 10 pp better",
         MARGIN,
@@ -377,6 +385,14 @@ SCENARIOS = [
     ),
     _power("gold alone", "as good, a tenth of the price", Candidate(0.6), n=500, alike=0.97),
     _power("judged", "the same; 2,500 more questions by a judge of .9", Candidate(0.6), **JUDGED, judge=0.9),
+    _power(
+        "judged, errors apart",
+        "the same; a judge of .9 that errs anew on each output",
+        Candidate(0.6),
+        **JUDGED,
+        judge=0.9,
+        judged_apart=True,
+    ),
     _power("judged well", "the same; 2,500 more questions by a judge of .95", Candidate(0.6), **JUDGED, judge=0.95),
     _power(
         "4 sets of 531",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -40,6 +40,11 @@ from fractionate.run.attempts import read_measured
 from fractionate.run.folder import RunFolder
 from fractionate.run.progress import Progress
 from fractionate.statistics import bonferroni_confidence
+from fractionate.types import Cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def power(args: argparse.Namespace) -> None:
@@ -71,15 +76,18 @@ def _noise_of(folder: Path) -> float:
     found = []
     for matrix in matrices(read_measured(RunFolder(folder))):
         reference = matrix.undistilled(matrix.judged_strategy(Rule()), Rule())
-        for _, cell in candidates_of(matrix, reference) if reference else ():
-            a, b = (
-                one.columns.outputs.column(one.metric).reshape(-1, one.columns.repeats) for one in (cell, reference)
-            )
-            if min(a.shape[1], b.shape[1]) > 1:
-                found.append(sampling_noise(a, b))
+        if reference is None or reference.columns.repeats < 2:
+            continue
+        b = _samples(reference)
+        found += [sampling_noise(_samples(cell), b) for _, cell in candidates_of(matrix, reference)]
     if not found:
         raise UsageError(f"{folder} answers each question once: set run.repeats, and a temperature above 0")
     return sum(found) / len(found)
+
+
+def _samples(cell: Cell) -> NDArray[np.float64]:
+    """Return the outcomes of a cell by question and repeat."""
+    return cell.columns.outputs.column(cell.metric).reshape(-1, cell.columns.repeats)
 
 
 def law(args: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ compares it with that of the bootstrap of a least-squares fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -124,11 +125,12 @@ class LearningCurve:
         spread = float(np.sqrt(self._possible.weights @ self._possible.spreads**2))
         still, rising = _at_largest(self.amounts), _on_the_line(self.amounts, new)
         found = []
-        for weights, sign in ((still, -1), (rising, 1)):
+        sides: tuple[tuple[Array, float], ...] = ((still, -1.0), (rising, 1.0))
+        for weights, sign in sides:
             mean = 1 - float(weights @ self._error)
-            variance = weights @ self._covariance @ weights + spread**2 * (weights @ weights)
-            of_next = max(variance + own + spread**2 - 2 * weights @ shared, 0.0)
-            found.append([mean + sign * z * float(np.sqrt(each)) for each in (of_next, variance)])
+            variance = float(weights @ self._covariance @ weights + spread**2 * (weights @ weights))
+            of_next = max(variance + own + spread**2 - 2 * float(weights @ shared), 0.0)
+            found.append([mean + sign * z * math.sqrt(each) for each in (of_next, variance)])
         (low, low_mean), (high, high_mean) = found
         widened = [min(expected[0], low_mean), max(expected[1], high_mean)]
         return [min(measured[0], low), max(measured[1], high)], widened
@@ -206,13 +208,13 @@ def _check_rise(x: Array, error: Array, covariance: Array) -> None:
 
 def _at_largest(x: Array) -> Array:
     """Return the weights of the runs in the mean at the largest amount."""
-    return (x == x.max()) / np.sum(x == x.max())
+    return np.asarray((x == x.max()) / np.sum(x == x.max()))
 
 
 def _per_doubling(x: Array) -> Array:
     """Return the weights of the runs in the change per doubling between the two largest amounts."""
     before = np.unique(x)[-2]
-    return (_at_largest(x) - (x == before) / np.sum(x == before)) / np.log2(x.max() / before)
+    return np.asarray((_at_largest(x) - (x == before) / np.sum(x == before)) / np.log2(x.max() / before))
 
 
 def _on_the_line(x: Array, new: float) -> Array:
