@@ -61,7 +61,7 @@ AREAS: dict[str, tuple[str, str]] = {
         "analysis/test_exact_figures.py analysis/test_statistics.py analysis/test_statistics_clusters.py "
         "analysis/test_statistics_plans.py",
     ),
-    "costs": ("analysis/costs.py", "analysis/test_costs.py analysis/test_pricing.py"),
+    "costs": ("analysis/costs.py", "analysis/test_exact_costs.py analysis/test_costs.py analysis/test_pricing.py"),
     "verdict": (
         "analysis/verdict.py analysis/rule.py",
         "analysis/test_verdict.py analysis/test_comparisons.py",
