@@ -66,10 +66,13 @@ AREAS: dict[str, tuple[str, str]] = {
         "analysis/verdict.py analysis/rule.py",
         "analysis/test_verdict.py analysis/test_comparisons.py",
     ),
-    "budget": ("calls/budget.py calls/ledger.py", "calls/test_budget.py"),
+    "budget": ("calls/budget.py calls/ledger.py", "calls/test_exact_budget.py calls/test_budget.py"),
     "limits": ("calls/limits.py", "calls/test_exact_limits.py calls/test_limits.py calls/test_deadlines.py"),
-    "store": ("calls/store.py calls/store_file.py calls/stored_call.py", "calls/test_store.py calls/test_client.py"),
-    "spending": ("serve/ledger.py", "serve/test_ledger.py"),
+    "store": (
+        "calls/store.py calls/store_file.py calls/stored_call.py",
+        "calls/test_exact_store.py calls/test_store.py calls/test_client.py",
+    ),
+    "spending": ("serve/ledger.py", "serve/test_exact_ledger.py serve/test_ledger.py"),
     "admission": ("serve/admission.py serve/errors.py", "serve/test_admission.py"),
     "wire": ("models/openai/wire.py", "models/test_openai_api.py models/test_openai_stream.py"),
     "recorded": (
