@@ -74,7 +74,7 @@ AREAS: dict[str, tuple[str, str]] = {
     ),
     "spending": ("serve/ledger.py", "serve/test_exact_ledger.py serve/test_ledger.py"),
     "admission": ("serve/admission.py serve/errors.py", "serve/test_admission.py"),
-    "wire": ("models/openai/wire.py", "models/test_openai_api.py models/test_openai_stream.py"),
+    "wire": ("models/openai/wire.py", "models/test_exact_wire.py models/test_openai_api.py models/test_openai_stream.py"),
     "recorded": (
         "models/recorded.py models/_recorded_rows.py models/_trees.py",
         "models/test_recorded.py models/test_recorded_strategies.py models/test_importing.py",
