@@ -74,14 +74,18 @@ AREAS: dict[str, tuple[str, str]] = {
     ),
     "spending": ("serve/ledger.py", "serve/test_exact_ledger.py serve/test_ledger.py"),
     "admission": ("serve/admission.py serve/errors.py", "serve/test_admission.py"),
-    "wire": ("models/openai/wire.py", "models/test_exact_wire.py models/test_openai_api.py models/test_openai_stream.py"),
+    "wire": (
+        "models/openai/wire.py",
+        "models/test_exact_wire.py models/test_openai_api.py models/test_openai_stream.py",
+    ),
     "recorded": (
         "models/recorded.py models/_recorded_rows.py models/_trees.py",
-        "models/test_recorded.py models/test_recorded_strategies.py models/test_importing.py",
+        "models/test_exact_recorded.py models/test_recorded.py models/test_recorded_strategies.py "
+        "models/test_importing.py",
     ),
-    "names": ("run/names.py", "run/test_names.py"),
-    "examples": ("students/examples.py", "students/test_examples.py"),
-    "cells": ("run/cells.py run/spending.py", "run/test_attempts.py run/test_repeats.py"),
+    "names": ("run/names.py", "run/test_exact_names.py run/test_names.py"),
+    "examples": ("students/examples.py", "students/test_exact_examples.py students/test_examples.py"),
+    "cells": ("run/cells.py run/spending.py", "run/test_exact_cells.py run/test_attempts.py run/test_repeats.py"),
 }
 """By area: the changed modules (globs below the package) and the test files that judge them, quickest first."""
 
