@@ -27,7 +27,7 @@ from fractionate.analysis.costs import (
 from fractionate.analysis.findings import Cost, NetValue
 from fractionate.analysis.matrix import Matrix, key_of
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.statistics import CostDifference
+from fractionate.statistics import CostDifference
 from fractionate.types import Cell, Component, Throughput, ToolUse, Usage
 
 PRICE = {"input_per_million": 1.0, "cached_input_per_million": 0.25, "output_per_million": 8.0}

@@ -62,7 +62,7 @@ def test_a_tree_is_answered_children_first() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("1.1 a?\n1.2 b?\n2. Then #3?", "subquestion 2 refers to #3"), ("1.1 a #1?\n1.2 b?", "refers to #1"),
+    [("1. a?\n1.1 b?\n2. Then #3?", "subquestion 2 refers to #3"), ("1.1 a #1?\n1.2 b?", "refers to #1"),
      ("1.1 a #2?\n1.2 b?", "refers to #2"), ("1.1 a?\n1.1 b?", "names 1.1 twice"),
      ("1.1 a?\n1.3 b?", "names 1.3, but not 1.2"), (5, "must be text or a list"), ([5], "subquestion 1 must be text"),
      ([{"x": 1}], "an object without 'subquestion'"), ([{"text": "a", "children": 5}], "of 1 must be a list"),

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fractionate.analysis import statistics as s
-from fractionate.analysis.statistics import bounded, clusters, paired
-from fractionate.analysis.statistics.sample_size import _fewest
+from fractionate import statistics as s
+from fractionate.statistics import bounded, clusters, paired
+from fractionate.statistics.sample_size import _fewest
 
 INF, M = math.inf, s.Metered
 A = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0]
