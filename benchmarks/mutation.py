@@ -412,14 +412,13 @@ def note_tests(runner: Runner, areas: list[str], jobs: int) -> Tests:
     """Run all tests of areas once without a change. Raises SystemExit (2) where they do not come to their end."""
     files = [f"tests/{name}" for area in areas for names in (AREAS[area][1], WIDER[area]) for name in names.split()]
     unique = [file for file in dict.fromkeys(files) if not any(file.startswith(f"{other}/") for other in files)]
-    together = Tests({}, {}, set())
+    parts, together = [unique[at::jobs] for at in range(jobs)], Tests({}, {}, set())
     with ThreadPoolExecutor(jobs) as pool:
-        for passed, noted, printed in pool.map(
-            lambda part: runner.run(part, 3600), [unique[at::jobs] for at in range(jobs)]
-        ):
-            if not passed or noted is None:
-                print(f"{printed[-3000:]}\nthese tests fail without a change")
+        for _, noted, printed in pool.map(lambda part: runner.run(part, 3600.0), parts):
+            if noted is None:
+                print(f"{printed[-3000:]}\nthese tests do not come to their end without a change")
                 raise SystemExit(2)
+            together.failed.update(noted.failed)
             together.seconds.update(noted.seconds)
             for module, lines in noted.reached.items():
                 known = together.reached.setdefault(module, {})

@@ -96,6 +96,17 @@ def test_text_beyond_a_reservation_costs_on_top_of_it(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_a_free_model_reserves_and_costs_nothing(tmp_path: Path) -> None:
+    free = dict.fromkeys(("input_per_million", "cached_input_per_million", "output_per_million"), 0.0)
+    ledger = ledger_of(tmp_path, 9.0, **free)
+    held = ledger.reserve("key-a", Priced(), ASKED)
+    assert held.usd == 0.0
+    held.excess = Usage(1, 0, 0, 50)
+    ledger.charge(held, None)
+    assert ledger.spent() == 0.0
+    ledger.close()
+
+
 def test_the_dearest_call_is_remembered_by_model_and_by_the_file(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, 9.0)
     for cost, next_one in ((0.1, 0.1), (0.1 + 5e-10, 0.1), (0.2, 0.2), (0.15, 0.2), (0.25, 0.25)):
