@@ -60,7 +60,12 @@ class _Frozen:
             gc.freeze()
 
 
+def pytest_collection() -> None:
+    gc.disable()  # all that is collected stays
+
+
 def pytest_collection_finish() -> None:
+    gc.enable()
     _Frozen.renew()
 
 
