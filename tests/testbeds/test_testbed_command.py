@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import Done, fractionate
 from fractionate.testbeds.allpairs.generator import AllPairs
 from fractionate.testbeds.pentomino.generator import Pentomino
 
@@ -20,10 +21,9 @@ Image = pytest.importorskip("PIL.Image", reason="the 'testbeds' extra is not ins
 COMMAND = [sys.executable, "-m", "fractionate", "testbed"]
 
 
-def run(*arguments: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False, timeout=120, cwd=cwd)
+def run(*arguments: str, code: int = 0, cwd: Path | None = None) -> Done:
+    done = fractionate("testbed", *arguments, cwd=cwd)
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
     return done
 
 
