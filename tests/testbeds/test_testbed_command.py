@@ -122,7 +122,7 @@ def test_ceilings_are_printed_and_given_as_json() -> None:
 
 
 def train_options(out: str) -> list[str]:
-    options = "--samples 4000 --batch 100 --validate-every 1000 --validation 500 --test 500 --threads 1 --json"
+    options = "--samples 3000 --batch 100 --validate-every 1000 --validation 200 --test 200 --threads 1 --json"
     return ["pentomino", "train", *options.split(), "--model-option", "hidden=64", "--out", out]
 
 
