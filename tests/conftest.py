@@ -21,19 +21,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 LONGEST = (
     "cluster/test_ray_training.py",
-    "test_interrupt.py",
-    "cluster/test_ray_runs.py",
     "protocols/test_protocols_walk.py",
-    "scoring/test_linear.py",
-    "models/test_local_smollm2.py",
-    "students/test_packing.py",
+    "cluster/test_ray_runs.py",
+    "test_interrupt.py",
     "students/test_train.py",
-    "students/test_precision.py",
-    "run/test_search.py",
+    "students/test_dev.py",
+    "models/test_local_smollm2.py",
     "export/test_export_smollm2.py",
-    "test_damaged_runs.py",
+    "run/test_search.py",
+    "students/test_group.py",
+    "attacks/test_attack_kills.py",
+    "test_packaging.py",
+    "protocols/test_protocols_with_other_models.py",
+    "test_notebook.py",
+    "serve/test_traffic_walk.py",
+    "scoring/test_linear.py",
+    "students/test_precision.py",
+    "attacks/test_attack_memory.py",
+    "serve/test_serve_command.py",
 )
-"""Files that take half a minute or more, the longest first."""
+"""Files that take long, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
