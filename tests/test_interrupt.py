@@ -22,12 +22,12 @@ from fractionate.cli import demo
 COMMAND = [sys.executable, "-m", "fractionate"]
 SMALL = """
 demo.MODEL = model
-demo.SMOKE = demo.Size(train=4, test=2, max_tokens=48)
-demo.CONFIG = demo.CONFIG.replace("batch_size = 8", "batch_size = 2\\nmax_length = 2048\\nmin_examples = 1")
+small = demo.OPEN_BOOK.settings.replace("batch_size = 8", "batch_size = 2\\nmax_length = 2048\\nmin_examples = 1")
+demo.OPEN_BOOK = demo.Demo("atlas", demo.Size(4, 2, 48), demo.Size(4, 2, 48), small)
 """
 SMALL_DEMO = f"""
 import sys
-from fractionate.cli import demo
+from fractionate.cli import demo, main
 model = sys.argv.pop(1)
 {SMALL}
 sys.exit(main())
@@ -294,13 +294,16 @@ def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_fo
     """With a tiny model in the place of SmolLM2: what is interrupted is the same."""
     pytest.importorskip("trl", reason="the 'train' extra is not installed")
     model = f"local:{tiny_model}"
-    command, small = ["demo", "--smoke", "--out", str(tmp_path / "demo")], [sys.executable, "-c", SMALL_DEMO, model]
+    command, small = (
+        ["demo", "--open-book", "--smoke", "--out", str(tmp_path / "demo")],
+        [sys.executable, "-c", SMALL_DEMO, model],
+    )
     said = interrupt(command, r"train D-R:", tmp_path, command=small)
     assert "train E-A:" not in said
     assert not (tmp_path / "demo/students/D-R/training.json").exists()
     said = interrupt(command, r"static, teacher → E-A", tmp_path, command=small)
     assert "train D-R" in said
-    for name in ("MODEL", "SMOKE", "CONFIG"):
+    for name in ("MODEL", "OPEN_BOOK"):
         monkeypatch.setattr(demo, name, getattr(demo, name))  # so that they are put back
     exec(SMALL, {"demo": demo, "model": model})
     said = complete(command, tmp_path)
