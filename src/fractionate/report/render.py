@@ -32,7 +32,8 @@ def write_html(results: Mapping[str, Any], path: Path, examples: Sequence[Mappin
 def html(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]] = ()) -> str:
     """Return the page as text. Everything that came from data, models or configs is escaped."""
     facts = Facts(results, examples)
-    page = templates().get_template("report.html.j2").render(
+    template = templates().get_template("report.html.j2")
+    page = template.render(
         facts=facts,
         distill=results["verdict"]["distill"],
         unbroken=_unbroken,
