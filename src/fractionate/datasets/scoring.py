@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -16,6 +16,7 @@ from fractionate.datasets.row_fields import MISSING, row_answers, row_output, ro
 from fractionate.errors import FractionateError, UsageError
 from fractionate.plugin import load_function
 from fractionate.rows import TEXT_TABLES, Row, at, list_in, read_rows
+from fractionate.scoring.forms import infer_form
 from fractionate.types import Answer, AnswerForm, Score
 
 REPEATS = ("repeat", "epoch", "sample", "seed")
@@ -87,7 +88,8 @@ class Scoring:
     scorer, another data set's, or FILE.py:FUNCTION: function(output, answers) → a number from 0 to 1, or on `scale`.
     With a scale and neither, the output itself is the rating. `gold` is a data reference that holds the answers, its
     columns mapped by `columns`. `answer` is the form in which answers are read and scored, in place of the data set's
-    own ("" for that); with it no data set has to be named.
+    own ("" for that); with it no data set has to be named. Gold answers in rows of one's own (`jsonl:`) are scored in
+    the form that they have, where nothing else says it.
     """
 
     dataset: str = ""
@@ -217,17 +219,31 @@ def score_rows(rows: Iterable[Row], scoring: Scoring, *, repeats: bool = False, 
     if scoring.is_figure:
         scored, scorer = _figures(matched, answers, scoring), scoring.scorer or f"its rating, {scoring.scale}"
     else:
-        dataset = scoring.reader()
+        inferred = _inferred_form(scoring, gold)
+        dataset = replace(scoring, answer=inferred).reader() if inferred else scoring.reader()
         scored = [
             _read(row, _of_several(dataset, of_row, scoring), of_row, scoring.fields, position, lenient)
             for (position, row), of_row in zip(matched, answers, strict=True)
         ]
-        scorer = scoring.scorer or (f"--answer {scoring.answer}" if scoring.answer else dataset.name)
+        form = f"--answer {scoring.answer}" if scoring.answer else ""
+        if inferred:
+            form = f"--answer {inferred} (the form of the known answers)"
+        scorer = scoring.scorer or form or dataset.name
     against = repr(scoring.fields.answers or "answers")
     if gold is not None:
         against = f"the answers of {gold.reference} by {gold.described()}"
         return Scored(scored, scorer, against, gold, len(rows) - len(matched), len(gold.problems) - len(named))
     return Scored(scored, scorer, against)
+
+
+def _inferred_form(scoring: Scoring, gold: Gold | None) -> AnswerForm | Literal[""]:
+    """Return the form of the answers of gold data in the user's own rows, "" where something else says it."""
+    if gold is None or scoring.dataset or scoring.scorer or scoring.answer:
+        return ""
+    if datasets.parse_reference(scoring.gold).name != datasets.OWN_ROWS:
+        return ""
+    form = infer_form(problem.answers for problem in gold.problems.values())
+    return "" if form == "text" else form
 
 
 def summarize(scored: Sequence[ScoredRow]) -> Summary:
