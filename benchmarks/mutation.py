@@ -64,7 +64,7 @@ AREAS: dict[str, tuple[str, str]] = {
     "costs": ("analysis/costs.py", "analysis/test_exact_costs.py analysis/test_costs.py analysis/test_pricing.py"),
     "verdict": (
         "analysis/verdict.py analysis/rule.py",
-        "analysis/test_verdict.py analysis/test_comparisons.py",
+        "analysis/test_exact_verdict.py analysis/test_verdict.py analysis/test_comparisons.py",
     ),
     "budget": ("calls/budget.py calls/ledger.py", "calls/test_exact_budget.py calls/test_budget.py"),
     "limits": ("calls/limits.py", "calls/test_exact_limits.py calls/test_limits.py calls/test_deadlines.py"),
