@@ -14,8 +14,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from fractionate.columns import Columns, OfAttempts
 
-Role = Literal["decomposer", "solver"]
+Role = Literal["decomposer", "solver", "judge"]
 ROLES: tuple[Role, Role] = ("decomposer", "solver")
+"""The roles of the components of a pair."""
+CALL_ROLES: tuple[Role, ...] = (*ROLES, "judge")
+"""The roles of calls: those of a pair's components, and the judge that scores what they say."""
 
 Stages = Literal["single", "two-stage", "dynamic"]
 """The stages of a strategy: solve only; decompose, then solve; ask follow-up questions and answer them in turn."""
@@ -32,12 +35,23 @@ Answer: TypeAlias = tuple[str, ...]
 """One answer: its spans. Nearly always a single span; DROP has answers of several."""
 
 AnswerForm = Literal[
-    "number", "numbers", "money", "quantity", "date", "date-day-first", "time", "yes-no", "choice", "span", "text"
+    "number",
+    "numbers",
+    "money",
+    "quantity",
+    "date",
+    "date-day-first",
+    "time",
+    "yes-no",
+    "choice",
+    "span",
+    "text",
+    "free",
 ]
 """The form of an answer. It decides how the instruction asks for the answer and how a reply is parsed and scored.
 
 "numbers" are one or several, in any order; a "quantity" is a number with a unit; "date-day-first" reads 05/01/2021 as 5
-January.
+January; "free" is the whole reply, of any length.
 """
 
 
@@ -253,6 +267,8 @@ class Attempt:
     """The score under the lenient reader; None where it was not computed."""
     tools: Mapping[Role, tuple[ToolUse, ...]] = field(default_factory=dict)
     """What each role used of the tools that it may use; an entry a tool, in the order of the model's name."""
+    judge_usage: Usage = field(default_factory=Usage)
+    """What scoring it took where a judge scores it: no part of what the pair costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +323,8 @@ class Cell:
     """The test set as the config names it."""
     label: str = ""
     """The strategy in words."""
+    judge: str = ""
+    """The identity of the judge that scored it: model, version, scale and a digest of its prompt. "" for none."""
 
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""

@@ -25,7 +25,7 @@ from fractionate.calls.store import Amount, Holds, Spent, Store
 from fractionate.config import BudgetConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
-from fractionate.types import ROLES, Request, Role, Usage
+from fractionate.types import CALL_ROLES, Request, Role, Usage
 
 
 class Pricing(Protocol):
@@ -77,11 +77,11 @@ class Budget:
         self.run = run
         self.needs_dollars = any(cap is not None for cap in (caps.usd, caps.decomposer_usd, caps.solver_usd))
         self.active = self.needs_dollars or caps.tokens is not None
-        self.spent: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self.held: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self.unconfirmed: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self._before: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self._batched: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
+        self.spent: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self.held: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self.unconfirmed: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self._before: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self._batched: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._in_batches: dict[str, dict[Role, Amount]] = {}
         self._allocated: dict[str, dict[Role, Amount]] = {}
@@ -188,7 +188,7 @@ class Budget:
 
     def allocate(self, holder: str, amounts: Mapping[Role, Amount]) -> None:
         """Set amounts aside under a holder's name for calls that are made elsewhere. The caller checks `free` first."""
-        self._allocated[holder] = {role: Amount(0.0, 0) for role in ROLES}
+        self._allocated[holder] = {role: Amount(0.0, 0) for role in CALL_ROLES}
         for role, hold in amounts.items():
             self._change_allocation(holder, role, hold.usd, 0)
             self._change_allocation(holder, _TOKENS, 0.0, hold.tokens)
@@ -197,7 +197,7 @@ class Budget:
         """Count calls that were made from an allocation, which shrinks by as much."""
         for role, (usd, tokens) in spent.items():
             self._add(self.spent, role, usd, tokens)
-            for each in sorted(ROLES, key=lambda one: one != role):  # of its own role's amount first
+            for each in sorted(CALL_ROLES, key=lambda one: one != role):  # of its own role's amount first
                 taken = min(usd, self._allocated[holder][each].usd)
                 usd -= taken
                 self._change_allocation(holder, each, -taken, 0)
@@ -219,12 +219,12 @@ class Budget:
         """
         usd, tokens = float("inf"), 1 << 62
         if self.caps.usd is not None:
-            usd = self.caps.usd - self.total_usd() - sum(self.held[each].usd for each in ROLES)
+            usd = self.caps.usd - self.total_usd() - sum(self.held[each].usd for each in CALL_ROLES)
         cap = getattr(self.caps, f"{role}_usd") if role else None
         if role and cap is not None:
             usd = min(usd, cap - self.total_usd(role) - self.held[role].usd)
         if self.caps.tokens is not None:
-            tokens = self.caps.tokens - self.total_tokens() - sum(self.held[each].tokens for each in ROLES)
+            tokens = self.caps.tokens - self.total_tokens() - sum(self.held[each].tokens for each in CALL_ROLES)
         return Amount(max(0.0, usd), max(0, tokens))
 
     def price_all(self, calls: Iterable[Spent]) -> Amount:
@@ -242,7 +242,7 @@ class Budget:
     def holds_to_write(self) -> Holds:
         """Return the holds to write to the store: of calls in flight, of unconfirmed calls, and changes to batches."""
         mine = {}
-        for role in ROLES:
+        for role in CALL_ROLES:
             usd = self.held[role].usd - self._batched[role].usd
             tokens = self.held[role].tokens - self._batched[role].tokens
             held = max(0.0, usd) if tokens > 0 else 0.0  # what remains of a sum of floats is no reservation
@@ -257,12 +257,12 @@ class Budget:
 
     def total_usd(self, role: Role | None = None) -> float:
         """Return dollars spent, unconfirmed ones included (of one role, if given)."""
-        roles = ROLES if role is None else (role,)
+        roles = CALL_ROLES if role is None else (role,)
         return sum(self.spent[r].usd + self.unconfirmed[r].usd + self._before[r].usd for r in roles)
 
     def total_tokens(self) -> int:
         """Return tokens spent, unconfirmed ones included."""
-        return sum(self.spent[r].tokens + self.unconfirmed[r].tokens + self._before[r].tokens for r in ROLES)
+        return sum(self.spent[r].tokens + self.unconfirmed[r].tokens + self._before[r].tokens for r in CALL_ROLES)
 
     def dearest(self, model: Model, request: Request) -> Reservation:
         """Return the reservation of a call at its dearest: cached input may cost more than fresh, or less."""
@@ -311,16 +311,16 @@ class Budget:
 
     def _over(self, wanted: Reservation) -> str:
         """Return the name of the first cap that a call might pass, "" if it passes none."""
-        held_usd = {role: self.held[role].usd for role in ROLES}
+        held_usd = {role: self.held[role].usd for role in CALL_ROLES}
         by_role = {"decomposer": self.caps.decomposer_usd, "solver": self.caps.solver_usd}
         if self.caps.usd is not None and (
             self.total_usd() + sum(held_usd.values()) + wanted.usd > self.caps.usd + _EPSILON
         ):
             return "usd"
-        cap = by_role[wanted.role]
+        cap = by_role.get(wanted.role)
         if cap is not None and self.total_usd(wanted.role) + held_usd[wanted.role] + wanted.usd > cap + _EPSILON:
             return f"{wanted.role}_usd"
-        held_tokens = sum(self.held[role].tokens for role in ROLES)
+        held_tokens = sum(self.held[role].tokens for role in CALL_ROLES)
         if self.caps.tokens is not None and self.total_tokens() + held_tokens + wanted.tokens > self.caps.tokens:
             return "tokens"
         return ""

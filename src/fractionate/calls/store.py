@@ -34,7 +34,7 @@ from fractionate.calls.stored_call import (
     spent_of,
 )
 from fractionate.errors import FractionateError
-from fractionate.types import ROLES, Completion, Request, Role
+from fractionate.types import CALL_ROLES, Completion, Request, Role
 
 _CHUNK = 500
 _NEWEST = 20_000
@@ -197,7 +197,7 @@ class Store(StoreConnection):
 
     def held(self, run: str, *, others: bool = False) -> dict[Role, Amount]:
         """Return what is reserved for a run in all, or with `others` for all other runs over this store."""
-        total = {role: Amount(0.0, 0) for role in ROLES}
+        total = {role: Amount(0.0, 0) for role in CALL_ROLES}
         for _, role, hold in self._holds(run, others=others):
             total[role] = Amount(total[role].usd + hold.usd, total[role].tokens + hold.tokens)
         return total
@@ -214,7 +214,7 @@ class Store(StoreConnection):
         with self._clear_errors(), self._lock:
             rows = self._connection.execute(query, (run,)).fetchall()
             for _, role, usd, tokens in rows:
-                if role not in ROLES or type(tokens) is not int or not _is_amount(usd):
+                if role not in CALL_ROLES or type(tokens) is not int or not _is_amount(usd):
                     raise DamagedRow(f"a reservation for {run!r} cannot be read")
         return [(holder, role, Amount(usd, tokens)) for holder, role, usd, tokens in rows]
 

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fractionate.config.prompts import PromptExample, PromptsConfig, with_files_read
+from fractionate.config.scorers import JudgeConfig, ScorerConfig
 from fractionate.config.sections import (
     BudgetConfig,
     ClusterConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "DataConfig",
     "DecomposerConfig",
     "DistilledConfig",
+    "JudgeConfig",
     "LimitsConfig",
     "ModelOptions",
     "ModelsConfig",
@@ -64,6 +66,7 @@ __all__ = [
     "PromptsConfig",
     "PublishedFigure",
     "RunConfig",
+    "ScorerConfig",
     "SearchConfig",
     "StudentConfig",
     "ToolConfig",
@@ -103,10 +106,12 @@ def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 def parse_config(table: dict[str, Any], where: str = "config", base: Path = Path()) -> Config:
     """Validate a config table. Raises UsageError for the first thing that is wrong.
 
-    Texts of `[prompts]` that a file holds ("file:PATH", relative to `base`) become part of the config.
+    Texts of `[prompts]` and a rubric that a file holds ("file:PATH", relative to `base`) become part of the config.
     """
     if "prompts" in table:
         table = {**table, "prompts": with_files_read(table["prompts"], base)}
+    if isinstance(judge := table.get("judge"), dict) and "rubric" in judge:
+        table = {**table, "judge": {**judge, **with_files_read({"rubric": judge["rubric"]}, base, "judge")}}
     try:
         return Config.model_validate(table)
     except ValidationError as error:
@@ -175,6 +180,7 @@ def _known_keys(path: list[str]) -> list[str]:
         ("students",): StudentConfig,
         ("decomposers",): DecomposerConfig,
         ("tools",): ToolConfig,
+        ("data", "scorers"): ScorerConfig,
         ("published",): PublishedFigure,
     }
     if path[:2] == ["prompts", "examples"] and len(path) == 4:

@@ -112,6 +112,7 @@ class AttemptWriter:
             attempts=(),
             reference=test.reference,
             label=pair.strategy.label,
+            judge=test.grader.identity if test.grader else "",
         )
         write_questions = partial(self._write_questions, key.test_set, test.problems)
         return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems), write_questions)

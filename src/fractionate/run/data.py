@@ -104,7 +104,7 @@ class RunData:
         """The demonstrations that traffic brings, by problem: the teacher is not asked for these."""
         exchanges = {one.id: one for several in self.traffic.values() for one in several}
         found = {
-            key: demonstration_of(replace(exchanges[key], given=problem.answers), self.dataset(problem.dataset))
+            key: demonstration_of(replace(exchanges[key], given=problem.answers), self.dataset_of(problem))
             for key, problem in self.demonstrated.items()
             if key in exchanges
         }
@@ -155,21 +155,47 @@ class RunData:
             seen = "students may have learnt these answers" if trained_on else "students were chosen by these answers"
             yield f"Overlap allowed by name: {said}, so {seen}."
 
-    def dataset(self, name: str) -> Dataset:
-        """Return how the rows of a data set are read and scored.
+    def dataset(self, name: str, reference: str = "") -> Dataset:
+        """Return how the rows of a data set are read and scored, or those of one reference to it.
 
-        jsonl rows are scored as `data.scorer` says, else by their form of answer: `data.answer`, else the form that
-        they were measured with, else what it is inferred to be.
+        `data.scorers` says it for the reference or the data set. Other jsonl rows are scored as `data.scorer` says,
+        else by their form of answer: `data.answer`, else the form that they were measured with, else what it is
+        inferred to be.
         """
         data = self._config.data
-        if name != OWN_ROWS:
+        scorer = data.scorers.get(reference) or data.scorers.get(name) or (data.scorer if name == OWN_ROWS else None)
+        if scorer:
+            chosen = datasets.scored_as(name, scorer, self._base)
+        elif name != OWN_ROWS:
             chosen = datasets.get(name)
-        elif data.scorer:
-            chosen = datasets.scored_as(name, data.scorer)
         else:
             form = data.answer or self._measured_form or self.inferred_form
             chosen = datasets.answered_as(datasets.get(name), form)
         return replace(chosen, metric=data.metric) if data.metric else chosen
+
+    def dataset_of(self, problem: Problem) -> Dataset:
+        """Return how the answers to one question are read and scored."""
+        return self.dataset(problem.dataset, self._with_own_scorer.get(problem.id, ""))
+
+    @cached_property
+    def _with_own_scorer(self) -> dict[str, str]:
+        """The references of `data.scorers` by the training and dev questions that they hold.
+
+        Raises UsageError for an entry that is neither a data set nor a reference of this config.
+        """
+        data = self._config.data
+        own = (reference for student in self._config.students.values() for reference in student.train)
+        named = dict.fromkeys([*data.train, *data.dev, *data.test, *own])
+        found = {}
+        for key in data.scorers:
+            if key not in named and key not in {self._parse(reference).name for reference in named}:
+                raise UsageError(
+                    f"data.scorers: {key!r} is none of this config's data (there are {', '.join(named)}): name one of "
+                    "them, or a data set"
+                )
+            if key in named and key not in data.test:
+                found |= dict.fromkeys((problem.id for problem in self._load(key)), key)
+        return found
 
     @cached_property
     def inferred_form(self) -> AnswerForm:
@@ -184,7 +210,8 @@ class RunData:
     def infers_form(self) -> bool:
         """Whether the test sets hold the user's own rows, and the config leaves their form of answer to be inferred."""
         data = self._config.data
-        return not data.scorer and not data.answer and any(self._parse(one).name == OWN_ROWS for one in data.test)
+        inferred = [one for one in data.test if not (data.scorers.get(one) or data.scorers.get(OWN_ROWS))]
+        return not data.scorer and not data.answer and any(self._parse(one).name == OWN_ROWS for one in inferred)
 
     def answer_notes(self) -> Iterator[str]:
         """Yield a sentence on the form of answer that was inferred, where one was."""
@@ -225,7 +252,7 @@ class RunData:
                 "would flatter that pair: test on other questions, or compare shadows with fractionate compare"
             )
         problems = self._load(reference)
-        dataset = self.dataset(parsed.name)
+        dataset = self.dataset(parsed.name, reference)
         split = problems[0].split or Path(parsed.path).stem
         own = {name: self.settings(dataset, name) for name in self._config.decomposers}
         settings, repeats = self.settings(dataset), self._config.run.repeats

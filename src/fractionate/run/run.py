@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +14,9 @@ from fractionate.calls.engine import Engine
 from fractionate.calls.store import Store
 from fractionate.config import Config
 from fractionate.datasets import parse_reference
-from fractionate.run.cells import Pair
+from fractionate.datasets.base import Dataset
+from fractionate.errors import UsageError
+from fractionate.run.cells import Pair, TestSet
 from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
@@ -22,6 +24,8 @@ from fractionate.run.names import Names
 from fractionate.run.progress import Progress
 from fractionate.run.records import Notes
 from fractionate.run.workers import Workers, open_remote_copy
+from fractionate.scoring.scorers import ByFunction
+from fractionate.strategies.judge import FunctionGrader, Grader, Judge
 from fractionate.types import Component
 
 STORE = "calls.sqlite"
@@ -177,6 +181,20 @@ class Run:
     def pairs(self) -> list[Pair]:
         """Return the cells to measure: the matrix's names and every student that could be trained, in order."""
         return self.names.pairs(self._takes_part)[0]
+
+    def grader(self, dataset: Dataset) -> Grader | None:
+        """Return what scores the outputs of a data set by calls, None where none is needed."""
+        if not dataset.by_calls:
+            return None
+        if isinstance(dataset.score, ByFunction):
+            return FunctionGrader(self.models.function(dataset.score))
+        if self.config.judge.scale == "preference":
+            raise UsageError('judge.scale = "preference" compares two outputs: a run takes "yes-no" or "1-5"')
+        return Judge(self.models.judge(), self.config.judge)
+
+    def tests(self) -> list[TestSet]:
+        """Return the test sets, with what scores their outputs where calls do."""
+        return [replace(test, grader=self.grader(test.dataset)) for test in self.data.tests]
 
     def left_out(self) -> list[Component]:
         """Return the students that the matrix names and that take no part in it."""

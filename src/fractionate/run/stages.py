@@ -247,7 +247,7 @@ async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> No
     writers: dict[Pair, CellWriter] = {}
     cells = evaluating(run, run.models.sampler, lambda test, pair: writers[pair])
     sharded = ShardedCells(run, attempts) if run.workers.on else None
-    for test in run.data.tests:
+    for test in run.tests():
         writers.update((pair, attempts.cell(test, pair)) for pair in run.pairs())
         keys = {pair: writer.key for pair, writer in writers.items()}
         answered = await sharded.answer(test, keys) if sharded else ()
