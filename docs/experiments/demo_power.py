@@ -19,7 +19,6 @@ from pathlib import Path
 from fractionate import datasets, read_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import wilson
 from fractionate.analysis.verdict import decide
 from fractionate.cli import demo
 from fractionate.config import load_config
@@ -30,6 +29,7 @@ from fractionate.run.progress import Progress
 from fractionate.run.records import read_throughput
 from fractionate.run.run import Run
 from fractionate.run.stages import run_everything
+from fractionate.statistics import wilson
 from fractionate.types import Cell
 
 TRAIN, TEST, SEED = "atlas#train@1000-1191", "atlas#test@519-1279/8", 1
