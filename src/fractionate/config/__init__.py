@@ -76,11 +76,17 @@ __all__ = [
     "load_config",
     "override",
     "parse_config",
+    "read_table",
 ]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a TOML config and apply `a.b=c` overrides. Raises UsageError with one line that names file and key."""
+    return parse_config(override(read_table(path), overrides), str(path), path.parent)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML config as it stands. Raises UsageError for a file that is none."""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}: give a config file")
@@ -90,10 +96,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
-    return parse_config(override(table, overrides), str(path), path.parent)
 
 
 def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

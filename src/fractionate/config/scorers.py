@@ -107,21 +107,26 @@ class ScorerConfig(Section):
     @classmethod
     def parse(cls, text: str) -> ScorerConfig:
         """Read a name or an inline table: `regex`, `{name = "regex", pattern = "…"}`. Raises UsageError."""
-        if not text.lstrip().startswith("{"):
-            return cls(name=text)
-        try:
-            table = tomllib.loads(f"scorer = {text}")["scorer"]
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"the scorer {text!r} is no inline table of TOML: {error}") from None
         from pydantic import ValidationError
 
         try:
-            return cls.model_validate(table)
+            return cls.model_validate(scorer_table(text))
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(map(str, problem["loc"]))
             said = problem["msg"].removeprefix("Value error, ")
             raise UsageError(f"the scorer {text!r}: {where}{': ' * bool(where)}{said}") from None
+
+
+def scorer_table(text: str) -> dict[str, Any]:
+    """Return the table of a scorer that a text names, its options unchecked. Raises UsageError where it is no TOML."""
+    if not text.lstrip().startswith("{"):
+        return {"name": text}
+    try:
+        table: dict[str, Any] = tomllib.loads(f"scorer = {text}")["scorer"]
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the scorer {text!r} is no inline table of TOML: {error}") from None
+    return table
 
 
 class JudgeConfig(Section):
