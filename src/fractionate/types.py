@@ -325,6 +325,9 @@ class Cell:
     """The strategy in words."""
     judge: str = ""
     """The identity of the judge that scored it: model, version, scale and a digest of its prompt. "" for none."""
+    labels: Sequence[float] | None = None
+    """What people said of its outputs, from 0 (wrong) to 1 (right), an entry a question; NaN for none. They correct the
+    judge."""
 
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""

@@ -12,8 +12,9 @@ from fractionate.analysis.matrix import Matrix
 from fractionate.columns import Columns, Reading
 from fractionate.datasets import OWN_ROWS
 from fractionate.datasets.scoring import better_reader
-from fractionate.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
+from fractionate.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean, score_p
 from fractionate.statistics.clusters import Groups, Values
+from fractionate.statistics.prediction_powered import LEAST_GOLD, Corrected, corrected
 from fractionate.types import Cell, Component
 
 if TYPE_CHECKING:
@@ -121,11 +122,90 @@ def contrast(
     """
     mine, theirs = pair_up(a, b)
     seeds = max(mine.seeds, theirs.seeds)
+    by_people = corrected_difference(a, b) if reading == "strict" else None
+    if by_people is not None:
+        found = compare_corrected(by_people, mean_of(b), confidence, mine.clusters)
+        return Contrast(**vars(found), matrix=matrix, a=a, b=b)
     ours, others = (by_run(columns, a.metric, seeds, reading) for columns in (mine, theirs))
     found = compare_paired(ours, others, confidence, mine.clusters)
     if worst and seeds > 1:
         found = _worst_of(ours, others, confidence, mine.clusters)
     return Contrast(**vars(found), matrix=matrix, a=a, b=b)
+
+
+def compare_corrected(
+    difference: Corrected, reference_value: float, confidence: float, groups: Groups | None = None
+) -> Paired:
+    """Compare two systems that a judge scored, corrected by labels; `reference_value` is b's corrected mean.
+
+    The difference is corrected by itself, from the questions with a label in both, so it is not exactly the difference
+    of the two corrected means: the mean of a is given as that of b plus the difference.
+    """
+    low, high = difference.interval(confidence, groups)
+    return Paired(
+        n=len(difference.values),
+        value=reference_value + difference.estimate,
+        reference_value=reference_value,
+        difference=difference.estimate,
+        ci_low=low,
+        ci_high=high,
+        p_value=score_p(difference.values, difference.least, difference.most, groups),
+        test="prediction-powered score test",
+        confidence=confidence,
+        clusters=len(difference.values) if groups is None else len(set(_listed(groups))),
+        seeds=1,
+        by_seed=(),
+    )
+
+
+def _listed(groups: Groups) -> list[Any]:
+    import numpy as np
+
+    return groups.tolist() if isinstance(groups, np.ndarray) else list(groups)
+
+
+def corrected_difference(a: Cell, b: Cell) -> Corrected | None:
+    """Return a − b over their shared questions, corrected by labels; None where fewer than `LEAST_GOLD` have both."""
+    import numpy as np
+
+    if a.labels is None or b.labels is None or a.columns.seeds > 1 or b.columns.seeds > 1:
+        return None
+    mine, theirs = pair_up(a, b)
+    ours, others = _labels_of_pair(a, b)
+    gold = ours - others
+    if int((~np.isnan(gold)).sum()) < LEAST_GOLD:
+        return None
+    judged = outcomes(mine, a.metric) - outcomes(theirs, a.metric)
+    return corrected(gold, judged, mine.clusters, least=-1.0, most=1.0)
+
+
+def _labels_of_pair(a: Cell, b: Cell) -> tuple[Array, Array]:
+    import numpy as np
+
+    places = paired_places(a, b)
+    ours, others = (
+        np.asarray(cell.labels, dtype=np.float64)[slice(None) if at is None else at]
+        for cell, at in zip((a, b), places, strict=True)
+    )
+    return ours, others
+
+
+def corrected_values(cell: Cell) -> Corrected | None:
+    """Return a cell's outcomes corrected by labels; None where fewer than `LEAST_GOLD` questions have one."""
+    import numpy as np
+
+    if cell.labels is None or cell.columns.seeds > 1:
+        return None
+    gold = np.asarray(cell.labels, dtype=np.float64)
+    if int((~np.isnan(gold)).sum()) < LEAST_GOLD:
+        return None
+    return corrected(gold, outcomes(cell.columns, cell.metric), cell.columns.clusters)
+
+
+def mean_of(cell: Cell) -> float:
+    """Return a cell's mean outcome, corrected by labels where there are enough."""
+    by_people = corrected_values(cell)
+    return mean(outcomes(cell.columns, cell.metric)) if by_people is None else by_people.estimate
 
 
 def _worst_of(ours: Sequence[Array], others: Sequence[Array], confidence: float, groups: Groups | None) -> Paired:
@@ -144,6 +224,8 @@ def _worst_of(ours: Sequence[Array], others: Sequence[Array], confidence: float,
 def value_interval(cell: Cell, confidence: float, reading: Reading = "strict") -> Interval:
     """Return the interval of a cell's value: by passage, and over seeds where runs were pooled."""
     columns = cell.columns
+    if reading == "strict" and (by_people := corrected_values(cell)):
+        return by_people.interval(confidence, columns.clusters)
     if columns.seeds > 1:
         runs = by_run(columns, cell.metric, columns.seeds, reading)
         pooled = pooled_mean(runs, confidence, columns.clusters)

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from fractionate.analysis.contrasts import Contrast, Split, contrast, outcomes, pair_up, split_gain
+from fractionate.analysis.contrasts import (
+    Contrast,
+    Split,
+    contrast,
+    corrected_difference,
+    outcomes,
+    pair_up,
+    split_gain,
+)
 from fractionate.analysis.gates import gates_of
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.rule import Rule
@@ -131,7 +139,8 @@ class Finding:
         outcome = self.contrast
         mine, theirs = pair_up(outcome.a, outcome.b)
         metric = outcome.a.metric
-        differences = outcomes(mine, metric) - outcomes(theirs, metric)
+        by_people = corrected_difference(outcome.a, outcome.b)
+        differences = outcomes(mine, metric) - outcomes(theirs, metric) if by_people is None else by_people.values
         return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, mine.clusters)
 
     @property

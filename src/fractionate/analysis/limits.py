@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fractionate.analysis.contrasts import corrected_difference
 from fractionate.analysis.findings import Finding, Judgement
+from fractionate.statistics.prediction_powered import LEAST_GOLD
 
-LimitName = Literal["replies that run on", "trainings that collapse"]
+LimitName = Literal["replies that run on", "trainings that collapse", "a judge's opinion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,25 @@ class Limit:
 def limits_of(judged: Sequence[Judgement]) -> list[Limit]:
     """Return what the verdict on these test sets does not cover."""
     findings = [finding for judgement in judged for finding in judgement.findings]
-    return [*_uncapped(findings), *_trainings(findings)]
+    return [*_opinions(findings), *_uncapped(findings), *_trainings(findings)]
+
+
+def is_opinion(finding: Finding) -> bool:
+    """Return whether an outcome is a judge's, and too few labels by people correct it."""
+    found = finding.contrast
+    return bool(found.a.judge) and corrected_difference(found.a, found.b) is None
+
+
+def _opinions(findings: Sequence[Finding]) -> list[Limit]:
+    found = [one for one in findings if is_opinion(one)]
+    if not found:
+        return []
+    judges = ", ".join(dict.fromkeys(one.contrast.a.judge for one in found))
+    text = (
+        f"Not covered: whether people agree. These outcomes are the opinion of a judge ({judges}); fewer than "
+        f"{LEAST_GOLD} questions have labels by people for both pairs, so it is not corrected: fractionate label."
+    )
+    return [Limit("a judge's opinion", text, tuple(one.contrast.names[0] for one in found))]
 
 
 def _trainings(findings: Sequence[Finding]) -> list[Limit]:

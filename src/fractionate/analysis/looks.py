@@ -54,7 +54,9 @@ class Judged:
         found = [cell for _, cell in candidates_of(matrix, reference)]
         self.test_set = f"{first.dataset}#{first.split}"
         self.candidates = tuple(sorted(_identity(cell) for cell in found))
-        self._settings = repr((rule.margin, rule.confidence, rule.usd_per_correct, reference.strategy))
+        labels = [cell.labels for cell in (reference, *found) if cell.labels is not None]  # more labels are a new look
+        settings = (rule.margin, rule.confidence, rule.usd_per_correct, reference.strategy, *map(tuple, labels))
+        self._settings = repr(settings)
         self._order = np.argsort(questions, kind="stable")
         self.questions: Digests = questions[self._order]
         self._scores = {_identity(cell): self._aligned(cell, reference) for cell in (reference, *found)}
@@ -167,4 +169,5 @@ def _identity(cell: Cell) -> str:
     def said(component: Component) -> tuple[Any, ...]:
         return component.name, component.model, component.variant, component.learnt_from
 
-    return repr((cell.strategy, said(cell.decomposer), said(cell.solver)))
+    judge = (cell.judge,) if cell.judge else ()
+    return repr((cell.strategy, said(cell.decomposer), said(cell.solver), *judge))

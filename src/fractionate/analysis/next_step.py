@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fractionate.analysis.contrasts import Contrast, outcomes, pair_up
+from fractionate.analysis.contrasts import Contrast, corrected_difference, outcomes, pair_up
 from fractionate.analysis.findings import Finding, Judgement
 from fractionate.config import SOLVER_VARIANTS, Config
 from fractionate.statistics import POWER, questions_to_decide, sample_size
@@ -114,7 +114,9 @@ def _to_decide(found: Contrast, threshold: float) -> int | None:
     takes, but not beyond the 90 % point, for a difference that was measured just at the threshold takes any number.
     """
     mine, theirs = pair_up(found.a, found.b)
-    differences = outcomes(mine, found.a.metric) - outcomes(theirs, found.a.metric)
+    by_people = corrected_difference(found.a, found.b)
+    judged = outcomes(mine, found.a.metric) - outcomes(theirs, found.a.metric)
+    differences = judged if by_people is None else by_people.values
     needed = questions_to_decide(differences, threshold, found.confidence, POWER, mine.clusters)
     if needed.likely is None:
         return None

@@ -236,7 +236,8 @@ def _levels(level: float, reference: Cell, cells: Sequence[Cell]) -> list[tuple[
     pairs = [pair_up(cell, reference) for cell in cells]
     outcome = even
     one_seed = all(mine.seeds == theirs.seeds == 1 for mine, theirs in pairs)
-    if len(cells) > 1 and one_seed and _asked_alike([mine for mine, _ in pairs]):
+    by_judge = any(cell.labels is not None for cell in cells)  # corrected differences have other correlations
+    if len(cells) > 1 and one_seed and not by_judge and _asked_alike([mine for mine, _ in pairs]):
         metric = reference.metric
         differences = [outcomes(mine, metric) - outcomes(theirs, metric) for mine, theirs in pairs]
         outcome = simultaneous_confidence(level, differences, pairs[0][0].clusters)

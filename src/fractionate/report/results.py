@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from fractionate.analysis.comparisons import compare, published_rows
-from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
+from fractionate.analysis.contrasts import (
+    corrected_values,
+    is_read_leniently,
+    mean,
+    mean_of,
+    outcomes,
+    share,
+    unparsed_cells,
+    value_interval,
+)
 from fractionate.analysis.findings import Distill
 from fractionate.analysis.matrix import (
     Key,
@@ -142,6 +151,16 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of JSON")
 
 
+def _judge(cell: Cell) -> dict[str, Any]:
+    """Return the judge of a cell, its own mean, and how many labels by people correct it (0: it is not corrected)."""
+    by_people = corrected_values(cell)
+    return {
+        "identity": cell.judge,
+        "judged_value": mean(outcomes(cell.columns, cell.metric)),
+        "labels": by_people.n_gold if by_people else 0,
+    }
+
+
 def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:
     columns = cell.columns
     outputs = columns.outputs
@@ -169,10 +188,11 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "decomposer_kind": _decomposer_kind(cell.decomposer),
         "student_solver": is_candidate_solver(cell.solver),
         "metric": cell.metric,
+        **({"judge": _judge(cell)} if cell.judge else {}),
         "n": n,
         "repeats": columns.repeats,
         "outputs": len(outputs),
-        "value": mean(outcomes(columns, cell.metric)) if n else None,
+        "value": mean_of(cell) if n else None,
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
         "confidence": rule.confidence,

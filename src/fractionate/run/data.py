@@ -19,15 +19,21 @@ from fractionate.datasets.overlap import find_overlap
 from fractionate.datasets.reference import resolve
 from fractionate.datasets.traffic import CORRECTED, RIGHT, Exchange, learnable, read_exchanges
 from fractionate.datasets.traffic import NAME as TRAFFIC
-from fractionate.errors import UsageError
+from fractionate.errors import UsageError, shortened
 from fractionate.files import utf8
 from fractionate.run.cells import TestSet
 from fractionate.run.names import Student
 from fractionate.scoring.forms import FORM_NAMES, infer_form
+from fractionate.scoring.scorers import ByFunction
 from fractionate.strategies.base import Settings
+from fractionate.strategies.prompting import final_line
 from fractionate.students.demonstrate import Demonstration, demonstration_of
 from fractionate.types import AnswerForm, Example, Problem
 
+_GOLDS_TRIED = 50
+"""Known answers of a test set that its scorer is tried on, the first ones."""
+_SENTENCE_WORDS = 12
+"""Words from which on a known answer is a sentence, which no two writers put alike."""
 _EXAMPLES = 3
 """Ids named in a note on what test and training share."""
 
@@ -126,6 +132,7 @@ class RunData:
     @cached_property
     def tests(self) -> list[TestSet]:
         """The test sets."""
+        _ = self._with_own_scorer  # a misspelt name in data.scorers is said first
         if not self._config.data.test:
             raise UsageError("data.test is empty: name the data that the pairs are to be measured on")
         return _told_apart([self._test(reference) for reference in self._config.data.test])
@@ -218,6 +225,27 @@ class RunData:
         if self.infers_form:
             yield f"Answers are read as {FORM_NAMES[self.inferred_form]}, as the known ones are; data.answer sets it."
 
+    def scorer_notes(self) -> Iterator[str]:
+        """Yield a sentence for every test set whose known answers its scorer cannot read, or hardly ever matches."""
+        for test in self.tests:
+            if isinstance(test.dataset.score, ByFunction) or test.dataset.by_calls:
+                continue
+            sample = test.problems[:_GOLDS_TRIED]
+            unread = [problem for problem in sample if not _reads_itself(test.dataset, problem)]
+            if 2 * len(unread) > len(sample):
+                example = shortened(repr("; ".join(unread[0].answers[0])), 60)
+                yield (
+                    f"{test.reference}: the scorer reads nothing in {len(unread)} of {len(sample)} known answers (such "
+                    f'as {example}), so no output can be right: set data.scorer = "text", "contains" or "judge".'
+                )
+                continue
+            words = sorted(len(" ".join(problem.answers[0]).split()) for problem in sample)
+            if test.dataset.answer_form in ("text", "free") and words[len(words) // 2] >= _SENTENCE_WORDS:
+                yield (
+                    f"{test.reference}: known answers have {words[len(words) // 2]} words in the middle of {len(words)}, "
+                    'so hardly any output is word for word the same: data.scorer = "judge" compares what they say.'
+                )
+
     def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:
         """Return how calls on a data set are sampled, for a decomposer with a way of its own or for all others."""
         run, own = self._config.run, self._config.decomposers.get(decomposer, DecomposerConfig())
@@ -260,6 +288,13 @@ class RunData:
 
     def _parse(self, reference: str) -> Reference:
         return datasets.parse_reference(reference, self._config.data.columns)
+
+
+def _reads_itself(dataset: Dataset, problem: Problem) -> bool:
+    """Return whether a known answer, stated plainly, is scored as right."""
+    answer = problem.answers[0]
+    said = "; ".join(answer) if dataset.answer_form == "free" else final_line(answer)
+    return dataset.score(dataset.extract(said), problem.answers).f1 > 0.5
 
 
 def _shared_besides(test: TestSet, leak: Leak) -> Iterator[str]:

@@ -78,6 +78,12 @@ class Names:
         return self.component(self._config.models.screen_solver or "teacher", "solver")
 
     @property
+    def judge(self) -> str:
+        """The model that scores outputs, "" where none does."""
+        name = self._config.judge.model
+        return self.model_of(name) if name in ROLE_NAMES else name
+
+    @property
     def variants(self) -> list[str]:
         """The variants of the students to train, each once."""
         return list(dict.fromkeys(student.variant for student in self.students))

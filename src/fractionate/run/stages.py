@@ -77,8 +77,9 @@ def check_before_spending(run: Run) -> None:
         run.progress.stage(note)
     check_repeats(run)
     check_recordings(run)
-    for note in run.data.answer_notes():
+    for note in (*run.data.answer_notes(), *run.data.scorer_notes()):
         run.progress.stage(note)
+    run.tests()  # opens the judge
 
 
 def changed_tools(run: Run) -> Iterator[str]:
@@ -102,7 +103,9 @@ def check_budget(run: Run, *, start_anyway: bool = False) -> None:
     """Refuse what will not fit the budget, and try the trainer, before the first call that costs money."""
     from fractionate.run.forecast import forecast_run, training_examples
 
-    if not any(run.models.sampler(component).model.paid for component in models_asked(run)):
+    asked = [run.models.sampler(component).model for component in models_asked(run)]
+    asked += [test.grader.model for test in run.tests() if test.grader]
+    if not any(model.paid for model in asked):
         return
     plan = forecast_run(run)
     if not any(entry.stage.paid and entry.stage.calls for entry in plan.stages):

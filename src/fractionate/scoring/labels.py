@@ -29,7 +29,7 @@ _WORDS = {
     **dict.fromkeys(("no", "wrong", "incorrect", "false"), 0.0),
 }
 OPINION = (
-    "no label by a person measures the judge, so these outcomes are its opinion: set judge.labels, or write labels with "
+    "no label by a person measures the judge, so these outcomes are its opinion: set judge.labels, or write some with "
     "fractionate label"
 )
 """What is said of a judge without labels."""
