@@ -35,9 +35,8 @@ class JudgeServer(SolverServer):
         reply = answer(body)
         case = body["messages"][-1]["content"]
         known, shown = _KNOWN.search(case), _SHOWN.findall(case)
-        right = [
-            (bool(known) and known[1] in output) or any(word in output for word in self.lenient) for output in shown
-        ]
+        passes = {known[1] if known else "", *self.lenient} - {""}
+        right = [any(word in output for word in passes) for output in shown]
         if len(shown) == 2:
             verdict = "A" if self.prefers_first or right[0] > right[1] else "B" if right[1] > right[0] else "tie"
         else:

@@ -135,9 +135,7 @@ def _pool(of_run: Mapping[str, Cell]) -> Cell:
         if not np.array_equal(cell.columns.ids, first.columns.ids):
             raise UsageError(f"{name} and {first_name} asked other questions in {_said(cell)}: they cannot be pooled")
         if cell.judge != first.judge:
-            raise UsageError(
-                f"{name} and {first_name} were scored by other judges in {_said(cell)}: evaluate one again"
-            )
+            raise UsageError(f"{name} and {first_name} had other judges in {_said(cell)}: evaluate one of them again")
     return replace(first, attempts=MeanAttempts([cell.attempts for cell in of_run.values()], pooled=True))
 
 

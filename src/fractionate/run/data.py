@@ -24,7 +24,8 @@ from fractionate.files import utf8
 from fractionate.run.cells import TestSet
 from fractionate.run.names import Student
 from fractionate.scoring.forms import FORM_NAMES, infer_form
-from fractionate.scoring.scorers import ByFunction
+from fractionate.scoring.metrics import text_score
+from fractionate.scoring.scorers import ByFunction, Contains
 from fractionate.strategies.base import Settings
 from fractionate.strategies.prompting import final_line
 from fractionate.students.demonstrate import Demonstration, demonstration_of
@@ -240,10 +241,12 @@ class RunData:
                 )
                 continue
             words = sorted(len(" ".join(problem.answers[0]).split()) for problem in sample)
-            if test.dataset.answer_form in ("text", "free") and words[len(words) // 2] >= _SENTENCE_WORDS:
+            middle = words[len(words) // 2]
+            word_for_word = test.dataset.score is text_score or isinstance(test.dataset.score, Contains)
+            if word_for_word and middle >= _SENTENCE_WORDS:
                 yield (
-                    f"{test.reference}: known answers have {words[len(words) // 2]} words in the middle of {len(words)}, "
-                    'so hardly any output is word for word the same: data.scorer = "judge" compares what they say.'
+                    f"{test.reference}: known answers have {middle} words (median), so hardly any output is word for "
+                    'word the same: data.scorer = "judge" compares what they say.'
                 )
 
     def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:
