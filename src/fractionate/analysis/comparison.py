@@ -355,7 +355,11 @@ def _pairs(
                 p_adjusted=adjusted[place],
                 test=one.test,
                 different=different,
-                needed=None if different else questions_to_decide(gaps[place].values, 0.0, each, groups=units),
+                needed=None
+                if different
+                else questions_to_decide(
+                    gaps[place].values, 0.0, each, groups=units, bounds=(gaps[place].least, gaps[place].most)
+                ),
                 a_not_worse=None if a_p is None else a_p < (1 - confidence) / 2,
                 a_not_worse_p=a_p,
                 b_not_worse=None if b_p is None else b_p < (1 - confidence) / 2,

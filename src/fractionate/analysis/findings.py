@@ -139,9 +139,11 @@ class Finding:
         outcome = self.contrast
         mine, theirs = pair_up(outcome.a, outcome.b)
         metric = outcome.a.metric
-        by_people = corrected_difference(outcome.a, outcome.b)
-        differences = outcomes(mine, metric) - outcomes(theirs, metric) if by_people is None else by_people.values
-        return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, mine.clusters)
+        if by_people := corrected_difference(outcome.a, outcome.b):
+            bounds, differences = (by_people.least, by_people.most), by_people.values
+        else:
+            bounds, differences = (-1.0, 1.0), outcomes(mine, metric) - outcomes(theirs, metric)
+        return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, mine.clusters, bounds)
 
     @property
     def decomposer(self) -> str:

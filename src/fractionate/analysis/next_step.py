@@ -114,10 +114,11 @@ def _to_decide(found: Contrast, threshold: float) -> int | None:
     takes, but not beyond the 90 % point, for a difference that was measured just at the threshold takes any number.
     """
     mine, theirs = pair_up(found.a, found.b)
-    by_people = corrected_difference(found.a, found.b)
-    judged = outcomes(mine, found.a.metric) - outcomes(theirs, found.a.metric)
-    differences = judged if by_people is None else by_people.values
-    needed = questions_to_decide(differences, threshold, found.confidence, POWER, mine.clusters)
+    if by_people := corrected_difference(found.a, found.b):
+        bounds, differences = (by_people.least, by_people.most), by_people.values
+    else:
+        bounds, differences = (-1.0, 1.0), outcomes(mine, found.a.metric) - outcomes(theirs, found.a.metric)
+    needed = questions_to_decide(differences, threshold, found.confidence, POWER, mine.clusters, bounds)
     if needed.likely is None:
         return None
     measured = sample_size(found.difference - threshold, float(differences.var()), found.confidence, POWER)

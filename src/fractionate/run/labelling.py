@@ -25,7 +25,7 @@ LABELS = "labels.jsonl"
 def labels_path(folder: RunFolder, config: Config) -> Path | None:
     """Return the file of labels of a run, None where it has none. Raises UsageError where the config names no file."""
     if not config.judge.labels:
-        own = folder.path / LABELS
+        own: Path = folder.path / LABELS
         return own if own.is_file() else None
     named = Path(config.judge.labels).expanduser()
     source = folder.source()
@@ -108,8 +108,8 @@ def to_label(cells: Sequence[Cell], file: Path, seed: int = 0) -> Iterator[ToLab
     seen = {(row.values.get("id"), row.values.get("output")) for row in read_rows(file)} if file.is_file() else set()
     by_question: dict[str, dict[str, Problem]] = {}
     for cell in cells:
-        for question in range(len(cell.columns)):
-            for one in cell.outputs_at(question):
+        for place in range(len(cell.columns)):
+            for one in cell.outputs_at(place):
                 if one.output.strip():
                     by_question.setdefault(one.problem.id, {}).setdefault(one.output, one.problem)
     for question in sorted(by_question, key=lambda name: _drawn(seed, name)):

@@ -15,7 +15,7 @@ from fractionate.models.base import CompositeModel, Model
 from fractionate.models.openai.keys import keys_not_needed
 from fractionate.prompts import Instructions
 from fractionate.run.folder import RunFolder
-from fractionate.run.names import Names
+from fractionate.run.names import judge_model
 from fractionate.scoring.scorers import ByFunction
 from fractionate.strategies.base import Sampler
 from fractionate.strategies.judge import FunctionModel
@@ -88,7 +88,7 @@ class ModelPool:
 
     def judge(self) -> Sampler:
         """Return the judge. Raises UsageError where `judge.model` names none."""
-        name = Names(self._config).judge
+        name = judge_model(self._config)
         if not name:
             raise UsageError('the scorer "judge" needs a model: set judge.model, such as "openai:gpt-4o-mini"')
         return self._sampler(name, self._config.options(name))

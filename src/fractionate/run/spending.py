@@ -20,7 +20,7 @@ from fractionate.report.run_cost import (
     Trained,
 )
 from fractionate.run.folder import RunFolder, read_own
-from fractionate.run.names import Names
+from fractionate.run.names import Names, judge_model
 from fractionate.run.records import read_throughput, read_training, write_throughput
 from fractionate.run.run import Run
 from fractionate.students.demonstrate import Demonstration
@@ -37,7 +37,7 @@ def read_spending(folder: RunFolder, config: Config, cells: Sequence[Cell]) -> R
     if names.students:
         missing |= _demonstrating(folder, names, usage)
     _measuring(cells, usage)
-    _judging(cells, names.judge, usage)
+    _judging(cells, judge_model(config), usage)
     parts = dict.fromkeys(part for cell in cells for part in (cell.decomposer, cell.solver))
     elsewhere = [part.name for part in parts if part.kind == "distilled"]
     if elsewhere:

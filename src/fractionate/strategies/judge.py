@@ -98,6 +98,12 @@ class Judge:
         version = f", version {self.config.version}" if self.config.version else ""
         return f"{self.model.name}{version}, {self.config.scale}, prompt {digest}"
 
+    @cached_property
+    def _first_sample(self) -> int:
+        """The number of the first sample: another for each version, so that a changed judge is asked anew."""
+        version = self.config.version
+        return int(hashlib.sha256(utf8(version)).hexdigest()[:7], 16) if version else 0
+
     def grade(self, problem: Problem, output: str) -> CallCoroutine[Graded]:
         """Score one output; an empty one is wrong, without a call."""
         if not output.strip():
@@ -129,7 +135,7 @@ class Judge:
         for sample in range(TRIES):
             asked = Call(
                 self.model,
-                replace(request, sample=sample),
+                replace(request, sample=self._first_sample + sample),
                 expected=Completion(f"Verdict: {next(iter(_GRADES[self.config.scale]))}"),
                 longest=Completion(""),
             )
