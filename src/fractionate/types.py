@@ -14,10 +14,11 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from fractionate.columns import Columns, OfAttempts
 
-Role = Literal["decomposer", "solver", "judge"]
+Role = Literal["decomposer", "solver"]
 ROLES: tuple[Role, Role] = ("decomposer", "solver")
 """The roles of the components of a pair."""
-CALL_ROLES: tuple[Role, ...] = (*ROLES, "judge")
+CallRole = Literal["decomposer", "solver", "judge"]
+CALL_ROLES: tuple[CallRole, ...] = (*ROLES, "judge")
 """The roles of calls: those of a pair's components, and the judge that scores what they say."""
 
 Stages = Literal["single", "two-stage", "dynamic"]
@@ -132,7 +133,7 @@ class Request:
     """One model call. `sample` tells independent samples at the same prompt apart (each is a stored row of its own)."""
 
     messages: tuple[Message, ...]
-    role: Role
+    role: CallRole
     max_tokens: int = 256
     temperature: float = 0.0
     stop: tuple[str, ...] = ()

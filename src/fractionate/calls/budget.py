@@ -25,7 +25,7 @@ from fractionate.calls.store import Amount, Holds, Spent, Store
 from fractionate.config import BudgetConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
-from fractionate.types import CALL_ROLES, Request, Role, Usage
+from fractionate.types import CALL_ROLES, CallRole, Request, Usage
 
 
 class Pricing(Protocol):
@@ -50,7 +50,7 @@ class BudgetReached(FractionateError):  # noqa: N818 - a state, not an error
 class Reservation:
     """The most that one call in flight can cost. A call in a provider's batch has its own `holder`, others ""."""
 
-    role: Role
+    role: CallRole
     usd: float
     tokens: int
     holder: str = ""
@@ -60,7 +60,7 @@ _EPSILON = 1e-9
 """Dollars: sums of floats may pass a cap by rounding alone."""
 _BATCH = "batch:"
 """How the holder of a call in a provider's batch begins; its store key follows."""
-_TOKENS: Role = "solver"
+_TOKENS: CallRole = "solver"
 """The role under which an allocation's tokens are kept. The cap on tokens holds for both roles together."""
 
 
@@ -77,15 +77,15 @@ class Budget:
         self.run = run
         self.needs_dollars = any(cap is not None for cap in (caps.usd, caps.decomposer_usd, caps.solver_usd))
         self.active = self.needs_dollars or caps.tokens is not None
-        self.spent: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
-        self.held: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
-        self.unconfirmed: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
-        self._before: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
-        self._batched: dict[Role, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self.spent: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self.held: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self.unconfirmed: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self._before: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self._batched: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._in_batches: dict[str, dict[Role, Amount]] = {}
-        self._allocated: dict[str, dict[Role, Amount]] = {}
-        self._unwritten: dict[str, dict[Role, Amount]] = {}
+        self._in_batches: dict[str, dict[CallRole, Amount]] = {}
+        self._allocated: dict[str, dict[CallRole, Amount]] = {}
+        self._unwritten: dict[str, dict[CallRole, Amount]] = {}
         self._shared = False
         self._in_flight = 0
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
@@ -186,14 +186,14 @@ class Budget:
             self._add(self._batched, reservation.role, -reservation.usd, -reservation.tokens)
         self._admit()
 
-    def allocate(self, holder: str, amounts: Mapping[Role, Amount]) -> None:
+    def allocate(self, holder: str, amounts: Mapping[CallRole, Amount]) -> None:
         """Set amounts aside under a holder's name for calls that are made elsewhere. The caller checks `free` first."""
         self._allocated[holder] = {role: Amount(0.0, 0) for role in CALL_ROLES}
         for role, hold in amounts.items():
             self._change_allocation(holder, role, hold.usd, 0)
             self._change_allocation(holder, _TOKENS, 0.0, hold.tokens)
 
-    def spent_from(self, holder: str, spent: Mapping[Role, Amount]) -> None:
+    def spent_from(self, holder: str, spent: Mapping[CallRole, Amount]) -> None:
         """Count calls that were made from an allocation, which shrinks by as much."""
         for role, (usd, tokens) in spent.items():
             self._add(self.spent, role, usd, tokens)
@@ -203,7 +203,7 @@ class Budget:
                 self._change_allocation(holder, each, -taken, 0)
             self._change_allocation(holder, _TOKENS, 0.0, -min(tokens, self._allocated[holder][_TOKENS].tokens))
 
-    def return_allocation(self, holder: str, unconfirmed: Mapping[Role, Amount]) -> None:
+    def return_allocation(self, holder: str, unconfirmed: Mapping[CallRole, Amount]) -> None:
         """Return the rest of an allocation to the budget, except `unconfirmed`, which may still be billed."""
         for role, hold in list(self._allocated[holder].items()):
             kept = unconfirmed.get(role, Amount(0.0, 0)).usd
@@ -213,7 +213,7 @@ class Budget:
         self._change_allocation(holder, _TOKENS, 0.0, min(0, kept_tokens - left))
         self._admit()
 
-    def free(self, role: Role | None = None) -> Amount:
+    def free(self, role: CallRole | None = None) -> Amount:
         """Return what no call has used or reserved of all caps that a role's calls count against (None: of those for
         both roles together): infinite where nothing bounds it.
         """
@@ -255,7 +255,7 @@ class Budget:
             if self._unwritten.get(holder) == holds[holder]:
                 del self._unwritten[holder]
 
-    def total_usd(self, role: Role | None = None) -> float:
+    def total_usd(self, role: CallRole | None = None) -> float:
         """Return dollars spent, unconfirmed ones included (of one role, if given)."""
         roles = CALL_ROLES if role is None else (role,)
         return sum(self.spent[r].usd + self.unconfirmed[r].usd + self._before[r].usd for r in roles)
@@ -287,7 +287,7 @@ class Budget:
             self._unwritten[reservation.holder] = {reservation.role: hold}
             self._add(self._batched, reservation.role, *hold)
 
-    def _change_allocation(self, holder: str, role: Role, usd: float, tokens: int) -> None:
+    def _change_allocation(self, holder: str, role: CallRole, usd: float, tokens: int) -> None:
         allocated = self._allocated[holder]
         for table in (allocated, self.held, self._batched):
             self._add(table, role, usd, tokens)
@@ -341,7 +341,7 @@ class Budget:
         )
 
     @staticmethod
-    def _add(table: dict[Role, Amount], role: Role, usd: float, tokens: int) -> None:
+    def _add(table: dict[CallRole, Amount], role: CallRole, usd: float, tokens: int) -> None:
         old = table[role]
         table[role] = Amount(old.usd + usd, old.tokens + tokens)
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fractionate.files import encodable
-from fractionate.types import CALL_ROLES, Completion, Message, Request, Role, Usage
+from fractionate.types import CALL_ROLES, CallRole, Completion, Message, Request, Usage
 
 REPLY = (
     "text, reasoning, finish_reason, error, calls, input_tokens, cached_input_tokens, output_tokens, "
@@ -59,7 +59,7 @@ class Spent:
     """How many calls of a run used the same usage: what a budget reads at a resume. `usage` is one call's."""
 
     model: str
-    role: Role
+    role: CallRole
     usage: Usage
     rows: int
 
@@ -138,7 +138,7 @@ def call_of(row: Sequence[Any]) -> StoredCall:
         raise DamagedRow(" ".join(str(error).split())) from None
 
 
-def billed(row: Sequence[Any]) -> tuple[str, Role, Usage] | None:
+def billed(row: Sequence[Any]) -> tuple[str, CallRole, Usage] | None:
     """Return the model, role and usage in the values of `COLUMNS`, None for a call that no budget counts."""
     if not row[19]:
         return None

@@ -194,7 +194,7 @@ class RunData:
         data = self._config.data
         own = (reference for student in self._config.students.values() for reference in student.train)
         named = dict.fromkeys([*data.train, *data.dev, *data.test, *own])
-        found = {}
+        found: dict[str, str] = {}
         for key in data.scorers:
             if key not in named and key not in {self._parse(reference).name for reference in named}:
                 raise UsageError(

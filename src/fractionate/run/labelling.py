@@ -25,11 +25,10 @@ LABELS = "labels.jsonl"
 def labels_path(folder: RunFolder, config: Config) -> Path | None:
     """Return the file of labels of a run, None where it has none. Raises UsageError where the config names no file."""
     if not config.judge.labels:
-        own: Path = folder.path / LABELS
+        own = Path(folder.path, LABELS)
         return own if own.is_file() else None
     named = Path(config.judge.labels).expanduser()
-    source = folder.source()
-    for found in (*((Path(source).parent / named,) if source else ()), named):
+    for found in (Path(folder.source()).parent / named, named):
         if found.is_file():
             return found
     raise UsageError(f"judge.labels: {config.judge.labels} does not exist: name a file of labels, or leave it out")
