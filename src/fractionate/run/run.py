@@ -12,7 +12,7 @@ from types import TracebackType
 from fractionate.analysis.pricing import Pricing
 from fractionate.calls.engine import Engine
 from fractionate.calls.store import Store
-from fractionate.config import Config
+from fractionate.config import Config, JudgeConfig
 from fractionate.datasets import parse_reference
 from fractionate.datasets.base import Dataset
 from fractionate.errors import UsageError
@@ -224,8 +224,11 @@ def store_path(config: Config, base: Path) -> Path:
 
 def config_digest(config: Config) -> str:
     """Return 12 hex digits of a config's content, but for where things are kept: that decides no figure."""
-    text = json.dumps(
-        config.model_dump(mode="json", exclude={"run": {"store", "out", "rows_at_most"}, "cluster": True}),
-        sort_keys=True,
-    )
+    table = config.model_dump(mode="json", exclude={"run": {"store", "out", "rows_at_most"}, "cluster": True})
+    # Tables that are younger than the digest count only where they say something: older runs keep their digest.
+    if config.judge == JudgeConfig():
+        del table["judge"]
+    if not config.data.scorers:
+        del table["data"]["scorers"]
+    text = json.dumps(table, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
