@@ -266,6 +266,8 @@ class Attempt:
     """Roles with a reply that reached `max_tokens` before it ended."""
     lenient: Score | None = None
     """The score under the lenient reader; None where it was not computed."""
+    gold: Score | None = None
+    """The score by a known answer or a person, where `score` is a cheap one (a judge's, a proxy's, a mark's)."""
     tools: Mapping[Role, tuple[ToolUse, ...]] = field(default_factory=dict)
     """What each role used of the tools that it may use; an entry a tool, in the order of the model's name."""
     judge_usage: Usage = field(default_factory=Usage)
@@ -326,9 +328,6 @@ class Cell:
     """The strategy in words."""
     judge: str = ""
     """The identity of the judge that scored it: model, version, scale and a digest of its prompt. "" for none."""
-    labels: Sequence[float] | None = None
-    """What people said of its outputs, from 0 (wrong) to 1 (right), an entry a question; NaN for none. They correct the
-    judge."""
 
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""

@@ -196,7 +196,7 @@ def test_labels_correct_a_comparison(
     assert summary["judge"]["corrected"] == pytest.approx(0.5, abs=0.05)
     assert gate(*judged(server, "--set", "judge.labels=labels.jsonl"), "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["test"] == "prediction-powered score test"
+    assert found["test"] == "prediction-powered"
     assert [one["labels"] for one in found["systems"]] == [30, 30]
     assert found["difference"] == pytest.approx(1 / 6, abs=0.05)
     (tmp_path / "labels.jsonl").write_text('{"id": 1, "label": true}\n')
@@ -235,7 +235,7 @@ def test_corrected_intervals_cover_where_the_judge_is_biased_by_10_points() -> N
             answers = [Answered(str(n), float(verdict[n]), label=label.get(n, float("nan"))) for n in range(300)]
             systems.append(System(name, tuple(answers), judge="a judge"))
         pair = compare_systems(systems).pairs[0]
-        assert pair.test == "prediction-powered score test"
+        assert pair.test == "prediction-powered"
         covered += pair.ci_low <= truth <= pair.ci_high
         plain = [System(one.name, one.answers) for one in systems]
         wrong = compare_systems(plain).pairs[0]

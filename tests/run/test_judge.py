@@ -67,7 +67,7 @@ def test_a_judge_scores_a_run_through_its_store(tmp_path: Path, server: JudgeSer
     (cell,) = cells_of(tmp_path)
     assert (cell["value"], cell["n"], cell["unextracted"]) == (0.5, 10, 0)
     assert cell["judge"]["identity"].startswith(f"{server.name}, yes-no, prompt ")
-    assert cell["judge"]["labels"] == 0
+    assert "gold" not in cell
     assert server.judged == 10
     with sqlite3.connect(tmp_path / "calls.sqlite") as store:
         assert dict(store.execute("SELECT role, count(*) FROM calls GROUP BY role")) == {"judge": 10, "solver": 10}
@@ -148,7 +148,7 @@ def test_labels_correct_a_lenient_judge(
     assert main(["report", str(tmp_path / "run")]) == 0
     (cell,) = cells_of(tmp_path)
     assert cell["judge"]["judged_value"] == pytest.approx(0.7)
-    assert cell["judge"]["labels"] == 60
+    assert cell["gold"]["n"] == 60
     assert cell["value"] == pytest.approx(0.5, abs=0.1)
     assert cell["ci_low"] < 0.5 < cell["ci_high"]
     results = json.loads((tmp_path / "run/results.json").read_text())

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from fractionate.analysis.contrasts import Paired, compare_corrected, compare_paired, mean
-from fractionate.analysis.judged import corrected_mean, gaps_of, judge_notes, not_worse_p, value_of
+from fractionate.analysis.contrasts import Paired, compare_paired, mean
+from fractionate.analysis.judged import compare_corrected, corrected_mean, gaps_of, judge_notes, not_worse_p, value_of
 from fractionate.analysis.rule import question_points
 from fractionate.analysis.systems import System
 from fractionate.errors import UsageError

@@ -12,15 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from fractionate.analysis.contrasts import (
-    Contrast,
-    Split,
-    contrast,
-    corrected_difference,
-    outcomes,
-    pair_up,
-    split_gain,
-)
+from fractionate.analysis.contrasts import Contrast, Split, contrast, pair_up, split_gain
+from fractionate.analysis.corrections import differences_of
 from fractionate.analysis.gates import gates_of
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.rule import Rule
@@ -138,12 +131,9 @@ class Finding:
             return None
         outcome = self.contrast
         mine, theirs = pair_up(outcome.a, outcome.b)
-        metric = outcome.a.metric
-        if by_people := corrected_difference(outcome.a, outcome.b):
-            bounds, differences = (by_people.least, by_people.most), by_people.values
-        else:
-            bounds, differences = (-1.0, 1.0), outcomes(mine, metric) - outcomes(theirs, metric)
-        return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, mine.clusters, bounds)
+        found = differences_of(mine, theirs, outcome.a.metric)
+        bounds = (found.least, found.most)
+        return questions_to_decide(found.values, -self.margin, outcome.confidence, POWER, mine.clusters, bounds)
 
     @property
     def decomposer(self) -> str:

@@ -5,11 +5,36 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
-from fractionate.analysis.contrasts import mean
+from fractionate.analysis.contrasts import Paired, mean
 from fractionate.analysis.systems import System
 from fractionate.scoring.labels import OPINION, measure
 from fractionate.statistics import score_p
 from fractionate.statistics.prediction_powered import LEAST_GOLD, Corrected, corrected
+
+
+def compare_corrected(
+    difference: Corrected, reference_value: float, confidence: float, groups: Sequence[Hashable]
+) -> Paired:
+    """Compare two systems that a judge scored, corrected by labels; `reference_value` is b's corrected mean.
+
+    The difference is corrected by itself, from the questions with a label in both, so it is not exactly the difference
+    of the two corrected means: the mean of a is given as that of b plus the difference.
+    """
+    low, high = difference.interval(confidence, groups)
+    return Paired(
+        n=len(difference.values),
+        value=reference_value + difference.estimate,
+        reference_value=reference_value,
+        difference=difference.estimate,
+        ci_low=max(low, -1.0),
+        ci_high=min(high, 1.0),
+        p_value=score_p(difference.values, difference.least, difference.most, groups),
+        test="prediction-powered",
+        confidence=confidence,
+        clusters=len(set(groups)),
+        seeds=1,
+        by_seed=(),
+    )
 
 
 class Gaps(NamedTuple):

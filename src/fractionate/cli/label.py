@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
             break
     print(f"{given} labels written to {file}")
     if file.is_file() and any(cell.judge for cell in cells):
-        found = measured(add_labels(cells, read_labels(file, scale)))
+        found = measured(add_labels(cells, read_labels(file, scale), least=1))
         if found:
             print(found.line())
             print(f"next: fractionate report {args.run}")

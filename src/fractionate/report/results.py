@@ -12,16 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from pydantic import BaseModel, ValidationError
 
 from fractionate.analysis.comparisons import compare, published_rows
-from fractionate.analysis.contrasts import (
-    corrected_values,
-    is_read_leniently,
-    mean,
-    mean_of,
-    outcomes,
-    share,
-    unparsed_cells,
-    value_interval,
-)
+from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
+from fractionate.analysis.corrections import correction_fields, value_of
 from fractionate.analysis.findings import Distill
 from fractionate.analysis.matrix import (
     Key,
@@ -152,13 +144,8 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _judge(cell: Cell) -> dict[str, Any]:
-    """Return the judge of a cell, its own mean, and how many labels by people correct it (0: it is not corrected)."""
-    by_people = corrected_values(cell)
-    return {
-        "identity": cell.judge,
-        "judged_value": mean(outcomes(cell.columns, cell.metric)),
-        "labels": by_people.n_gold if by_people else 0,
-    }
+    """Return the judge of a cell, and the mean of its own scores, which labels by people may correct."""
+    return {"identity": cell.judge, "judged_value": mean(outcomes(cell.columns, cell.metric))}
 
 
 def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:
@@ -192,13 +179,14 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "n": n,
         "repeats": columns.repeats,
         "outputs": len(outputs),
-        "value": mean_of(cell) if n else None,
+        "value": value_of(cell) if n else None,
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
         "confidence": rule.confidence,
         "lenient_value": mean(outcomes(columns, cell.metric, "lenient")) if lenient else None,
         "lenient_ci_low": lenient_interval.low if lenient_interval else None,
         "lenient_ci_high": lenient_interval.high if lenient_interval else None,
+        **correction_fields(cell),
         "correct": correct,
         "unextracted": int(outputs.column("unextracted").sum()),
         "unextracted_share": share(outputs.column("unextracted")),

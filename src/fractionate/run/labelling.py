@@ -6,16 +6,18 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fractionate.analysis.corrections import with_gold
 from fractionate.config import Config
 from fractionate.errors import FractionateError, UsageError
 from fractionate.files import utf8
 from fractionate.rows import read_rows
 from fractionate.run.folder import RunFolder
 from fractionate.scoring.labels import Labels, Measured, measure, one_output_each, read_labels
+from fractionate.statistics.prediction_powered import LEAST_GOLD
 from fractionate.types import Cell, Problem
 
 LABELS = "labels.jsonl"
@@ -34,25 +36,34 @@ def labels_path(folder: RunFolder, config: Config) -> Path | None:
     raise UsageError(f"judge.labels: {config.judge.labels} does not exist: name a file of labels, or leave it out")
 
 
-def with_labels(cells: Sequence[Cell], folder: RunFolder, config: Config) -> list[Cell]:
-    """Return cells that a judge scored with the labels of their outputs; all others as they are."""
+def with_labels(cells: Sequence[Cell], folder: RunFolder, config: Config) -> tuple[list[Cell], Measured | None]:
+    """Return cells with the labels of a run, those that a judge scored, and what the labels say of the judge."""
     path = labels_path(folder, config) if any(cell.judge for cell in cells) else None
     if path is None:
-        return list(cells)
+        return list(cells), None
     labels = read_labels(path, config.judge.scale)
-    return add_labels(cells, labels)
+    found = measured(add_labels(cells, labels, least=1), config.verdict.confidence)
+    return add_labels(cells, labels), found
 
 
-def add_labels(cells: Sequence[Cell], labels: Labels) -> list[Cell]:
-    """Add labels to judged cells. Raises UsageError where none of the labels is about an output of these cells."""
+def add_labels(cells: Sequence[Cell], labels: Labels, least: int = LEAST_GOLD) -> list[Cell]:
+    """Add labels to judged cells that have at least so many: fewer correct nothing.
+
+    Raises UsageError where none of the labels is about an output of these cells.
+    """
     said: dict[str, list[str]] = {}
     for cell in cells:
         for question in range(len(cell.columns) if cell.judge else 0):
             attempts = cell.outputs_at(question)
             said.setdefault(attempts[0].problem.id, []).extend(one.output for one in attempts)
     alone = one_output_each(said)
-    found = [replace(cell, labels=_labels_of(cell, labels, alone)) if cell.judge else cell for cell in cells]
-    if not any(label == label for cell in found for label in cell.labels or ()):
+    found, count = [], 0
+    for cell in cells:
+        gold = _labels_of(cell, labels, alone) if cell.judge else ()
+        labelled = sum(label == label for label in gold)
+        count += labelled
+        found.append(with_gold(cell, gold) if labelled >= least else cell)
+    if not count:
         raise UsageError(
             f"{labels.path}: none of its {len(labels)} labels is about an output of this run: 'id' and 'output' must "
             "be those of attempts.jsonl"
@@ -76,10 +87,11 @@ def measured(cells: Sequence[Cell], confidence: float = 0.95) -> Measured | None
     """Measure the judge over all labelled outputs of all cells; a question's outputs count as one unit."""
     import numpy as np
 
-    judged = [cell for cell in cells if cell.labels is not None]
+    labelled = [(cell, cell.columns.gold(cell.metric)) for cell in cells if cell.judge]
+    judged = [cell for cell, gold in labelled if gold is not None]
     if not judged:
         return None
-    gold = np.concatenate([np.asarray(cell.labels, dtype=np.float64) for cell in judged])
+    gold = np.concatenate([gold for _, gold in labelled if gold is not None])
     scores = np.concatenate([cell.columns.column(cell.metric) for cell in judged])
     units = np.concatenate([cell.columns.clusters for cell in judged]).tolist()
     found = measure(gold, scores, units, confidence)

@@ -20,7 +20,7 @@ from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
 from fractionate.run.caps import output_caps
 from fractionate.run.folder import RunFolder, as_typed
-from fractionate.run.labelling import measured, with_labels
+from fractionate.run.labelling import with_labels
 from fractionate.run.looks import enter_looks
 from fractionate.run.names import Names
 from fractionate.run.records import Notes, read_throughput, read_tried
@@ -39,9 +39,9 @@ _OF_ONE_RUN: dict[str, Any] = {
 
 def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]:
     """Write results.json, report.md and report.html. Returns the results."""
-    cells = with_labels(_measured(folder), folder, config)
+    cells, judged = with_labels(_measured(folder), folder, config)
     Names(config)  # a changed setting may name what is not there: that is said before anything is written
-    notes, judged = Notes(folder.notes), measured(cells, config.verdict.confidence)
+    notes = Notes(folder.notes)
     results = build_results(
         cells,
         config,
