@@ -6,8 +6,8 @@
 Every repeat simulates the cells of a run with a known truth (attempts, prices, calibrated speeds) and judges them by
 `fractionate.analysis.verdict` like a real run: intervals, controls, costs, candidates, interim analyses. The nominal
 rate of false recommendations is .025 for each case; brackets hold the 95 % interval (Wilson) of the simulated rate. A
-case draws its random numbers from the seed and its name, so its result does not depend on the other cases. The default
-takes BENCH_SECONDS; the tables of docs/verdict-operating.md state their number of runs.
+case draws its random numbers from the seed and its name, so its result does not depend on the other cases. 100
+runs of every case take 460 CPU seconds; the tables of docs/verdict-operating.md state their number of runs.
 """
 
 from __future__ import annotations
