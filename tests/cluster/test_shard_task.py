@@ -22,7 +22,7 @@ from cluster.ray_runs import Counting
 from fractionate.calls.drive import Call
 from fractionate.calls.store import Store
 from fractionate.cluster import shard_task
-from fractionate.cluster.shard_task import Setup, ShardOrder, Shipment, pickled, run_shard
+from fractionate.cluster.shard_worker import Setup, ShardOrder, Shipment, pickled, run_shard
 from fractionate.config import BudgetConfig, LimitsConfig, ModelOptions
 from fractionate.models import open_model
 from fractionate.models.base import Model

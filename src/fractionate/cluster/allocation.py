@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fractionate.calls.budget import Budget, Reservation
-from fractionate.calls.engine import Engine
-from fractionate.calls.store import Amount, Holds
-from fractionate.cluster.remote_copy import RemoteCopy
-from fractionate.cluster.shard_task import Shipment
+from fractionate.calls.store import Amount
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.types import ROLES, Role
 
@@ -112,36 +109,3 @@ class Allocator:
         }
         budget.allocate(holder, holds)
         return Allocation(holder, BudgetConfig.model_validate(given))
-
-
-class Merger:
-    """Commits what shards ship to the run's own store, with what it cost, in one transaction each."""
-
-    def __init__(self, engine: Engine, remote_copy: RemoteCopy | None) -> None:
-        self._engine = engine
-        self._remote_copy = remote_copy
-
-    def merge(self, shipment: Shipment, holder: str) -> None:
-        """Commit a shipment's calls, and count them against the shard's allocation, which is returned at its end."""
-        budget = self._engine.budget
-        if budget.active:
-            budget.spent_from(holder, shipment.spent)
-            if shipment.end is not None:
-                budget.return_allocation(holder, shipment.end.unconfirmed)
-        if shipment.calls or budget.active:
-            self._engine.store.merge(shipment.calls, self._holds())
-        if self._remote_copy is not None and shipment.calls:
-            self._remote_copy.keep(shipment.calls)
-
-    def write_allocations(self) -> None:
-        """Commit the allocations that the store does not know of."""
-        if self._engine.budget.active:
-            self._engine.store.merge(b"", self._holds())
-
-    def _holds(self) -> tuple[str, Holds] | None:
-        budget = self._engine.budget
-        if not budget.active:
-            return None
-        holds = budget.holds_to_write()
-        budget.written(holds)
-        return self._engine.run, holds

@@ -87,7 +87,7 @@ def joined(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def beside_driver(kind: type[Any], **options: Any) -> Iterator[Any]:
+def beside_driver(kind: type[Any], *given: Any) -> Iterator[Any]:
     """Have an actor on the driver's own machine while the block runs: it is lost with the driver and only with it.
 
     Raises FractionateError in one line where the cluster is lost meanwhile.
@@ -96,7 +96,7 @@ def beside_driver(kind: type[Any], **options: Any) -> Iterator[Any]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here, **options).remote()
+    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote(*given)
     try:
         yield actor
     except ray.exceptions.RayError as error:

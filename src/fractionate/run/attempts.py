@@ -7,7 +7,7 @@
     scores      a view for people: id, kind, exact match and F1 of each attempt
 
 Rows stand at integers that anybody can compute (`number << 32 | place`), so that parts of a cell that were scored in
-other processes are merged by SQLite alone, in any order (`pack_attempts`, `AttemptWriter.merge`).
+other processes are merged by SQLite alone, in any order (`pack_attempts`, `AttemptSink`).
 
 The file is written beside its place and takes its name when the stage ends, as every other file of a run does. Nothing
 here ever holds more than `GROUP` attempts.
@@ -89,12 +89,9 @@ class AttemptWriter:
             folder.path.mkdir(parents=True, exist_ok=True)
             self._beside.unlink(missing_ok=True)
             os.close(os.open(self._beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._database = sqlite3.connect(self._beside, isolation_level=None, check_same_thread=False)
-            # A file that was cut off is never read: it needs no journal.
-            for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
-                self._database.execute(f"PRAGMA {pragma}")
+            self._database = _connect(self._beside)
             self._database.executescript(_TABLES)
-            self._database.execute("ATTACH ':memory:' AS shard")
+        self.sink = AttemptSink(self._beside, folder.attempts)
 
     def cell(self, test: TestSet, pair: Pair) -> CellWriter:
         """Return what takes the attempts of the next cell."""
@@ -116,16 +113,6 @@ class AttemptWriter:
         write_questions = partial(self._write_questions, key.test_set, test.problems)
         return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems), write_questions)
 
-    def merge(self, packed: bytes) -> None:
-        """Take attempts, and their questions, that were packed in another process (`pack_attempts`)."""
-        with _writing(self._folder.attempts):
-            self._database.deserialize(packed, name="shard")
-            self._database.execute("BEGIN")
-            self._database.execute("INSERT OR IGNORE INTO main.questions SELECT * FROM shard.questions")
-            for table in ("attempts", "arrays"):
-                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
-            self._database.execute("COMMIT")
-
     def _write_questions(self, test_set: int, problems: Sequence[Problem]) -> None:
         """Write the questions of a test set with attempts made here. Shards write those of their own attempts."""
         if test_set not in self._written:
@@ -142,6 +129,7 @@ class AttemptWriter:
             for table in ("attempts", "arrays"):
                 self._database.execute(f"DELETE FROM {table} WHERE cell NOT IN (SELECT cell FROM cells)")
             self._database.close()
+            self.sink.close()
             with self._beside.open("rb") as file:
                 os.fsync(file.fileno())
             self._beside.replace(target)
@@ -155,7 +143,39 @@ class AttemptWriter:
     def close(self) -> None:
         """Drop what was not finished."""
         self._database.close()
+        self.sink.close()
         self._beside.unlink(missing_ok=True)
+
+
+class AttemptSink:
+    """Takes attempts that were packed in other processes (`pack_attempts`), and their questions.
+
+    It is made for the file that an `AttemptWriter` is writing, and can be sent to another process of the same machine.
+    """
+
+    def __init__(self, beside: Path, path: Path) -> None:
+        self._beside = beside.resolve()  # the other process may have another working folder
+        self._path = path
+        self._database: sqlite3.Connection | None = None
+
+    def __call__(self, packed: bytes) -> None:
+        """Commit packed attempts. Raises FractionateError."""
+        with _writing(self._path):
+            if self._database is None:
+                self._database = _connect(self._beside)
+                self._database.execute("ATTACH ':memory:' AS shard")
+            self._database.deserialize(packed, name="shard")
+            self._database.execute("BEGIN")
+            self._database.execute("INSERT OR IGNORE INTO main.questions SELECT * FROM shard.questions")
+            for table in ("attempts", "arrays"):
+                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
+            self._database.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file, which another packed part opens again."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
 
 class CellWriter:
@@ -189,8 +209,9 @@ class CellWriter:
         """Return the cell, once all its attempts are there. Raises FractionateError where some are missing."""
         self._flush()
         with _writing(self._path):
-            query = "SELECT count(*) FROM attempts WHERE cell = ?"
-            ((found,),) = self._database.execute(query, (self.key.cell,))
+            query = "SELECT count(*) FROM attempts WHERE attempt BETWEEN ? AND ?"
+            first = self.key.cell << _PLACE_BITS
+            ((found,),) = self._database.execute(query, (first, first + (1 << _PLACE_BITS) - 1))
             if found != self._questions * self.key.repeats:
                 raise FractionateError(f"{self._path}: {found:,} attempts of {self._questions * self.key.repeats:,}")
             values = (self.key.cell, self.key.test_set, self._questions, self.key.repeats, _json(cell_row(self._cell)))
@@ -208,8 +229,15 @@ class CellWriter:
         self._first += len(waiting)
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
+    for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # a file that was cut off is never read
+        database.execute(f"PRAGMA {pragma}")
+    return database
+
+
 def pack_attempts(parts: Iterable[tuple[CellKey, int, Sequence[Attempt]]]) -> bytes:
-    """Return attempts, and their questions, as bytes for `AttemptWriter.merge`: of a cell those from a place on.
+    """Return attempts, and their questions, as bytes for `AttemptSink`: of a cell those from a place on.
 
     The place of an attempt in its cell is the number of its question, from 0, times the repeats, plus its repeat.
     """
