@@ -362,7 +362,7 @@ def _train_in_group(given: dict[str, Any]) -> None:
 
     _, _, coordinator, at = given["rest"]
     group = Group.here()
-    ending = _train(ray.get(given["job"]), *given["rest"], group)
+    ending = _train(ray.get(given["job"]), *given["rest"], group=group)
     if ending.error is not None:
         _asked(coordinator.end, at, ending)
         if ending.error[0] not in _KINDS:
