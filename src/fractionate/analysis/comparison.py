@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import combinations
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, combinations
 from typing import Any
 
 from fractionate.analysis.contrasts import Paired, compare_paired, mean
@@ -72,9 +72,9 @@ class Difference:
     p_value: float
 
     @classmethod
-    def of(cls, found: Paired) -> Difference:
-        """Return the difference of a comparison."""
-        return cls(found.n, found.difference, found.ci_low, found.ci_high, found.p_value)
+    def of(cls, found: Paired | None) -> Difference | None:
+        """Return the difference of a comparison, if there is one."""
+        return found and cls(found.n, found.difference, found.ci_low, found.ci_high, found.p_value)
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ class Comparison:
             raise UsageError(f"a claim (--require {claim}) is about two systems, not {len(self.systems)}")
         if claim == "not-worse" and not self.margin:
             raise UsageError("not-worse needs a margin: add --margin, in percentage points, such as --margin 2")
-        if not self.pairs:
-            return False
-        pair = self.pairs[0]
-        return bool(pair.a_not_worse) if claim == "not-worse" else pair.different and pair.difference > 0
+        pair = self.pairs[0] if self.pairs else None
+        return pair is not None and bool(
+            pair.a_not_worse if claim == "not-worse" else pair.different and pair.difference > 0
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name; of two systems also those of their one comparison, at the top.
@@ -189,30 +189,46 @@ class PairedComparison:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class _Questions:
+    """The questions of a comparison by id, the independent unit of each, and the confidence of intervals."""
+
+    ids: Sequence[str]
+    units: Mapping[str, str]
+    confidence: float
+
+    @property
+    def groups(self) -> list[str]:
+        """The units in the order of the questions."""
+        return [self.units[question] for question in self.ids]
+
+    def compared(self, a: Mapping[str, float] | None, b: Mapping[str, float] | None) -> Paired | None:
+        """Return a − b over the questions; None where there are none, or outcomes are not known."""
+        if a is None or b is None or not self.ids:
+            return None
+        ours, others = ([of[question] for question in self.ids] for of in (a, b))
+        return compare_paired([ours], [others], self.confidence, self.groups)
+
+
 def compare_two(a: System, b: System, confidence: float = 0.95) -> PairedComparison:
     """Compare two systems over the questions that both answered; compare(b, a) is its mirror image.
 
     Raises UsageError where no question is shared, the two put one question in different groups, or an outcome lies
     outside 0 to 1.
     """
-    questions = _shared([a, b])
+    questions = _questions([a, b], confidence)
     try:
-        found = _compared(a.outcomes, b.outcomes, questions, _groups([a, b], questions), confidence)
+        found = questions.compared(a.outcomes, b.outcomes)
     except ValueError as error:
         raise UsageError(f"these outcomes cannot be compared: {error}") from None
+    assert found is not None, "they share questions"
     return PairedComparison(
-        found.n,
-        found.clusters,
-        found.value,
-        found.reference_value,
-        found.difference,
-        found.ci_low,
-        found.ci_high,
-        found.p_value,
-        found.test,
-        confidence,
-        len(a.outcomes) - found.n,
-        len(b.outcomes) - found.n,
+        **{name: getattr(found, name) for name in ("n", "clusters", *_CONTRACT)},
+        a=found.value,
+        b=found.reference_value,
+        confidence=confidence,
+        only_a=len(a.outcomes) - found.n,
+        only_b=len(b.outcomes) - found.n,
     )
 
 
@@ -230,18 +246,17 @@ def compare_systems(systems: Sequence[System], confidence: float = 0.95, margin:
         raise UsageError("the confidence lies between 0 and 1 (such as 0.95), the margin from 0 to below 100")
     if doubt := question_points(margin):
         warnings.warn(f"margin={margin:g}: {doubt}", stacklevel=2)
-    questions = _shared(systems)
-    groups = _groups(systems, questions)
+    questions = _questions(systems, confidence)
     fits = not any(system.misfit for system in systems)
     try:
-        pairs = _pairs(systems, questions, groups, confidence, margin / 100) if fits else []
+        pairs = _pairs(systems, questions, margin / 100) if fits else []
         ties = tied(names, [(pair.a, pair.b) for pair in pairs if pair.different]) if fits else []
-        results = tuple(_result(system, questions, groups, confidence, ties) for system in systems)
+        results = tuple(_result(system, questions, ties) for system in systems)
     except ValueError as error:
         raise UsageError(f"these outcomes cannot be compared: {error}") from None
     return Comparison(
-        n=len(questions),
-        clusters=len(set(groups.values())),
+        n=len(questions.ids),
+        clusters=len(set(questions.groups)),
         confidence=confidence,
         margin=margin,
         systems=results,
@@ -259,14 +274,17 @@ def tied(names: Sequence[str], different: Sequence[tuple[str, str]]) -> list[tup
     """
     groups = [frozenset(names)]
     for pair in different:
-        parts = [
-            part
-            for group in groups
-            for part in ([group - {one} for one in pair] if group.issuperset(pair) else [group])
-        ]
+        split = (([group - {one} for one in pair] if group.issuperset(pair) else [group]) for group in groups)
+        parts = list(chain.from_iterable(split))
         groups = [group for group in dict.fromkeys(parts) if not any(group < other for other in parts)]
     ordered = [tuple(name for name in names if name in group) for group in groups]
     return sorted(ordered, key=lambda group: [names.index(name) for name in group])
+
+
+def _questions(systems: Sequence[System], confidence: float) -> _Questions:
+    """Return the questions that all systems answered."""
+    shared = _shared(systems)
+    return _Questions(shared, _groups(systems, shared), confidence)
 
 
 def _shared(systems: Sequence[System]) -> list[str]:
@@ -276,16 +294,9 @@ def _shared(systems: Sequence[System]) -> list[str]:
         examples = " and ".join(f"{next(iter(system.outcomes))!r} in {system.name}" for system in systems)
         raise UsageError(f"no question was answered by all: ids must agree (the first are {examples})")
     for other in others:
-        if first.source != other.source:
-            continue  # two kinds of log write a question in two ways
-        wrong = [
-            question
-            for question in shared
-            if (mine := first.by_question[question][0].question)
-            and (theirs := other.by_question[question][0].question)
-            and mine != theirs
-        ]
-        if wrong:
+        texts = [(first.by_question[one][0].question, other.by_question[one][0].question) for one in shared]
+        wrong = [one for one, (mine, theirs) in zip(shared, texts, strict=True) if mine and theirs and mine != theirs]
+        if wrong and first.source == other.source:  # two kinds of log write a question in two ways
             raise UsageError(
                 f"{len(wrong)} of {len(shared)} ids name other questions in {first.name} than in {other.name} (first: "
                 f"{wrong[0]!r}): match them by a field that both share, with --id-field"
@@ -308,46 +319,30 @@ def _groups(systems: Sequence[System], questions: Sequence[str]) -> dict[str, st
     return groups
 
 
-def _compared(
-    a: Mapping[str, float],
-    b: Mapping[str, float],
-    questions: Sequence[str],
-    groups: Mapping[str, str],
-    confidence: float,
-) -> Paired:
-    ours, others = ([of[question] for question in questions] for of in (a, b))
-    return compare_paired([ours], [others], confidence, [groups[question] for question in questions])
-
-
-def _pairs(
-    systems: Sequence[System], questions: Sequence[str], groups: Mapping[str, str], confidence: float, margin: float
-) -> list[PairResult]:
-    chosen = list(combinations(systems, 2))
-    units = [groups[question] for question in questions]
-    found = [_compared(a.outcomes, b.outcomes, questions, groups, confidence) for a, b in chosen]
+def _pairs(systems: Sequence[System], questions: _Questions, margin: float) -> list[PairResult]:
+    chosen, groups, confidence = list(combinations(systems, 2)), questions.groups, questions.confidence
+    found = [one for a, b in chosen if (one := questions.compared(a.outcomes, b.outcomes)) is not None]
     adjusted = holm([one.p_value for one in found])
-    gaps = [[a.outcomes[question] - b.outcomes[question] for question in questions] for a, b in chosen]
-    one_sided = [p for of_pair in gaps for p in _not_worse_p(of_pair, margin, units)] if margin else []
+    gaps = [[a.outcomes[question] - b.outcomes[question] for question in questions.ids] for a, b in chosen]
+    one_sided = [p for of_pair in gaps for p in _not_worse_p(of_pair, margin, groups)] if margin else []
     claims = holm(one_sided, most_true=len(chosen))
     each = bonferroni_confidence(confidence, len(chosen))
     pairs = []
     for place, ((a, b), one) in enumerate(zip(chosen, found, strict=True)):
         different = adjusted[place] < 1 - confidence
         a_p, b_p = claims[2 * place : 2 * place + 2] if margin else (None, None)
-        cost = _cost(a, b, questions, units, confidence)
-        unparsed = a.unparsed_share(questions), b.unparsed_share(questions)
+        cost = _cost(a, b, questions)
+        unparsed = a.unparsed_share(questions.ids), b.unparsed_share(questions.ids)
+        parsed = [question for question in questions.ids if question not in a.with_unparsed | b.with_unparsed]
+        known = replace(questions, ids=parsed if None not in unparsed else ())
         pairs.append(
             PairResult(
+                **{name: getattr(one, name) for name in _CONTRACT},
                 a=a.name,
                 b=b.name,
-                difference=one.difference,
-                ci_low=one.ci_low,
-                ci_high=one.ci_high,
-                p_value=one.p_value,
                 p_adjusted=adjusted[place],
-                test=one.test,
                 different=different,
-                needed=None if different else questions_to_decide(gaps[place], 0.0, each, groups=units),
+                needed=None if different else questions_to_decide(gaps[place], 0.0, each, groups=groups),
                 a_not_worse=None if a_p is None else a_p < (1 - confidence) / 2,
                 a_not_worse_p=a_p,
                 b_not_worse=None if b_p is None else b_p < (1 - confidence) / 2,
@@ -355,33 +350,13 @@ def _pairs(
                 usd=cost.difference if cost else None,
                 usd_low=cost.low if cost and math.isfinite(cost.low) else None,
                 usd_high=cost.high if cost and math.isfinite(cost.high) else None,
-                parsed=_over_parsed(a, b, questions, groups, confidence),
-                lenient=_leniently(a, b, questions, groups, confidence),
+                parsed=Difference.of(known.compared(a.outcomes, b.outcomes)),
+                lenient=Difference.of(questions.compared(a.lenient_outcomes, b.lenient_outcomes)),
                 format_may_explain=None not in unparsed
                 and abs((unparsed[0] or 0.0) - (unparsed[1] or 0.0)) > abs(one.difference),
             )
         )
     return pairs
-
-
-def _over_parsed(
-    a: System, b: System, questions: Sequence[str], groups: Mapping[str, str], confidence: float
-) -> Difference | None:
-    """Return the difference over the questions whose every answer was parsed; None where parsing is not known."""
-    if a.unparsed_share(questions) is None or b.unparsed_share(questions) is None:
-        return None
-    parsed = [question for question in questions if question not in a.with_unparsed | b.with_unparsed]
-    if not parsed:
-        return None
-    return Difference.of(_compared(a.outcomes, b.outcomes, parsed, groups, confidence))
-
-
-def _leniently(
-    a: System, b: System, questions: Sequence[str], groups: Mapping[str, str], confidence: float
-) -> Difference | None:
-    if a.lenient_outcomes is None or b.lenient_outcomes is None:
-        return None
-    return Difference.of(_compared(a.lenient_outcomes, b.lenient_outcomes, questions, groups, confidence))
 
 
 def _not_worse_p(gaps: Sequence[float], margin: float, groups: Sequence[Hashable]) -> tuple[float, float]:
@@ -395,40 +370,32 @@ def _not_worse_p(gaps: Sequence[float], margin: float, groups: Sequence[Hashable
     return ours if average > -margin else 1 - ours, theirs if average < margin else 1 - theirs
 
 
-def _cost(
-    a: System, b: System, questions: Sequence[str], groups: Sequence[Hashable], confidence: float
-) -> CostDifference | None:
-    ours, theirs = a.metered(questions), b.metered(questions)
+def _cost(a: System, b: System, questions: _Questions) -> CostDifference | None:
+    ours, theirs = a.metered(questions.ids), b.metered(questions.ids)
     if ours is None or theirs is None:
         return None
     measured = [any(not isinstance(part.rates, int | float) for part in parts) for parts in (ours, theirs)]
     if all(measured) and a.calibration != b.calibration:
         return None  # speeds that were measured apart: what slowed one run did not slow the other
-    return metered_difference(ours, theirs, confidence, groups)
+    return metered_difference(ours, theirs, questions.confidence, questions.groups)
 
 
-def _result(
-    system: System,
-    questions: Sequence[str],
-    groups: Mapping[str, str],
-    confidence: float,
-    ties: Sequence[tuple[str, ...]],
-) -> SystemResult:
-    outcomes = [system.outcomes[question] for question in questions]
-    low, high = mean_interval(outcomes, confidence, [groups[question] for question in questions])
-    tokens = system.tokens(questions)
+def _result(system: System, questions: _Questions, ties: Sequence[tuple[str, ...]]) -> SystemResult:
+    outcomes = [system.outcomes[question] for question in questions.ids]
+    low, high = mean_interval(outcomes, questions.confidence, questions.groups)
+    tokens = system.tokens(questions.ids)
     lenient = system.lenient_outcomes
     return SystemResult(
         name=system.name,
         value=mean(outcomes),
         ci_low=low,
         ci_high=high,
-        unparsed=system.unparsed_share(questions),
-        lenient=None if lenient is None else mean([lenient[question] for question in questions]),
+        unparsed=system.unparsed_share(questions.ids),
+        lenient=None if lenient is None else mean([lenient[question] for question in questions.ids]),
         input_tokens=tokens[0] if tokens else None,
         output_tokens=tokens[1] if tokens else None,
-        usd=system.usd(questions),
-        left_out=len(system.outcomes) - len(questions),
+        usd=system.usd(questions.ids),
+        left_out=len(system.outcomes) - len(questions.ids),
         unscored=system.unscored,
         ties=tuple(number for number, group in enumerate(ties, 1) if system.name in group and len(group) > 1),
         misfit=system.misfit,

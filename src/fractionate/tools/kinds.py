@@ -124,10 +124,8 @@ def _described(name: str, function: Callable[..., Any], description: str) -> Fun
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
+    if value is None or isinstance(value, str):
+        return value or ""
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
@@ -243,9 +241,8 @@ class SqlTool(Tool):
                 cursor = database.execute(query, values)
                 return self._table([column[0] for column in cursor.description or ()], cursor)
         except sqlite3.Error as error:
-            message = str(error)
-            refused = "not authorized" in message or "readonly" in message
-            raise ToolError("only queries that read are allowed" if refused else message) from None
+            refused = "not authorized" in str(error) or "readonly" in str(error)
+            raise ToolError("only queries that read are allowed" if refused else str(error)) from None
 
     def _open_sqlite(self) -> sqlite3.Connection:
         database = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
