@@ -204,13 +204,13 @@ def test_the_collector_commits_calls_with_what_is_left_of_their_allocation(serve
         assert len(store) == 10
         assert store.holders("r")["shard:a"]["solver"].tokens == 1_000_000 - spent
         news = await collector.take("shard:b")
-        assert news.statuses["shard:a"].ended == 10
+        assert news[0]["shard:a"].ended == 10
         assert json.loads(packed.pop()) == [f"The answer is: {n}." for n in range(10)]
         for shipment in (await asyncio.to_thread(answer, server, 12, joined, tokens=1_000_000))[0]:
             await collector.ship("shard:b", shipment)
         assert len(store) == 12
         assert not packed
-        assert (await collector.take()).statuses == {}
+        assert (await collector.take())[0] == {}
 
     asyncio.run(work())
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from fractionate import __version__
 from fractionate.calls.budget import BudgetReached, Pricing, Reservation, taken_from
@@ -40,13 +39,11 @@ BATCH, BATCHES = 512, 8
 """Calls that a worker commits at most before it ships them, and per call in flight (32 at least): a dead worker loses
 these, as many that are on their way, and its calls in flight."""
 SHIP_S = 0.5
-"""Seconds after which a worker ships what it has, however little."""
+"""Seconds after which a worker ships what it has, even nothing: the run sees that its process is alive."""
 PACKED = 256
 """Values that are packed together; fewer at the end of a shard."""
 HOLD_S = 2.0
 """Seconds that a shipment may take before the worker makes no more calls."""
-BEAT_S = 5.0
-"""Seconds between two shipments at most: the run sees from them that the process is alive."""
 NEWS_S = 1.0
 """Seconds after which the run hears from the collector what was committed."""
 _WINDOW = 4
@@ -119,12 +116,9 @@ class End(NamedTuple):
     stopped: bool = False
 
 
-class News(NamedTuple):
-    """The shards that have shipped since the last news, values that no sink takes, and lines for a person."""
-
-    statuses: Mapping[str, ShardStatus]
-    values: Mapping[str, list[Any]]
-    said: Sequence[str]
+News: TypeAlias = tuple[dict[str, ShardStatus], dict[str, list[Any]], list[str]]
+"""By the holders of shards that have shipped since the last news: how far they are, and their values if no sink takes
+them; and lines for a person."""
 
 
 class Collector:
@@ -180,8 +174,7 @@ class Collector:
         if self._error is not None:
             raise self._error
         self._closed.add(closing)
-        news = News(self._news, self._values, self._said)
-        self._news, self._values, self._said = {}, {}, []
+        news, self._news, self._values, self._said = (self._news, self._values, self._said), {}, {}, []
         return news
 
     async def flush(self) -> None:
@@ -304,11 +297,8 @@ class _ShardRun:
             self._full.set()
 
     async def _keep_shipping(self) -> None:
-        shipped_at = float("-inf")  # the first shipment says that the shard has begun
         while not self._answering.done() and not self._cut_off:
-            if self._unshipped or self._values or time.monotonic() - shipped_at > BEAT_S:
-                await self._ship()
-                shipped_at = time.monotonic()
+            await self._ship()  # the first time to say that the shard has begun
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), SHIP_S)
 

@@ -59,29 +59,20 @@ _KINDS: dict[str, type[FractionateError]] = {
 }
 
 
+@dataclass(eq=False)
 class Shards:
-    """Runs a run's calls on a cluster that is joined. `stream` takes the place of `calls.stages.run_here`."""
+    """Runs a run's calls on a cluster that is joined. `stream` takes the place of `calls.stages.run_here`.
 
-    def __init__(
-        self,
-        engine: Engine,
-        setup: Setup,
-        workers: int,
-        say: Callable[[str], None] = lambda text: None,
-        remote_copy: RemoteCopy | None = None,
-        left_out: Callable[[str, frozenset[str]], None] = lambda identity, fields: None,
-    ) -> None:
-        """`workers` is how many shards run at once, 0 for one per core.
+    `workers` is how many shards run at once, 0 for one per core. `say` is called with lines for a person, `left_out`
+    with the fields that servers rejected, by a model's identity.
+    """
 
-        `say` is called with lines for a person, `left_out` with the fields that servers rejected, by a model's
-        identity.
-        """
-        self.engine = engine
-        self.say = say
-        self.remote_copy = remote_copy
-        self.setup = setup
-        self.workers = workers
-        self.left_out = left_out
+    engine: Engine
+    setup: Setup
+    workers: int = 0
+    say: Callable[[str], None] = lambda text: None
+    remote_copy: RemoteCopy | None = None
+    left_out: Callable[[str, frozenset[str]], None] = lambda identity, names: None
 
     async def stream(self, factories: Iterable[TaskFactory], engine: Engine) -> AsyncGenerator[Any, None]:
         """Run coroutines in shards; yields their values in order.
@@ -345,12 +336,12 @@ class _Work:
     async def _hear(self, closing: str = "") -> None:
         """Hear what has been committed since the last time; take nothing more of a shard that is closed."""
         async with self._hearing:  # values come in the order in which they were made
-            news = await _asked(self._collector.take.remote(closing))
-            for line in news.said:
+            statuses, values, said = await _asked(self._collector.take.remote(closing))
+            for line in said:
                 self._shards.say(f"a worker: {line}")
-            for holder, status in news.statuses.items():
+            for holder, status in statuses.items():
                 if holder in self._running:
-                    self._note(holder, self._running[holder], status, news.values.get(holder, ()))
+                    self._note(holder, self._running[holder], status, values.get(holder, ()))
         self._notify()
 
     def _note(self, holder: str, running: _Running, status: ShardStatus, values: Sequence[Any]) -> None:

@@ -61,6 +61,8 @@ class Workers:
             from fractionate.cluster.shards import Shards
 
             self._connect()
+            if self._config.cluster.scratch:
+                self._progress.stage("cluster.scratch is no longer used: workers keep nothing on their disks")
             setup = Setup(self._engine.run, self._engine.budget.pricing, self._base.resolve(), _keys(self._config))
             workers, say = self._config.cluster.workers, self._progress.stage
             self._shards = Shards(self._engine, setup, workers, say, self._remote_copy, self._note_left_out)
