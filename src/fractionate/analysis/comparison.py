@@ -141,9 +141,8 @@ class Comparison:
             raise UsageError(f"a claim (--require {claim}) is about two systems, not {len(self.systems)}")
         if claim == "not-worse" and not self.margin:
             raise UsageError("not-worse needs a margin: add --margin, in percentage points, such as --margin 2")
-        pair = self.pairs[0] if self.pairs else None
-        return pair is not None and bool(
-            pair.a_not_worse if claim == "not-worse" else pair.different and pair.difference > 0
+        return any(
+            one.a_not_worse if claim == "not-worse" else one.different and one.difference > 0 for one in self.pairs
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -197,6 +196,11 @@ class _Questions:
     units: Mapping[str, str]
     confidence: float
 
+    @classmethod
+    def of(cls, systems: Sequence[System], confidence: float) -> _Questions:
+        """Return the questions that all systems answered."""
+        return cls(ids := _shared(systems), _groups(systems, ids), confidence)
+
     @property
     def groups(self) -> list[str]:
         """The units in the order of the questions."""
@@ -216,7 +220,7 @@ def compare_two(a: System, b: System, confidence: float = 0.95) -> PairedCompari
     Raises UsageError where no question is shared, the two put one question in different groups, or an outcome lies
     outside 0 to 1.
     """
-    questions = _questions([a, b], confidence)
+    questions = _Questions.of([a, b], confidence)
     try:
         found = questions.compared(a.outcomes, b.outcomes)
     except ValueError as error:
@@ -246,7 +250,7 @@ def compare_systems(systems: Sequence[System], confidence: float = 0.95, margin:
         raise UsageError("the confidence lies between 0 and 1 (such as 0.95), the margin from 0 to below 100")
     if doubt := question_points(margin):
         warnings.warn(f"margin={margin:g}: {doubt}", stacklevel=2)
-    questions = _questions(systems, confidence)
+    questions = _Questions.of(systems, confidence)
     fits = not any(system.misfit for system in systems)
     try:
         pairs = _pairs(systems, questions, margin / 100) if fits else []
@@ -279,12 +283,6 @@ def tied(names: Sequence[str], different: Sequence[tuple[str, str]]) -> list[tup
         groups = [group for group in dict.fromkeys(parts) if not any(group < other for other in parts)]
     ordered = [tuple(name for name in names if name in group) for group in groups]
     return sorted(ordered, key=lambda group: [names.index(name) for name in group])
-
-
-def _questions(systems: Sequence[System], confidence: float) -> _Questions:
-    """Return the questions that all systems answered."""
-    shared = _shared(systems)
-    return _Questions(shared, _groups(systems, shared), confidence)
 
 
 def _shared(systems: Sequence[System]) -> list[str]:

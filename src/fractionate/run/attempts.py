@@ -21,7 +21,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -89,9 +89,9 @@ class AttemptWriter:
             folder.path.mkdir(parents=True, exist_ok=True)
             self._beside.unlink(missing_ok=True)
             os.close(os.open(self._beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._database = _connect(self._beside)
+            self.sink = AttemptSink(self._beside.resolve(), folder.attempts)
+            self._database = self.sink.database
             self._database.executescript(_TABLES)
-        self.sink = AttemptSink(self._beside, folder.attempts)
 
     def cell(self, test: TestSet, pair: Pair) -> CellWriter:
         """Return what takes the attempts of the next cell."""
@@ -111,7 +111,7 @@ class AttemptWriter:
             label=pair.strategy.label,
         )
         write_questions = partial(self._write_questions, key.test_set, test.problems)
-        return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems), write_questions)
+        return CellWriter(key, self._database, self._folder.attempts, cell, len(test.problems), write_questions)
 
     def _write_questions(self, test_set: int, problems: Sequence[Problem]) -> None:
         """Write the questions of a test set with attempts made here. Shards write those of their own attempts."""
@@ -129,7 +129,6 @@ class AttemptWriter:
             for table in ("attempts", "arrays"):
                 self._database.execute(f"DELETE FROM {table} WHERE cell NOT IN (SELECT cell FROM cells)")
             self._database.close()
-            self.sink.close()
             with self._beside.open("rb") as file:
                 os.fsync(file.fileno())
             self._beside.replace(target)
@@ -143,7 +142,6 @@ class AttemptWriter:
     def close(self) -> None:
         """Drop what was not finished."""
         self._database.close()
-        self.sink.close()
         self._beside.unlink(missing_ok=True)
 
 
@@ -154,50 +152,42 @@ class AttemptSink:
     """
 
     def __init__(self, beside: Path, path: Path) -> None:
-        self._beside = beside.resolve()  # the other process may have another working folder
-        self._path = path
-        self._database: sqlite3.Connection | None = None
+        self._paths = beside, path
+
+    def __reduce__(self) -> tuple[type[AttemptSink], tuple[Path, Path]]:
+        return AttemptSink, self._paths
+
+    @cached_property
+    def database(self) -> sqlite3.Connection:
+        """This process's connection to the file. A file that was cut off is never read, so it has no journal."""
+        database = sqlite3.connect(self._paths[0], isolation_level=None, check_same_thread=False, timeout=60.0)
+        for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", "ATTACH ':memory:' AS shard"):
+            database.execute(statement)
+        return database
 
     def __call__(self, packed: bytes) -> None:
         """Commit packed attempts. Raises FractionateError."""
-        with _writing(self._path):
-            if self._database is None:
-                self._database = _connect(self._beside)
-                self._database.execute("ATTACH ':memory:' AS shard")
-            self._database.deserialize(packed, name="shard")
-            self._database.execute("BEGIN")
-            self._database.execute("INSERT OR IGNORE INTO main.questions SELECT * FROM shard.questions")
+        with _writing(self._paths[1]):
+            self.database.deserialize(packed, name="shard")
+            self.database.execute("BEGIN")
+            self.database.execute("INSERT OR IGNORE INTO main.questions SELECT * FROM shard.questions")
             for table in ("attempts", "arrays"):
-                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
-            self._database.execute("COMMIT")
-
-    def close(self) -> None:
-        """Close the file, which another packed part opens again."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+                self.database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
+            self.database.execute("COMMIT")
 
 
+@dataclass
 class CellWriter:
     """Takes the attempts of one cell, a question's repeats one after another, or parts of them in any order."""
 
-    def __init__(
-        self,
-        database: sqlite3.Connection,
-        path: Path,
-        key: CellKey,
-        cell: Cell,
-        questions: int,
-        write_questions: Callable[[], None],
-    ) -> None:
-        self.key = key
-        self._write_questions = write_questions
-        self._database = database
-        self._path = path
-        self._cell = cell
-        self._questions = questions
-        self._first = 0
-        self._waiting: list[Attempt] = []
+    key: CellKey
+    _database: sqlite3.Connection
+    _path: Path
+    _cell: Cell
+    _questions: int
+    _write_questions: Callable[[], None]
+    _first: int = 0
+    _waiting: list[Attempt] = field(default_factory=list)
 
     def append(self, attempt: Attempt) -> None:
         """Take the next attempt."""
@@ -227,13 +217,6 @@ class CellWriter:
             _insert(self._database, self.key, self._first, waiting)
             self._database.execute("COMMIT")
         self._first += len(waiting)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60.0)
-    for pragma in ("journal_mode = OFF", "synchronous = OFF"):  # a file that was cut off is never read
-        database.execute(f"PRAGMA {pragma}")
-    return database
 
 
 def pack_attempts(parts: Iterable[tuple[CellKey, int, Sequence[Attempt]]]) -> bytes:
