@@ -360,9 +360,9 @@ def _train_in_group(given: dict[str, Any]) -> None:
     """Train in one of the processes that Ray Train has joined."""
     import ray
 
-    _, _, coordinator, at = given["rest"]
+    shared, threads, coordinator, at = given["rest"]
     group = Group.here()
-    ending = _train(ray.get(given["job"]), *given["rest"], group=group)
+    ending = _train(ray.get(given["job"]), shared, threads, coordinator, at, group)
     if ending.error is not None:
         _asked(coordinator.end, at, ending)
         if ending.error[0] not in _KINDS:
