@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fractionate.calls.budget import Budget, Reservation
-from fractionate.calls.store import Amount
+from fractionate.calls.store import Amount, Store
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.types import ROLES, Role
 
@@ -56,8 +56,9 @@ class Allocator:
     than a part of what is left, so that allocations get smaller as a cap comes near.
     """
 
-    def __init__(self, budget: Budget, slots: int) -> None:
+    def __init__(self, budget: Budget, store: Store, slots: int) -> None:
         self._budget = budget
+        self._store = store
         self._part = 1 / (2 * slots)
         self._calls_per_question = 1.0
 
@@ -108,4 +109,15 @@ class Allocator:
             role: Amount(by_role[role], tokens if role == "solver" else 0) for role in ROLES
         }
         budget.allocate(holder, holds)
+        self._write()  # the store knows of it before anything is spent
         return Allocation(holder, BudgetConfig.model_validate(given))
+
+    def take_back(self, holder: str, unconfirmed: Mapping[Role, Amount]) -> None:
+        """Return the rest of an allocation to the budget, except `unconfirmed`, which may still be billed."""
+        self._budget.return_allocation(holder, unconfirmed)
+        self._write()
+
+    def _write(self) -> None:
+        holds = self._budget.holds_to_write()
+        self._store.merge(b"", (self._budget.run, holds))
+        self._budget.written(holds)

@@ -106,6 +106,18 @@ def beside_driver(kind: type[Any], *given: Any) -> Iterator[Any]:
             ray.kill(actor)
 
 
+async def asked(reference: Any) -> Any:
+    """Return what an actor answers. Raises the FractionateError that it raised."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        return await reference
+    except RayTaskError as error:
+        if isinstance(error.cause, FractionateError):
+            raise error.cause from None
+        raise
+
+
 def why(error: BaseException) -> str:
     """Return what an error of Ray's comes to: in its many lines the last one says it, but for memory."""
     if "out of memory" in str(error):

@@ -27,7 +27,7 @@ from fractionate.calls.engine import Engine
 from fractionate.calls.status import Counters
 from fractionate.calls.store import Amount, Holds, MemoryStore, Store, StoredCall
 from fractionate.calls.store_file import BUSY_S
-from fractionate.cluster.connect import why
+from fractionate.cluster.connect import asked, why
 from fractionate.cluster.remote_copy import RemoteCopy
 from fractionate.cluster.sent import NamedModel, open_named, unpickled
 from fractionate.config import BudgetConfig, LimitsConfig
@@ -309,12 +309,12 @@ class _ShardRun:
         shipment = self._gather(last=last)
         self._engine.hold(False)
         try:
-            sending = asyncio.ensure_future(result(self._worker.collector.ship.remote(self._order.holder, shipment)))
+            sending = asyncio.ensure_future(asked(self._worker.collector.ship.remote(self._order.holder, shipment)))
             await asyncio.wait([sending], timeout=HOLD_S)
             if not sending.done():
                 self._engine.hold(True)
             await sending
-        except RayError as error:  # the run's machine is lost, or cannot write
+        except (RayError, FractionateError) as error:  # the run's machine is lost, or cannot write
             self._cut_off = True
             self._said.append(why(error))
             self.stop(patient=False)
@@ -362,8 +362,3 @@ class _ShardRun:
 
 class _StoppedError(FractionateError):
     """The run wants no further calls."""
-
-
-async def result(reference: Any) -> Any:
-    """Return what an actor has answered: a coroutine, which a Ray reference is not."""
-    return await reference

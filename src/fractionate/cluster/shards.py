@@ -22,7 +22,7 @@ from fractionate.calls.drive import run_with, stream_all
 from fractionate.calls.engine import Engine
 from fractionate.calls.stages import TaskFactory, run_here
 from fractionate.cluster.allocation import Allocator, most_shards, quotas
-from fractionate.cluster.connect import beside_driver, why
+from fractionate.cluster.connect import asked, beside_driver, why
 from fractionate.cluster.remote_copy import RemoteCopy
 from fractionate.cluster.sent import pickled
 from fractionate.cluster.shard_queue import Shard, ShardQueue, can_leave
@@ -38,7 +38,6 @@ from fractionate.cluster.shard_worker import (
     ShardStatus,
     ShardWorker,
     Sink,
-    result,
 )
 from fractionate.config import LimitsConfig
 from fractionate.errors import FractionateError, UsageError
@@ -143,7 +142,7 @@ class _Work:
         count = max(1, min(shards.workers or int(self._cores), most_shards(engine.limits)))
         self._quotas: list[LimitsConfig] = quotas(engine.limits, count)
         self._queue = ShardQueue(engine, items, make, is_new, count, self._quotas[0].concurrency, self._take)
-        self._allocator = Allocator(engine.budget, count)
+        self._allocator = Allocator(engine.budget, engine.store, count)
         self._sent = ray.put(shards.setup), ray.put(pickled((make, pack))[0])
         self._actors = ExitStack()
         self._collector: Any = None
@@ -171,7 +170,7 @@ class _Work:
                     self._engine.stop(error)
                 await self._drain(self._engine.limits.timeout_s if patient else GRACE_S, patient=patient)
             if self._shards.remote_copy is not None:
-                await _asked(self._collector.flush.remote())
+                await asked(self._collector.flush.remote())
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -218,8 +217,6 @@ class _Work:
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-    # ---------------------------------------------------------------- workers
 
     async def _slot(self, quota: LimitsConfig) -> None:
         """Answer shards with one worker at a time, as long as there are any."""
@@ -276,18 +273,10 @@ class _Work:
         allocation = self._allocator.allocate(len(shard.items), shard.wanted)
         if allocation is None:
             return None
-        self._write_holds()
         content = list(shard.items.values()), shard.known
         # With a sink, items are plain; else they may hold models.
         sent = pickled(content)[0] if self._sink is None else pickle.dumps(content, 5)
         return ShardOrder(allocation.holder, sent, allocation.caps)
-
-    def _write_holds(self) -> None:
-        budget = self._engine.budget
-        if budget.active:
-            holds = budget.holds_to_write()
-            self._engine.store.merge(b"", (self._engine.run, holds))
-            budget.written(holds)
 
     async def _run(self, worker: Any, shard: Shard, order: ShardOrder) -> bool:
         """Have a worker answer a shard, and what it leaves undone answered again. Returns whether it is alive."""
@@ -297,7 +286,7 @@ class _Work:
         running.worker = worker
         end: End | None = None
         try:
-            end = await result(worker.run.remote(order))
+            end = await worker.run.remote(order)
         except RayTaskError as error:
             fix = "are the same packages installed on every machine?"
             raise FractionateError(f"a worker failed ({why(error)}): {fix}") from error
@@ -336,7 +325,7 @@ class _Work:
     async def _hear(self, closing: str = "") -> None:
         """Hear what has been committed since the last time; take nothing more of a shard that is closed."""
         async with self._hearing:  # values come in the order in which they were made
-            statuses, values, said = await _asked(self._collector.take.remote(closing))
+            statuses, values, said = await asked(self._collector.take.remote(closing))
             for line in said:
                 self._shards.say(f"a worker: {line}")
             for holder, status in statuses.items():
@@ -362,8 +351,7 @@ class _Work:
 
     def _finished(self, rest: Shard, end: End, holder: str) -> None:
         if self._engine.budget.active:
-            self._engine.budget.return_allocation(holder, end.unconfirmed)
-            self._write_holds()
+            self._allocator.take_back(holder, end.unconfirmed)
         if end.error is not None:
             kind, line = end.error
             raise _KINDS.get(kind, FractionateError)(line)
@@ -381,19 +369,19 @@ class _Work:
         """Have what a dead worker left undone run again, in halves: one question may be what kills workers."""
         self._deaths += 1
         self._shards.say(
-            f"a worker {'says nothing any more' if silent else 'died'}: the {len(rest.items)} questions that it "
-            "had left go to another"
+            f"a worker {'says nothing any more' if silent else 'died'}: the {len(rest.items)} questions that it had "
+            "left go to another"
         )
         if self._deaths > MOST_DEATHS:
             raise FractionateError(
                 f"{self._deaths} workers died one after another and no question was answered: see Ray's logs, or run "
                 "without --on; everything completed is stored"
             )
-        places = list(rest.items)
-        if len(places) > 1:
-            middle = len(places) // 2
-            for half in (places[:middle], places[middle:]):
-                self._again(Shard({place: rest.items[place] for place in half}, is_fresh=False))
+        items = list(rest.items.items())
+        middle = len(items) // 2
+        if middle:
+            for half in (items[:middle], items[middle:]):
+                self._again(Shard(dict(half), is_fresh=False))
             return
         rest.deaths += 1
         if rest.deaths < TRIES:
@@ -401,7 +389,7 @@ class _Work:
             return
         error = f"{rest.deaths} workers died while they worked on this question"
         failed = Completion("", "error", Usage(calls=1), error=error)
-        self._take(places[0], run_with(self._make(rest.items[places[0]]), lambda _: failed))
+        self._take(items[0][0], run_with(self._make(items[0][1]), lambda _: failed))
 
     def _again(self, shard: Shard) -> None:
         self._queue.add(shard)
@@ -415,15 +403,3 @@ class _Work:
             one.worker.stop.remote(patient)
         self._notify()
         await asyncio.wait(self._tasks[:-1], timeout=seconds + END_S)
-
-
-async def _asked(reference: Any) -> Any:
-    """Return what the collector answers. Raises the FractionateError that it raised."""
-    from ray.exceptions import RayTaskError
-
-    try:
-        return await reference
-    except RayTaskError as error:
-        if isinstance(error.cause, FractionateError):
-            raise error.cause from None
-        raise
