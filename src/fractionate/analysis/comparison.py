@@ -74,7 +74,7 @@ class Difference:
     @classmethod
     def of(cls, found: Paired | None) -> Difference | None:
         """Return the difference of a comparison, if there is one."""
-        return found and cls(found.n, found.difference, found.ci_low, found.ci_high, found.p_value)
+        return None if found is None else cls(found.n, found.difference, found.ci_low, found.ci_high, found.p_value)
 
 
 @dataclass(frozen=True)
