@@ -53,9 +53,7 @@ START_S = 300.0
 """Seconds in which Ray may begin none of the shards."""
 END_S = 10.0
 """Seconds beyond the grace of their calls that shards may take to stop."""
-_KINDS: dict[str, type[FractionateError]] = {
-    kind.__name__: kind for kind in (FractionateError, UsageError, BudgetReached)
-}
+_KINDS = {kind.__name__: kind for kind in (FractionateError, UsageError, BudgetReached)}
 
 
 @dataclass(eq=False)
@@ -237,7 +235,7 @@ class _Work:
     def _start(self, quota: LimitsConfig) -> Any:
         import ray
 
-        # A worker mostly waits for servers: more of them than cores take a part of one each.
+        # A worker mostly waits for servers: more workers than cores take a part of a core each.
         part = max(0.001, min(1.0, int(1000 * self._cores / len(self._quotas)) / 1000))
         options = ray.remote(ShardWorker).options(num_cpus=part, scheduling_strategy="SPREAD")
         return options.remote(*self._sent, quota, self._collector)
@@ -347,14 +345,11 @@ class _Work:
         for identity, names in status.left_out.items():
             self._shards.left_out(identity, names)
 
-    # ---------------------------------------------------------------- what workers leave undone
-
     def _finished(self, rest: Shard, end: End, holder: str) -> None:
         if self._engine.budget.active:
             self._allocator.take_back(holder, end.unconfirmed)
         if end.error is not None:
-            kind, line = end.error
-            raise _KINDS.get(kind, FractionateError)(line)
+            raise _KINDS.get(end.error[0], FractionateError)(end.error[1])
         if not rest.items or self._draining:
             return
         if end.stopped:  # the run's machine could not be asked

@@ -199,9 +199,8 @@ class CellWriter:
         """Return the cell, once all its attempts are there. Raises FractionateError where some are missing."""
         self._flush()
         with _writing(self._path):
-            query = "SELECT count(*) FROM attempts WHERE attempt BETWEEN ? AND ?"
-            first = self.key.cell << _PLACE_BITS
-            ((found,),) = self._database.execute(query, (first, first + (1 << _PLACE_BITS) - 1))
+            span = (first := self.key.cell << _PLACE_BITS), first + (1 << _PLACE_BITS) - 1
+            ((found,),) = self._database.execute("SELECT count(*) FROM attempts WHERE attempt BETWEEN ? AND ?", span)
             if found != self._questions * self.key.repeats:
                 raise FractionateError(f"{self._path}: {found:,} attempts of {self._questions * self.key.repeats:,}")
             values = (self.key.cell, self.key.test_set, self._questions, self.key.repeats, _json(cell_row(self._cell)))
