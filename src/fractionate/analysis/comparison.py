@@ -15,11 +15,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import chain, combinations
+from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 from fractionate.analysis.contrasts import Paired, compare_paired, mean
+from fractionate.analysis.judged import compare_corrected, corrected_mean, gaps_of, judge_notes, not_worse_p, value_of
 from fractionate.analysis.rule import question_points
 from fractionate.analysis.systems import System
 from fractionate.errors import UsageError
@@ -31,7 +32,6 @@ from fractionate.statistics import (
     mean_interval,
     metered_difference,
     questions_to_decide,
-    score_p,
 )
 
 _CONTRACT = ("difference", "ci_low", "ci_high", "p_value", "test")
@@ -44,6 +44,7 @@ class SystemResult:
     `unparsed` is the share of answers that could not be parsed, `lenient` the mean outcome under the lenient reading.
     `left_out` counts questions of it that another system did not answer, `unscored` answers without an outcome.
     `ties` are the numbers of the groups of tied systems that it belongs to. `misfit` says that its scorer does not fit.
+    `judge` is the identity of the judge that scored it, `labels` how many labels by people correct that (0: none).
     """
 
     name: str
@@ -59,6 +60,8 @@ class SystemResult:
     unscored: int
     ties: tuple[int, ...]
     misfit: str = ""
+    judge: str = ""
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,9 @@ class Difference:
     p_value: float
 
     @classmethod
-    def of(cls, found: Paired | None) -> Difference | None:
-        """Return the difference of a comparison, if there is one."""
-        return None if found is None else cls(found.n, found.difference, found.ci_low, found.ci_high, found.p_value)
+    def of(cls, found: Paired) -> Difference:
+        """Return the difference of a comparison."""
+        return cls(found.n, found.difference, found.ci_low, found.ci_high, found.p_value)
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,10 @@ class Comparison:
             raise UsageError(f"a claim (--require {claim}) is about two systems, not {len(self.systems)}")
         if claim == "not-worse" and not self.margin:
             raise UsageError("not-worse needs a margin: add --margin, in percentage points, such as --margin 2")
-        return any(
-            one.a_not_worse if claim == "not-worse" else one.different and one.difference > 0 for one in self.pairs
-        )
+        if not self.pairs:
+            return False
+        pair = self.pairs[0]
+        return bool(pair.a_not_worse) if claim == "not-worse" else pair.different and pair.difference > 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name; of two systems also those of their one comparison, at the top.
@@ -188,51 +192,30 @@ class PairedComparison:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Questions:
-    """The questions of a comparison by id, the independent unit of each, and the confidence of intervals."""
-
-    ids: Sequence[str]
-    units: Mapping[str, str]
-    confidence: float
-
-    @classmethod
-    def of(cls, systems: Sequence[System], confidence: float) -> _Questions:
-        """Return the questions that all systems answered."""
-        return cls(ids := _shared(systems), _groups(systems, ids), confidence)
-
-    @property
-    def groups(self) -> list[str]:
-        """The units in the order of the questions."""
-        return [self.units[question] for question in self.ids]
-
-    def compared(self, a: Mapping[str, float] | None, b: Mapping[str, float] | None) -> Paired | None:
-        """Return a − b over the questions; None where there are none, or outcomes are not known."""
-        if a is None or b is None or not self.ids:
-            return None
-        ours, others = ([of[question] for question in self.ids] for of in (a, b))
-        return compare_paired([ours], [others], self.confidence, self.groups)
-
-
 def compare_two(a: System, b: System, confidence: float = 0.95) -> PairedComparison:
     """Compare two systems over the questions that both answered; compare(b, a) is its mirror image.
 
     Raises UsageError where no question is shared, the two put one question in different groups, or an outcome lies
     outside 0 to 1.
     """
-    questions = _Questions.of([a, b], confidence)
+    questions = _shared([a, b])
     try:
-        found = questions.compared(a.outcomes, b.outcomes)
+        found = _compared(a.outcomes, b.outcomes, questions, _groups([a, b], questions), confidence)
     except ValueError as error:
         raise UsageError(f"these outcomes cannot be compared: {error}") from None
-    assert found is not None, "they share questions"
     return PairedComparison(
-        **{name: getattr(found, name) for name in ("n", "clusters", *_CONTRACT)},
-        a=found.value,
-        b=found.reference_value,
-        confidence=confidence,
-        only_a=len(a.outcomes) - found.n,
-        only_b=len(b.outcomes) - found.n,
+        found.n,
+        found.clusters,
+        found.value,
+        found.reference_value,
+        found.difference,
+        found.ci_low,
+        found.ci_high,
+        found.p_value,
+        found.test,
+        confidence,
+        len(a.outcomes) - found.n,
+        len(b.outcomes) - found.n,
     )
 
 
@@ -250,23 +233,24 @@ def compare_systems(systems: Sequence[System], confidence: float = 0.95, margin:
         raise UsageError("the confidence lies between 0 and 1 (such as 0.95), the margin from 0 to below 100")
     if doubt := question_points(margin):
         warnings.warn(f"margin={margin:g}: {doubt}", stacklevel=2)
-    questions = _Questions.of(systems, confidence)
+    questions = _shared(systems)
+    groups = _groups(systems, questions)
     fits = not any(system.misfit for system in systems)
     try:
-        pairs = _pairs(systems, questions, margin / 100) if fits else []
+        pairs = _pairs(systems, questions, groups, confidence, margin / 100) if fits else []
         ties = tied(names, [(pair.a, pair.b) for pair in pairs if pair.different]) if fits else []
-        results = tuple(_result(system, questions, ties) for system in systems)
+        results = tuple(_result(system, questions, groups, confidence, ties) for system in systems)
     except ValueError as error:
         raise UsageError(f"these outcomes cannot be compared: {error}") from None
     return Comparison(
-        n=len(questions.ids),
-        clusters=len(set(questions.groups)),
+        n=len(questions),
+        clusters=len(set(groups.values())),
         confidence=confidence,
         margin=margin,
         systems=results,
         pairs=tuple(pairs),
         ties=tuple(ties),
-        notes=tuple(f"{system.name}: {note}" for system in systems for note in system.notes),
+        notes=(*(f"{system.name}: {note}" for system in systems for note in system.notes), *judge_notes(systems)),
     )
 
 
@@ -278,8 +262,11 @@ def tied(names: Sequence[str], different: Sequence[tuple[str, str]]) -> list[tup
     """
     groups = [frozenset(names)]
     for pair in different:
-        split = (([group - {one} for one in pair] if group.issuperset(pair) else [group]) for group in groups)
-        parts = list(chain.from_iterable(split))
+        parts = [
+            part
+            for group in groups
+            for part in ([group - {one} for one in pair] if group.issuperset(pair) else [group])
+        ]
         groups = [group for group in dict.fromkeys(parts) if not any(group < other for other in parts)]
     ordered = [tuple(name for name in names if name in group) for group in groups]
     return sorted(ordered, key=lambda group: [names.index(name) for name in group])
@@ -292,9 +279,16 @@ def _shared(systems: Sequence[System]) -> list[str]:
         examples = " and ".join(f"{next(iter(system.outcomes))!r} in {system.name}" for system in systems)
         raise UsageError(f"no question was answered by all: ids must agree (the first are {examples})")
     for other in others:
-        texts = [(first.by_question[one][0].question, other.by_question[one][0].question) for one in shared]
-        wrong = [one for one, (mine, theirs) in zip(shared, texts, strict=True) if mine and theirs and mine != theirs]
-        if wrong and first.source == other.source:  # two kinds of log write a question in two ways
+        if first.source != other.source:
+            continue  # two kinds of log write a question in two ways
+        wrong = [
+            question
+            for question in shared
+            if (mine := first.by_question[question][0].question)
+            and (theirs := other.by_question[question][0].question)
+            and mine != theirs
+        ]
+        if wrong:
             raise UsageError(
                 f"{len(wrong)} of {len(shared)} ids name other questions in {first.name} than in {other.name} (first: "
                 f"{wrong[0]!r}): match them by a field that both share, with --id-field"
@@ -317,30 +311,55 @@ def _groups(systems: Sequence[System], questions: Sequence[str]) -> dict[str, st
     return groups
 
 
-def _pairs(systems: Sequence[System], questions: _Questions, margin: float) -> list[PairResult]:
-    chosen, groups, confidence = list(combinations(systems, 2)), questions.groups, questions.confidence
-    found = [one for a, b in chosen if (one := questions.compared(a.outcomes, b.outcomes)) is not None]
+def _compared(
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    questions: Sequence[str],
+    groups: Mapping[str, str],
+    confidence: float,
+) -> Paired:
+    ours, others = ([of[question] for question in questions] for of in (a, b))
+    return compare_paired([ours], [others], confidence, [groups[question] for question in questions])
+
+
+def _pairs(
+    systems: Sequence[System], questions: Sequence[str], groups: Mapping[str, str], confidence: float, margin: float
+) -> list[PairResult]:
+    chosen = list(combinations(systems, 2))
+    units = [groups[question] for question in questions]
+    gaps = [gaps_of(a, b, questions, units) for a, b in chosen]
+    found = [
+        _compared(a.outcomes, b.outcomes, questions, groups, confidence)
+        if of_pair.by_people is None
+        else compare_corrected(of_pair.by_people, value_of(b, questions, units), confidence, units)
+        for (a, b), of_pair in zip(chosen, gaps, strict=True)
+    ]
     adjusted = holm([one.p_value for one in found])
-    gaps = [[a.outcomes[question] - b.outcomes[question] for question in questions.ids] for a, b in chosen]
-    one_sided = [p for of_pair in gaps for p in _not_worse_p(of_pair, margin, groups)] if margin else []
+    one_sided = [p for of_pair in gaps for p in not_worse_p(of_pair, margin, units)] if margin else []
     claims = holm(one_sided, most_true=len(chosen))
     each = bonferroni_confidence(confidence, len(chosen))
     pairs = []
     for place, ((a, b), one) in enumerate(zip(chosen, found, strict=True)):
         different = adjusted[place] < 1 - confidence
         a_p, b_p = claims[2 * place : 2 * place + 2] if margin else (None, None)
-        cost = _cost(a, b, questions)
-        unparsed = a.unparsed_share(questions.ids), b.unparsed_share(questions.ids)
-        parsed = [question for question in questions.ids if question not in a.with_unparsed | b.with_unparsed]
-        known = replace(questions, ids=parsed if None not in unparsed else ())
+        cost = _cost(a, b, questions, units, confidence)
+        unparsed = a.unparsed_share(questions), b.unparsed_share(questions)
         pairs.append(
             PairResult(
-                **{name: getattr(one, name) for name in _CONTRACT},
                 a=a.name,
                 b=b.name,
+                difference=one.difference,
+                ci_low=one.ci_low,
+                ci_high=one.ci_high,
+                p_value=one.p_value,
                 p_adjusted=adjusted[place],
+                test=one.test,
                 different=different,
-                needed=None if different else questions_to_decide(gaps[place], 0.0, each, groups=groups),
+                needed=None
+                if different
+                else questions_to_decide(
+                    gaps[place].values, 0.0, each, groups=units, bounds=(gaps[place].least, gaps[place].most)
+                ),
                 a_not_worse=None if a_p is None else a_p < (1 - confidence) / 2,
                 a_not_worse_p=a_p,
                 b_not_worse=None if b_p is None else b_p < (1 - confidence) / 2,
@@ -348,8 +367,8 @@ def _pairs(systems: Sequence[System], questions: _Questions, margin: float) -> l
                 usd=cost.difference if cost else None,
                 usd_low=cost.low if cost and math.isfinite(cost.low) else None,
                 usd_high=cost.high if cost and math.isfinite(cost.high) else None,
-                parsed=Difference.of(known.compared(a.outcomes, b.outcomes)),
-                lenient=Difference.of(questions.compared(a.lenient_outcomes, b.lenient_outcomes)),
+                parsed=_over_parsed(a, b, questions, groups, confidence),
+                lenient=_leniently(a, b, questions, groups, confidence),
                 format_may_explain=None not in unparsed
                 and abs((unparsed[0] or 0.0) - (unparsed[1] or 0.0)) > abs(one.difference),
             )
@@ -357,44 +376,65 @@ def _pairs(systems: Sequence[System], questions: _Questions, margin: float) -> l
     return pairs
 
 
-def _not_worse_p(gaps: Sequence[float], margin: float, groups: Sequence[Hashable]) -> tuple[float, float]:
-    """Return the one-sided p-values of "a is at least the margin below b", and of b below a.
+def _over_parsed(
+    a: System, b: System, questions: Sequence[str], groups: Mapping[str, str], confidence: float
+) -> Difference | None:
+    """Return the difference over the questions whose every answer was parsed; None where parsing is not known."""
+    if a.unparsed_share(questions) is None or b.unparsed_share(questions) is None:
+        return None
+    parsed = [question for question in questions if question not in a.with_unparsed | b.with_unparsed]
+    if not parsed:
+        return None
+    return Difference.of(_compared(a.outcomes, b.outcomes, parsed, groups, confidence))
 
-    The score test is two-sided; its half is one-sided on the side where the mean lies, and the rest on the other.
-    """
-    ours = score_p(gaps, -1.0, 1.0, groups, at=-margin) / 2
-    theirs = score_p(gaps, -1.0, 1.0, groups, at=margin) / 2
-    average = mean(gaps)
-    return ours if average > -margin else 1 - ours, theirs if average < margin else 1 - theirs
+
+def _leniently(
+    a: System, b: System, questions: Sequence[str], groups: Mapping[str, str], confidence: float
+) -> Difference | None:
+    if a.lenient_outcomes is None or b.lenient_outcomes is None:
+        return None
+    return Difference.of(_compared(a.lenient_outcomes, b.lenient_outcomes, questions, groups, confidence))
 
 
-def _cost(a: System, b: System, questions: _Questions) -> CostDifference | None:
-    ours, theirs = a.metered(questions.ids), b.metered(questions.ids)
+def _cost(
+    a: System, b: System, questions: Sequence[str], groups: Sequence[Hashable], confidence: float
+) -> CostDifference | None:
+    ours, theirs = a.metered(questions), b.metered(questions)
     if ours is None or theirs is None:
         return None
     measured = [any(not isinstance(part.rates, int | float) for part in parts) for parts in (ours, theirs)]
     if all(measured) and a.calibration != b.calibration:
         return None  # speeds that were measured apart: what slowed one run did not slow the other
-    return metered_difference(ours, theirs, questions.confidence, questions.groups)
+    return metered_difference(ours, theirs, confidence, groups)
 
 
-def _result(system: System, questions: _Questions, ties: Sequence[tuple[str, ...]]) -> SystemResult:
-    outcomes = [system.outcomes[question] for question in questions.ids]
-    low, high = mean_interval(outcomes, questions.confidence, questions.groups)
-    tokens = system.tokens(questions.ids)
+def _result(
+    system: System,
+    questions: Sequence[str],
+    groups: Mapping[str, str],
+    confidence: float,
+    ties: Sequence[tuple[str, ...]],
+) -> SystemResult:
+    outcomes = [system.outcomes[question] for question in questions]
+    units = [groups[question] for question in questions]
+    by_people = corrected_mean(system, questions, units)
+    low, high = by_people.interval(confidence, units) if by_people else mean_interval(outcomes, confidence, units)
+    tokens = system.tokens(questions)
     lenient = system.lenient_outcomes
     return SystemResult(
         name=system.name,
-        value=mean(outcomes),
+        value=by_people.estimate if by_people else mean(outcomes),
         ci_low=low,
         ci_high=high,
-        unparsed=system.unparsed_share(questions.ids),
-        lenient=None if lenient is None else mean([lenient[question] for question in questions.ids]),
+        unparsed=system.unparsed_share(questions),
+        lenient=None if lenient is None else mean([lenient[question] for question in questions]),
         input_tokens=tokens[0] if tokens else None,
         output_tokens=tokens[1] if tokens else None,
-        usd=system.usd(questions.ids),
-        left_out=len(system.outcomes) - len(questions.ids),
+        usd=system.usd(questions),
+        left_out=len(system.outcomes) - len(questions),
         unscored=system.unscored,
         ties=tuple(number for number, group in enumerate(ties, 1) if system.name in group and len(group) > 1),
         misfit=system.misfit,
+        judge=system.judge,
+        labels=by_people.n_gold if by_people else 0,
     )

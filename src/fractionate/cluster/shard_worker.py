@@ -33,7 +33,7 @@ from fractionate.cluster.sent import NamedModel, open_named, unpickled
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import CallCoroutine, Model
-from fractionate.types import ROLES, Completion, Message, Request, Role
+from fractionate.types import CALL_ROLES, CallRole, Completion, Message, Request
 
 BATCH, BATCHES = 512, 8
 """Calls that a worker commits at most before it ships them, and per call in flight (32 at least): a dead worker loses
@@ -83,12 +83,12 @@ class ShardStatus(NamedTuple):
 
     ended: int = 0
     counters: Counters = Counters()
-    spent: Mapping[Role, Amount] = {}
+    spent: Mapping[CallRole, Amount] = {}
     in_flight: int = 0
     left_out: Mapping[str, frozenset[str]] = {}
     """Fields of requests that servers rejected, by the identity of the model."""
 
-    def spent_since(self, before: ShardStatus) -> dict[Role, Amount]:
+    def spent_since(self, before: ShardStatus) -> dict[CallRole, Amount]:
         """Return what was spent after an earlier status."""
         return {role: amount.plus(before.spent.get(role, Amount(0.0, 0)), -1) for role, amount in self.spent.items()}
 
@@ -110,7 +110,7 @@ class End(NamedTuple):
     could not ship.
     """
 
-    unconfirmed: Mapping[Role, Amount]
+    unconfirmed: Mapping[CallRole, Amount]
     wanted: Reservation | None = None
     error: tuple[str, str] | None = None
     stopped: bool = False
@@ -248,7 +248,7 @@ class _ShardRun:
         self._batch = min(BATCH, max(32, BATCHES * limits.concurrency))
         self._unshipped = self._exported = self._ended = 0
         self._full = asyncio.Event()
-        self._spent: dict[Role, Amount] = {}
+        self._spent: dict[CallRole, Amount] = {}
         self._values: list[Any] = []
         self._pack: Pack | None = None
         self._answering = asyncio.ensure_future(self._answer())
@@ -331,7 +331,7 @@ class _ShardRun:
         self._ended += ready
         said, self._said[:] = tuple(self._said), []
         budget = self._engine.budget
-        for role in ROLES if spent else ():
+        for role in CALL_ROLES if spent else ():
             billed = budget.price_all([one for one in spent if one.role == role])
             self._spent[role] = billed.plus(self._spent.get(role, Amount(0.0, 0)))
         status = ShardStatus(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fractionate.models._trees import Decomposed, Label, listed, read_decomposition, read_label, shown_label
 from fractionate.rows import Row, shown
-from fractionate.types import ROLES, Role
+from fractionate.types import ROLES, CallRole
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -76,7 +76,7 @@ class Recording:
     identifier: str | None
     index: int | None
     question: str
-    role: Role | None
+    role: CallRole | None
     strategy: str
     sample: int | None
     step: int
@@ -197,7 +197,7 @@ def sound(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _role(fields: _Fields) -> Role | None:
+def _role(fields: _Fields) -> CallRole | None:
     value = fields.value("role")
     if value in (None, ""):
         return None

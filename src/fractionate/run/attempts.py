@@ -43,6 +43,7 @@ from fractionate.run.attempt_rows import (
 )
 from fractionate.run.cells import Pair, TestSet
 from fractionate.run.folder import RunFolder, write_rows
+from fractionate.strategies.judge import Judge
 from fractionate.types import Attempt, Cell, Problem
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class AttemptWriter:
             attempts=(),
             reference=test.reference,
             label=pair.strategy.label,
+            judge=test.grader.identity if isinstance(test.grader, Judge) else "",
         )
         write_questions = partial(self._write_questions, key.test_set, test.problems)
         return CellWriter(key, self._database, self._folder.attempts, cell, len(test.problems), write_questions)
