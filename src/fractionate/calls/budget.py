@@ -319,7 +319,7 @@ class Budget:
             self.total_usd() + sum(held_usd.values()) + wanted.usd > self.caps.usd + _EPSILON
         ):
             return "usd"
-        cap = by_role[wanted.role]
+        cap = by_role.get(wanted.role)
         if cap is not None and self.total_usd(wanted.role) + held_usd[wanted.role] + wanted.usd > cap + _EPSILON:
             return f"{wanted.role}_usd"
         held_tokens = sum(self.held[role].tokens for role in CALL_ROLES)

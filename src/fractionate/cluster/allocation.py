@@ -13,7 +13,7 @@ from typing import NamedTuple
 from fractionate.calls.budget import Budget, Reservation
 from fractionate.calls.store import Amount, Store
 from fractionate.config import BudgetConfig, LimitsConfig
-from fractionate.types import CALL_ROLES, CallRole
+from fractionate.types import ROLES, CallRole
 
 LEAST_REQUESTS = 30.0
 """Requests per minute of a quota at least: a rate limiter keeps one call back as its burst."""
@@ -82,8 +82,8 @@ class Allocator:
         def amount(free: float, least: float, estimate: float) -> float:
             return min(free, max(least, min(estimate, self._part * free)))
 
-        by_role: dict[CallRole, float] = dict.fromkeys(CALL_ROLES, 0.0)
-        capped = [role for role in CALL_ROLES if getattr(caps, f"{role}_usd") is not None]
+        by_role: dict[CallRole, float] = dict.fromkeys(ROLES, 0.0)
+        capped = [role for role in ROLES if getattr(caps, f"{role}_usd") is not None]
         total = amount(budget.free().usd, wanted.usd, calls * wanted.usd) if caps.usd is not None else float("inf")
         # The wanted call's role comes first: what it takes of the total is not there for the other.
         for role in sorted(capped, key=lambda one: one != wanted.role):
@@ -92,7 +92,7 @@ class Allocator:
             by_role[role] = min(total - others, amount(budget.free(role).usd, least, calls * wanted.usd))
             given[f"{role}_usd"] = by_role[role]
         if caps.usd is not None:
-            uncapped = [role for role in CALL_ROLES if role not in capped]
+            uncapped = [role for role in ROLES if role not in capped]
             if uncapped:
                 by_role[uncapped[-1]] = total - sum(by_role.values())
             # Not the sum of the roles', which rounding may leave below the call that is wanted.
@@ -106,7 +106,7 @@ class Allocator:
         if short or given.get("tokens", wanted.tokens) < wanted.tokens:
             return None
         holds: Mapping[CallRole, Amount] = {
-            role: Amount(by_role[role], tokens if role == "solver" else 0) for role in CALL_ROLES
+            role: Amount(by_role[role], tokens if role == "solver" else 0) for role in ROLES
         }
         budget.allocate(holder, holds)
         self._write()  # the store knows of it before anything is spent
