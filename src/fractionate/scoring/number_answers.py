@@ -209,12 +209,12 @@ _STATES = re.compile(
     r"|\b(?:is|are|was|were|equals?|weighs?|weighed|totals?|totall?ed|amount(?:s|ed)?[ ]to|c[ao]mes?[ ]to|"
     r"adds?[ ]up[ ]to|sums?[ ]to|measures?|lasts?|arrives?[ ](?:after|in)|"
     rf"(?:costs?|takes?|took|leaves?|left|has|have|had|needs?|needed|ow(?:es?|ed)|gives?|gave|g(?:ets?|ot)"
-    rf"|sav(?:es?|ed)|"
-    r"earn(?:s|ed)?|spends?|spent|ma(?:kes?|de)|sells?|sold|buys?|bought|reads?|walk(?:s|ed)|collect(?:s|ed)"
+    r"|sav(?:es?|ed)|earn(?:s|ed)?|spends?|spent|ma(?:kes?|de)|sells?|sold|buys?|bought|reads?|walk(?:s|ed)|collect(?:s|ed)"
     r"|us(?:es?|ed)|"
     rf"eats?|ate|finds?|found|r[ua]ns?|drives?|miss(?:es|ed)|contains?|holds?|receive[sd]?|pays?|paid){_WHOM})"
     r"|\ba(?:n|[ ][a-z]{1,12})?[ ](?:total|profit|sum|difference|remainder|loss|average|cost|price|amount|income|"
-    r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain)[ ]of)"
+    r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain|surplus|"
+    r"deficit|refund)[ ]of)"
     rf"{_ABOUT}",
     re.IGNORECASE,
 )
