@@ -5,9 +5,8 @@ import time
 
 from openai import APIConnectionError, OpenAI
 
-MODEL = sys.argv[1] if len(sys.argv) > 1 else "fractionate/static:D-R+E-A"
+MODEL = sys.argv[1] if len(sys.argv) > 1 else "fractionate/best"
 URL = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000/v1"
-PASSAGE = "Lisbon is the capital of Portugal. Portugal has 10,281,762 people. The currency of Portugal is the Euro."
 QUESTION = "What is the currency of the country whose capital is Lisbon?"
 
 client = OpenAI(base_url=URL, api_key="none")
@@ -22,7 +21,7 @@ else:
 
 stream = client.chat.completions.create(
     model=MODEL,
-    messages=[{"role": "user", "content": f"Context: {PASSAGE}\n\nQuestion: {QUESTION}"}],
+    messages=[{"role": "user", "content": QUESTION}],
     stream=True,
     stream_options={"include_usage": True},
 )
