@@ -22,6 +22,7 @@ from fractionate.analysis.verdict import (
     _part,
     _recommended,
     candidates_of,
+    judge,
 )
 from fractionate.statistics import anytime_confidence, bonferroni_confidence, interim_confidence, spent_at
 from fractionate.types import Component, Usage
@@ -176,6 +177,14 @@ def test_the_front_are_the_cells_that_none_beats_in_both() -> None:
     assert front == [matrix.name(cells[at]) for at in (0, 2, 4)]
     unpriced = replace(cells[0], solver=Component("x", "model", "solver", "openai:no-such-model-1"))
     assert _front(Matrix("atlas", (unpriced,)), Pricing(config_of().prices)) == []
+
+
+@pytest.mark.parametrize(("right", "superior"), [(0, "no"), (20, "undecided"), (40, "yes")])
+def test_a_candidate_is_superior_where_its_whole_interval_is_above_0(right: int, superior: str) -> None:
+    reference = cell_of([1.0, 0.0] * 20)
+    student = cell_of([1.0] * right + [0.0] * (40 - right), decomposer="D-R")
+    (found,) = judge(Matrix("atlas", (reference, student)), Pricing(config_of().prices), Rule()).findings
+    assert found.superior == superior
 
 
 def test_nothing_works_where_no_cell_is_right_once() -> None:
