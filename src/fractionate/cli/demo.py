@@ -82,7 +82,7 @@ runtime = "auto"
 
 [run]
 name = "demo"
-strategies = ["single", "static"]
+strategies = ["single", "single-cot", "static"]
 variants = ["D-R", "E-A"]
 samples = 2
 # What the question is about: each student in its teacher's place, its untrained base there, and one stage.
