@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractionate.datasets.jsonl import as_question, read_answers
+from fractionate.datasets.jsonl import Chats, read_answers
 from fractionate.errors import UsageError
 from fractionate.rows import LONGEST_CELL, list_in, read_rows
 from fractionate.scoring.forms import infer_form
@@ -70,8 +70,8 @@ def read_table(path: Path) -> Table:
     Raises UsageError for a file that is no table, or holds no row.
     """
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        rows = [as_question(row).values for row in read_rows(path)]
-        table = Table(path, rows)
+        chats = Chats()
+        table = Table(path, [chats.question(row).values for row in read_rows(path)])
     else:
         try:
             data = path.read_bytes()
@@ -181,8 +181,9 @@ def as_rows(table: Table, layout: Layout) -> list[dict[str, Any]]:
         if table.delimiter:
             ours["answers"] = list_in(ours["answers"])
         if str(ours["question"] or "").strip() and ours["answers"] not in (None, "", []):
-            named = {"id": f"{table.path.stem}-{number}", **ours}
-            rows.append({name: value for name, value in named.items() if value not in (None, "")})
+            history = row.get("history") if isinstance(row.get("history"), list) else None
+            named = {"id": f"{table.path.stem}-{number}", **ours, "history": history}
+            rows.append({name: value for name, value in named.items() if value not in (None, "", [])})
     return rows
 
 
