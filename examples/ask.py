@@ -1,14 +1,17 @@
-"""Ask a served pair by the official client: `python examples/ask.py [MODEL] [URL]`."""
+"""Ask a served pair by the official client: `python examples/ask.py [MODEL] [URL] [QUESTION]`."""
 
 import sys
 import time
 
 from openai import APIConnectionError, OpenAI
 
-MODEL = sys.argv[1] if len(sys.argv) > 1 else "fractionate/static:D-R+E-A"
-URL = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000/v1"
 PASSAGE = "Lisbon is the capital of Portugal. Portugal has 10,281,762 people. The currency of Portugal is the Euro."
-QUESTION = "What is the currency of the country whose capital is Lisbon?"
+GIVEN = [
+    "fractionate/static:D-R+E-A",
+    "http://127.0.0.1:8000/v1",
+    f"Context: {PASSAGE}\n\nQuestion: What is the currency of the country whose capital is Lisbon?",
+]
+MODEL, URL, QUESTION = [*sys.argv[1:4], *GIVEN[len(sys.argv) - 1 :]]
 
 client = OpenAI(base_url=URL, api_key="none")
 for _ in range(60):  # the server may still be starting
@@ -22,7 +25,7 @@ else:
 
 stream = client.chat.completions.create(
     model=MODEL,
-    messages=[{"role": "user", "content": f"Context: {PASSAGE}\n\nQuestion: {QUESTION}"}],
+    messages=[{"role": "user", "content": QUESTION}],
     stream=True,
     stream_options={"include_usage": True},
 )

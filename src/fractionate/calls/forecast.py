@@ -140,7 +140,7 @@ class Forecast:
             stage = entry.stage
             rows.append(
                 f"{stage.name:<14} {stage.calls:>9,} {stage.stored:>9,} {stage.input_tokens:>12,} "
-                f"{stage.expected_output_tokens:>12,} {_dollars(entry):>19} {_clock(entry.seconds):>9}  {stage.model}"
+                f"{stage.expected_output_tokens:>12,} {_dollars(entry):>19} {_clock(entry.seconds):>9}  {stage.model} ({stage.role})"
             )
         counted = sorted({entry.stage.counted_with for entry in self.stages if entry.stage.calls})
         rows.append(
@@ -290,7 +290,7 @@ def _check(name: str, cap: float, expected: float, spent: float, form: str) -> N
 
 def _dollars(entry: StageForecast) -> str:
     if entry.expected_usd is None:
-        return "no price known"
+        return "no price known" if entry.stage.paid or not entry.stage.model.startswith("local:") else "machine time"
     return f"{entry.expected_usd:.4f}–" + (f"{entry.most_usd:.4f}" if entry.most_usd is not None else "?")
 
 

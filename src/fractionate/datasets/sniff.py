@@ -190,11 +190,13 @@ def as_rows(table: Table, layout: Layout) -> list[dict[str, Any]]:
 def divide(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Divide rows into training and test halves, at most 3,000 for the test; the same rows are always divided alike.
 
-    Rows of one group, one passage or one question stay on one side, so that nothing that is tested was learnt.
+    Rows of one group, one passage or one question (after the same turns of a chat) stay on one side, so that nothing
+    that is tested was learnt.
     """
     units: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        shared = row.get("group") or row.get("context") or " ".join(str(row["question"]).casefold().split())
+        asked = [*(turn["content"] for turn in row.get("history", ())), str(row["question"])]
+        shared = row.get("group") or row.get("context") or " ".join(" ".join(asked).casefold().split())
         units.setdefault(str(shared), []).append(row)
     order = sorted(units, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
     wanted = min(MOST_TEST, len(rows) // 2)
