@@ -51,8 +51,8 @@ AREAS: dict[str, tuple[str, str]] = {
         "scoring/test_split_final.py scoring/test_lenient.py scoring/test_metrics.py scoring/test_corpus.py",
     ),
     "statistics": (
-        "analysis/statistics/*.py",
-        "analysis/test_statistics.py analysis/test_statistics_clusters.py analysis/test_statistics_plans.py",
+        "statistics/*.py",
+        "statistics/test_outcomes.py statistics/test_clusters.py statistics/test_plans.py",
     ),
     "costs": ("analysis/costs.py", "analysis/test_costs.py analysis/test_pricing.py"),
     "verdict": (
@@ -95,7 +95,7 @@ WIDER = {
 
 EQUIVALENT: dict[tuple[str, str], str] = {
     (
-        "analysis/statistics/clusters.py design_of",
+        "statistics/clusters.py design_of",
         "events = total**2 / float(np.sum(squares**2)) if total > 1e-30 else 0.0 → "
         "events = total**2 / float(np.sum(squares**2)) if total > 1e-30 else 1.0",
     ): "one event makes as many pairs as none",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from fractionate.analysis.statistics import Interval, unseen_share, wilson
+from fractionate.statistics import Interval, unseen_share, wilson
 
 Array = NDArray[np.float64]
 Random = np.random.Generator

@@ -1,4 +1,4 @@
-"""Simulated error rates of the intervals and tests of `fractionate.analysis.statistics` and of older methods.
+"""Simulated error rates of the intervals and tests of `fractionate.statistics` and of older methods.
 
     python benchmarks/statistics_operating.py [--quick] [--only clusters] [--trials 2000] [--seed 0]
 
@@ -32,7 +32,7 @@ from simulated_outcomes import (
     repeat,
 )
 
-from fractionate.analysis.statistics import (
+from fractionate.statistics import (
     Interval,
     Metered,
     bonferroni_confidence,

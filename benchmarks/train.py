@@ -34,10 +34,13 @@ WAYS = ("trl", "single", "shared")
 def examples_of(student: str, count: int) -> list[Any]:
     """Return the first examples that the demo trains a student on."""
     from fractionate import Run
-    from fractionate.cli.demo import FULL, write_demo
+    from fractionate.cli.demo import OPEN_BOOK, write_demo
     from fractionate.run.training import examples_for
 
-    with tempfile.TemporaryDirectory() as folder, Run(write_demo(Path(folder), FULL), folder) as run:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Run(write_demo(Path(folder), OPEN_BOOK, OPEN_BOOK.full), folder) as run,
+    ):
         demonstrations, screening = run.demonstrate(), run.screen()
         one = next(each for each in run.names.students if each.name == student)
         examples, _ = examples_for(run, one, demonstrations, screening.kept if screening else ())

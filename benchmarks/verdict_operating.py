@@ -32,9 +32,9 @@ from fractionate.analysis.contrasts import mean
 from fractionate.analysis.findings import CLAIMS, Judgement, untrained_in_place
 from fractionate.analysis.matrix import Matrix, matrices
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import wilson
 from fractionate.analysis.test_sets import stack
 from fractionate.analysis.verdict import across, judge
+from fractionate.statistics import wilson
 from fractionate.types import Cell
 
 NOMINAL = 0.025

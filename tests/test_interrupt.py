@@ -22,8 +22,8 @@ SMALL_DEMO = """
 import sys
 from fractionate.cli import demo, main
 demo.MODEL = sys.argv.pop(1)
-demo.SMOKE = demo.Size(train=4, test=2, max_tokens=48)
-demo.CONFIG = demo.CONFIG.replace("batch_size = 8", "batch_size = 2\\nmax_length = 2048\\nmin_examples = 1")
+small = demo.OPEN_BOOK.settings.replace("batch_size = 8", "batch_size = 2\\nmax_length = 2048\\nmin_examples = 1")
+demo.OPEN_BOOK = demo.Demo("atlas", demo.Size(4, 2, 48), demo.Size(4, 2, 48), small)
 sys.exit(main())
 """
 CONFIG = """
@@ -287,7 +287,10 @@ def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_fo
     """With a tiny model in the place of SmolLM2: what is interrupted is the same."""
     pytest.importorskip("trl", reason="the 'train' extra is not installed")
     model = f"local:{tiny_model}"
-    demo, small = ["demo", "--smoke", "--out", str(tmp_path / "demo")], [sys.executable, "-c", SMALL_DEMO, model]
+    demo, small = (
+        ["demo", "--open-book", "--smoke", "--out", str(tmp_path / "demo")],
+        [sys.executable, "-c", SMALL_DEMO, model],
+    )
     said = interrupt(demo, r"train D-R:", tmp_path, command=small)
     assert "train E-A:" not in said
     assert not (tmp_path / "demo/students/D-R/training.json").exists()

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from fractionate import datasets, read_cells
-from fractionate.analysis.statistics import wilson
 from fractionate.cli.demo import MODEL, TEACHER_FLAWS
 from fractionate.datasets.atlas.teacher import write_recording
 from fractionate.files import write_text
 from fractionate.planning import learning_curve
+from fractionate.statistics import wilson
 from fractionate.types import Cell
 
 QUESTIONS, TESTS = 96, 64

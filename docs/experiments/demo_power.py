@@ -19,7 +19,6 @@ from pathlib import Path
 from fractionate import datasets, read_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import wilson
 from fractionate.analysis.verdict import decide
 from fractionate.cli import demo
 from fractionate.config import load_config
@@ -30,10 +29,11 @@ from fractionate.run.progress import Progress
 from fractionate.run.records import read_throughput
 from fractionate.run.run import Run
 from fractionate.run.stages import run_everything
+from fractionate.statistics import wilson
 from fractionate.types import Cell
 
 TRAIN, TEST, SEED = "atlas#train@1000-1191", "atlas#test@519-1279/8", 1
-OTHERS = demo.FULL.test * demo.PER_PASSAGE
+OTHERS = demo.OPEN_BOOK.full.test * demo.PER_PASSAGE
 """The first test row of a passage that the demo does not use."""
 
 
@@ -42,7 +42,7 @@ def pilot(folder: Path) -> Path:
     RunFolder(folder).create()
     problems = [*datasets.load(TRAIN), *datasets.load(TEST)]
     write_recording(folder / "teacher.jsonl", problems, samples=2, flaw_rate=demo.TEACHER_FLAWS, seed=SEED)
-    config = demo.config_text(folder, TRAIN, TEST, demo.FULL.max_tokens)
+    config = demo.config_text(folder, demo.OPEN_BOOK, TRAIN, TEST, demo.OPEN_BOOK.full.max_tokens)
     write_text(config.replace("samples = 2\n", f"samples = 2\nseed = {SEED}\n"), folder / "pilot.toml")
     return folder / "pilot.toml"
 

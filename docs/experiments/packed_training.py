@@ -21,7 +21,6 @@ import numpy as np
 from scipy.stats import ttest_1samp
 
 from fractionate import Config, Run, datasets
-from fractionate.analysis.statistics import wilson
 from fractionate.cli.demo import MODEL, TEACHER_FLAWS
 from fractionate.config import ModelOptions, TrainConfig
 from fractionate.datasets.atlas.teacher import write_recording
@@ -29,6 +28,7 @@ from fractionate.files import write_text
 from fractionate.models.local.model import LocalModel, load_model, load_tokenizer
 from fractionate.models.local.weights import resolve
 from fractionate.run.training import examples_for
+from fractionate.statistics import wilson
 from fractionate.students import batching
 from fractionate.students.batching import batcher_for
 from fractionate.students.checkpoints import dev_loss

@@ -58,8 +58,9 @@ class Transformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens) * self.embedding.embedding_dim**0.5
+        length = tokens.shape[1]
         for block in self.blocks:
-            x = block(x, (self.cosine, self.sine))
+            x = block(x, (self.cosine[:length], self.sine[:length]))
         return F.linear(self.norm(x), self.embedding.weight)
 
 

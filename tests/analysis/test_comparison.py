@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import fractionate
 from fractionate.analysis.comparison import compare_systems, tied
-from fractionate.analysis.statistics import holm, paired_difference, score_interval
 from fractionate.analysis.systems import Answered, System
 from fractionate.errors import UsageError
 from fractionate.report.comparison import comparison_text
+from fractionate.statistics import holm, paired_difference, score_interval
 from fractionate.types import Usage
 
 

@@ -13,7 +13,7 @@ from fractionate.analysis.comparisons import compare
 from fractionate.analysis.contrasts import pair_up, paired_places
 from fractionate.analysis.matrix import matrices, short_names
 from fractionate.analysis.rule import Rule, question_points
-from fractionate.analysis.statistics import holm, mcnemar
+from fractionate.statistics import holm, mcnemar
 
 STUDENT_PAIR = "atlas/static/D-R/teacher"
 UNDISTILLED = "atlas/static/teacher/teacher"

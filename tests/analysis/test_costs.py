@@ -14,7 +14,7 @@ from fractionate.analysis.costs import compare_costs, dollars, metered, net_valu
 from fractionate.analysis.findings import NetValue
 from fractionate.analysis.matrix import Matrix, key_of, pool_cells
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.statistics import Metered, metered_difference, tango
+from fractionate.statistics import Metered, metered_difference, tango
 from fractionate.types import Throughput, Usage
 
 N = 200

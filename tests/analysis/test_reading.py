@@ -14,10 +14,10 @@ from fractionate.analysis.contrasts import MOST, contrast, is_read_leniently, sp
 from fractionate.analysis.findings import training_controls
 from fractionate.analysis.matrix import Matrix, pool_cells
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import tango
 from fractionate.report.facts import Facts
 from fractionate.report.results import build_results
 from fractionate.report.sections.verdict import controls
+from fractionate.statistics import tango
 from fractionate.types import Attempt, Cell, Component, Score
 
 MISSED, RIGHT, WRONG = (0.0, 1.0), (1.0, 1.0), (0.0, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fractionate.analysis.showable import DISCORDANCE, showable
-from fractionate.analysis.statistics import planned_sample_size
+from fractionate.statistics import planned_sample_size
 
 
 def test_sixty_questions_are_too_few_for_two_points_and_the_line_says_which_number_is_enough():

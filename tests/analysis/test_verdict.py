@@ -11,8 +11,8 @@ from measured import PRICES, STUDENT, TEACHER, cell_of, component_of, config_of,
 from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule, Standing
-from fractionate.analysis.statistics import bonferroni_confidence, interim_confidence, questions_to_decide, tango
 from fractionate.analysis.verdict import VERSION, decide
+from fractionate.statistics import bonferroni_confidence, interim_confidence, questions_to_decide, tango
 from fractionate.types import Cell, Component
 
 N = 600

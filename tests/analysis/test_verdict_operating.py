@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from fractionate.analysis.matrix import matrices
-from fractionate.analysis.statistics import bonferroni_confidence
 from fractionate.analysis.verdict import decide, judge
+from fractionate.statistics import bonferroni_confidence
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 

@@ -171,6 +171,24 @@ def test_its_throughput_is_measured_on_it(fast: LocalModel) -> None:
     assert found.output_per_s[0] > 0
 
 
+def test_auto_takes_it_once_its_replies_were_found_equal(tiny_model: Path, tmp_path: Path) -> None:
+    name = f"local:{tiny_model}"
+
+    def chosen(device: str = "cpu") -> str:
+        model = LocalModel(name, ModelOptions(device=device, runtime="auto"))
+        assert model.identity == LocalModel(name, ModelOptions(device=device, runtime=model.options.runtime)).identity
+        return model.options.runtime
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRACTIONATE_CACHE", str(tmp_path))
+        assert chosen() == "torch"
+        assert openvino_module.prove(name)
+        assert chosen() == "openvino"
+        patch.setattr(OpenVinoBatch, "step", lambda batch: [row.take(7, ()) for row in batch.rows] and batch._leave())
+        assert not openvino_module.prove(name)
+        assert chosen() == "torch"
+
+
 def test_what_it_cannot_run_is_refused_at_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name, options = f"local:{tiny_model}", ModelOptions(runtime="openvino")
     with pytest.raises(UsageError, match="OpenVINO runs on the CPU, not on 'cuda'"):

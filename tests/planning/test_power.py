@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fractionate.analysis.statistics import tango
 from fractionate.errors import UsageError
 from fractionate.planning import Design, power_at, questions_needed
 from fractionate.planning.power import _score, design_effect, discordance
+from fractionate.statistics import tango
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from measured import TEACHER, cell_of, config_of, matrix
 
 from fractionate.analysis.comparisons import published_rows
-from fractionate.analysis.statistics import wilson
 from fractionate.config import PublishedFigure
 from fractionate.errors import FractionateError, UsageError
 from fractionate.report.results import build_results, to_json, write_json
+from fractionate.statistics import wilson
 from fractionate.types import Decomposition, Usage
 
 CELL = {

@@ -16,11 +16,11 @@ from aiohttp import web
 from measured import cell_of
 
 from fractionate.analysis.matrix import pool_cells
-from fractionate.analysis.statistics import mean_interval
 from fractionate.averages import MeanAttempts
 from fractionate.calls.store import Store
 from fractionate.cli import main
 from fractionate.run.attempt_rows import read_jsonl
+from fractionate.statistics import mean_interval
 from fractionate.types import Attempt, Problem, Score, Usage
 from servers.chat_server import ChatServer
 from servers.threaded import in_thread

@@ -21,7 +21,9 @@ from typing import Any
 
 from fractionate.analysis.contrasts import Paired, compare_paired, mean
 from fractionate.analysis.rule import question_points
-from fractionate.analysis.statistics import (
+from fractionate.analysis.systems import System
+from fractionate.errors import UsageError
+from fractionate.statistics import (
     CostDifference,
     Needed,
     bonferroni_confidence,
@@ -31,8 +33,6 @@ from fractionate.analysis.statistics import (
     questions_to_decide,
     score_p,
 )
-from fractionate.analysis.systems import System
-from fractionate.errors import UsageError
 
 _CONTRACT = ("difference", "ci_low", "ci_high", "p_value", "test")
 

@@ -28,8 +28,8 @@ from fractionate.analysis.contrasts import Contrast, contrast
 from fractionate.analysis.findings import CLAIMS, untrained_in_place
 from fractionate.analysis.matrix import Matrix, is_candidate_decomposer, is_candidate_solver, matrices
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import holm
 from fractionate.config import PublishedFigure
+from fractionate.statistics import holm
 from fractionate.types import Cell
 
 Family = Literal["primary", "exploratory"]

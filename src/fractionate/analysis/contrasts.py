@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fractionate.analysis.matrix import Matrix
-from fractionate.analysis.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
-from fractionate.analysis.statistics.clusters import Groups, Values
 from fractionate.columns import Columns, Reading
 from fractionate.datasets import OWN_ROWS
 from fractionate.datasets.scoring import better_reader
+from fractionate.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
+from fractionate.statistics.clusters import Groups, Values
 from fractionate.types import Cell, Component
 
 if TYPE_CHECKING:

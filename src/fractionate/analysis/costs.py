@@ -11,9 +11,9 @@ from fractionate.analysis.findings import Cost, NetValue
 from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import NO_CAPS, Caps
-from fractionate.analysis.statistics import CostDifference, Metered, metered_difference
 from fractionate.columns import Columns, tool_column
 from fractionate.config.addresses import TOOL, tools_of
+from fractionate.statistics import CostDifference, Metered, metered_difference
 from fractionate.types import ROLES, Cell, Component, Role, Usage
 
 if TYPE_CHECKING:

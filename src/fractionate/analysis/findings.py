@@ -16,7 +16,7 @@ from fractionate.analysis.contrasts import Contrast, Split, contrast, outcomes, 
 from fractionate.analysis.gates import gates_of
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.rule import Rule
-from fractionate.analysis.statistics import POWER, Needed, questions_to_decide
+from fractionate.statistics import POWER, Needed, questions_to_decide
 from fractionate.types import Cell, Component, Role
 
 Distill = Literal["decomposer", "solver", "both", "neither", "undecided"]

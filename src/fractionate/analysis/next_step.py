@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from fractionate.analysis.contrasts import Contrast, outcomes, pair_up
 from fractionate.analysis.findings import Finding, Judgement
-from fractionate.analysis.statistics import POWER, questions_to_decide, sample_size
 from fractionate.config import SOLVER_VARIANTS, Config
+from fractionate.statistics import POWER, questions_to_decide, sample_size
 
 _RANGE = re.compile(r"@(\d+)-(\d+)(/\d+)?$")
 _MOST = 10_000_000

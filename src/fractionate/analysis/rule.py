@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fractionate.analysis.statistics import (
+from fractionate.config import Config
+from fractionate.statistics import (
     anytime_confidence,
     interim_confidence,
     spent_at,
 )
-from fractionate.config import Config
 from fractionate.types import Cell, Role
 
 Caps = Mapping[tuple[str, str, str, str, str], Mapping[Role, int]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fractionate.analysis.statistics import POWER, planned_sample_size
+from fractionate.statistics import POWER, planned_sample_size
 
 DISCORDANCE = 0.15
 """The share of questions that only one of two good pairs answers right, where nothing was measured yet."""

@@ -9,9 +9,9 @@ from functools import cached_property
 from fractionate.analysis.contrasts import mean
 from fractionate.analysis.costs import metered
 from fractionate.analysis.pricing import Pricing
-from fractionate.analysis.statistics import Metered
-from fractionate.analysis.statistics.clusters import Values
 from fractionate.errors import UsageError
+from fractionate.statistics import Metered
+from fractionate.statistics.clusters import Values
 from fractionate.types import Usage
 
 

@@ -26,9 +26,9 @@ from fractionate.analysis.next_step import Place
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Rule
 from fractionate.analysis.sentence import state
-from fractionate.analysis.statistics import POWER, bonferroni_confidence, simultaneous_confidence
 from fractionate.analysis.test_sets import Basis, Overall, agree, stack
 from fractionate.columns import Columns
+from fractionate.statistics import POWER, bonferroni_confidence, simultaneous_confidence
 from fractionate.types import Cell
 
 VERSION = 3

@@ -14,7 +14,6 @@ from typing import Any
 from markupsafe import Markup
 
 from fractionate.analysis.rule import Rule, question_points
-from fractionate.analysis.statistics import bonferroni_confidence
 from fractionate.api import read_report
 from fractionate.errors import UsageError
 from fractionate.files import write_text
@@ -36,6 +35,7 @@ from fractionate.report.run_cost import saved_after
 from fractionate.report.sections import break_even as break_even_section
 from fractionate.report.sections import curve as curve_section
 from fractionate.run.progress import Progress
+from fractionate.statistics import bonferroni_confidence
 
 
 def power(args: argparse.Namespace) -> None:

@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-key-env", metavar="NAME", default="", help="environment variable of the servers' key")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.add_argument(
-        "--prepare", action="store_true", help="also convert the embedded model (half a minute, once) and load it"
+        "--prepare",
+        action="store_true",
+        help="also convert the embedded model (half a minute, once), load it, and compare its replies on OpenVINO with "
+        "those on torch",
     )
 
 
@@ -39,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     findings += [finding for name in arguments.models for finding in _servers(name, arguments.api_key_env)]
     if arguments.prepare:
         findings.append(_checked("embedded model loads", _load_embedded))
+        if _extra("fast")["state"] == "ok":
+            findings.append(_checked("embedded model on OpenVINO", _compare_runtimes))
     if arguments.json:
         print(json.dumps(findings))
     else:
@@ -156,6 +161,16 @@ def _load_embedded() -> str:
     with quiet_transformers():
         AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
     return f"{folder}, loaded in {time.monotonic() - started:.1f} s"
+
+
+def _compare_runtimes() -> str:
+    """Find whether the embedded model writes the same replies on OpenVINO, for `runtime = "auto"`."""
+    from fractionate.config import DEFAULT_STUDENT
+    from fractionate.models.local.openvino import PROOF, prove
+
+    if prove(DEFAULT_STUDENT):
+        return f'its {len(PROOF)} replies are those of torch, so runtime = "auto" takes it'
+    return 'its replies are not all those of torch, so runtime = "auto" takes torch'
 
 
 def _checked(what: str, check: Callable[[], str]) -> dict[str, Any]:

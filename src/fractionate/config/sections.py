@@ -87,10 +87,11 @@ class ModelOptions(Section):
     )
     batch_size: int = Field(default=16, ge=1, le=2**16, description="rows per batch of a local model")
     device: str = Field(default="", description="cpu or cuda[:N] for a local model; the best there is if empty")
-    runtime: Literal["torch", "openvino", "openvino-int8"] = Field(
+    runtime: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
         default="torch",
         description="what runs a local model: torch, or OpenVINO (extra `fast`, CPU only): twice as fast with the same "
-        "replies, four times with 8-bit weights and some different replies; replies are stored separately",
+        "replies, four times with 8-bit weights and some different replies; replies are stored separately. auto: "
+        "openvino where `fractionate doctor --prepare` has found the base's replies equal to torch's, else torch",
     )
     style: Literal["", "instruct", "student"] = Field(
         default="", description="prompt style: full instructions, or the short form students are trained on"

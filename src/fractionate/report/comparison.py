@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fractionate.analysis.comparison import Comparison, Difference, PairResult, SystemResult
-from fractionate.analysis.statistics import Needed
 from fractionate.report.amounts import (
     PER,
     UNKNOWN,
@@ -21,6 +20,7 @@ from fractionate.report.amounts import (
 )
 from fractionate.report.render import section_text
 from fractionate.report.section import Column, Entry, Lines, Section, table_section
+from fractionate.statistics import Needed
 
 
 def comparison_text(comparison: Comparison) -> str:

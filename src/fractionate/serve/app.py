@@ -218,8 +218,9 @@ class App:
 
     async def _models(self, request: web.BaseRequest) -> web.Response:
         self._account(request)
-        recorded = self._gateway.traffic is not None
-        return _reply({**self._gateway.catalog.listing(), "fractionate": {"recorded": recorded}})
+        catalog = self._gateway.catalog
+        more = {"recorded": self._gateway.traffic is not None, "example": catalog.example}
+        return _reply({**catalog.listing(), "fractionate": more})
 
     async def _model(self, request: web.BaseRequest) -> web.Response:
         self._account(request)

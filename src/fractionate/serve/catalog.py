@@ -6,6 +6,7 @@ import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fractionate import strategies
 from fractionate.config import Config
 from fractionate.errors import UsageError
-from fractionate.run.attempts import is_measured
+from fractionate.run.attempts import is_measured, read_attempts
 from fractionate.run.folder import RunFolder
 from fractionate.run.names import Names
 from fractionate.run.reporting import load_stored_config
@@ -152,6 +153,27 @@ class Catalog:
         names = [*self.aliases, *self.pairs]
         return {"object": "list", "data": [self.entry(name) for name in names]}
 
+    @cached_property
+    def example(self) -> dict[str, str] | None:
+        """A test question, with its passage, that the best pair answered right, else its first one.
+
+        None where the attempts were not kept beside the results.
+        """
+        if not self.folder.attempts.is_file():
+            return None
+        try:
+            cells = read_attempts(self.folder.attempts)
+            cell = next(
+                one
+                for one in cells
+                if _id(one.strategy, one.decomposer.name, one.solver.name) == self.aliases[BEST].pair.id
+            )
+            right = (at for at, value in enumerate(cell.values()) if value == 1)
+            problem = cell.attempts[next(right, 0)].problem
+        except (UsageError, StopIteration, IndexError):
+            return None
+        return {"question": problem.question, "context": problem.context}
+
     def entry(self, name: str) -> dict[str, Any]:
         """Return one model as `GET /v1/models/NAME` shows it. Raises Refusal (404) for an unknown one."""
         pair, alias, verdict = self.find(name), self.aliases.get(name), self.results.verdict
@@ -208,7 +230,8 @@ class Catalog:
         verdict = self.results.verdict
         for judged in verdict.datasets:
             pair = self._pair_of(judged.recommended)
-            if pair is not None and verdict.distill not in ("neither", "undecided"):
+            # A recording knows the run's questions alone: it cannot stand behind a name that takes any question.
+            if pair is not None and pair.answers_anew and verdict.distill not in ("neither", "undecided"):
                 return Alias(BEST, pair, f"the verdict recommends it: {verdict.because}")
         evidence = [row.b for row in verdict.evidence if row.part != "decomposing"]
         baseline = next((pair for name in evidence if (pair := self._pair_of(name)) is not None), None)

@@ -67,6 +67,12 @@ class LocalModel(BatchModel):
         self.style = self.options.style or ("student" if trained else "instruct")
         adapter = f"@{self.weights.adapter_fingerprint}" if self.weights.adapter else ""
         self._stop = threading.Event()
+        if self.options.runtime == "auto":
+            from fractionate.models.local.openvino import is_proven
+
+            on_cpu = best_device(self.options.device) == "cpu"
+            fastest = "openvino" if on_cpu and is_proven(self.weights) else "torch"
+            self.options = self.options.model_copy(update={"runtime": fastest})
         # Runtimes round differently and may choose another of two likely tokens: to the store they are two models.
         runtime = "" if self.options.runtime == "torch" else f":{self.options.runtime}"
         self.identity = f"local:{self.weights.fingerprint}{adapter}:{self.style}{runtime}"

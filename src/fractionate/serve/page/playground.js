@@ -37,6 +37,7 @@ async function load() {
   models.clear();
   const listed = await response.json();
   recorded = listed.fractionate.recorded;
+  suggest(listed.fractionate.example);
   for (const model of listed.data) models.set(model.id, model);
   const able = [...models.values()].filter((model) => model.fractionate.answers_new_questions);
   fill($("pair"), able.map((model) => model.id));
@@ -51,6 +52,15 @@ function fill(select, ids) {
   const before = select.value;
   select.replaceChildren(...ids.map((id) => new Option(id.replace("fractionate/", "") || "nothing", id)));
   if (ids.includes(before)) select.value = before;
+}
+
+// An example stands ready to be asked, unless a question was typed before.
+function suggest(example) {
+  if (!example || $("question").value) return;
+  $("question").value = example.question;
+  $("question").select();
+  $("context").value = example.context;
+  $("more").open = example.context !== "";
 }
 
 function showPanels() {

@@ -11,14 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fractionate.analysis.statistics.bounded import (
+from fractionate.statistics.bounded import (
     Shares,
     checked,
     interval_of,
     shares_of,
     variance_at,
 )
-from fractionate.analysis.statistics.clusters import Groups, Values, critical, design_effect, design_of, group_numbers
+from fractionate.statistics.clusters import Groups, Values, critical, design_effect, design_of, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np

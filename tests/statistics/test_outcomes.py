@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from fractionate.analysis.statistics import (
+from fractionate.statistics import (
     Interval,
     mcnemar,
     mean_interval,
@@ -23,7 +23,7 @@ from fractionate.analysis.statistics import (
     unseen_share,
     wilson,
 )
-from fractionate.analysis.statistics.paired import _enumerated_p, _grid_p, _saddlepoint_p
+from fractionate.statistics.paired import _enumerated_p, _grid_p, _saddlepoint_p
 
 shares = st.floats(0, 1, allow_nan=False)
 outcomes = st.lists(shares, min_size=1, max_size=40)

@@ -19,7 +19,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fractionate.analysis.statistics.clusters import Groups, Values, critical, group_numbers
+from fractionate.statistics.clusters import Groups, Values, critical, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,9 +16,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fractionate.analysis.statistics.bounded import Interval, score_interval
-from fractionate.analysis.statistics.clusters import Groups, Values, critical, group_numbers, spread_of
-from fractionate.analysis.statistics.paired import join
+from fractionate.statistics.bounded import Interval, score_interval
+from fractionate.statistics.clusters import Groups, Values, critical, group_numbers, spread_of
+from fractionate.statistics.paired import join
 
 if TYPE_CHECKING:
     import numpy as np

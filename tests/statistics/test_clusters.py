@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import linalg, stats
 
-from fractionate.analysis.statistics import (
+from fractionate.statistics import (
     UNSEEN_ICC,
     critical,
     design_of,
@@ -23,7 +23,7 @@ from fractionate.analysis.statistics import (
     unseen_share,
     wilson,
 )
-from fractionate.analysis.statistics.clusters import spread_of
+from fractionate.statistics.clusters import spread_of
 
 
 def skewed_clusters(seed: int = 0):

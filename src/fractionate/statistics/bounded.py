@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from fractionate.analysis.statistics.clusters import Design, Groups, Values, critical, design_of, group_numbers
+from fractionate.statistics.clusters import Design, Groups, Values, critical, design_of, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fractionate.analysis.statistics import (
+from fractionate.statistics import (
     Metered,
     bonferroni_confidence,
     dollars_interval,

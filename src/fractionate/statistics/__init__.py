@@ -8,6 +8,7 @@
 | dollars per question | `dollars_interval` | | question, passage or batch |
 | dollars with measured speeds | `metered_difference` | | calibration round, and question or passage |
 | batches of two cells | `separate_difference` | | batch |
+| few gold scores, many cheap ones | `corrected` (PPI++) | | question, or passage |
 
 `groups` names the passage of each question: its independent unit. None, or a name of its own for each, says that
 questions are independent. Several answers to one question count with their mean. `confidence` is always two-sided; a
@@ -19,7 +20,7 @@ systems that never disagreed on ten questions may disagree on the eleventh. Noth
 outcomes give the same figures. What was simulated of all this is in docs/statistics.md.
 """
 
-from fractionate.analysis.statistics.bounded import (
+from fractionate.statistics.bounded import (
     Interval,
     mean_interval,
     score_interval,
@@ -27,8 +28,8 @@ from fractionate.analysis.statistics.bounded import (
     unseen_share,
     wilson,
 )
-from fractionate.analysis.statistics.clusters import UNSEEN_ICC, Design, critical, design_of
-from fractionate.analysis.statistics.dollars import (
+from fractionate.statistics.clusters import UNSEEN_ICC, Design, critical, design_of
+from fractionate.statistics.dollars import (
     CostDifference,
     Metered,
     dollars_interval,
@@ -36,7 +37,7 @@ from fractionate.analysis.statistics.dollars import (
     metered_difference,
     separate_difference,
 )
-from fractionate.analysis.statistics.multiplicity import (
+from fractionate.statistics.multiplicity import (
     RESERVE,
     anytime_confidence,
     bonferroni_confidence,
@@ -45,7 +46,7 @@ from fractionate.analysis.statistics.multiplicity import (
     simultaneous_confidence,
     spent_at,
 )
-from fractionate.analysis.statistics.paired import (
+from fractionate.statistics.paired import (
     Difference,
     Pooled,
     mcnemar,
@@ -55,7 +56,8 @@ from fractionate.analysis.statistics.paired import (
     sign_flip_p,
     tango,
 )
-from fractionate.analysis.statistics.sample_size import (
+from fractionate.statistics.prediction_powered import Corrected, corrected
+from fractionate.statistics.sample_size import (
     POWER,
     Needed,
     Plan,
@@ -68,6 +70,7 @@ __all__ = [
     "POWER",
     "RESERVE",
     "UNSEEN_ICC",
+    "Corrected",
     "CostDifference",
     "Design",
     "Difference",
@@ -78,6 +81,7 @@ __all__ = [
     "Pooled",
     "anytime_confidence",
     "bonferroni_confidence",
+    "corrected",
     "critical",
     "design_of",
     "dollars_interval",

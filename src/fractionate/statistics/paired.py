@@ -20,7 +20,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fractionate.analysis.statistics.bounded import (
+from fractionate.statistics.bounded import (
     Interval,
     Shares,
     interval_of,
@@ -28,7 +28,7 @@ from fractionate.analysis.statistics.bounded import (
     score_p,
     shares_of,
 )
-from fractionate.analysis.statistics.clusters import Design, Groups, Values, critical, design_of, group_numbers
+from fractionate.statistics.clusters import Design, Groups, Values, critical, design_of, group_numbers
 
 if TYPE_CHECKING:
     import numpy as np
