@@ -64,6 +64,10 @@ ECHOES: dict[str, bytes] = {
     "long error": json.dumps({"error": {"message": "x" * 275 + KEY}}).encode(),
     "error text": b"x" * 100 + KEY.encode(),
     "escaped error": b'{"error":{"message":"%s"}}' % escaped(KEY).encode(),
+    "cut error, one letter a line": json.dumps({"error": {"message": "x" * 255 + "\n".join(KEY)}}).encode(),
+    "spaced": json.dumps(reply(" ".join(KEY))).encode(),
+    "one letter a line": json.dumps(reply("\n".join(KEY))).encode(),
+    "backwards": json.dumps(reply(KEY[::-1])).encode(),
     "usage": json.dumps({**reply("4"), "usage": KEY}).encode(),
     "finish": json.dumps({"choices": [{"message": {"content": "4"}, "finish_reason": KEY}]}).encode(),
 }
@@ -73,6 +77,9 @@ STREAMED_ECHOES: dict[str, bytes] = {
     "reasoning deltas": stream_of(*({"reasoning_content": letter} for letter in KEY), {"content": "4"}),
     "escaped deltas": stream_of(*({"content": escaped(letter)} for letter in KEY)),
     "refusal deltas": stream_of(*({"refusal": letter} for letter in KEY)),
+    "spaced deltas": stream_of(*({"content": f"{letter} "} for letter in KEY)),
+    "deltas backwards": stream_of(*({"content": letter} for letter in reversed(KEY))),
+    "cut streamed error": b'data: {"error": {"message": "%s"}}\n\n' % (b"x" * 275 + KEY.encode()),
     "streamed error": b'data: {"error": {"message": "%s"}}\n\n' % escaped(KEY).encode(),
 }
 DEEP = b"[" * 100_000

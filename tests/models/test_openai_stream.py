@@ -82,10 +82,10 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pieces_are_handed_over_as_they_come() -> None:
-    server = Speaking(["The ", "answer", " is: !"])
+    server = Speaking(["The ", "answer", " holds: me"])
     pieces, completion = streamed(server)
-    assert pieces == ["The ", "answer", " is: !"]
-    assert completion.text == "The answer is: !"
+    assert pieces == ["The ", "answer", " holds: me"]
+    assert completion.text == "The answer holds: me"
     assert completion.finish_reason == "length"
     assert (completion.usage.input_tokens, completion.usage.output_tokens) == (5, 7)
     assert server.bodies[0]["stream_options"] == {"include_usage": True}

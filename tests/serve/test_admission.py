@@ -27,9 +27,11 @@ def test_a_key_names_its_account_and_every_other_is_refused() -> None:
     assert Keys("").accounts == ["everybody"]
 
 
-@pytest.mark.parametrize("listed", ["a,,b", "two words", "ключ", "tab\tin"])
-def test_a_key_that_no_header_can_hold_is_refused(listed: str) -> None:
-    with pytest.raises(UsageError, match="FRACTIONATE_KEYS"):
+@pytest.mark.parametrize(
+    ("listed", "number"), [("a,,b", 2), ("two words", 1), ("a, b,ключ", 3), ("tab\tin", 1), ("a,", 2)]
+)
+def test_a_key_that_no_header_can_hold_is_refused(listed: str, number: int) -> None:
+    with pytest.raises(UsageError, match=f"FRACTIONATE_KEYS: key {number} is"):
         Keys(listed)
 
 

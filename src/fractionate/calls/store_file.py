@@ -122,7 +122,7 @@ def fix(error: Exception) -> str:
         )
     if "no such table" in text or "no such column" in text or "already exists" in text or "duplicate column" in text:
         return f"this SQLite file is not a fractionate store ({text}): choose another with run.store"
-    if "readonly" in text or "read-only" in text or isinstance(error, PermissionError):
+    if "readonly" in text or "read-only" in text.lower() or isinstance(error, PermissionError):
         return "it cannot be written (read-only): give write permission, or choose another file with run.store"
     if "is full" in text or "No space left" in text:
         return "the disk is full: free some room and run the same command again; what was committed is kept"

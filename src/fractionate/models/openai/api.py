@@ -165,7 +165,7 @@ class OpenAIModel(SingleModel):
                 if field and field not in dropped and field not in insisted:
                     dropped |= {field}
                     continue
-            said = reply if reply is not None else one_line(self._hider.hide(_text(data)), 120)
+            said = reply if reply is not None else self.shown(_text(data), 120)
             raise self.named(fault_of(status, said, headers))
 
     @property
@@ -246,7 +246,7 @@ class OpenAIModel(SingleModel):
         try:
             reply = stream.reply() if _is_stream(headers) else self.parsed(data)
             if reply is None:
-                kind = one_line(headers.get("Content-Type", "no content type").partition(";")[0], 60)
+                kind = self.shown(headers.get("Content-Type", "no content type").partition(";")[0], 60)
                 message = f"the reply is not whole JSON ({kind}, {len(data)} bytes)"
                 raise TransientFault("bad body", message, maybe_paid=True)
             return self.hide_key(completion_of(reply, request, latency_s))
@@ -255,7 +255,7 @@ class OpenAIModel(SingleModel):
 
     def named(self, fault: Fault) -> Fault:
         """Return a fault that says which model it is about and does not hold the key."""
-        message = self._hider.hide(f"{self.name}: {fault.message}")
+        message = self._hider.hide_cut(f"{self.name}: {fault.message}")
         if fault.cause == "refused key":
             message += f": check {self._key_variable}" if self._key else ": name the key's variable with api_key_env"
         elif fault.cause == "redirect":
@@ -265,7 +265,11 @@ class OpenAIModel(SingleModel):
         return fault
 
     def _message(self, error: BaseException) -> str:
-        return one_line(self._hider.hide(str(error)) or type(error).__name__, 160)
+        return self.shown(str(error) or type(error).__name__, 160)
+
+    def shown(self, said: object, length: int = 300) -> str:
+        """Return what a server said as one line of bounded length, without the key."""
+        return one_line(self._hider.hide(str(said)), length)
 
     def _open_session(self) -> aiohttp.ClientSession:
         """Return the one session of this event loop. Its limits are the engine's, not the connector's."""
@@ -305,7 +309,7 @@ async def health_check(model: OpenAIModel) -> list[str] | None:
     entries = listed.get("data") if isinstance(listed, dict) else None
     if not isinstance(entries, list):
         return None
-    return [one_line(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id")]
+    return [model.shown(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id")]
 
 
 def unlisted(model: OpenAIModel, listed: list[str] | None) -> str:
