@@ -22,7 +22,7 @@ from simulated_outcomes import Array, Random, f1_differences
 from fractionate.analysis.matrix import pool_cells
 from fractionate.analysis.pricing import Pricing
 from fractionate.analysis.rule import Caps, Rule, Standing
-from fractionate.columns import FIELDS, Columns, digest
+from fractionate.columns import FIELDS, Columns, digest, is_of_gold
 from fractionate.config import PriceConfig
 from fractionate.types import Attempt, Cell, Component, Kind, Role, Throughput
 
@@ -104,6 +104,15 @@ class World:
     cap: float = 0.0
     """The cap of every call's output tokens, in multiples of their mean; 0: no cap is known."""
     looks_rule: Literal["", "any"] = ""
+    judge: float = 0.0
+    """How often a judge's score is the true one, where a judge scores the outputs; 0: every question has gold."""
+    judged_apart: bool = False
+    """Whether the judge errs anew on each output; else it errs alike on outputs of a question that are both right, or
+    both wrong, as a judge that reads the same answer twice does."""
+    flatters: float = 0.0
+    """By how much the judge takes students' wrong answers for right, so that their mean is as much higher."""
+    gold: int = 0
+    """The questions with gold, where a judge scores the others."""
     dataset: str = "made"
     first: int = 0
     """The number of the first question: other numbers are other questions."""
@@ -154,6 +163,7 @@ class Latent:
     def __init__(self, world: World, random: Random) -> None:
         self.world, self.random = world, random
         self.hard, self.family = self._normal(), self._normal()
+        self.misjudged = random.random((2, world.n)) if world.judge else np.zeros((2, 0))
 
     def outcomes(self, value: float, kin: float = 0.0) -> Array:
         """Return right (1) or wrong (0) for every question; each is right with probability `value`."""
@@ -180,6 +190,8 @@ def run_of(world: World, random: Random) -> list[Cell]:
     latent = Latent(world, random)
     fixed = _fixed_outcomes(latent)
     world.trained.clear()
+    if world.judge:
+        return [_judged(cell, latent) for cell in _cells(latent, fixed)]
     if world.seeds == 1:
         return _cells(latent, fixed)
     pooled, _ = pool_cells({f"seed {seed}": _cells(latent, fixed) for seed in range(world.seeds)})
@@ -338,6 +350,22 @@ def _cell(
     )
 
 
+def _judged(cell: Cell, latent: Latent) -> Cell:
+    """Return a cell with a judge's scores in the place of the true ones, which the first questions keep as gold."""
+    world, columns = latent.world, cell.columns
+    outcomes, rows = columns.column("exact_match"), cell.attempts
+    assert isinstance(rows, Rows)
+    assert isinstance(columns, Drawn)
+    own = latent.random.random((2, world.n)) if world.judged_apart else latent.misjudged
+    judged = np.where(own[outcomes.astype(np.int64), np.arange(world.n)] < 1 - world.judge, 1 - outcomes, outcomes)
+    if world.flatters and (cell.decomposer.is_student or cell.solver.is_student):
+        kindly = latent.random.random(world.n) < world.flatters / (1 - world.candidates[0].right)
+        judged = np.where((outcomes == 0) & kindly, 1.0, judged)
+    gold = np.where(np.arange(world.n) < world.gold, outcomes, np.nan)
+    scores = dict.fromkeys(("exact_match", "f1"), judged) | {f"gold_{name}": gold for name in ("exact_match", "f1")}
+    return replace(cell, attempts=Rows(Drawn({**columns._arrays, **scores})))
+
+
 def _arrays(world: World, outcomes: Array, decomposing: Array, solving: Array) -> dict[str, Numbers]:
     """Return the columns of a cell that are not all 0: what attempts of one call a role would give."""
     places = np.arange(world.first, world.first + world.n, dtype=np.uint64)
@@ -388,6 +416,8 @@ class Drawn(Columns):
     def column(self, name: str) -> Numbers:
         if name in self._arrays:
             return self._arrays[name]
+        if is_of_gold(name):
+            return np.full(len(self), np.nan)
         return np.zeros(len(self), dtype=FIELDS[name][0] or np.int64)
 
     def take(self, places: Numbers) -> Columns:

@@ -74,8 +74,11 @@ def judgements(world: World, random: Random) -> Iterator[Judgement]:
 def may_pass(matrix: Matrix, rule: Rule) -> bool:
     """Return whether a configuration may pass by its estimates: no interval's bound is better than its estimate.
 
-    This skips half of the runs on a boundary and changes no result.
+    This skips half of the runs on a boundary and changes no result. A corrected difference is no difference of
+    estimates: then every run is judged.
     """
+    if matrix.cells[0].columns.gold("exact_match") is not None:
+        return True
     reference = matrix.undistilled("static", rule)
     least = -math.inf
     if rule.usd_per_correct is None and reference is not None:

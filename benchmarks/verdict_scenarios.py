@@ -32,6 +32,9 @@ VAIN = Candidate(right=0.6, untrained=0.6)
 """As good as its untrained base."""
 
 
+JUDGED: dict[str, Any] = {"n": 3000, "gold": 500, "alike": 0.97}
+
+
 def _case(name: str, true: str, *candidates: Candidate, **world: Any) -> Scenario:
     return Scenario(name, true, World(candidates=candidates, **world))
 
@@ -287,6 +290,25 @@ SCENARIOS = [
         kin=0.3,
         in_order=True,
     ),
+    # A judge scores all questions, and some of them have gold.
+    _case("judged", f"{WORSE}; 3,000 by a judge of .9, 500 of them with gold", MARGIN, **JUDGED, judge=0.9),
+    _case("judged well", f"{WORSE}; 3,000 by a judge of .95, 500 of them with gold", MARGIN, **JUDGED, judge=0.95),
+    _case(
+        "judged, errors apart",
+        f"{WORSE}; the same at .9, and the judge errs anew on each output",
+        MARGIN,
+        **JUDGED,
+        judge=0.9,
+        judged_apart=True,
+    ),
+    _case(
+        "judged, flattered",
+        f"{WORSE}; the same at .9, and the judge takes the student for 10 pp better",
+        MARGIN,
+        **JUDGED,
+        judge=0.9,
+        flatters=0.1,
+    ),
     # Looks again and again at one test set: the ledger lets all of them err no more than one.
     _case("looks, descending", f"{WORSE}; 400, 200 and 100 questions", MARGIN, n=400, alike=0.97, history="descending"),
     _case("looks, other folders", f"{WORSE}; 100, 200, 400", MARGIN, n=400, alike=0.97, history="another_folder"),
@@ -361,6 +383,17 @@ SCENARIOS = [
         alike=0.97,
         in_order=True,
     ),
+    _power("gold alone", "as good, a tenth of the price", Candidate(0.6), n=500, alike=0.97),
+    _power("judged", "the same; 2,500 more questions by a judge of .9", Candidate(0.6), **JUDGED, judge=0.9),
+    _power(
+        "judged, errors apart",
+        "the same; a judge of .9 that errs anew on each output",
+        Candidate(0.6),
+        **JUDGED,
+        judge=0.9,
+        judged_apart=True,
+    ),
+    _power("judged well", "the same; 2,500 more questions by a judge of .95", Candidate(0.6), **JUDGED, judge=0.95),
     _power(
         "4 sets of 531",
         "as good, a tenth of the price, on each of 4 test sets",

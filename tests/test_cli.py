@@ -1,7 +1,6 @@
 """The commands from a user's view: help with an example, one line for every error, exit codes of the contract."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -10,23 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from commands import fractionate
 from fractionate.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = '{"question": "What is 1?", "answer": "1"}\n{"question": "What is 2?", "answer": "2"}\n'
-
-
-def fractionate(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    keep = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
-    return subprocess.run(
-        [sys.executable, "-m", "fractionate", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**keep, **environment},
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture

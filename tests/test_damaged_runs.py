@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import fractionate
+from attacks.attack_size import TIMES
 from fractionate.run.attempt_rows import attempt_lines
 
 VALUES: tuple[Any, ...] = (
@@ -110,9 +111,9 @@ def test_changed_results(folder: Path) -> None:
     def mutate(draw: random.Random) -> None:
         file.write_text(json.dumps(changed(good, draw)))
 
-    assert outcomes(use, mutate, 250) == {"read", "refused"}
+    assert outcomes(use, mutate, 80 * TIMES) == {"read", "refused"}
     text = json.dumps(good).encode()
-    assert outcomes(use, bytes_of(file, text), 150) == {"read", "refused"}
+    assert outcomes(use, bytes_of(file, text), 50 * TIMES) == {"read", "refused"}
 
 
 def test_changed_lines_of_attempts(folder: Path) -> None:
@@ -130,7 +131,7 @@ def test_changed_lines_of_attempts(folder: Path) -> None:
         list(attempt_lines(fractionate.read_cells(folder)))
         fractionate.to_pandas(fractionate.read_cells(folder))
 
-    assert outcomes(use, mutate, 250) == {"read", "refused"}
+    assert outcomes(use, mutate, 80 * TIMES) == {"read", "refused"}
 
 
 def test_changed_rows_of_the_store(folder: Path) -> None:
@@ -158,13 +159,13 @@ def test_changed_rows_of_the_store(folder: Path) -> None:
             except sqlite3.Error:
                 pass  # its own constraints
 
-    assert outcomes(lambda: use_all(folder), mutate, 250) == {"read", "refused"}
+    assert outcomes(lambda: use_all(folder), mutate, 80 * TIMES) == {"read", "refused"}
 
 
 def test_changed_bytes_of_the_store(folder: Path) -> None:
     file = folder / "attempts.sqlite"
     good = file.read_bytes()
-    assert outcomes(lambda: use_all(folder), bytes_of(file, good), 200) == {"read", "refused"}
+    assert outcomes(lambda: use_all(folder), bytes_of(file, good), 70 * TIMES) == {"read", "refused"}
 
 
 def use_all(folder: Path) -> None:

@@ -15,15 +15,21 @@ from pathlib import Path
 
 import pytest
 
+from commands import fractionate
 from fractionate.calls.store import Store
+from fractionate.cli import demo
 
 COMMAND = [sys.executable, "-m", "fractionate"]
-SMALL_DEMO = """
-import sys
-from fractionate.cli import demo, main
-demo.MODEL = sys.argv.pop(1)
+SMALL = """
+demo.MODEL = model
 small = demo.OPEN_BOOK.settings.replace("batch_size = 8", "batch_size = 2\\nmax_length = 2048\\nmin_examples = 1")
 demo.OPEN_BOOK = demo.Demo("atlas", demo.Size(4, 2, 48), demo.Size(4, 2, 48), small)
+"""
+SMALL_DEMO = f"""
+import sys
+from fractionate.cli import demo, main
+model = sys.argv.pop(1)
+{SMALL}
 sys.exit(main())
 """
 CONFIG = """
@@ -95,8 +101,9 @@ def interrupt(
     return said
 
 
-def complete(arguments: list[str], cwd: Path, command: list[str] = COMMAND) -> str:
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+def complete(arguments: list[str], cwd: Path) -> str:
+    """Run a command to its end, which needs no process of its own. Returns its words."""
+    done = fractionate(*arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -175,7 +182,7 @@ print(len(asyncio.run(cell())))
 
 def test_a_run_works_inside_a_running_event_loop(folder: Path) -> None:
     """As in a notebook, whose cells a loop runs; Ctrl-C there drains too."""
-    complete([], folder, [sys.executable, "-c", IN_A_LOOP])
+    subprocess.run([sys.executable, "-c", IN_A_LOOP], cwd=folder, timeout=600, check=True)
     cut = subprocess.Popen(
         [sys.executable, "-c", IN_A_LOOP.replace("inside", "cut").replace('"cut")', '"cut", quiet=False)')],
         stderr=subprocess.PIPE, text=True, cwd=folder,
@@ -282,21 +289,24 @@ def test_the_process_ends_after_a_batch_that_was_left_behind(tmp_path: Path) -> 
 
 
 def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_for_nothing(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a tiny model in the place of SmolLM2: what is interrupted is the same."""
     pytest.importorskip("trl", reason="the 'train' extra is not installed")
     model = f"local:{tiny_model}"
-    demo, small = (
+    command, small = (
         ["demo", "--open-book", "--smoke", "--out", str(tmp_path / "demo")],
         [sys.executable, "-c", SMALL_DEMO, model],
     )
-    said = interrupt(demo, r"train D-R:", tmp_path, command=small)
+    said = interrupt(command, r"train D-R:", tmp_path, command=small)
     assert "train E-A:" not in said
     assert not (tmp_path / "demo/students/D-R/training.json").exists()
-    said = interrupt(demo, r"static, teacher → E-A", tmp_path, command=small)
+    said = interrupt(command, r"static, teacher → E-A", tmp_path, command=small)
     assert "train D-R" in said
-    said = complete(demo, tmp_path, small)
+    for name in ("MODEL", "OPEN_BOOK"):
+        monkeypatch.setattr(demo, name, getattr(demo, name))  # so that they are put back
+    exec(SMALL, {"demo": demo, "model": model})
+    said = complete(command, tmp_path)
     assert "train D-R: kept" in said
     assert "train E-A: kept" in said
 
@@ -313,7 +323,7 @@ def test_the_demo_resumes_after_ctrl_c_in_training_and_generation_and_repeats_fo
         assert (tmp_path / "demo" / name).stat().st_size > 0
 
     before = (tmp_path / "demo/results.json").read_bytes()
-    assert calls(complete(demo, tmp_path, small))[0] == 0
+    assert calls(complete(command, tmp_path))[0] == 0
     assert (tmp_path / "demo/results.json").read_bytes() == before
 
 
@@ -331,7 +341,7 @@ def test_a_run_is_one_process_s_at_a_time(folder: Path) -> None:
         f"fractionate: the run in shared is in progress in process {first.pid}: wait for it or stop it, "
         "then run the same command again"
     )
-    complete(command[3:], folder)
+    complete(command[len(COMMAND) :], folder)
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(folder: Path) -> None:

@@ -5,12 +5,13 @@ The arithmetic is `columns.Mean`; here are the same means as objects, for reader
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import overload
 
-from fractionate.columns import AMOUNTS, Columns, Mean, OfAttempts
+from fractionate.columns import AMOUNTS, Columns, Mean, OfAttempts, WithGold
 from fractionate.types import Attempt, Score, Usage
 
 
@@ -93,6 +94,35 @@ class _Every(Sequence[Attempt]):
         return columns_of(self._outputs).take(np.asarray(self._places))
 
 
+class GoldAttempts(Sequence[Attempt]):
+    """Attempts of one run with gold scores beside their own, one a question, NaN where a question has none.
+
+    Their own scores then count as cheap ones (a judge's), which gold corrects: see `analysis/corrections.py`.
+    """
+
+    def __init__(self, attempts: Sequence[Attempt], gold: Sequence[float]) -> None:
+        self._attempts = attempts
+        self._gold = gold
+        self.columns = WithGold(columns_of(attempts), gold)
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    @overload
+    def __getitem__(self, place: int) -> Attempt: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Attempt]: ...
+    def __getitem__(self, place: int | slice) -> Attempt | Sequence[Attempt]:
+        if isinstance(place, slice):
+            return GoldAttempts(self._attempts[place], self._gold[place])
+        score = float(self._gold[place])
+        return replace(self._attempts[place], gold=None if math.isnan(score) else Score(score, score))
+
+    def outputs_at(self, question: int) -> Sequence[Attempt]:
+        """Return every single attempt at a question."""
+        return _outputs_at(self._attempts, question)
+
+
 def columns_of(attempts: Sequence[Attempt]) -> Columns:
     """Return attempts as arrays: those that they have themselves, or made of the objects."""
     stored = getattr(attempts, "columns", None)
@@ -100,4 +130,4 @@ def columns_of(attempts: Sequence[Attempt]) -> Columns:
 
 
 def _outputs_at(attempts: Sequence[Attempt], question: int) -> Sequence[Attempt]:
-    return attempts.outputs_at(question) if isinstance(attempts, MeanAttempts) else [attempts[question]]
+    return attempts.outputs_at(question) if isinstance(attempts, MeanAttempts | GoldAttempts) else [attempts[question]]

@@ -40,6 +40,7 @@ AMOUNTS = (
 _METRICS = ("exact_match", "f1")
 OF_QUESTIONS = ("id_digest", "cluster_digest")
 """The columns that say which question an attempt is at."""
+_GOLD = "gold_"
 _MEANS = ("exact_match", "f1", "lenient_exact_match", "lenient_f1", "latency_s")
 _ROLES = ("decomposer", "solver")
 
@@ -53,6 +54,10 @@ def _lenient(metric: str) -> Callable[[Any], float]:
     return lambda one: float("nan") if one.lenient is None else getattr(one.lenient, metric)
 
 
+def _gold(metric: str) -> Callable[[Any], float]:
+    return lambda one: float("nan") if one.gold is None else getattr(one.gold, metric)
+
+
 def _cut_off(role: str) -> Callable[[Any], bool]:
     return lambda one: role in one.cut_off
 
@@ -62,6 +67,7 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "cluster_digest": ("uint64", lambda one: digest(one.problem.cluster)),
     **{metric: ("float64", attrgetter(f"score.{metric}")) for metric in _METRICS},
     **{f"lenient_{metric}": ("float64", _lenient(metric)) for metric in _METRICS},
+    **{f"{_GOLD}{metric}": ("float64", _gold(metric)) for metric in _METRICS},
     "latency_s": ("float64", attrgetter("latency_s")),
     **{
         f"{role}_{amount}": ("float64" if amount == "compute_s" else "", attrgetter(f"{role}_usage.{amount}"))
@@ -78,7 +84,7 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     **{f"cut_off_{role}": ("bool", _cut_off(role)) for role in _ROLES},
 }
 """Every column: its type, and how it is read from an attempt. The type "" is the one that fits the values: whole
-numbers, unless a log has fractions of tokens. An unknown lenient score is NaN. `failed` leaves out replies that
+numbers, unless a log has fractions of tokens. An unknown lenient or gold score is NaN. `failed` leaves out replies that
 were only too long. `lost` is an attempt with failed calls and without any output."""
 
 
@@ -96,6 +102,11 @@ def tool_columns(attempts: Iterable[Any]) -> list[str]:
     """Return the names of the columns of every tool that attempts name."""
     found = {(role, use.tool): None for one in attempts for role, uses in one.tools.items() for use in uses}
     return [tool_column(role, tool, amount) for role, tool in found for amount in TOOL_AMOUNTS]
+
+
+def is_of_gold(name: str) -> bool:
+    """Whether a column holds gold scores."""
+    return name.startswith(_GOLD)
 
 
 def is_of_tool(name: str) -> bool:
@@ -167,6 +178,13 @@ class Columns(ABC):
             return None
         return lenient if reading == "lenient" else lenient - self.column(metric)
 
+    def gold(self, metric: str) -> Array | None:
+        """Return the gold score of each attempt, NaN where it has none; None where no attempt has one."""
+        import numpy as np
+
+        found = self.column(f"{_GOLD}{metric}")
+        return None if np.isnan(found).all() else found
+
     def usage(self, role: str) -> dict[str, Any]:
         """Return what one role used in all attempts together, by the fields of a usage."""
         if not len(self):
@@ -207,7 +225,8 @@ class OfAttempts(Columns):
 class Mean(Columns):
     """The mean over several attempts at each question: its repeats, or the runs that were pooled.
 
-    `parts` hold the same questions in the same order. A score or latency is the mean over the parts. Usage is that of
+    `parts` hold the same questions in the same order. A score or latency is the mean over the parts, a gold score that
+    over the parts that have one. Usage is that of
     answering the question once, rounded to whole tokens. Whatever has no mean (a flag, a prediction) is that of the
     first part whose prediction is the most frequent.
     """
@@ -254,6 +273,10 @@ class Mean(Columns):
         rows = [part.column(name) for part in self._parts]
         if name in _MEANS or is_of_tool(name):
             return _sum(rows) / len(rows)
+        if is_of_gold(name):  # the mean of what is known
+            known = np.isfinite(rows)
+            found = np.where(known, rows, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+            return np.where(known.any(axis=0), found, np.nan)
         role, _, amount = name.partition("_")
         if role in _ROLES:
             mean = _sum(rows) / len(rows)
@@ -312,6 +335,44 @@ class Taken(Columns):
     def column(self, name: str) -> Numbers:
         """Return one of `FIELDS`."""
         return self._columns.column(name)[self._places]
+
+
+class WithGold(Columns):
+    """Other columns with gold scores beside their own."""
+
+    def __init__(self, columns: Columns, gold: Sequence[float] | Array) -> None:
+        import numpy as np
+
+        self._columns = columns
+        self._gold = np.asarray(gold, dtype=np.float64)
+        if self._gold.shape != (len(columns),):
+            raise ValueError(f"gold scores of shape {self._gold.shape} for {len(columns)} questions")
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def column(self, name: str) -> Numbers:
+        """Return one of `FIELDS` or of a tool's columns."""
+        return self._gold if is_of_gold(name) else self._columns.column(name)
+
+    @property
+    def outputs(self) -> Columns:
+        """Every single attempt, without gold."""
+        return self._columns.outputs
+
+    @property
+    def starts(self) -> Positions:
+        """The place in `outputs` of each question's first one."""
+        return self._columns.starts
+
+    @property
+    def repeats(self) -> int:
+        """How often a question was answered in each run."""
+        return self._columns.repeats
+
+    def take(self, places: Positions) -> Columns:
+        """Return the attempts at these places."""
+        return WithGold(self._columns.take(places), self._gold[places])
 
 
 def in_order_of_sight(values: Numbers) -> Positions:

@@ -261,6 +261,8 @@ class Attempt:
     """Roles with a reply that reached `max_tokens` before it ended."""
     lenient: Score | None = None
     """The score under the lenient reader; None where it was not computed."""
+    gold: Score | None = None
+    """The score by a known answer or a person, where `score` is a cheap one (a judge's, a proxy's, a mark's)."""
     tools: Mapping[Role, tuple[ToolUse, ...]] = field(default_factory=dict)
     """What each role used of the tools that it may use; an entry a tool, in the order of the model's name."""
 

@@ -6,7 +6,7 @@ import random
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fractionate
@@ -102,6 +102,7 @@ def test_the_order_of_the_systems_only_turns_signs() -> None:
 OUTCOMES = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0.0, 1.0])), min_size=1, max_size=30)
 
 
+@settings(deadline=None)
 @given(OUTCOMES, st.integers(1, 5), st.sampled_from(["a", "b", "both", "parts", "none"]))
 def test_comparing_the_other_way_round_is_the_mirror_image(
     outcomes: list[tuple[float, float]], size: int, grouped: str

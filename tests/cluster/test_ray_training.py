@@ -141,7 +141,7 @@ def test_what_is_wrong_is_said_before_anything_is_started(tiny_model: Path, tmp_
 @pytest.mark.usefixtures("_ray_here")
 def test_students_side_by_side_are_those_of_one_process(tiny_model: Path, tmp_path: Path) -> None:
     """To the byte. One that fails leaves the others as they are."""
-    rates = {"a": 5e-3, "b": 1e-2, "bad": 1e30}
+    rates = {"good": 5e-3, "bad": 1e30}
     settings = {name: QUICK.model_copy(update={"learning_rate": rate, "epochs": 3.0}) for name, rate in rates.items()}
     jobs = [TrainingJob(str(tiny_model), examples(), tmp_path / "s" / name, one, 5) for name, one in settings.items()]
     steps: dict[str, list[int]] = {}
@@ -152,13 +152,11 @@ def test_students_side_by_side_are_those_of_one_process(tiny_model: Path, tmp_pa
         lambda job, outcome: ends.update({job.out.name: outcome}),
     )
     assert isinstance(ends.pop("bad"), TrainingDivergedError)
-    assert sorted(ends) == ["a", "b"]
-    for name in ends:
-        alone = train_student(str(tiny_model), examples(), tmp_path / name, settings[name], 5)
-        assert adapter(tmp_path / "s" / name) == adapter(tmp_path / name)
-        assert steps[name] == list(range(1, 10))
-        assert ends[name].loss_last == alone.loss_last
-    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["a", "b", "bad.partial"]
+    alone = train_student(str(tiny_model), examples(), tmp_path / "good", settings["good"], 5)
+    assert adapter(tmp_path / "s/good") == adapter(tmp_path / "good")
+    assert steps["good"] == list(range(1, 10))
+    assert [end.loss_last for end in ends.values()] == [alone.loss_last]
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["bad.partial", "good"]
 
 
 @pytest.mark.usefixtures("_ray_here")

@@ -30,7 +30,7 @@ def smollm2() -> tuple[Any, Any]:
     return load_model(weights, "cpu"), load_tokenizer(weights.folder())
 
 
-def prompts(tokenizer: Any, passages: int = 2, questions: int = 3, max_tokens: int = 6) -> list[Prompt]:
+def prompts(tokenizer: Any, passages: int = 2, questions: int = 2, max_tokens: int = 6) -> list[Prompt]:
     rows = []
     for passage in range(passages):
         facts = " ".join(f"The town of Abra{passage}{at} has {(at + 3) * 1700} inhabitants." for at in range(questions))
@@ -79,7 +79,7 @@ def test_sharing_keeps_every_greedy_reply_and_batching_nearly_every(smollm2: tup
     apart = [reply.text for reply in generate(model, tokenizer, asked, ends, share=False)]
     alone = [generate(model, tokenizer, [prompt], ends)[0].text for prompt in asked]
     assert shared == apart
-    assert sum(a == b for a, b in zip(shared, alone, strict=True)) >= 5  # of 6
+    assert sum(a == b for a, b in zip(shared, alone, strict=True)) >= 3  # of 4
 
 
 def test_usage_counts_the_shared_passage_once() -> None:

@@ -26,16 +26,49 @@ def truth(x, floor=0.1, last=0.3, exponent=0.6):
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.15])
-def test_the_interval_at_2x_and_4x_holds(floor):
+def test_the_interval_at_2x_holds(floor):
     """In 60 worlds a 90 % interval should hold about 54 times, for one more training on the same questions."""
     generator = np.random.default_rng(12)
-    held = []
+    held, refused = [], 0
     for _ in range(60):
-        later = AMOUNTS[-1] * np.array([2, 4])
-        rows = outcomes_of(truth(np.concatenate([AMOUNTS, later]), floor), 250, generator, spread=0.01)
-        told = learning_curve(AMOUNTS, rows[:4]).beyond((2, 4))
-        held.append([one.low <= row.mean() <= one.high for one, row in zip(told, rows[4:], strict=True)])
-    assert np.all(np.mean(held, axis=0) >= 0.82)
+        rows = outcomes_of(truth(np.append(AMOUNTS, 2 * AMOUNTS[-1]), floor, exponent=0.4), 250, generator, spread=0.01)
+        try:
+            told = learning_curve(AMOUNTS, rows[:4]).predict(2 * AMOUNTS[-1])
+        except UsageError:
+            refused += 1
+            continue
+        held.append(told.low <= rows[4].mean() <= told.high)
+    assert np.mean(held) >= 0.82
+    assert refused <= 12  # a power law is seldom taken for a late rise
+
+
+def test_the_interval_holds_a_plateau_that_begins_at_the_last_amount():
+    generator = np.random.default_rng(13)
+    errors = [0.6, 0.46, 0.37, 0.31, 0.31]
+    held = []
+    for _ in range(40):
+        rows = outcomes_of(errors, 600, generator)
+        told = learning_curve(AMOUNTS, rows[:4]).predict(2 * AMOUNTS[-1])
+        held.append(told.low <= rows[4].mean() <= told.high)
+    assert np.mean(held) >= 0.85
+
+
+def test_more_than_twice_the_largest_amount_is_refused():
+    curve = learning_curve(AMOUNTS, outcomes_of(truth(AMOUNTS), 200, np.random.default_rng(2)))
+    with pytest.raises(UsageError, match=r"measured up to 400 predicts up to 800, not 1,600: .*measure larger amounts"):
+        curve.beyond((2, 4))
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([0.85, 0.8, 0.7, 0.45], r"the gain per doubling grows \(.*, then .* percentage points\)"),
+        ([0.99, 0.98, 0.9, 0.7], "with 100 the outcome is near zero"),
+    ],
+)
+def test_a_late_rise_is_refused(errors, said):
+    with pytest.raises(UsageError, match=said):
+        learning_curve(AMOUNTS, outcomes_of(errors, 600, np.random.default_rng(3)))
 
 
 def test_with_endless_questions_and_amounts_the_curve_is_the_truth():
@@ -44,21 +77,25 @@ def test_with_endless_questions_and_amounts_the_curve_is_the_truth():
     rows = outcomes_of(truth(amounts, 0.1, 0.35, 0.4), 20_000, generator)
     told = learning_curve(amounts, rows).predict(20_000)
     assert told.outcome == pytest.approx(1 - truth(20_000, 0.1, 0.35, 0.4), abs=0.015)
-    assert told.expected_high - told.expected_low < 0.06
+    assert told.expected_high - told.expected_low < 0.15
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0.02, 0.98), min_size=2, max_size=5), st.integers(0, 1000))
 def test_intervals_are_in_order_and_within_0_and_1(errors, seed):
     rows = outcomes_of(errors, 40, np.random.default_rng(seed))
-    for told in learning_curve(np.arange(1, len(errors) + 1), rows).beyond((1, 2, 4, 100)):
+    try:
+        curve = learning_curve(np.arange(1, len(errors) + 1), rows)
+    except UsageError:  # a late rise
+        return
+    for told in curve.beyond((1, 1.5, 2)):
         assert 0 <= told.low <= told.high <= 1
         assert 0 <= told.expected_low <= told.expected_high <= 1
 
 
 def test_more_is_never_foretold_to_be_worse():
-    rows = outcomes_of([0.2, 0.3, 0.4], 300, np.random.default_rng(3))
-    expected = [one.expected_low + one.expected_high for one in learning_curve([1, 2, 3], rows).beyond((1, 2, 4, 8))]
+    rows = outcomes_of([0.4, 0.3, 0.3], 300, np.random.default_rng(3))
+    expected = [one.outcome for one in learning_curve([1, 2, 3], rows).beyond((1, 1.3, 1.7, 2))]
     assert expected == sorted(expected)
 
 

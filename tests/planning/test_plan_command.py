@@ -1,17 +1,24 @@
 """`fractionate plan` on the real command line."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from measured import cell_of, problem
 
+from fractionate.averages import MeanAttempts
 from fractionate.cli import main
 from fractionate.cli.plan import _SETS
 from fractionate.planning import SCENARIOS, SETS
 from fractionate.planning.power import Design, questions_needed
+from fractionate.run.attempt_rows import attempt_lines
+from fractionate.run.folder import write_rows
 from planning.published import UNIT_VECTORS
 from planning.synthetic import distillation_runs, supervised_runs
 
@@ -115,6 +122,44 @@ def test_power(capsys):
                          "--cluster-size", 8, "--cluster-correlation", 0.1)  # fmt: skip
     assert clustered["discordance"] == pytest.approx(0.21)
     assert clustered["questions"] == pytest.approx(1.7 * clustered["independent_questions"], abs=1)
+
+
+def test_samples_beat_questions_as_far_as_differences_are_noise(capsys):
+    def samples(*more):
+        return answered(capsys, "power", "--margin", 2, "--discordance", 0.1, *more)
+
+    pure = samples("--noise", 1)
+    assert [row["questions"] for row in pure["samples"]] == [math.ceil(pure["questions"] / k) for k in (1, 2, 4, 8)]
+    assert pure["samples"][2]["outputs_per_question_saved"] == pytest.approx(0, abs=0.01)
+    half = samples("--noise", 0.5)["samples"]
+    assert half[1]["questions"] == pytest.approx(0.75 * half[0]["questions"], abs=1)
+    assert half[1]["outputs_per_question_saved"] == pytest.approx(2.0, abs=0.01)
+    assert samples("--noise", 0)["samples"][1]["outputs_per_question_saved"] is None
+    assert "samples" not in samples()
+    for noise, said in ((1, "as good as questions"), (0.5, "costs more than 2.0 outputs"), (0, "ask more questions")):
+        main(["plan", "power", "--margin", "2", "--discordance", "0.1", "--noise", str(noise)])
+        assert said in capsys.readouterr().out
+
+
+def test_the_noise_of_stored_repeats_is_known_to_plan_power(capsys, tmp_path):
+    random = np.random.default_rng(0)
+
+    def repeated(name, chances):
+        right = (random.random((len(chances), 4)) < chances[:, None]).astype(float).ravel().tolist()
+        made = cell_of(right, decomposer=name).attempts
+        outputs = [replace(one, problem=problem(place // 4)) for place, one in enumerate(made)]
+        return replace(cell_of([0.0], decomposer=name), attempts=MeanAttempts.of_repeats(outputs, 4))
+
+    hard = random.random(400)
+    noisy = [repeated("teacher", hard), repeated("D-R", hard)]
+    write_rows(tmp_path / "attempts.jsonl", attempt_lines(noisy))
+    assert answered(capsys, "power", "--margin", 2, "--discordance", 0.1, "--repeats", tmp_path)["noise"] > 0.9
+    apart = [repeated("teacher", (hard < 0.5).astype(float)), repeated("D-R", (hard > 0.4).astype(float))]
+    write_rows(tmp_path / "attempts.jsonl", attempt_lines(apart))
+    assert answered(capsys, "power", "--margin", 2, "--discordance", 0.1, "--repeats", tmp_path)["noise"] == 0
+    write_rows(tmp_path / "attempts.jsonl", attempt_lines([cell_of([1.0]), cell_of([1.0], decomposer="D-R")]))
+    said = refused(capsys, "power", "--margin", 2, "--discordance", 0.1, "--repeats", tmp_path)
+    assert "answers each question once: set run.repeats" in said
 
 
 def test_the_difference_of_plan_power_is_in_percentage_points_as_the_margin_is(capsys):

@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "attacks"))
 
+from attack_size import TIMES
 from mutation import OF_BYTES, OF_ROWS, mutate
 
 from fractionate.cli import main
@@ -101,7 +102,7 @@ def said_of(folder: RunFolder, base: Path, config: Config) -> str:
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_damaged_record_is_read_or_named_in_one_line(good: Path, tmp_path: Path, name: str) -> None:
     config, refused = load_config(good / "run.toml"), 0
-    for number in range(60):
+    for number in range(20 * TIMES):
         draw = random.Random(f"{name} {number}")
         folder = RunFolder(tmp_path / f"run{number}")
         shutil.copytree(good / "run", folder.path)

@@ -2,12 +2,11 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from commands import Done, fractionate
 
 PEOPLE = ("the first postmaster of Oulu", "the founder of Brno's zoo", "the architect of Tartu's town hall")
 
@@ -29,17 +28,9 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def run(config: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+def run(config: Path, *settings: str) -> Done:
     changes = [word for setting in settings for word in ("--set", setting)]
-    return subprocess.run(
-        [sys.executable, "-m", "fractionate", "run", config.name, "--out", "out", *changes],
-        capture_output=True,
-        text=True,
-        cwd=config.parent,
-        env=dict(os.environ),
-        timeout=120,
-        check=False,
-    )
+    return fractionate("run", config.name, "--out", "out", *changes, cwd=config.parent)
 
 
 @pytest.mark.parametrize("variants", [[], ["D-R", "E-A"]], ids=["nothing trained", "students trained"])

@@ -1,14 +1,13 @@
 """Money in a whole run, against a real server: forecast first, a cap that stops cleanly, half price for batches."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from commands import Done, fractionate
 from fractionate.analysis.pricing import Pricing
 from fractionate.calls.budget import BudgetReached
 from fractionate.cli import main
@@ -163,17 +162,16 @@ def test_expectations_are_learnt_from_stored_replies(folder: Path) -> None:
 
 
 def test_three_folders_over_one_store_share_one_cap(server: ChatServer, folder: Path) -> None:
-    """Processes one after another, each asking what the others have not: the cap is the store's, not the folder's."""
+    """One run after another, each asking what the others have not: the cap is the store's, not the folder's."""
     (folder / "run.toml").write_text(
         f'[data]\ntest = "jsonl:test.jsonl"\n[models]\nteacher = "{server.name}"\n[run]\nvariants = []\n'
         f'[prices."{server.name}"]\ninput_per_million = 100.0\noutput_per_million = 100.0\n'
     )
 
-    def spend(number: int, *more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "fractionate", "run", "run.toml", "--out", f"out{number}", "--start-anyway"]
+    def spend(number: int, *more: str) -> Done:
+        command = ["run", "run.toml", "--out", f"out{number}", "--start-anyway"]
         warmth = f'models.options."{server.name}".temperature=0.{number}'  # so that no call serves another folder
-        command += ["--set", "budget.usd=0.3", "--set", warmth, *more]
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        return fractionate(*command, "--set", "budget.usd=0.3", "--set", warmth, *more, cwd=folder)
 
     ends = [spend(number) for number in (1, 2, 3)]
     assert [done.returncode for done in ends[1:]] == [1, 1]

@@ -21,7 +21,7 @@ UNSAID = "positive_data_acceptance"
 def test_schemathesis_finds_nothing(run: Measured) -> None:
     pytest.importorskip("schemathesis", reason="a development install")
     program = Path(sys.executable).with_name("schemathesis")
-    options = ["--max-examples", "15", "--seed", "1", "--exclude-checks", UNSAID, "--generation-database", "none"]
+    options = ["--max-examples", "6", "--seed", "1", "--exclude-checks", UNSAID, "--generation-database", "none"]
     options += ["--header", "Authorization: Bearer alpha"]
 
     async def work(url: str, gateway: Gateway) -> tuple[int, str]:

@@ -263,7 +263,7 @@ def test_the_embedded_model_answers(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text('{"question": "What is the capital of France?", "answer": "Paris"}\n')
     (tmp_path / "fractionate.toml").write_text(
         f'[data]\ntest = ["jsonl:test.jsonl"]\n[models]\nteacher = "{model}"\ndecomposers = ["none", "teacher"]\n'
-        f'[models.options."{model}"]\nmax_tokens = 16\n[run]\nstrategies = ["single", "static"]\nvariants = []\n'
+        f'[models.options."{model}"]\nmax_tokens = 6\n[run]\nstrategies = ["single", "static"]\nvariants = []\n'
     )
     assert main(["run", str(tmp_path / "fractionate.toml"), "--out", str(tmp_path / "run"), "--quiet"]) == 0
     measured = [json.loads(line) for line in (tmp_path / "run" / "attempts.jsonl").read_text().splitlines()]

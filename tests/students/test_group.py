@@ -60,13 +60,40 @@ def made(folder: Path, step: int) -> Path:
     return checkpoint
 
 
-def as_one_of_two(rank: int, meeting: str, root: str, disks: list[str]) -> None:
-    """Save a checkpoint, go on from it, set it aside and clear up, as one of two processes; note what came out."""
+DISKS = {"shared": ("one", "one"), "apart": ("one", "other")}
+"""The disks of two processes, which are folders."""
+
+
+def as_one_of_two(rank: int, root: str, model: str) -> None:
+    """Do the work of all tests of two processes: starting them takes longer than what they do."""
     import torch
 
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # accelerate asks for it, and it is not used
+    torch.distributed.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=2)
+    for disks in DISKS:
+        go_on_from_a_checkpoint(rank, Path(root, disks), disks)
+    train_every_way(rank, 2, model, Path(root, "students"))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """The folder of what two processes came to."""
+    import torch.multiprocessing
+
+    pytest.importorskip("trl", reason="the 'train' extra is not installed")
+    root = tmp_path_factory.mktemp("two")
+    for name in (*DISKS, "students"):
+        (root / name).mkdir()
+    torch.multiprocessing.spawn(as_one_of_two, (str(root), str(tiny_model)), nprocs=2)
+    return root
+
+
+def go_on_from_a_checkpoint(rank: int, root: Path, disks: str) -> None:
+    """Save a checkpoint, go on from it, set it aside and clear up, as one of two processes; note what came out."""
     group = Group.here()
-    partial = Path(disks[rank]) / "s.partial"
+    partial = root / DISKS[disks][rank] / "s.partial"
     checkpoints = GroupCheckpoints(partial, "plan", group)
     nothing = checkpoints.last()
     group.wait()
@@ -94,23 +121,18 @@ def as_one_of_two(rank: int, meeting: str, root: str, disks: list[str]) -> None:
     checkpoints.clear()
     group.wait()
     found["cleared"] = not partial.exists()
-    Path(root, f"{rank}.json").write_text(json.dumps(found))
-    torch.distributed.destroy_process_group()
+    (root / f"{rank}.json").write_text(json.dumps(found))
 
 
-@pytest.mark.parametrize("disks", [("one", "one"), ("one", "other")])
-def test_two_processes_go_on_from_one_checkpoint(tmp_path: Path, disks: tuple[str, str]) -> None:
+@pytest.mark.parametrize("disks", DISKS)
+def test_two_processes_go_on_from_one_checkpoint(of_two: Path, disks: str) -> None:
     """Which the first one chooses; what the other one's disk lacks it is handed."""
-    import torch.multiprocessing
-
-    places = [str(tmp_path / disk) for disk in disks]
-    torch.multiprocessing.spawn(as_one_of_two, (str(tmp_path / "meeting"), str(tmp_path), places), nprocs=2)
     for rank in range(2):
-        assert json.loads((tmp_path / f"{rank}.json").read_text()) == {
+        assert json.loads((of_two / disks / f"{rank}.json").read_text()) == {
             "group": [rank, 2, 3.0, 1.0],
             "told": "rank 0",
             "nothing": True,
-            "last": f"{places[rank]}/s.partial/checkpoint-3",
+            "last": str(of_two / disks / DISKS[disks][rank] / "s.partial/checkpoint-3"),
             "weights": True,
             "losses": [2.5, 1.5],
             "aside": True,
@@ -133,20 +155,11 @@ def questions(count: int, first: int = 0) -> list[Example]:
     ]
 
 
-def train_every_way(rank: int, size: int, model: str, root: str) -> None:
+def train_every_way(rank: int, size: int, model: str, root: Path) -> None:
     """Train a student in each of the ways, as one of some processes; the first notes what came out."""
     import torch
 
     torch.set_num_threads(1)
-    if size > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "WORLD_SIZE": str(size),
-            "LOCAL_WORLD_SIZE": str(size),
-        }
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}  # accelerate asks for it, and it is not used
-        torch.distributed.init_process_group("gloo", init_method=f"file://{root}/meeting", rank=rank, world_size=size)
     noted = {}
     for way, changed in WAYS.items():
         losses: list[float] = []
@@ -154,7 +167,7 @@ def train_every_way(rank: int, size: int, model: str, root: str) -> None:
         report = train_student(
             model,
             questions(9),
-            Path(root) / way / str(size),
+            root / way / str(size),
             settings,
             3,
             lambda _, __, loss, losses=losses: losses.append(loss),
@@ -163,23 +176,20 @@ def train_every_way(rank: int, size: int, model: str, root: str) -> None:
         )
         noted[way] = [losses, [list(one) for one in report.dev_losses], report.best_step, report.steps]
     if rank == 0:
-        Path(root, f"{size}.json").write_text(json.dumps(noted))
+        (root / f"{size}.json").write_text(json.dumps(noted))
 
 
-def test_two_processes_train_as_one(tiny_model: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(tiny_model: Path, of_two: Path) -> None:
     """The same losses, on dev too, in every step; of the last batch's one example only one process reads."""
-    import torch.multiprocessing
-
-    pytest.importorskip("trl", reason="the 'train' extra is not installed")
-    train_every_way(0, 1, str(tiny_model), str(tmp_path))
-    torch.multiprocessing.spawn(train_every_way, (2, str(tiny_model), str(tmp_path)), nprocs=2)
-    alone, together = (json.loads((tmp_path / f"{size}.json").read_text()) for size in (1, 2))
+    students = of_two / "students"
+    train_every_way(0, 1, str(tiny_model), students)
+    alone, together = (json.loads((students / f"{size}.json").read_text()) for size in (1, 2))
     for way in WAYS:
         assert together[way][0] == pytest.approx(alone[way][0], rel=1e-4), way
         assert together[way][2:] == alone[way][2:], way
         assert [step for step, _ in together[way][1]] == [step for step, _ in alone[way][1]]
         assert [loss for _, loss in together[way][1]] == pytest.approx([loss for _, loss in alone[way][1]], rel=1e-4)
-        assert sorted(path.name for path in (tmp_path / way).iterdir()) == ["1", "2"], "no checkpoint is left"
+        assert sorted(path.name for path in (students / way).iterdir()) == ["1", "2"], "no checkpoint is left"
     assert len(together["packed, judged on dev"][1]) > 2
 
 

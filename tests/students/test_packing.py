@@ -120,13 +120,13 @@ def test_the_gradient_is_that_of_examples_read_alone(tiny_model: Path, method: s
 def test_smollm2_s_gradient_is_that_of_examples_read_alone(method: str) -> None:
     """In double precision: in single, two ways to batch the same examples unpacked differ by more than 1e-5 here.
 
-    Only the first four layers are taken, so that the test takes little memory and time.
+    Only the first two layers are taken, so that the test takes little memory and time.
     """
     weights = resolve(SMOLLM2)
     tokenizer = load_tokenizer(weights.folder())
     long = [example(" ".join(PASSAGES), f"{word} people?") for word in ("How many", "Which")]
-    batch = [*BATCHES["one passage"], *BATCHES["nothing is shared"], *long]
-    model = student(weights.folder(), method, layers=4).double()
+    batch = [*BATCHES["one passage"], BATCHES["nothing is shared"][0], *long]
+    model = student(weights.folder(), method, layers=2).double()
     rows = training_rows(tokenizer, batch, 512).rows
     assert packs_exactly(model, rows)
     check_equal(model, tokenizer, rows, 300)

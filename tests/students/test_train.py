@@ -130,6 +130,7 @@ def test_a_student_learns_and_is_written_with_its_report(tiny_model: Path, tmp_p
     assert report.loss_last < report.loss_first
     assert json.loads((tmp_path / "s/training.json").read_text())["data_digest"] == report.data_digest
     assert {path.name for path in tmp_path.iterdir()} == {"s"}
+    assert not list(tmp_path.rglob("README.md"))
     student = LocalModel(f"local:{tiny_model}@{tmp_path / 's'}", ModelOptions(device="cpu"))
     assert student.style == "student"
     reply = student.complete_batch([Request(examples()[0].messages, "decomposer", max_tokens=24)])[0]

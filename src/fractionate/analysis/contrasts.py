@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from fractionate.analysis.corrections import Outcomes, differences_of, is_corrected, mean_of, outcomes_of
 from fractionate.analysis.matrix import Matrix
 from fractionate.columns import Columns, Reading
 from fractionate.datasets import OWN_ROWS
 from fractionate.datasets.scoring import better_reader
-from fractionate.statistics import Interval, mean_interval, paired_difference, pooled_difference, pooled_mean
+from fractionate.statistics import Interval, Pooled, mean_interval, paired_difference, pooled_difference, pooled_mean
 from fractionate.statistics.clusters import Groups, Values
 from fractionate.types import Cell, Component
 
@@ -120,12 +121,49 @@ def contrast(
     for each, without sharing the error, since each of them has to be shown.
     """
     mine, theirs = pair_up(a, b)
+    if reading == "strict" and is_corrected(mine, theirs, metric=a.metric):
+        return Contrast(**vars(_compare_corrected(mine, theirs, a.metric, confidence, worst)), matrix=matrix, a=a, b=b)
     seeds = max(mine.seeds, theirs.seeds)
     ours, others = (by_run(columns, a.metric, seeds, reading) for columns in (mine, theirs))
     found = compare_paired(ours, others, confidence, mine.clusters)
     if worst and seeds > 1:
         found = _worst_of(ours, others, confidence, mine.clusters)
     return Contrast(**vars(found), matrix=matrix, a=a, b=b)
+
+
+def _compare_corrected(mine: Columns, theirs: Columns, metric: str, confidence: float, worst: bool) -> Paired:
+    """Compare two cells by cheap scores that gold corrects, run by run where runs were pooled."""
+    value, reference_value = (mean_of(one, metric) for one in (mine, theirs))
+    seeds = max(mine.seeds, theirs.seeds)
+    ours, others = (one.runs if one.seeds == seeds > 1 else [one] * seeds for one in (mine, theirs))
+    each = [differences_of(a, b, metric) for a, b in zip(ours, others, strict=True)]
+    means = [mean(one.values) for one in each]
+    found = _pool([min(each, key=lambda one: mean(one.values))] if worst else each, confidence, mine.clusters)
+    low, high, p_value, test = found.low, found.high, found.p_value, "prediction-powered"
+    if worst and seeds > 1:
+        bounds = [_pool([one], confidence, mine.clusters) for one in each]
+        low, high, test = min(one.low for one in bounds), min(one.high for one in bounds), f"worst of {seeds} seeds"
+    if not all(one.is_shown for one in each):
+        low, high, p_value, test = -1.0, 1.0, 1.0, "too few questions with gold"
+    return Paired(
+        len(mine),
+        value,
+        reference_value,
+        found.mean,
+        max(low, -1.0),
+        min(high, 1.0),
+        p_value,
+        test,
+        confidence,
+        found.clusters,
+        seeds,
+        tuple(means) if seeds > 1 else (),
+    )
+
+
+def _pool(each: Sequence[Outcomes], confidence: float, groups: Groups | None) -> Pooled:
+    least, most = min(one.least for one in each), max(one.most for one in each)
+    return pooled_mean([one.values for one in each], confidence, groups, least=least, most=most)
 
 
 def _worst_of(ours: Sequence[Array], others: Sequence[Array], confidence: float, groups: Groups | None) -> Paired:
@@ -144,6 +182,11 @@ def _worst_of(ours: Sequence[Array], others: Sequence[Array], confidence: float,
 def value_interval(cell: Cell, confidence: float, reading: Reading = "strict") -> Interval:
     """Return the interval of a cell's value: by passage, and over seeds where runs were pooled."""
     columns = cell.columns
+    if reading == "strict" and is_corrected(columns, metric=cell.metric):
+        each = [outcomes_of(run, cell.metric) for run in columns.runs or [columns]]
+        found = _pool(each, confidence, columns.clusters)
+        shown = all(one.is_shown for one in each)
+        return Interval(max(found.low, 0.0), min(found.high, 1.0)) if shown else Interval(0.0, 1.0)
     if columns.seeds > 1:
         runs = by_run(columns, cell.metric, columns.seeds, reading)
         pooled = pooled_mean(runs, confidence, columns.clusters)
@@ -241,7 +284,7 @@ def split_gain(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Split | N
     Substance is the gain under the lenient reading. Form is the rest: what b lost by answers that only the lenient
     reading finds, less what a lost so.
     """
-    if not (is_read_leniently(a) and is_read_leniently(b)):
+    if not (is_read_leniently(a) and is_read_leniently(b)) or is_corrected(a.columns, b.columns, metric=a.metric):
         return None
     return Split(contrast(matrix, b, a, confidence, "lost"), contrast(matrix, a, b, confidence, "lenient"))
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from fractionate.analysis.contrasts import Contrast, mean, outcomes, pair_up
+from fractionate.analysis.contrasts import Contrast, mean, pair_up
+from fractionate.analysis.corrections import differences_of
 from fractionate.analysis.findings import Cost, NetValue
 from fractionate.analysis.matrix import key_of
 from fractionate.analysis.pricing import Pricing
@@ -259,7 +260,7 @@ def _correlation(a: Cell, b: Cell, mine: Columns, theirs: Columns, costs: Array)
     """Return the correlation of the differences in outcome and in dollars over questions; 0 where one is constant."""
     import numpy as np
 
-    differences = outcomes(mine, a.metric) - outcomes(theirs, b.metric)
+    differences = differences_of(mine, theirs, a.metric).values
     if len(costs) < 3 or np.ptp(costs) == 0 or np.ptp(differences) == 0:
         return 0.0
     return float(np.clip(np.corrcoef(differences, costs)[0, 1], -1.0, 1.0))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from fractionate.analysis.contrasts import Contrast, Split, contrast, outcomes, pair_up, split_gain
+from fractionate.analysis.contrasts import Contrast, Split, contrast, pair_up, split_gain
+from fractionate.analysis.corrections import differences_of
 from fractionate.analysis.gates import gates_of
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.rule import Rule
@@ -130,9 +131,9 @@ class Finding:
             return None
         outcome = self.contrast
         mine, theirs = pair_up(outcome.a, outcome.b)
-        metric = outcome.a.metric
-        differences = outcomes(mine, metric) - outcomes(theirs, metric)
-        return questions_to_decide(differences, -self.margin, outcome.confidence, POWER, mine.clusters)
+        found = differences_of(mine, theirs, outcome.a.metric)
+        bounds = (found.least, found.most)
+        return questions_to_decide(found.values, -self.margin, outcome.confidence, POWER, mine.clusters, bounds)
 
     @property
     def decomposer(self) -> str:

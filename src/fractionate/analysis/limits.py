@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fractionate.analysis.contrasts import pair_up
+from fractionate.analysis.corrections import differences_of, outcomes_of
 from fractionate.analysis.findings import Finding, Judgement
+from fractionate.statistics.prediction_powered import LEAST_GOLD
 
-LimitName = Literal["replies that run on", "trainings that collapse"]
+LimitName = Literal["replies that run on", "trainings that collapse", "scores that gold corrects"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Limit:
 def limits_of(judged: Sequence[Judgement]) -> list[Limit]:
     """Return what the verdict on these test sets does not cover."""
     findings = [finding for judgement in judged for finding in judgement.findings]
-    return [*_uncapped(findings), *_trainings(findings)]
+    return [*_uncapped(findings), *_trainings(findings), *_corrected(findings)]
 
 
 def _trainings(findings: Sequence[Finding]) -> list[Limit]:
@@ -44,6 +47,31 @@ def _trainings(findings: Sequence[Finding]) -> list[Limit]:
         f"with probability {0.8**seeds:.2f}. The verdict is on the students that were measured."
     )
     return [Limit("trainings that collapse", text, tuple(one.contrast.names[0] for one in found))]
+
+
+def _corrected(findings: Sequence[Finding]) -> list[Limit]:
+    """Name the sample that prediction-powered outcomes rest on, and how far the cheap score agrees with gold."""
+    found = {}
+    for one in findings:
+        a, b = one.contrast.a, one.contrast.b
+        both = differences_of(*pair_up(a, b), a.metric).correction
+        cells = [each for cell in (a, b) if (each := outcomes_of(cell.columns, cell.metric).correction)]
+        if both and cells:
+            found[one.contrast.names[0]] = (
+                both.n_gold,
+                min(each.agreement for each in cells),
+                min(each.kappa for each in cells),
+            )
+    if not found:
+        return []
+    gold, agreement, kappa = (min(column) for column in zip(*found.values(), strict=True))
+    text = (
+        "Not covered: questions with gold that are no random sample of all. Outcomes are a cheap score's, corrected by "
+        f"{gold:,} questions with gold, of which it scores at least {100 * agreement:.0f} % alike (κ from {kappa:.2f})."
+    )
+    if gold < LEAST_GOLD:
+        text += f" Outcomes stay open below {LEAST_GOLD} questions with gold in both cells."
+    return [Limit("scores that gold corrects", text, tuple(found))]
 
 
 def _uncapped(findings: Sequence[Finding]) -> list[Limit]:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fractionate.analysis.contrasts import outcomes, paired_places
+from fractionate.analysis.contrasts import paired_places
+from fractionate.analysis.corrections import outcomes_of
 from fractionate.analysis.matrix import Matrix
 from fractionate.analysis.rule import Rule, Standing
 from fractionate.analysis.verdict import candidates_of
@@ -65,7 +66,7 @@ class Judged:
 
         mine, theirs = paired_places(cell, reference)
         scores = np.full(len(reference.columns), np.nan)
-        all_outcomes = outcomes(cell.columns, cell.metric)
+        all_outcomes = outcomes_of(cell.columns, cell.metric).values  # more gold is another look
         scores[slice(None) if theirs is None else theirs] = all_outcomes if mine is None else all_outcomes[mine]
         return scores[self._order]
 

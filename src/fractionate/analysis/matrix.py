@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from fractionate.analysis.corrections import value_of
 from fractionate.analysis.rule import Rule
 from fractionate.averages import MeanAttempts
 from fractionate.errors import UsageError
@@ -115,10 +116,7 @@ def pool_cells(runs: Mapping[str, Sequence[Cell]]) -> tuple[list[Cell], dict[Key
                 raise UsageError(f"{name} holds {_said(cell)} twice: its test sets cannot be told apart")
             found[key_of(cell)][name] = cell
     pooled = [_pool(of_run) for of_run in found.values()]
-    values = {
-        key: {name: sum(cell.values()) / max(len(cell.columns), 1) for name, cell in of_run.items()}
-        for key, of_run in found.items()
-    }
+    values = {key: {name: value_of(cell) for name, cell in of_run.items()} for key, of_run in found.items()}
     return pooled, values
 
 

@@ -9,7 +9,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fractionate.analysis.contrasts import Contrast, outcomes, pair_up
+from fractionate.analysis.contrasts import Contrast, pair_up
+from fractionate.analysis.corrections import differences_of
 from fractionate.analysis.findings import Finding, Judgement
 from fractionate.config import SOLVER_VARIANTS, Config
 from fractionate.statistics import POWER, questions_to_decide, sample_size
@@ -114,8 +115,9 @@ def _to_decide(found: Contrast, threshold: float) -> int | None:
     takes, but not beyond the 90 % point, for a difference that was measured just at the threshold takes any number.
     """
     mine, theirs = pair_up(found.a, found.b)
-    differences = outcomes(mine, found.a.metric) - outcomes(theirs, found.a.metric)
-    needed = questions_to_decide(differences, threshold, found.confidence, POWER, mine.clusters)
+    differences, least, most_possible, _ = differences_of(mine, theirs, found.a.metric)
+    bounds = (least, most_possible)
+    needed = questions_to_decide(differences, threshold, found.confidence, POWER, mine.clusters, bounds)
     if needed.likely is None:
         return None
     measured = sample_size(found.difference - threshold, float(differences.var()), found.confidence, POWER)

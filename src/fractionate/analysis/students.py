@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fractionate.analysis.comparisons import Comparison
-from fractionate.analysis.contrasts import Contrast, mean, outcomes, paired_places
+from fractionate.analysis.contrasts import Contrast, paired_places
+from fractionate.analysis.corrections import value_of
 from fractionate.analysis.matrix import Matrix, matrices
 from fractionate.analysis.rule import Rule
 from fractionate.datasets import parse_reference
@@ -164,8 +165,8 @@ class Generalisation:
             "against": self.against.name,
             "against_learnt_from": list(self.against.learnt_from),
             "n": found.n,
-            "value": _mean(found.a),
-            "against_value": _mean(found.b),
+            "value": value_of(found.a),
+            "against_value": value_of(found.b),
             **found.interval_fields(),
             "p_value": found.p_value,
             "p_adjusted": self.p_adjusted,
@@ -245,7 +246,3 @@ def _row(of: dict[tuple[str, str], Comparison], part: Role, mine: str, theirs: s
 
 def _component(cell: Cell, part: Role) -> Component:
     return cell.decomposer if part == "decomposer" else cell.solver
-
-
-def _mean(cell: Cell) -> float:
-    return mean(outcomes(cell.columns, cell.metric))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fractionate.analysis.contrasts import contrast, mean, misfit_in, outcomes, pair_up
+from fractionate.analysis.corrections import differences_of, value_of
 from fractionate.analysis.costs import compare_costs, dollars, net_value, unpriced
 from fractionate.analysis.findings import (
     Answer,
@@ -238,7 +239,7 @@ def _levels(level: float, reference: Cell, cells: Sequence[Cell]) -> list[tuple[
     one_seed = all(mine.seeds == theirs.seeds == 1 for mine, theirs in pairs)
     if len(cells) > 1 and one_seed and _asked_alike([mine for mine, _ in pairs]):
         metric = reference.metric
-        differences = [outcomes(mine, metric) - outcomes(theirs, metric) for mine, theirs in pairs]
+        differences = [differences_of(mine, theirs, metric).values for mine, theirs in pairs]
         outcome = simultaneous_confidence(level, differences, pairs[0][0].clusters)
     return [(outcome, even)] * len(cells)
 
@@ -355,7 +356,7 @@ def _too_few_runs(reference: Cell, rule: Rule) -> str:
 def _front(matrix: Matrix, pricing: Pricing) -> list[str]:
     """Return the cells that no other beats in both outcome and cost (Pareto), cheapest first."""
     priced = [
-        (mean(usd), -mean(outcomes(cell.columns, cell.metric)), matrix.name(cell))
+        (mean(usd), -value_of(cell), matrix.name(cell))
         for cell in matrix.cells
         if cell.attempts and (usd := dollars(cell, cell.columns, pricing)) is not None
     ]

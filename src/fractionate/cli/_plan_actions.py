@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from fractionate.analysis.matrix import matrices
 from fractionate.analysis.rule import Rule, question_points
+from fractionate.analysis.verdict import candidates_of
 from fractionate.api import read_report
 from fractionate.errors import UsageError
 from fractionate.files import write_text
@@ -23,7 +25,7 @@ from fractionate.planning.choice import best_size
 from fractionate.planning.coefficients import CoefficientSet, load_coefficients
 from fractionate.planning.fit import Fit, fit_distillation, fit_supervised
 from fractionate.planning.flops import Architecture
-from fractionate.planning.power import Design, discordance
+from fractionate.planning.power import Design, discordance, sampling_noise
 from fractionate.planning.protocol import Options
 from fractionate.planning.recipes import Setting, Teacher
 from fractionate.planning.runs import SUPERVISED, DistillationRuns, SupervisedRuns, read_runs
@@ -34,8 +36,15 @@ from fractionate.report.render import section_text
 from fractionate.report.run_cost import saved_after
 from fractionate.report.sections import break_even as break_even_section
 from fractionate.report.sections import curve as curve_section
+from fractionate.run.attempts import read_measured
+from fractionate.run.folder import RunFolder
 from fractionate.run.progress import Progress
 from fractionate.statistics import bonferroni_confidence
+from fractionate.types import Cell
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def power(args: argparse.Namespace) -> None:
@@ -54,9 +63,31 @@ def power(args: argparse.Namespace) -> None:
     rule = Rule(confidence=args.confidence, looks=args.looks if args.looks == "any" else "", sealed=args.looks == "one")
     level = bonferroni_confidence(rule.confidence_at("", 1), args.candidates)
     design = Design(differ, args.margin / 100, args.difference / 100, level)
-    answer = answers.power_for(design, args.power, args.cluster_size, args.cluster_correlation)
+    if args.noise is not None and args.repeats:
+        raise UsageError("plan power takes --noise or --repeats, not both")
+    noise = _noise_of(args.repeats) if args.repeats else args.noise
+    answer = answers.power_for(design, args.power, args.cluster_size, args.cluster_correlation, noise)
     answer = {**answer, "margin": args.margin, "difference": args.difference, "candidates": args.candidates}
     _print(args, answer, answers.power_lines)
+
+
+def _noise_of(folder: Path) -> float:
+    """Return the share of sampling noise in a run's differences: the mean over its distilled configurations."""
+    found = []
+    for matrix in matrices(read_measured(RunFolder(folder))):
+        reference = matrix.undistilled(matrix.judged_strategy(Rule()), Rule())
+        if reference is None or reference.columns.repeats < 2:
+            continue
+        b = _samples(reference)
+        found += [sampling_noise(_samples(cell), b) for _, cell in candidates_of(matrix, reference)]
+    if not found:
+        raise UsageError(f"{folder} answers each question once: set run.repeats, and a temperature above 0")
+    return sum(found) / len(found)
+
+
+def _samples(cell: Cell) -> NDArray[np.float64]:
+    """Return the outcomes of a cell by question and repeat."""
+    return cell.columns.outputs.column(cell.metric).reshape(-1, cell.columns.repeats)
 
 
 def law(args: argparse.Namespace) -> None:

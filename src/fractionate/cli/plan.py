@@ -22,11 +22,12 @@ _ACTIONS = {
         "Shares are between 0 and 1.",
         "examples:\n  fractionate plan power --margin 2 --discordance 0.15\n"
         "  fractionate plan power --margin 5 --accuracy 0.7 --correlation 0.5 --cluster-size 8 \\\n"
-        "    --cluster-correlation 0.1",
+        "    --cluster-correlation 0.1\n"
+        "  fractionate plan power --margin 2 --discordance 0.1 --repeats runs/mine",
     ),
     "curve": (
         "what more demonstrations, or a larger student, would bring",
-        "What 2 and 4 times the demonstrations, or the next size of student, would bring in outcome and cost: from a\n"
+        "What twice the demonstrations, or the next size of student, would bring in outcome and cost: from a\n"
         "run whose students were trained on shares of the demonstrations too (run --curve), or on several bases.",
         "examples:\n  fractionate plan curve runs/mine\n"
         "  fractionate run fractionate.toml --curve && fractionate plan curve runs/mine --plot curve.svg",
@@ -143,6 +144,8 @@ def _power_arguments(action: argparse.ArgumentParser) -> None:
         default=0.0,
         help="correlation of differences within a passage (0)",
     )
+    add("--noise", metavar="SHARE", type=_number, help="share of the differences' variance that is sampling noise")
+    add("--repeats", metavar="RUN_DIR", type=Path, help="a run with run.repeats, which shows that share")
 
 
 def _run_arguments(action: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from fractionate.errors import UsageError
 from fractionate.planning.checks import positive
 from fractionate.planning.choice import advantage, crossover_range, least_compute, least_supervised_compute
 from fractionate.planning.coefficients import CoefficientSet
-from fractionate.planning.power import Design, design_effect, power_at, questions_needed
+from fractionate.planning.power import Design, design_effect, power_at, questions_at, questions_needed
 from fractionate.planning.predict import best_teacher_loss, checked_teacher_loss
 from fractionate.planning.recipes import Recipe, Setting, recipe, spread
 from fractionate.planning.scenarios import SCENARIOS
@@ -132,8 +132,17 @@ def _outside(found: Recipe, setting: Setting) -> list[str]:
     return warnings + [f"{one} (teacher)" for one in setting.coefficients.outside(params=found.teacher_params)]
 
 
-def power_for(design: Design, target: float, cluster_size: float, cluster_correlation: float) -> dict[str, Any]:
-    """Return how many questions a non-inferiority test needs, and the power of some other numbers."""
+SAMPLES = (1, 2, 4, 8)
+"""Samples per question that `plan power` compares, where sampling noise is known."""
+
+
+def power_for(
+    design: Design, target: float, cluster_size: float, cluster_correlation: float, noise: float | None = None
+) -> dict[str, Any]:
+    """Return how many questions a non-inferiority test needs, and the power of some other numbers.
+
+    `noise` in [0, 1] is the share of the variance that is sampling noise; None where it is not known.
+    """
     independent = questions_needed(design, target)
     effect = design_effect(cluster_size, cluster_correlation)
     table = sorted(
@@ -147,7 +156,28 @@ def power_for(design: Design, target: float, cluster_size: float, cluster_correl
         "target_power": target,
         **asdict(design),
         "table": [{"questions": math.ceil(n * effect), "power": power_at(design, int(n))} for n in table],
+        **({} if noise is None else {"noise": noise, "samples": _by_samples(math.ceil(independent * effect), noise)}),
     }
+
+
+def _by_samples(questions: int, noise: float) -> list[dict[str, Any]]:
+    """Return questions and outputs by samples per question, and what a question must cost for samples to be cheaper.
+
+    That is in further outputs of the same system: None where samples save no question.
+    """
+    rows = []
+    for samples in SAMPLES:
+        fewer = questions_at(questions, noise, samples)
+        saved, more = questions - fewer, fewer * samples - questions
+        rows.append(
+            {
+                "samples": samples,
+                "questions": fewer,
+                "outputs": fewer * samples,
+                "outputs_per_question_saved": max(more, 0) / saved if saved else None,
+            }
+        )
+    return rows
 
 
 _ADVICE = {
@@ -282,7 +312,26 @@ def power_lines(answer: Mapping[str, Any]) -> list[str]:
         head += f" ({independent} if none shared a passage, times {effect})"
     head += f"; the test is one-sided at {(1 - answer['confidence']) / 2:.3g}"
     rows = [("questions", "power"), *((f"{row['questions']:,}", f"{row['power']:.1%}") for row in answer["table"])]
-    return [head, "", *columns(rows)]
+    return [head, "", *columns(rows), *(_samples_lines(answer) if "samples" in answer else [])]
+
+
+def _samples_lines(answer: Mapping[str, Any]) -> list[str]:
+    """Return the lines on several samples per question: when they beat more questions."""
+    rows = [("samples per question", "questions", "outputs per system")]
+    rows += [(str(row["samples"]), f"{row['questions']:,}", f"{row['outputs']:,}") for row in answer["samples"]]
+    _, two, *_ = answer["samples"]
+    price = two["outputs_per_question_saved"]
+    said = f"sampling noise is {answer['noise']:.0%} of what the differences vary by"
+    if price is None:
+        advice = f"{said}: samples show nothing that one output does not; ask more questions"
+    elif price < 0.05:
+        advice = f"{said}: samples are as good as questions; take whichever costs less"
+    else:
+        advice = (
+            f"{said}: a second sample beats more questions where there are no more, or where a further question with "
+            f"its known answer costs more than {price:.1f} outputs"
+        )
+    return ["", *columns(rows), "", advice]
 
 
 def count(value: float) -> str:

@@ -6,12 +6,18 @@ The share of wrong answers is taken to fall as a power law to a floor,
 
 where X is the largest amount measured. A few points do not identify c and b, and a single fitted curve would give far
 too narrow intervals. So the prediction averages over c, b and the spread between trainings, each combination weighted
-by its likelihood (error(X) follows from them in closed form). benchmarks/curve_coverage.py compares the coverage of
-this average with that of the bootstrap of a least-squares fit.
+by its likelihood (error(X) follows from them in closed form).
+
+Students need not follow a power law. So the intervals also hold what two other curves predict: one that stands still
+from X on (at the low end), and one that rises on by as much per doubling as last (at the high end). A curve whose gain
+per doubling grows, or that has not begun to rise, is no power law at all and is refused; so is more than twice X, where
+no such doubt can be bounded. benchmarks/curve_coverage.py measures the coverage, also for plateaus and late risers, and
+compares it with that of the bootstrap of a least-squares fit.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,6 +40,12 @@ RUN_SPREADS = np.array([0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06])
 """Standard deviation between trainings on the same amount, beyond the sampling of questions."""
 TYPICAL_SPREAD = 0.025
 """Scale of the half-normal prior of RUN_SPREADS: seeds of small students often differ by one or two points."""
+MOST_TIMES = 2.0
+"""The multiple of the largest amount up to which a curve predicts: beyond it the intervals do not hold."""
+NOT_BEGUN = 0.05
+"""Below this outcome a student hardly answers at all, and no curve predicts when it will."""
+BENT = 1.0
+"""Standard errors by which the gain per doubling may grow before the curve is refused."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +87,14 @@ class LearningCurve:
     _possible: _Possibilities
 
     def predict(self, amount: float, confidence: float = 0.90) -> Prediction:
-        """Return the prediction for an amount. Raises UsageError unless it is above 0."""
+        """Return the prediction for an amount. Raises UsageError unless it is above 0 and at most twice the largest."""
         new = float(positive("amount", amount))
         possible, largest = self._possible, float(self.amounts.max())
+        if new > MOST_TIMES * largest * (1 + 1e-9):
+            raise UsageError(
+                f"a curve measured up to {largest:,.0f} predicts up to {MOST_TIMES * largest:,.0f}, not {new:,.0f}: "
+                "whether it flattens out or rises late cannot be known that far; measure larger amounts"
+            )
         shape = _shape(np.array([new]), largest, possible.floors, possible.exponents)[:, 0]
         mean, variance = shape * possible.level, shape**2 * possible.level_variance
         # On the same questions the next mean moves with the measured ones: it shares some of what these are off.
@@ -93,9 +110,32 @@ class LearningCurve:
         expected = [1 - _quantile(mean, variance, possible.weights, 1 - tail) for tail in tails]
         measured = [1 - _quantile(next_mean, next_variance, possible.weights, 1 - tail) for tail in tails]
         outcome = 1 - float(possible.weights @ next_mean)
+        if new > largest:
+            measured, expected = self._doubted(new, confidence, measured, expected)
         return Prediction(new, *(min(max(value, 0.0), 1.0) for value in (outcome, *measured, *expected)))
 
-    def beyond(self, factors: Sequence[float] = (2, 4), confidence: float = 0.90) -> list[Prediction]:
+    def _doubted(
+        self, new: float, confidence: float, measured: list[float], expected: list[float]
+    ) -> tuple[list[float], list[float]]:
+        """Return both intervals, widened to what a standstill and a straight rise predict: the model may be wrong."""
+        from scipy.special import ndtri
+
+        z = float(ndtri((1 + confidence) / 2))
+        shared, own = _covariance_of_next(self._covariance, self.amounts)
+        spread = float(np.sqrt(self._possible.weights @ self._possible.spreads**2))
+        still, rising = _at_largest(self.amounts), _on_the_line(self.amounts, new)
+        found = []
+        sides: tuple[tuple[Array, float], ...] = ((still, -1.0), (rising, 1.0))
+        for weights, sign in sides:
+            mean = 1 - float(weights @ self._error)
+            variance = float(weights @ self._covariance @ weights + spread**2 * (weights @ weights))
+            of_next = max(variance + own + spread**2 - 2 * float(weights @ shared), 0.0)
+            found.append([mean + sign * z * math.sqrt(each) for each in (of_next, variance)])
+        (low, low_mean), (high, high_mean) = found
+        widened = [min(expected[0], low_mean), max(expected[1], high_mean)]
+        return [min(measured[0], low), max(measured[1], high)], widened
+
+    def beyond(self, factors: Sequence[float] = (2,), confidence: float = 0.90) -> list[Prediction]:
         """Return the predictions for multiples of the largest amount."""
         return [self.predict(float(self.amounts.max()) * factor, confidence) for factor in factors]
 
@@ -105,11 +145,12 @@ def learning_curve(amounts: ArrayLike, outcomes: ArrayLike, groups: ArrayLike | 
 
     `amounts` (runs,): demonstrations, or parameters; several runs may have the same amount. `outcomes` (runs,
     questions), each in [0, 1]. `groups` (questions,): questions of one passage are one unit. Raises UsageError for a
-    curve of one point and for outcomes out of range.
+    curve of one point, for one that rises late, and for outcomes out of range.
     """
     x, y = np.atleast_1d(positive("amounts", amounts)), np.asarray(outcomes, np.float64)
     _check(x, y)
     error, covariance = 1 - y.mean(axis=1), _covariance_of_means(y, groups)
+    _check_rise(x, error, covariance)
     floors, exponents, spreads = (one.ravel() for one in np.meshgrid(FLOORS, EXPONENTS, RUN_SPREADS, indexing="ij"))
     shape = _shape(x, float(x.max()), floors, exponents)
     total = _total(covariance, spreads)
@@ -139,6 +180,46 @@ def _check(x: Array, y: Array) -> None:
         raise UsageError(
             f"a curve of one point ({x[0]:g}) says nothing about more: measure at least two amounts, better four"
         )
+
+
+def _check_rise(x: Array, error: Array, covariance: Array) -> None:
+    """Raise UsageError where the outcome has hardly begun to rise, or rises by more with each doubling."""
+    idle = x[(1 - error < NOT_BEGUN) & (x < x.max())]
+    if len(idle):
+        raise UsageError(
+            f"with {idle.max():,.0f} the outcome is near zero: such a student hardly answers yet, and how it rises "
+            "from there cannot be predicted; measure larger amounts"
+        )
+    if len(np.unique(x)) < 3:
+        return
+    before = x < x.max()
+    earlier, later = _per_doubling(x[before]), _per_doubling(x)
+    bend = later.copy()
+    bend[before] -= earlier
+    grows = -float(bend @ error)
+    deviation = np.sqrt(bend @ covariance @ bend + TYPICAL_SPREAD**2 / 4 * (bend @ bend))
+    if grows > BENT * deviation:
+        gains = [-100 * float(weights @ part) for weights, part in ((earlier, error[before]), (later, error))]
+        raise UsageError(
+            f"the gain per doubling grows ({gains[0]:.1f}, then {gains[1]:.1f} percentage points): a late rise is no "
+            "power law, and its end cannot be predicted; measure larger amounts"
+        )
+
+
+def _at_largest(x: Array) -> Array:
+    """Return the weights of the runs in the mean at the largest amount."""
+    return np.asarray((x == x.max()) / np.sum(x == x.max()))
+
+
+def _per_doubling(x: Array) -> Array:
+    """Return the weights of the runs in the change per doubling between the two largest amounts."""
+    before = np.unique(x)[-2]
+    return np.asarray((_at_largest(x) - (x == before) / np.sum(x == before)) / np.log2(x.max() / before))
+
+
+def _on_the_line(x: Array, new: float) -> Array:
+    """Return the weights of the runs in the straight line (over log x) through the two largest amounts, at `new`."""
+    return np.asarray(_at_largest(x) + np.log2(new / x.max()) * _per_doubling(x))
 
 
 def _shape(x: Array, largest: float, floors: Array, exponents: Array) -> Array:

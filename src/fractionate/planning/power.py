@@ -7,6 +7,7 @@ approximated.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,6 +116,28 @@ def questions_needed(design: Design, target: float = 0.80) -> int:
     ahead = range(max(1, near - 2 * step), near + max(40, 2 * step))
     short = [n for n in ahead if power_at(design, n) < target]
     return short[-1] + 1 if short else ahead[0]
+
+
+def sampling_noise(a: Array, b: Array) -> float:
+    """Return the share, in [0, 1], of the variance of single-sample differences that is sampling noise.
+
+    `a` and `b` (questions, samples ≥ 2): the outcomes of two systems, sampled several times at the same questions. The
+    rest is what the systems differ by from question to question, which only more questions average out.
+    """
+    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b) or len(a) < 2 or min(a.shape[1], b.shape[1]) < 2:
+        raise UsageError("sampling noise takes two samples or more of each of two questions or more")
+    noise = float((a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1)).mean())
+    of_means = float((a.mean(axis=1) - b.mean(axis=1)).var(ddof=1))
+    shared = of_means - float((a.var(axis=1, ddof=1) / a.shape[1] + b.var(axis=1, ddof=1) / b.shape[1]).mean())
+    return noise / (noise + max(shared, 0.0)) if noise > 0 else 0.0
+
+
+def questions_at(questions: int, noise: float, samples: int) -> int:
+    """Return how many questions show the same with several samples each, given how many it takes with one.
+
+    Samples average out the share `noise` of the variance, in [0, 1]; the number of questions goes with the variance.
+    """
+    return math.ceil(questions * (1 - share("noise", noise) * (1 - 1 / samples)) - 1e-9)
 
 
 def _least_wins(discordant: NDArray[np.int64], n: int, design: Design) -> NDArray[np.int64]:

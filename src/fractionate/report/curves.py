@@ -6,7 +6,7 @@ or parameters is extrapolated (planning/curve.py), and the cost of more is scale
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 
 Over = Literal["demonstrations", "parameters"]
 CONFIDENCE = 0.90
-FACTORS = (2.0, 4.0)
+FACTORS = (2.0,)
 """Multiples of the demonstrations that are predicted."""
 ALIKE = 0.95
 """Students of several sizes make a curve only if each has at least this share of the largest number of examples."""
-NOT_BEGUN = 0.05
-"""Below this outcome a student hardly answers at all, and a power law cannot predict when it will."""
 DRAWN = 12
 """Number of amounts on the line of a curve."""
 
@@ -60,8 +58,8 @@ def learning_curves(cells: Sequence[Cell], cost: RunCost | None, pricing: Pricin
 
     Outcomes lie in [0, 1]. `beyond` holds predictions for larger amounts: the interval of one more training on the same
     questions (`low`, `high`), the interval of the mean over trainings and questions (`expected_low`,
-    `expected_high`), and `usd`, the one-off cost (null where a price is unknown). `refused` says why a curve of one
-    point is not fitted.
+    `expected_high`), and `usd`, the one-off cost (null where a price is unknown). `refused` says why there is no
+    curve.
     """
     if cost is None:
         return []
@@ -126,7 +124,7 @@ def _curve(
 ) -> dict[str, Any]:
     import numpy as np
 
-    from fractionate.planning.curve import learning_curve
+    from fractionate.planning.curve import MOST_TIMES, learning_curve
 
     last = group[-1]
     curve: dict[str, Any] = {
@@ -157,28 +155,21 @@ def _curve(
         }
         for one, values in zip(group, outcomes, strict=True)
     ]
-    curve["note"] = _note(curve["points"])
     try:
         fitted = learning_curve([one.amount for one in group], outcomes, answered[-1].clusters)
     except UsageError as error:
         return {**curve, "refused": str(error)}
-    for factor, predicted in zip(factors, fitted.beyond(factors, CONFIDENCE), strict=True):
+    if max(factors) > MOST_TIMES * (1 + 1e-9):
+        curve["note"] = (
+            f"The next size is {max(factors):.3g} times the largest one. A curve predicts up to {MOST_TIMES:g} times "
+            "what was measured: where it flattens out further on is not known."
+        )
+        factors = (1.0,)
+    for factor, predicted in zip(factors, fitted.beyond(factors, CONFIDENCE), strict=True) if not curve["note"] else ():
         curve["beyond"].append({"factor": factor, **asdict(predicted), "usd": _usd(over, last, factor, cost, pricing)})
     drawn = np.geomspace(group[0].amount, last.amount * max(factors), DRAWN)
     curve["line"] = [asdict(fitted.predict(float(amount), CONFIDENCE)) for amount in drawn]
     return curve
-
-
-def _note(points: Sequence[Mapping[str, Any]]) -> str:
-    """Return a warning where these points are a poor base for extrapolation, else ""."""
-    idle = [point for point in points[:-1] if point["value"] is not None and point["value"] < NOT_BEGUN]
-    if not idle:
-        return ""
-    most = max(idle, key=lambda point: float(point["amount"]))
-    return (
-        f"With {most['amount']:,.0f} the outcome is near zero ({most['value']:.1%}): such a student hardly answers "
-        "yet, and a power law cannot predict its rise from there. The true gain may be far larger than predicted here."
-    )
 
 
 def _shared(group: Sequence[_Measured]) -> list[Columns]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -19,6 +20,9 @@ from fractionate.report.facts import Facts
 from fractionate.report.section import Block, Column, Entry, Example, Figure, Lines, Section, Table
 from fractionate.report.sections import FIRST, sections_of
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 
 def write_html(results: Mapping[str, Any], path: Path, examples: Sequence[Mapping[str, Any]] = ()) -> None:
     """Write report.html; `examples` come from `pick_examples`. Raises FractionateError where that fails."""
@@ -27,23 +31,29 @@ def write_html(results: Mapping[str, Any], path: Path, examples: Sequence[Mappin
 
 def html(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]] = ()) -> str:
     """Return the page as text. Everything that came from data, models or configs is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fractionate.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     facts = Facts(results, examples)
-    page = environment.get_template("report.html.j2").render(
+    template = templates().get_template("report.html.j2")
+    page = template.render(
         facts=facts,
         distill=results["verdict"]["distill"],
         unbroken=_unbroken,
         sections=[(one, _least_width(one), one.key not in FIRST) for one in sections_of(facts, "html")],
     )
     return page + "\n"
+
+
+@cache
+def templates() -> Environment:
+    """Return the templates of pages. Each is compiled once in a process, which takes as long as many pages do."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("fractionate.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _unbroken(line: str) -> Markup:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from fractionate.analysis.comparisons import compare, published_rows
 from fractionate.analysis.contrasts import is_read_leniently, mean, outcomes, share, unparsed_cells, value_interval
+from fractionate.analysis.corrections import correction_fields, value_of
 from fractionate.analysis.findings import Distill
 from fractionate.analysis.matrix import (
     Key,
@@ -172,13 +173,14 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "n": n,
         "repeats": columns.repeats,
         "outputs": len(outputs),
-        "value": mean(outcomes(columns, cell.metric)) if n else None,
+        "value": value_of(cell) if n else None,
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
         "confidence": rule.confidence,
         "lenient_value": mean(outcomes(columns, cell.metric, "lenient")) if lenient else None,
         "lenient_ci_low": lenient_interval.low if lenient_interval else None,
         "lenient_ci_high": lenient_interval.high if lenient_interval else None,
+        **correction_fields(cell),
         "correct": correct,
         "unextracted": int(outputs.column("unextracted").sum()),
         "unextracted_share": share(outputs.column("unextracted")),

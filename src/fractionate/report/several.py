@@ -10,6 +10,7 @@ from typing import Any
 from fractionate.errors import UsageError
 from fractionate.files import write_text
 from fractionate.report.amounts import UNKNOWN, count, dollars, percent, points, points_between
+from fractionate.report.render import templates
 from fractionate.report.results import read_results
 
 PAGE = "index.html"
@@ -44,12 +45,7 @@ def read_runs(folder: Path) -> list[RunLine]:
 
 def write_runs_page(folder: Path, runs: Sequence[RunLine]) -> Path:
     """Write index.html beside the runs, and return its path."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fractionate.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("runs.html.j2").render(name=folder.resolve().name, runs=runs)
+    page = templates().get_template("runs.html.j2").render(name=folder.resolve().name, runs=runs)
     write_text(page + "\n", folder / PAGE)
     return folder / PAGE
 

@@ -107,6 +107,7 @@ def attempt_row(attempt: Attempt) -> Json:
         "failures": list(attempt.failures),
         "cut_off": list(attempt.cut_off),
         **({"tools": _tools_row(attempt.tools)} if attempt.tools else {}),
+        **({"gold": attempt.gold._asdict()} if attempt.gold else {}),
     }
 
 
@@ -172,6 +173,7 @@ def attempt_of(row: Mapping[str, Any], problem: Problem) -> Attempt:
         failures=failures,
         cut_off=_cut_off(row["cut_off"]) if "cut_off" in row else _cut_off_before(failures),
         lenient=None if lenient is None else _score(lenient),
+        gold=_score(row["gold"]) if row.get("gold") else None,
         tools={role: tuple(map(_tool_use, uses)) for role, uses in row.get("tools", {}).items()},
     )
 

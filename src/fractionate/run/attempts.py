@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from fractionate.averages import MeanAttempts
-from fractionate.columns import FIELDS, Columns, is_of_tool, kind_of_tool_column, make_column, tool_columns
+from fractionate.columns import FIELDS, Columns, is_of_gold, is_of_tool, kind_of_tool_column, make_column, tool_columns
 from fractionate.errors import FractionateError, UsageError
 from fractionate.run.attempt_rows import (
     INVALID,
@@ -295,6 +295,8 @@ class StoredAttempts(Sequence[Attempt]):
             if is_of_tool(name):
                 parts.append(np.zeros(self._count - count))
                 count = self._count
+            if not count and is_of_gold(name):  # an older version wrote no gold
+                return np.full(self._count, np.nan)
             if count != self._count:
                 raise ValueError(f"{count} attempts are there, not {self._count}")
             if is_of_tool(name):

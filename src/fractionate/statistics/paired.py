@@ -233,13 +233,20 @@ class Pooled(NamedTuple):
     effective: float
 
 
-def pooled_mean(runs: Sequence[Values], confidence: float = 0.95, groups: Groups | None = None) -> Pooled:
-    """Return the mean outcome over seeds: `runs[s][i]` is the outcome (0 to 1) of question i with seed s.
+def pooled_mean(
+    runs: Sequence[Values],
+    confidence: float = 0.95,
+    groups: Groups | None = None,
+    *,
+    least: float = 0.0,
+    most: float = 1.0,
+) -> Pooled:
+    """Return the mean over seeds: `runs[s][i]` is the value (`least` to `most`) of question i with seed s.
 
     One seed gives the interval over questions. Raises ValueError where runs differ in number of questions, or there is
     no run or question.
     """
-    return _pooled(_matrix(runs), 0.0, 1.0, confidence, groups)
+    return _pooled(_matrix(runs, least, most), least, most, confidence, groups)
 
 
 def pooled_difference(
@@ -266,7 +273,7 @@ def join(mean: float, *intervals: Interval) -> Interval:
     )
 
 
-def _matrix(runs: Sequence[Values]) -> Array:
+def _matrix(runs: Sequence[Values], least: float = 0.0, most: float = 1.0) -> Array:
     import numpy as np
 
     if not len(runs) or not len(runs[0]):
@@ -274,8 +281,8 @@ def _matrix(runs: Sequence[Values]) -> Array:
     if len({len(run) for run in runs}) > 1:
         raise ValueError("pooled runs differ in number of questions")
     matrix = np.asarray(runs, dtype=np.float64)
-    if not ((matrix >= 0) & (matrix <= 1)).all():
-        raise ValueError("outcomes must lie between 0 and 1")
+    if not ((matrix >= least - 1e-9) & (matrix <= most + 1e-9)).all():
+        raise ValueError(f"outcomes must lie between {least:g} and {most:g}")
     return matrix
 
 

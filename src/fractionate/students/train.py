@@ -184,7 +184,6 @@ def _write(trainer: Any, weights: Weights, report: TrainingReport, out: Path, tr
             else:
                 trainer.model.save_pretrained(fresh)
                 load_tokenizer(weights.folder(), trust).save_pretrained(fresh)
-        (fresh / "README.md").unlink(missing_ok=True)
         (fresh / "training.json").write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
         fresh.chmod(0o755)
         old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))

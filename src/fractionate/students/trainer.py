@@ -154,6 +154,8 @@ class Training:
                 processing_class=tokenizer,
                 peft_config=_lora(self.settings) if self.settings.method == "lora" else None,
             )
+            if self.settings.method == "lora":
+                trainer.model.create_or_update_model_card = lambda *_: None  # `training.json` says it
             if self.settings.base_bits == 4:
                 hold_trained_in_fp32(trainer.model)
             # Steps are reported by `on_step`, and standard output is for results.
