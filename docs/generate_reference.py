@@ -44,6 +44,8 @@ def config_page() -> str:
 
     sections: list[tuple[str, type[BaseModel]]] = [
         ("data", config.DataConfig),
+        ("data.scorer", config.ScorerConfig),
+        ("judge", config.JudgeConfig),
         ("models", config.ModelsConfig),
         ('models.options."NAME"', config.ModelOptions),
         ("[models.distilled]", config.DistilledConfig),

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fractionate.datasets.base import AnswerForm as AnswerForm
     from fractionate.datasets.base import Dataset as Dataset
     from fractionate.datasets.base import Reference as Reference
-    from fractionate.datasets.base import Scorer as Scorer
     from fractionate.errors import FractionateError as FractionateError
     from fractionate.errors import UsageError as UsageError
     from fractionate.models.base import BatchModel as BatchModel
@@ -58,6 +57,7 @@ if TYPE_CHECKING:
     from fractionate.scoring.metrics import text_score as text_score
     from fractionate.scoring.number_answers import extract_number as extract_number
     from fractionate.scoring.number_answers import number_of as number_of
+    from fractionate.scoring.scorers import Scorer as Scorer
     from fractionate.strategies.base import Sampler as Sampler
     from fractionate.strategies.base import Settings as Settings
     from fractionate.strategies.base import Solution as Solution
@@ -93,7 +93,8 @@ _HOMES = {
     "errors": "FractionateError UsageError",
     "config": "ModelOptions ToolConfig",
     "rows": "Row read_rows",
-    "datasets.base": "AnswerForm Dataset Reference Scorer",
+    "datasets.base": "AnswerForm Dataset Reference",
+    "scoring.scorers": "Scorer",
     "scoring.metrics": "drop_score score_choice score_number score_yes_no text_score",
     "scoring.choices": "extract_choice extract_yes_no",
     "scoring.final": "extract_final extract_spans",

@@ -16,6 +16,10 @@ from fractionate.columns import Columns, OfAttempts
 
 Role = Literal["decomposer", "solver"]
 ROLES: tuple[Role, Role] = ("decomposer", "solver")
+"""The roles of the components of a pair."""
+CallRole = Literal["decomposer", "solver", "judge"]
+CALL_ROLES: tuple[CallRole, ...] = (*ROLES, "judge")
+"""The roles of calls: those of a pair's components, and the judge that scores what they say."""
 
 Stages = Literal["single", "two-stage", "dynamic"]
 """The stages of a strategy: solve only; decompose, then solve; ask follow-up questions and answer them in turn."""
@@ -35,12 +39,23 @@ Turn: TypeAlias = tuple[str, str]
 """One turn of a chat in the data: its role ("system", "user" or "assistant") and its text."""
 
 AnswerForm = Literal[
-    "number", "numbers", "money", "quantity", "date", "date-day-first", "time", "yes-no", "choice", "span", "text"
+    "number",
+    "numbers",
+    "money",
+    "quantity",
+    "date",
+    "date-day-first",
+    "time",
+    "yes-no",
+    "choice",
+    "span",
+    "text",
+    "free",
 ]
 """The form of an answer. It decides how the instruction asks for the answer and how a reply is parsed and scored.
 
 "numbers" are one or several, in any order; a "quantity" is a number with a unit; "date-day-first" reads 05/01/2021 as 5
-January.
+January; "free" is the whole reply, of any length.
 """
 
 
@@ -128,7 +143,7 @@ class Request:
     """One model call. `sample` tells independent samples at the same prompt apart (each is a stored row of its own)."""
 
     messages: tuple[Message, ...]
-    role: Role
+    role: CallRole
     max_tokens: int = 256
     temperature: float = 0.0
     stop: tuple[str, ...] = ()
@@ -265,6 +280,8 @@ class Attempt:
     """The score by a known answer or a person, where `score` is a cheap one (a judge's, a proxy's, a mark's)."""
     tools: Mapping[Role, tuple[ToolUse, ...]] = field(default_factory=dict)
     """What each role used of the tools that it may use; an entry a tool, in the order of the model's name."""
+    judge_usage: Usage = field(default_factory=Usage)
+    """What scoring it took where a judge scores it: no part of what the pair costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +336,8 @@ class Cell:
     """The test set as the config names it."""
     label: str = ""
     """The strategy in words."""
+    judge: str = ""
+    """The identity of the judge that scored it: model, version, scale and a digest of its prompt. "" for none."""
 
     def values(self) -> list[float]:
         """Return the metric of each attempt, 0 to 1, in the order of the test set."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fractionate import datasets
 from fractionate.cli import main
 from fractionate.datasets.base import Scorer
+from fractionate.scoring import scorers
 from fractionate.types import Score
 
 REAL = Path(__file__).parent / "real"
@@ -235,7 +235,7 @@ def test_a_plug_ins_scorer_scores_and_compares(
         lambda output: (output.upper(),),
         lambda found, right: Score(*[found in right] * 2),
     )
-    monkeypatch.setattr(datasets, "find_plugin", lambda group, name: scorer if name == "loud" else None)
+    monkeypatch.setattr(scorers, "find_plugin", lambda group, name: scorer if name == "loud" else None)
     log = table(
         tmp_path / "a.jsonl", {"id": 1, "output": "yes", "answers": "YES"}, {"id": 2, "output": "x", "answers": "Y"}
     )

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from commands import fractionate
+
 pytestmark = pytest.mark.browser
 CHROMIUM = Path("/usr/bin/chromium")
 CONFIG = """\
@@ -38,8 +40,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"id": f"q{n}", "question": f"What is the capital of land {n}?", "answers": [f"{n}?"]} for n in range(24)]
     (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "c.toml").write_text(CONFIG)
-    command = [sys.executable, "-m", "fractionate", "run", "c.toml", "--out", "run", "--quiet"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    assert fractionate("run", "c.toml", "--out", "run", "--quiet", cwd=folder).returncode == 0
     return folder / "run"
 
 

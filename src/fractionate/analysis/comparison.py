@@ -20,6 +20,7 @@ from itertools import combinations
 from typing import Any
 
 from fractionate.analysis.contrasts import Paired, compare_paired, mean
+from fractionate.analysis.judged import compare_corrected, corrected_mean, gaps_of, judge_notes, not_worse_p, value_of
 from fractionate.analysis.rule import question_points
 from fractionate.analysis.systems import System
 from fractionate.errors import UsageError
@@ -31,7 +32,6 @@ from fractionate.statistics import (
     mean_interval,
     metered_difference,
     questions_to_decide,
-    score_p,
 )
 
 _CONTRACT = ("difference", "ci_low", "ci_high", "p_value", "test")
@@ -44,6 +44,7 @@ class SystemResult:
     `unparsed` is the share of answers that could not be parsed, `lenient` the mean outcome under the lenient reading.
     `left_out` counts questions of it that another system did not answer, `unscored` answers without an outcome.
     `ties` are the numbers of the groups of tied systems that it belongs to. `misfit` says that its scorer does not fit.
+    `judge` is the identity of the judge that scored it, `labels` how many labels by people correct that (0: none).
     """
 
     name: str
@@ -59,6 +60,8 @@ class SystemResult:
     unscored: int
     ties: tuple[int, ...]
     misfit: str = ""
+    judge: str = ""
+    labels: int = 0
 
 
 @dataclass(frozen=True)
@@ -247,7 +250,7 @@ def compare_systems(systems: Sequence[System], confidence: float = 0.95, margin:
         systems=results,
         pairs=tuple(pairs),
         ties=tuple(ties),
-        notes=tuple(f"{system.name}: {note}" for system in systems for note in system.notes),
+        notes=(*(f"{system.name}: {note}" for system in systems for note in system.notes), *judge_notes(systems)),
     )
 
 
@@ -324,10 +327,15 @@ def _pairs(
 ) -> list[PairResult]:
     chosen = list(combinations(systems, 2))
     units = [groups[question] for question in questions]
-    found = [_compared(a.outcomes, b.outcomes, questions, groups, confidence) for a, b in chosen]
+    gaps = [gaps_of(a, b, questions, units) for a, b in chosen]
+    found = [
+        _compared(a.outcomes, b.outcomes, questions, groups, confidence)
+        if of_pair.by_people is None
+        else compare_corrected(of_pair.by_people, value_of(b, questions, units), confidence, units)
+        for (a, b), of_pair in zip(chosen, gaps, strict=True)
+    ]
     adjusted = holm([one.p_value for one in found])
-    gaps = [[a.outcomes[question] - b.outcomes[question] for question in questions] for a, b in chosen]
-    one_sided = [p for of_pair in gaps for p in _not_worse_p(of_pair, margin, units)] if margin else []
+    one_sided = [p for of_pair in gaps for p in not_worse_p(of_pair, margin, units)] if margin else []
     claims = holm(one_sided, most_true=len(chosen))
     each = bonferroni_confidence(confidence, len(chosen))
     pairs = []
@@ -347,7 +355,11 @@ def _pairs(
                 p_adjusted=adjusted[place],
                 test=one.test,
                 different=different,
-                needed=None if different else questions_to_decide(gaps[place], 0.0, each, groups=units),
+                needed=None
+                if different
+                else questions_to_decide(
+                    gaps[place].values, 0.0, each, groups=units, bounds=(gaps[place].least, gaps[place].most)
+                ),
                 a_not_worse=None if a_p is None else a_p < (1 - confidence) / 2,
                 a_not_worse_p=a_p,
                 b_not_worse=None if b_p is None else b_p < (1 - confidence) / 2,
@@ -384,17 +396,6 @@ def _leniently(
     return Difference.of(_compared(a.lenient_outcomes, b.lenient_outcomes, questions, groups, confidence))
 
 
-def _not_worse_p(gaps: Sequence[float], margin: float, groups: Sequence[Hashable]) -> tuple[float, float]:
-    """Return the one-sided p-values of "a is at least the margin below b", and of b below a.
-
-    The score test is two-sided; its half is one-sided on the side where the mean lies, and the rest on the other.
-    """
-    ours = score_p(gaps, -1.0, 1.0, groups, at=-margin) / 2
-    theirs = score_p(gaps, -1.0, 1.0, groups, at=margin) / 2
-    average = mean(gaps)
-    return ours if average > -margin else 1 - ours, theirs if average < margin else 1 - theirs
-
-
 def _cost(
     a: System, b: System, questions: Sequence[str], groups: Sequence[Hashable], confidence: float
 ) -> CostDifference | None:
@@ -415,12 +416,14 @@ def _result(
     ties: Sequence[tuple[str, ...]],
 ) -> SystemResult:
     outcomes = [system.outcomes[question] for question in questions]
-    low, high = mean_interval(outcomes, confidence, [groups[question] for question in questions])
+    units = [groups[question] for question in questions]
+    by_people = corrected_mean(system, questions, units)
+    low, high = by_people.interval(confidence, units) if by_people else mean_interval(outcomes, confidence, units)
     tokens = system.tokens(questions)
     lenient = system.lenient_outcomes
     return SystemResult(
         name=system.name,
-        value=mean(outcomes),
+        value=by_people.estimate if by_people else mean(outcomes),
         ci_low=low,
         ci_high=high,
         unparsed=system.unparsed_share(questions),
@@ -432,4 +435,6 @@ def _result(
         unscored=system.unscored,
         ties=tuple(number for number, group in enumerate(ties, 1) if system.name in group and len(group) > 1),
         misfit=system.misfit,
+        judge=system.judge,
+        labels=by_people.n_gold if by_people else 0,
     )

@@ -11,7 +11,7 @@ from fractionate.analysis.corrections import differences_of, outcomes_of
 from fractionate.analysis.findings import Finding, Judgement
 from fractionate.statistics.prediction_powered import LEAST_GOLD
 
-LimitName = Literal["replies that run on", "trainings that collapse", "scores that gold corrects"]
+LimitName = Literal["replies that run on", "trainings that collapse", "scores that gold corrects", "a judge's opinion"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,28 @@ class Limit:
 def limits_of(judged: Sequence[Judgement]) -> list[Limit]:
     """Return what the verdict on these test sets does not cover."""
     findings = [finding for judgement in judged for finding in judgement.findings]
-    return [*_uncapped(findings), *_trainings(findings), *_corrected(findings)]
+    return [*_opinions(findings), *_uncapped(findings), *_trainings(findings), *_corrected(findings)]
+
+
+def is_opinion(finding: Finding) -> bool:
+    """Return whether an outcome is a judge's, and too few labels by people correct it."""
+    found = finding.contrast
+    if not found.a.judge:
+        return False
+    correction = differences_of(*pair_up(found.a, found.b), found.a.metric).correction
+    return correction is None or correction.n_gold < LEAST_GOLD
+
+
+def _opinions(findings: Sequence[Finding]) -> list[Limit]:
+    found = [one for one in findings if is_opinion(one)]
+    if not found:
+        return []
+    judges = ", ".join(dict.fromkeys(one.contrast.a.judge for one in found))
+    text = (
+        f"Not covered: whether people agree. These outcomes are the opinion of a judge ({judges}); fewer than "
+        f"{LEAST_GOLD} questions have labels by people for both pairs, so it is not corrected: fractionate label."
+    )
+    return [Limit("a judge's opinion", text, tuple(one.contrast.names[0] for one in found))]
 
 
 def _trainings(findings: Sequence[Finding]) -> list[Limit]:

@@ -168,4 +168,5 @@ def _identity(cell: Cell) -> str:
     def said(component: Component) -> tuple[Any, ...]:
         return component.name, component.model, component.variant, component.learnt_from
 
-    return repr((cell.strategy, said(cell.decomposer), said(cell.solver)))
+    judge = (cell.judge,) if cell.judge else ()
+    return repr((cell.strategy, said(cell.decomposer), said(cell.solver), *judge))

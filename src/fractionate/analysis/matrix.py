@@ -132,6 +132,8 @@ def _pool(of_run: Mapping[str, Cell]) -> Cell:
     for name, cell in others:
         if not np.array_equal(cell.columns.ids, first.columns.ids):
             raise UsageError(f"{name} and {first_name} asked other questions in {_said(cell)}: they cannot be pooled")
+        if cell.judge != first.judge:
+            raise UsageError(f"{name} and {first_name} had other judges in {_said(cell)}: evaluate one of them again")
     return replace(first, attempts=MeanAttempts([cell.attempts for cell in of_run.values()], pooled=True))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fractionate.analysis.findings import Distill, Finding, Judgement, part_answer
+from fractionate.analysis.limits import is_opinion
 from fractionate.analysis.matrix import short_names
 from fractionate.analysis.next_step import Place, next_step, questions_wanted
 from fractionate.analysis.rule import Rule
@@ -73,6 +74,8 @@ def state(overall: Overall, rule: Rule, place: Place) -> Statement:
     lead = leading(told)
     outcome, saving = _outcome_fields(lead), _saving_fields(lead, rule)
     effect = _effect(lead, rule) if lead else ""
+    if lead and is_opinion(lead):
+        effect = f"{effect} Outcomes are a judge's opinion."
     if lead and overall.distill == "neither":
         effect = f"Best distilled pair: {effect}"
     if lead and len(judged) > 1:

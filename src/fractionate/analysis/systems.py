@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ class Answered:
     `group` what it shares with others, such as its passage; both are "" where the log does not say. `usage` is by
     model; `usd` are the dollars that the log itself states. `unparsed` says whether no answer could be parsed out of
     the output, `lenient` is the outcome under the lenient reading; None where the log does not say.
+    `label` is a person's, 0 to 1, where a judge gave the outcome; NaN for none.
     """
 
     question_id: str
@@ -34,6 +36,7 @@ class Answered:
     repeat: str = ""
     unparsed: bool | None = None
     lenient: float | None = None
+    label: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class System:
     Several answers to one question count by their mean. `source` is the kind of log, `notes` what a reader of the
     comparison must know of it. `pricing` has the prices that its dollars are computed at; `calibration` names the run
     whose measured speeds they rest on, if any. `misfit` says that its scorer does not fit: more than half of its
-    outputs are unparsed.
+    outputs are unparsed. `judge` is the identity of the judge that scored it, if one did.
     """
 
     name: str
@@ -53,6 +56,7 @@ class System:
     pricing: Pricing = field(default_factory=Pricing)
     calibration: str = ""
     misfit: str = ""
+    judge: str = ""
 
     def __post_init__(self) -> None:
         """Raise UsageError where a question was answered twice under one `repeat`, and where nothing has an outcome."""
@@ -108,6 +112,15 @@ class System:
         }
         complete = all(len(found[name]) == len(ones) for name, ones in self.by_question.items())
         return {name: mean(ones) for name, ones in found.items()} if complete else None
+
+    @cached_property
+    def labels(self) -> dict[str, float]:
+        """The mean label by people of each question, NaN unless all its answers have one."""
+        found = {}
+        for name, ones in self.by_question.items():
+            each = [math.nan if one.label is None else one.label for one in ones]
+            found[name] = math.nan if any(one != one for one in each) else mean(each)
+        return found
 
     @cached_property
     def with_unparsed(self) -> frozenset[str]:

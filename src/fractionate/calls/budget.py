@@ -25,7 +25,7 @@ from fractionate.calls.store import Amount, Holds, Spent, Store
 from fractionate.config import BudgetConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
-from fractionate.types import ROLES, Request, Role, Usage
+from fractionate.types import CALL_ROLES, CallRole, Request, Usage
 
 
 class Pricing(Protocol):
@@ -50,7 +50,7 @@ class BudgetReached(FractionateError):  # noqa: N818 - a state, not an error
 class Reservation:
     """The most that one call in flight can cost. A call in a provider's batch has its own `holder`, others ""."""
 
-    role: Role
+    role: CallRole
     usd: float
     tokens: int
     holder: str = ""
@@ -60,7 +60,7 @@ _EPSILON = 1e-9
 """Dollars: sums of floats may pass a cap by rounding alone."""
 _BATCH = "batch:"
 """How the holder of a call in a provider's batch begins; its store key follows."""
-_TOKENS: Role = "solver"
+_TOKENS: CallRole = "solver"
 """The role under which an allocation's tokens are kept. The cap on tokens holds for both roles together."""
 
 
@@ -77,15 +77,15 @@ class Budget:
         self.run = run
         self.needs_dollars = any(cap is not None for cap in (caps.usd, caps.decomposer_usd, caps.solver_usd))
         self.active = self.needs_dollars or caps.tokens is not None
-        self.spent: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self.held: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self.unconfirmed: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self._before: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
-        self._batched: dict[Role, Amount] = {role: Amount(0.0, 0) for role in ROLES}
+        self.spent: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self.held: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self.unconfirmed: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self._before: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
+        self._batched: dict[CallRole, Amount] = {role: Amount(0.0, 0) for role in CALL_ROLES}
         self._holder = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._in_batches: dict[str, dict[Role, Amount]] = {}
-        self._allocated: dict[str, dict[Role, Amount]] = {}
-        self._unwritten: dict[str, dict[Role, Amount]] = {}
+        self._in_batches: dict[str, dict[CallRole, Amount]] = {}
+        self._allocated: dict[str, dict[CallRole, Amount]] = {}
+        self._unwritten: dict[str, dict[CallRole, Amount]] = {}
         self._shared = False
         self._in_flight = 0
         self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
@@ -186,24 +186,24 @@ class Budget:
             self._add(self._batched, reservation.role, -reservation.usd, -reservation.tokens)
         self._admit()
 
-    def allocate(self, holder: str, amounts: Mapping[Role, Amount]) -> None:
+    def allocate(self, holder: str, amounts: Mapping[CallRole, Amount]) -> None:
         """Set amounts aside under a holder's name for calls that are made elsewhere. The caller checks `free` first."""
-        self._allocated[holder] = {role: Amount(0.0, 0) for role in ROLES}
+        self._allocated[holder] = {role: Amount(0.0, 0) for role in CALL_ROLES}
         for role, hold in amounts.items():
             self._change_allocation(holder, role, hold.usd, 0)
             self._change_allocation(holder, _TOKENS, 0.0, hold.tokens)
 
-    def spent_from(self, holder: str, spent: Mapping[Role, Amount]) -> None:
+    def spent_from(self, holder: str, spent: Mapping[CallRole, Amount]) -> None:
         """Count calls that were made from an allocation, which shrinks by as much."""
         for role, (usd, tokens) in spent.items():
             self._add(self.spent, role, usd, tokens)
-            for each in sorted(ROLES, key=lambda one: one != role):  # of its own role's amount first
+            for each in sorted(CALL_ROLES, key=lambda one: one != role):  # of its own role's amount first
                 taken = min(usd, self._allocated[holder][each].usd)
                 usd -= taken
                 self._change_allocation(holder, each, -taken, 0)
             self._change_allocation(holder, _TOKENS, 0.0, -min(tokens, self._allocated[holder][_TOKENS].tokens))
 
-    def return_allocation(self, holder: str, unconfirmed: Mapping[Role, Amount]) -> None:
+    def return_allocation(self, holder: str, unconfirmed: Mapping[CallRole, Amount]) -> None:
         """Return the rest of an allocation to the budget, except `unconfirmed`, which may still be billed."""
         for role, hold in list(self._allocated[holder].items()):
             kept = unconfirmed.get(role, Amount(0.0, 0)).usd
@@ -213,18 +213,18 @@ class Budget:
         self._change_allocation(holder, _TOKENS, 0.0, min(0, kept_tokens - left))
         self._admit()
 
-    def free(self, role: Role | None = None) -> Amount:
+    def free(self, role: CallRole | None = None) -> Amount:
         """Return what no call has used or reserved of all caps that a role's calls count against (None: of those for
         both roles together): infinite where nothing bounds it.
         """
         usd, tokens = float("inf"), 1 << 62
         if self.caps.usd is not None:
-            usd = self.caps.usd - self.total_usd() - sum(self.held[each].usd for each in ROLES)
+            usd = self.caps.usd - self.total_usd() - sum(self.held[each].usd for each in CALL_ROLES)
         cap = getattr(self.caps, f"{role}_usd") if role else None
         if role and cap is not None:
             usd = min(usd, cap - self.total_usd(role) - self.held[role].usd)
         if self.caps.tokens is not None:
-            tokens = self.caps.tokens - self.total_tokens() - sum(self.held[each].tokens for each in ROLES)
+            tokens = self.caps.tokens - self.total_tokens() - sum(self.held[each].tokens for each in CALL_ROLES)
         return Amount(max(0.0, usd), max(0, tokens))
 
     def price_all(self, calls: Iterable[Spent]) -> Amount:
@@ -242,7 +242,7 @@ class Budget:
     def holds_to_write(self) -> Holds:
         """Return the holds to write to the store: of calls in flight, of unconfirmed calls, and changes to batches."""
         mine = {}
-        for role in ROLES:
+        for role in CALL_ROLES:
             usd = self.held[role].usd - self._batched[role].usd
             tokens = self.held[role].tokens - self._batched[role].tokens
             held = max(0.0, usd) if tokens > 0 else 0.0  # what remains of a sum of floats is no reservation
@@ -255,14 +255,14 @@ class Budget:
             if self._unwritten.get(holder) == holds[holder]:
                 del self._unwritten[holder]
 
-    def total_usd(self, role: Role | None = None) -> float:
+    def total_usd(self, role: CallRole | None = None) -> float:
         """Return dollars spent, unconfirmed ones included (of one role, if given)."""
-        roles = ROLES if role is None else (role,)
+        roles = CALL_ROLES if role is None else (role,)
         return sum(self.spent[r].usd + self.unconfirmed[r].usd + self._before[r].usd for r in roles)
 
     def total_tokens(self) -> int:
         """Return tokens spent, unconfirmed ones included."""
-        return sum(self.spent[r].tokens + self.unconfirmed[r].tokens + self._before[r].tokens for r in ROLES)
+        return sum(self.spent[r].tokens + self.unconfirmed[r].tokens + self._before[r].tokens for r in CALL_ROLES)
 
     def dearest(self, model: Model, request: Request) -> Reservation:
         """Return the reservation of a call at its dearest: cached input may cost more than fresh, or less."""
@@ -287,7 +287,7 @@ class Budget:
             self._unwritten[reservation.holder] = {reservation.role: hold}
             self._add(self._batched, reservation.role, *hold)
 
-    def _change_allocation(self, holder: str, role: Role, usd: float, tokens: int) -> None:
+    def _change_allocation(self, holder: str, role: CallRole, usd: float, tokens: int) -> None:
         allocated = self._allocated[holder]
         for table in (allocated, self.held, self._batched):
             self._add(table, role, usd, tokens)
@@ -311,16 +311,16 @@ class Budget:
 
     def _over(self, wanted: Reservation) -> str:
         """Return the name of the first cap that a call might pass, "" if it passes none."""
-        held_usd = {role: self.held[role].usd for role in ROLES}
+        held_usd = {role: self.held[role].usd for role in CALL_ROLES}
         by_role = {"decomposer": self.caps.decomposer_usd, "solver": self.caps.solver_usd}
         if self.caps.usd is not None and (
             self.total_usd() + sum(held_usd.values()) + wanted.usd > self.caps.usd + _EPSILON
         ):
             return "usd"
-        cap = by_role[wanted.role]
+        cap = by_role.get(wanted.role)
         if cap is not None and self.total_usd(wanted.role) + held_usd[wanted.role] + wanted.usd > cap + _EPSILON:
             return f"{wanted.role}_usd"
-        held_tokens = sum(self.held[role].tokens for role in ROLES)
+        held_tokens = sum(self.held[role].tokens for role in CALL_ROLES)
         if self.caps.tokens is not None and self.total_tokens() + held_tokens + wanted.tokens > self.caps.tokens:
             return "tokens"
         return ""
@@ -341,7 +341,7 @@ class Budget:
         )
 
     @staticmethod
-    def _add(table: dict[Role, Amount], role: Role, usd: float, tokens: int) -> None:
+    def _add(table: dict[CallRole, Amount], role: CallRole, usd: float, tokens: int) -> None:
         old = table[role]
         table[role] = Amount(old.usd + usd, old.tokens + tokens)
 

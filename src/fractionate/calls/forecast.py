@@ -20,7 +20,7 @@ from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import Model
 from fractionate.models.tokens import FILLER, FILLER_BYTES, TokenCounter, counter_for, estimate_messages
-from fractionate.types import ROLES, Request, Role, Usage
+from fractionate.types import ROLES, CallRole, Request, Usage
 
 EXPECTED_SHARE = 0.4
 """Share of `max_tokens` that a reply is expected to fill where no reply of the model to such a prompt is stored."""
@@ -38,7 +38,7 @@ class Stage:
 
     name: str
     model: str
-    role: Role
+    role: CallRole
     paid: bool
     calls: int
     stored: int
@@ -83,7 +83,7 @@ class Forecast:
             entry.stage.input_tokens + entry.stage.expected_output_tokens for entry in self.stages if entry.stage.paid
         )
 
-    def usd(self, role: Role | None = None) -> float | None:
+    def usd(self, role: CallRole | None = None) -> float | None:
         """Return the dollars expected (of one role, if given); None where a paid call has no known price."""
         return _total((entry, entry.expected_usd) for entry in self.stages if role in (None, entry.stage.role))
 
@@ -103,7 +103,7 @@ class Forecast:
 
         Raises FractionateError that names cap and fix, UsageError where a dollar cap meets a model without a price.
         """
-        dollars: list[tuple[str, float | None, Role | None]] = [("usd", caps.usd, None)]
+        dollars: list[tuple[str, float | None, CallRole | None]] = [("usd", caps.usd, None)]
         dollars += [(f"{role}_usd", getattr(caps, f"{role}_usd"), role) for role in ROLES]
         for name, cap, role in dollars:
             if cap is None:
@@ -181,7 +181,7 @@ def plan_stage(
         min(request.max_tokens, expected_output(request) if expected_output else EXPECTED_SHARE * request.max_tokens)
         for request in missing
     )
-    role: Role = next((request.role for request in (*missing, *longest)), "solver")
+    role: CallRole = next((request.role for request in (*missing, *longest)), "solver")
     if seconds_a_call is None:
         seconds_a_call = model.expected_seconds(expected / len(missing) if missing else 0.0)
     return Stage(

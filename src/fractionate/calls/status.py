@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fractionate.types import Completion, Role, Usage
+from fractionate.types import CallRole, Completion, Usage
 
 if TYPE_CHECKING:
     from fractionate.calls.engine import Engine
@@ -35,9 +35,9 @@ class Counters:
     retries: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
     endings: Counter[str] = field(default_factory=Counter)
-    usage: dict[tuple[str, Role], Usage] = field(default_factory=dict)
+    usage: dict[tuple[str, CallRole], Usage] = field(default_factory=dict)
 
-    def completed(self, model: str, role: Role, completion: Completion) -> None:
+    def completed(self, model: str, role: CallRole, completion: Completion) -> None:
         """Count a completion that a model has just given."""
         self.usage[model, role] = self.usage.get((model, role), Usage()) + completion.usage
         if completion.finish_reason != "stop":
@@ -54,9 +54,9 @@ class Counters:
             since = Usage(*(getattr(usage, each.name) - getattr(old, each.name) for each in fields(Usage)))
             self.usage[key] = self.usage.get(key, Usage()) + since
 
-    def usage_by_role(self) -> dict[Role, Usage]:
+    def usage_by_role(self) -> dict[CallRole, Usage]:
         """Return the usage of calls made now, by role."""
-        total: dict[Role, Usage] = {}
+        total: dict[CallRole, Usage] = {}
         for (_, role), usage in self.usage.items():
             total[role] = total.get(role, Usage()) + usage
         return total

@@ -34,7 +34,7 @@ from fractionate.calls.stored_call import (
     spent_of,
 )
 from fractionate.errors import FractionateError
-from fractionate.types import ROLES, Completion, Request, Role
+from fractionate.types import CALL_ROLES, CallRole, Completion, Request
 
 _CHUNK = 500
 _NEWEST = 20_000
@@ -53,7 +53,7 @@ _KEEP_SPENT = (
     + f" GROUP BY run, model, role, {USAGE}"
 )
 
-Holds = Mapping[str, Mapping[Role, Amount]]
+Holds = Mapping[str, Mapping[CallRole, Amount]]
 """Amounts of a run's budget by holder (a process, a shard, or one call of a provider's batch) and role."""
 
 
@@ -195,30 +195,30 @@ class Store(StoreConnection):
         with self._clear_errors(), self._lock:
             return [spent_of(row) for row in self._connection.execute(query, (run,))]
 
-    def held(self, run: str, *, others: bool = False) -> dict[Role, Amount]:
+    def held(self, run: str, *, others: bool = False) -> dict[CallRole, Amount]:
         """Return what is reserved for a run in all, or with `others` for all other runs over this store."""
-        total = {role: Amount(0.0, 0) for role in ROLES}
+        total = {role: Amount(0.0, 0) for role in CALL_ROLES}
         for _, role, hold in self._holds(run, others=others):
             total[role] = Amount(total[role].usd + hold.usd, total[role].tokens + hold.tokens)
         return total
 
-    def holders(self, run: str) -> dict[str, dict[Role, Amount]]:
+    def holders(self, run: str) -> dict[str, dict[CallRole, Amount]]:
         """Return what each holder has reserved for a run, processes that died with calls in flight included."""
-        found: dict[str, dict[Role, Amount]] = {}
+        found: dict[str, dict[CallRole, Amount]] = {}
         for holder, role, hold in self._holds(run):
             found.setdefault(holder, {})[role] = hold
         return found
 
-    def _holds(self, run: str, *, others: bool = False) -> list[tuple[str, Role, Amount]]:
+    def _holds(self, run: str, *, others: bool = False) -> list[tuple[str, CallRole, Amount]]:
         query = f"SELECT holder, role, usd, tokens FROM holds WHERE run {'!=' if others else '='} ?"
         with self._clear_errors(), self._lock:
             rows = self._connection.execute(query, (run,)).fetchall()
             for _, role, usd, tokens in rows:
-                if role not in ROLES or type(tokens) is not int or not _is_amount(usd):
+                if role not in CALL_ROLES or type(tokens) is not int or not _is_amount(usd):
                     raise DamagedRow(f"a reservation for {run!r} cannot be read")
         return [(holder, role, Amount(usd, tokens)) for holder, role, usd, tokens in rows]
 
-    def newest(self, identity: str, role: Role, limit: int) -> Iterator[tuple[Request, Completion]]:
+    def newest(self, identity: str, role: CallRole, limit: int) -> Iterator[tuple[Request, Completion]]:
         """Yield the newest calls of a model in a role, as many as are wanted; damaged ones are passed over.
 
         They are looked for among the newest rows alone: a file of millions is not read for them.

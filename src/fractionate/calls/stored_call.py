@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from fractionate.files import encodable
-from fractionate.types import ROLES, Completion, Message, Request, Role, Usage
+from fractionate.types import CALL_ROLES, CallRole, Completion, Message, Request, Usage
 
 REPLY = (
     "text, reasoning, finish_reason, error, calls, input_tokens, cached_input_tokens, output_tokens, "
@@ -59,7 +59,7 @@ class Spent:
     """How many calls of a run used the same usage: what a budget reads at a resume. `usage` is one call's."""
 
     model: str
-    role: Role
+    role: CallRole
     usage: Usage
     rows: int
 
@@ -119,7 +119,7 @@ def call_of(row: Sequence[Any]) -> StoredCall:
     """Return the call in the values of `COLUMNS`. Raises DamagedRow."""
     key, model, identity, run, role, body = row[:6]
     try:
-        if not all(isinstance(value, str) for value in row[:6]) or role not in ROLES:
+        if not all(isinstance(value, str) for value in row[:6]) or role not in CALL_ROLES:
             raise ValueError(f"key, model, run, role and request are texts, not {row[:5]!r}")
         fields = json.loads(body)
         request = Request(
@@ -138,7 +138,7 @@ def call_of(row: Sequence[Any]) -> StoredCall:
         raise DamagedRow(" ".join(str(error).split())) from None
 
 
-def billed(row: Sequence[Any]) -> tuple[str, Role, Usage] | None:
+def billed(row: Sequence[Any]) -> tuple[str, CallRole, Usage] | None:
     """Return the model, role and usage in the values of `COLUMNS`, None for a call that no budget counts."""
     if not row[19]:
         return None
@@ -148,7 +148,7 @@ def billed(row: Sequence[Any]) -> tuple[str, Role, Usage] | None:
 def spent_of(row: Sequence[Any]) -> Spent:
     """Return what was spent from model, role, `USAGE` and the number of rows. Raises DamagedRow."""
     model, role, *counts = row
-    if not isinstance(model, str) or role not in ROLES or any(type(n) is not int or n < 0 for n in counts):
+    if not isinstance(model, str) or role not in CALL_ROLES or any(type(n) is not int or n < 0 for n in counts):
         raise DamagedRow(f"what a run has spent cannot be read: {row!r}")
     calls, inputs, cached, outputs, thought, counted, rows = counts
     return Spent(model, role, Usage(calls, inputs, cached, outputs, thought, 0.0, counted), rows)

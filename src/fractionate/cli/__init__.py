@@ -27,6 +27,7 @@ COMMANDS = (
     ("evaluate", "stages", "measure every decomposer × solver pair"),
     ("report", "report", "write results.json, report.md and report.html from what was measured"),
     ("export", "export", "write a student for vLLM, llama.cpp, Ollama or the hub, checked, with its model card"),
+    ("label", "label", "label a run's outputs by hand, to measure and correct its judge"),
     ("serve", "serve", "answer questions by the measured pairs, as an OpenAI-compatible endpoint"),
     ("plan", "plan", "plan before paying: sample sizes, learning curves, break-even, the distillation scaling law"),
     ("score", "score", "score recorded outputs as a data set does"),

@@ -6,11 +6,13 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
-    from fractionate.datasets.scoring import Scoring
+    from fractionate.config import Config
+    from fractionate.datasets.scoring import RowJudge, Scoring
     from fractionate.run.run import Run
 
 
@@ -52,7 +54,7 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what says how outputs are scored: --answer, --gold, --column, --scale, and the fields of a row."""
+    """Add what says how outputs are scored: --answer, --gold, --column, --scale, --config, and the fields of a row."""
     from fractionate.types import AnswerForm
 
     parser.add_argument(
@@ -70,6 +72,19 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scale", metavar="LOW-HIGH", default="", help="ratings from LOW (counts 0) to HIGH (counts 1), such as 1-5"
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="a config whose data.scorer, [judge], [models.options], [prices], [budget] and [limits] apply",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a key of such a config, such as judge.model=openai:gpt-4o-mini or data.scorer.pattern='…'; repeatable",
     )
     parser.add_argument(
         "--column",
@@ -97,16 +112,59 @@ def scoring_of(arguments: argparse.Namespace) -> Scoring:
     """Return how outputs are scored, as --dataset, --scorer and the scoring arguments say."""
     from fractionate.datasets.own_scorers import Scale
     from fractionate.datasets.scoring import Fields, Scoring
+    from fractionate.scoring.labels import read_labels
 
+    config, base = scoring_config(arguments)
+    judge, labels = None, None
+    if config.data.scorer.name == "judge":
+        judge = partial(_open_judge, config, base)
+        if config.judge.labels:
+            labels = read_labels(found_beside(base, config.judge.labels, "judge.labels"), config.judge.scale)
     return Scoring(
         arguments.dataset,
-        arguments.scorer,
+        config.data.scorer.text,
         Scale.parse(arguments.scale) if arguments.scale else None,
         arguments.gold,
         Fields(arguments.output_field, arguments.answers_field, arguments.index_field),
         columns_of(arguments),
         arguments.answer,
+        base,
+        judge,
+        labels,
     )
+
+
+def scoring_config(arguments: argparse.Namespace) -> tuple[Config, Path]:
+    """Return the config that --config, --scorer and --set make, and the folder that its paths are relative to."""
+    from fractionate.config import override, parse_config, read_table
+    from fractionate.config.scorers import scorer_table
+
+    path: Path | None = arguments.config
+    table = read_table(path) if path else {}
+    data = table.setdefault("data", {})
+    data.setdefault("test", [])
+    if arguments.scorer:
+        data["scorer"] = scorer_table(arguments.scorer)
+    elif isinstance(data.get("scorer"), str):
+        data["scorer"] = {"name": data["scorer"]}
+    base = path.resolve().parent if path else Path()
+    return parse_config(override(table, arguments.set), str(path or "the scorer"), base), base
+
+
+def found_beside(base: Path, path: str, key: str) -> Path:
+    """Return a path of a config: beside it, else in the working directory. Raises UsageError, which names the key."""
+    from fractionate.errors import UsageError
+
+    for found in (base / Path(path).expanduser(), Path(path).expanduser()):
+        if found.is_file():
+            return found
+    raise UsageError(f"{key}: {path} does not exist")
+
+
+def _open_judge(config: Config, base: Path) -> RowJudge:
+    from fractionate.run.judging import FileJudge
+
+    return FileJudge(config, base)
 
 
 def open_run(arguments: argparse.Namespace, *, keyless: bool = False) -> Run:

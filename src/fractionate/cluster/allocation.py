@@ -16,7 +16,7 @@ from fractionate.calls.store import Amount, Holds
 from fractionate.cluster.remote_copy import RemoteCopy
 from fractionate.cluster.shard_task import Shipment
 from fractionate.config import BudgetConfig, LimitsConfig
-from fractionate.types import ROLES, Role
+from fractionate.types import ROLES, CallRole
 
 LEAST_REQUESTS = 30.0
 """Requests per minute of a quota at least: a rate limiter keeps one call back as its burst."""
@@ -84,7 +84,7 @@ class Allocator:
         def amount(free: float, least: float, estimate: float) -> float:
             return min(free, max(least, min(estimate, self._part * free)))
 
-        by_role: dict[Role, float] = dict.fromkeys(ROLES, 0.0)
+        by_role: dict[CallRole, float] = dict.fromkeys(ROLES, 0.0)
         capped = [role for role in ROLES if getattr(caps, f"{role}_usd") is not None]
         total = amount(budget.free().usd, wanted.usd, calls * wanted.usd) if caps.usd is not None else float("inf")
         # The wanted call's role comes first: what it takes of the total is not there for the other.
@@ -107,7 +107,7 @@ class Allocator:
         )
         if short or given.get("tokens", wanted.tokens) < wanted.tokens:
             return None
-        holds: Mapping[Role, Amount] = {
+        holds: Mapping[CallRole, Amount] = {
             role: Amount(by_role[role], tokens if role == "solver" else 0) for role in ROLES
         }
         budget.allocate(holder, holds)

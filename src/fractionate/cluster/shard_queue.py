@@ -11,6 +11,7 @@ from fractionate.calls.budget import Reservation
 from fractionate.calls.drive import Stepper
 from fractionate.calls.engine import Engine
 from fractionate.models.base import Call, CallCoroutine, Model, SingleModel
+from fractionate.strategies.judge import FunctionModel
 from fractionate.tools import parts_of
 from fractionate.types import Completion
 
@@ -122,9 +123,14 @@ class ShardQueue:
 
 
 def can_leave(models: Iterable[Model]) -> bool:
-    """Return whether there is something to spread: calls to servers, or others that are made one by one."""
+    """Return whether there is something to spread: calls to servers, or others that are made one by one.
+
+    A user's function stays here: its file may not be on the other machine.
+    """
     asked = [part for model in models for part in parts_of(model)]
-    return all(isinstance(model, SingleModel) for model in asked) and not all(model.replays for model in asked)
+    if any(isinstance(model, FunctionModel) or not isinstance(model, SingleModel) for model in asked):
+        return False
+    return not all(model.replays for model in asked)
 
 
 # ---------------------------------------------------------------- calls in the store

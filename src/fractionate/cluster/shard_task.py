@@ -37,7 +37,7 @@ from fractionate.models import open_model
 from fractionate.models.base import CallCoroutine, CompositeModel, Model
 from fractionate.tools import open_tool
 from fractionate.tools.base import ToolModel
-from fractionate.types import ROLES, Completion, Message, Request, Role
+from fractionate.types import CALL_ROLES, CallRole, Completion, Message, Request
 
 BATCH, BATCHES = 512, 8
 """Calls that a shard commits at most before it ships them, and per call in flight (32 at least): a dead worker loses
@@ -96,7 +96,7 @@ class End(NamedTuple):
     the allocation. `error`: class and message of an error that ends the run. `stopped`: the run told it to end early.
     """
 
-    unconfirmed: Mapping[Role, Amount]
+    unconfirmed: Mapping[CallRole, Amount]
     wanted: Reservation | None = None
     error: tuple[str, str] | None = None
     stopped: bool = False
@@ -111,7 +111,7 @@ class Shipment(NamedTuple):
     """
 
     calls: bytes
-    spent: Mapping[Role, Amount]
+    spent: Mapping[CallRole, Amount]
     ended: int
     values: Any
     counters: Counters
@@ -229,7 +229,7 @@ class _ShardRun:
         self._timers.clear()
         self._engine.hold(False)
         budget = self._engine.budget
-        billed = {role: budget.price_all([one for one in spent if one.role == role]) for role in ROLES}
+        billed = {role: budget.price_all([one for one in spent if one.role == role]) for role in CALL_ROLES}
         packed = self._pack(values) if self._pack is not None and values else values
         counters, in_flight = deepcopy(self._engine.counters), self._engine.in_flight
         return Shipment(calls, billed, ready, packed, counters, in_flight, said, end)

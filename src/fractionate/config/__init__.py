@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from fractionate.config.prompts import PromptExample, PromptsConfig, with_files_read
+from fractionate.config.scorers import JudgeConfig, ScorerConfig
 from fractionate.config.sections import (
     BudgetConfig,
     ClusterConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "DataConfig",
     "DecomposerConfig",
     "DistilledConfig",
+    "JudgeConfig",
     "LimitsConfig",
     "ModelOptions",
     "ModelsConfig",
@@ -64,6 +66,7 @@ __all__ = [
     "PromptsConfig",
     "PublishedFigure",
     "RunConfig",
+    "ScorerConfig",
     "SearchConfig",
     "StudentConfig",
     "ToolConfig",
@@ -73,11 +76,17 @@ __all__ = [
     "load_config",
     "override",
     "parse_config",
+    "read_table",
 ]
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a TOML config and apply `a.b=c` overrides. Raises UsageError with one line that names file and key."""
+    return parse_config(override(read_table(path), overrides), str(path), path.parent)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a TOML config as it stands. Raises UsageError for a file that is none."""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}: give a config file")
@@ -87,10 +96,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
-    return parse_config(override(table, overrides), str(path), path.parent)
 
 
 def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -103,10 +111,12 @@ def override(table: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 def parse_config(table: dict[str, Any], where: str = "config", base: Path = Path()) -> Config:
     """Validate a config table. Raises UsageError for the first thing that is wrong.
 
-    Texts of `[prompts]` that a file holds ("file:PATH", relative to `base`) become part of the config.
+    Texts of `[prompts]` and a rubric that a file holds ("file:PATH", relative to `base`) become part of the config.
     """
     if "prompts" in table:
         table = {**table, "prompts": with_files_read(table["prompts"], base)}
+    if isinstance(judge := table.get("judge"), dict) and "rubric" in judge:
+        table = {**table, "judge": {**judge, **with_files_read({"rubric": judge["rubric"]}, base, "judge")}}
     try:
         return Config.model_validate(table)
     except ValidationError as error:
@@ -175,6 +185,7 @@ def _known_keys(path: list[str]) -> list[str]:
         ("students",): StudentConfig,
         ("decomposers",): DecomposerConfig,
         ("tools",): ToolConfig,
+        ("data", "scorers"): ScorerConfig,
         ("published",): PublishedFigure,
     }
     if path[:2] == ["prompts", "examples"] and len(path) == 4:

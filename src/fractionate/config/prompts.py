@@ -73,14 +73,14 @@ class PromptsConfig(Section):
             yield f"form-{form}", text
 
 
-def with_files_read(prompts: Any, base: Path) -> Any:
-    """Return the table `[prompts]` with the texts of the files that it names, relative to `base`.
+def with_files_read(prompts: Any, base: Path, table: str = "prompts") -> Any:
+    """Return a table such as `[prompts]` with the texts of the files that it names, relative to `base`.
 
     Raises UsageError for a file that cannot be read. What is no table or text is left to be refused with the rest.
     """
     if not isinstance(prompts, Mapping):
         return prompts
-    return {key: _read(f"prompts.{key}", value, base) for key, value in prompts.items()}
+    return {key: _read(f"{table}.{key}", value, base) for key, value in prompts.items()}
 
 
 def _read(key: str, value: Any, base: Path) -> Any:

@@ -15,6 +15,7 @@ from pydantic import (
 
 from fractionate.config.addresses import find_for, split_tools
 from fractionate.config.prompts import PromptsConfig
+from fractionate.config.scorers import JudgeConfig, ScorerConfig
 from fractionate.config.tools import ToolConfig
 from fractionate.config.training import TrainConfig
 from fractionate.config.values import (
@@ -56,7 +57,14 @@ class DataConfig(Section):
         default={},
         description="jsonl/CSV/Parquet columns: question, answers, context, id, subquestions, kind, group → your names",
     )
-    scorer: str = Field(default="", description="score `jsonl` rows as this data set does (gsm8k, drop, …)")
+    scorer: ScorerConfig = Field(
+        default=ScorerConfig(),
+        description='how your own rows are scored: a name ("judge", "regex", FILE.py:FUNCTION, a data set, …), or a '
+        "table with the name and its options; by their form of answer if empty",
+    )
+    scorers: dict[str, ScorerConfig] = Field(
+        default={}, description="the same for single data sets: by name (gsm8k), or by a reference of train or test"
+    )
     answer: Literal["", AnswerForm] = Field(
         default="", description="the form of the answers of `jsonl` rows; inferred from the known answers if empty"
     )
@@ -412,6 +420,7 @@ class Config(Section):
     limits: LimitsConfig = LimitsConfig()
     prices: dict[str, PriceConfig] = Field(default={}, description="dollars by model name")
     verdict: VerdictConfig = VerdictConfig()
+    judge: JudgeConfig = JudgeConfig()
     published: list[PublishedFigure] = Field(default=[], description="published figures to lay beside the cells")
 
     def all_tools(self) -> dict[str, ToolConfig]:

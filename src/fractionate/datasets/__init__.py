@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
@@ -9,10 +10,12 @@ from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 
-from fractionate.datasets.base import Dataset, Metric, Reference, Scorer
+from fractionate.config.scorers import OPTIONS, ScorerConfig
+from fractionate.datasets.base import Dataset, Metric, Reference
 from fractionate.datasets.reference import MODULES, parse_reference, resolve, unknown_name
 from fractionate.errors import UsageError
 from fractionate.plugin import find_plugin
+from fractionate.scoring.scorers import open_scorer
 from fractionate.spool import Spool, collect
 from fractionate.types import AnswerForm, Problem
 
@@ -42,19 +45,32 @@ def get(name: str) -> Dataset:
     return plugin
 
 
-def scored_as(name: str, scorer: str) -> Dataset:
-    """Return a data set whose answers are read and scored as another one's, or by a plug-in's scorer."""
-    plugin = find_plugin("scorers", scorer) if scorer not in MODULES else None
-    if plugin is None:
-        return get(scorer)
-    if not isinstance(plugin, Scorer):
-        raise UsageError(f"the plug-in {scorer!r} of fractionate.scorers is no Scorer: see fractionate.datasets.base")
+def scored_as(name: str, scorer: ScorerConfig, base: Path | None = None) -> Dataset:
+    """Return a data set whose answers are read and scored by a scorer, or as another data set's.
+
+    Relative paths are looked for in `base`. Raises UsageError that names the nearest known scorer or data set.
+    """
+    found = None if scorer.name in MODULES else open_scorer(scorer, base or Path())
+    if found is None:
+        return _scored_as_dataset(scorer.name)
     return replace(
         get(name),
-        metric=plugin.metric,
-        answer_form=plugin.answer_form,
-        extract=plugin.extract,
-        score=plugin.score,
+        metric=found.metric,
+        answer_form=found.answer_form,
+        extract=found.extract,
+        score=found.score,
+        by_calls=found.by_calls,
+    )
+
+
+def _scored_as_dataset(scorer: str) -> Dataset:
+    if scorer in MODULES or find_plugin("datasets", scorer) is not None:
+        return get(scorer)
+    known = [*OPTIONS, *MODULES]
+    nearest = difflib.get_close_matches(scorer, known, n=1, cutoff=0.6)
+    raise UsageError(
+        f"no scorer or data set is called {scorer!r}: "
+        + (f"did you mean {nearest[0]!r}?" if nearest else f"there are {', '.join(known)}, and FILE.py:FUNCTION")
     )
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
+from fractionate.scoring.scorers import Metric as Metric
+from fractionate.scoring.scorers import Scorer as Scorer
 from fractionate.types import Answer, Problem, Score
 from fractionate.types import AnswerForm as AnswerForm
-
-Metric = Literal["exact_match", "f1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,8 @@ class Dataset:
     score: Callable[[Answer | None, Sequence[Answer]], Score]
     """Scores a prediction against the alternatives; None scores (0, 0)."""
     default_split: str = "test"
+    by_calls: bool = False
+    """Whether calls score an output (a judge, an async function): see `Scorer`."""
 
     @cached_property
     def lenient(self) -> Callable[[str], Answer | None] | None:
@@ -70,17 +71,3 @@ class Dataset:
         if self.lenient is None:
             return None
         return strict if prediction is not None else self.score(self.lenient(output), answers)
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """How answers of a user's own rows are read and scored (`data.scorer`), where no data set here does it so.
-
-    Other packages bring them (`fractionate.scorers`); the fields are those of `Dataset`.
-    """
-
-    name: str
-    metric: Metric
-    answer_form: AnswerForm
-    extract: Callable[[str], Answer | None]
-    score: Callable[[Answer | None, Sequence[Answer]], Score]

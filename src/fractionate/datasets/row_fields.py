@@ -49,8 +49,8 @@ def row_answers(row: Row, gold: Gold | None, scoring: Scoring) -> tuple[Answer, 
     field = scoring.fields.answers or "answers"
     given = at(row.values, field)
     if given is None:
-        if scoring.is_figure and not scoring.fields.answers:
-            return ()  # a scorer of the user's own may need none
+        if (scoring.is_figure or scoring.judge) and not scoring.fields.answers:
+            return ()  # a scorer of the user's own may need none, nor does a judge with a rubric
         also = "; if 'answer' holds the right one, say --answers-field answer" if "answer" in row.values else ""
         raise row.error(
             f"no {field!r}: give them in the row, name their field with --answers-field, or the data set that "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 from fractionate import datasets
+from fractionate.config import ScorerConfig
 from fractionate.datasets.base import Dataset
 from fractionate.datasets.gold import Gold, find_gold
 from fractionate.datasets.own_scorers import Scale, call_for_each
@@ -16,17 +18,31 @@ from fractionate.datasets.row_fields import MISSING, row_answers, row_output, ro
 from fractionate.errors import FractionateError, UsageError
 from fractionate.plugin import load_function
 from fractionate.rows import TEXT_TABLES, Row, at, list_in, read_rows
-from fractionate.types import Answer, AnswerForm, Score
+from fractionate.scoring.labels import Labels, measure, one_output_each
+from fractionate.scoring.metrics import ZERO
+from fractionate.types import Answer, AnswerForm, Problem, Score
 
 REPEATS = ("repeat", "epoch", "sample", "seed")
 """Fields that tell several answers to one question apart."""
+
+
+class RowJudge(Protocol):
+    """Scores outputs by calls of a judge."""
+
+    @property
+    def identity(self) -> str:
+        """What its scores depend on."""
+
+    def grade(self, problems: Sequence[Problem], outputs: Sequence[str]) -> list[Score | None]:
+        """Score outputs; None where no verdict could be read."""
 
 
 class Summary(TypedDict):
     """What a file scored: rows, means over all rows (0 to 1), and the share of rows without an answer to score.
 
     With gold from a data set: how many rows match no question and are left out, and how many questions have no row.
-    `note` says that more than half of the outputs are unparsed, and which reader fits better.
+    `note` says that more than half of the outputs are unparsed, and which reader fits better. `judge` says what the
+    judge is, how far it agrees with labels by people, and the outcome corrected by them.
     """
 
     n: int
@@ -36,6 +52,7 @@ class Summary(TypedDict):
     unmatched_rows: NotRequired[int]
     unmatched_gold: NotRequired[int]
     note: NotRequired[str]
+    judge: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,7 @@ class ScoredRow:
 
     `identity` is what the row calls its question: its `id`, else its `index`, else its position among the rows, which
     is `position`. `output` is the raw text, None where the row has none. `lenient` is the score under the lenient
-    reading, None where there is no such reading.
+    reading, None where there is no such reading. `label` is a person's, from 0 to 1.
     """
 
     prediction: Answer | None
@@ -55,6 +72,7 @@ class ScoredRow:
     output: str | None = None
     position: int = 0
     lenient: Score | None = None
+    label: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as `--rows` writes it; an answer of several spans is a list."""
@@ -87,7 +105,9 @@ class Scoring:
     scorer, another data set's, or FILE.py:FUNCTION: function(output, answers) → a number from 0 to 1, or on `scale`.
     With a scale and neither, the output itself is the rating. `gold` is a data reference that holds the answers, its
     columns mapped by `columns`. `answer` is the form in which answers are read and scored, in place of the data set's
-    own ("" for that); with it no data set has to be named.
+    own ("" for that); with it no data set has to be named. The scorer is a name or an inline table, as `data.scorer` is
+    (`ScorerConfig.parse`); its files are looked for in `base`. `judge` opens the judge that the scorer "judge" takes,
+    and `labels` measure it.
     """
 
     dataset: str = ""
@@ -97,6 +117,9 @@ class Scoring:
     fields: Fields = field(default_factory=Fields)
     columns: Mapping[str, str] = field(default_factory=dict)
     answer: AnswerForm | Literal[""] = ""
+    base: Path = Path()
+    judge: Callable[[], RowJudge] | None = None
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
         if self.answer and (self.scorer or self.scale):
@@ -113,13 +136,15 @@ class Scoring:
     @property
     def is_figure(self) -> bool:
         """Whether a row's score is a plain figure: a function's, or a rating."""
-        return ".py:" in self.scorer or (self.scale is not None and not (self.scorer or self.dataset or self.gold))
+        is_function = ".py:" in self.scorer and not self.scorer.startswith("{")
+        is_rating = self.scale is not None and not (self.scorer or self.dataset or self.gold)
+        return is_function or is_rating
 
     def reader(self) -> Dataset:
         """Return the data set whose reader and metric are used. Raises UsageError where none is named."""
         name = self.dataset or (datasets.parse_reference(self.gold).name if self.gold else "")
         if self.scorer:
-            return datasets.scored_as(name or "jsonl", self.scorer)
+            return datasets.scored_as(name or "jsonl", ScorerConfig.parse(self.scorer), self.base)
         if self.answer:
             return datasets.answered_as(datasets.get(name or "jsonl"), self.answer)
         if not name:
@@ -140,16 +165,35 @@ class Scored:
     gold: Gold | None = None
     unmatched_rows: int = 0
     unmatched_gold: int = 0
+    judge: str = ""
+    """The identity of the judge that scored them, if one did."""
 
     def summary(self) -> Summary:
         """Return the means of at least one scored row, and what does not fit."""
         summary = summarize(self.rows)
         if self.gold is not None:
             summary["unmatched_rows"], summary["unmatched_gold"] = self.unmatched_rows, self.unmatched_gold
+        if self.judge:
+            summary["judge"] = {"identity": self.judge, **self._measured()}
         note = misfit(self.rows, self.scorer)
         if note:
             summary["note"] = note
         return summary
+
+    def _measured(self) -> dict[str, Any]:
+        """Return what labels say of the judge, and the outcome corrected by them with its interval of 95 %."""
+        import numpy as np
+
+        gold = np.array([math.nan if row.label is None else row.label for row in self.rows])
+        judged = np.array([row.score.exact_match for row in self.rows])
+        found = measure(gold, judged)
+        if found is None:
+            return {"labels": 0}
+        measured, corrected = found
+        if not measured.corrects:
+            return measured.as_dict()
+        low, high = corrected.interval()
+        return {**measured.as_dict(), "corrected": corrected.estimate, "ci_low": low, "ci_high": high}
 
     def described(self) -> list[str]:
         """Return what was scored against what, and what was left out."""
@@ -214,20 +258,26 @@ def score_rows(rows: Iterable[Row], scoring: Scoring, *, repeats: bool = False, 
         matched = [(position, row) for position, row in matched if gold.key(row) in gold.problems]
         named = {gold.key(row) for _, row in matched}
     answers = [row_answers(row, gold, scoring) for _, row in matched]
+    identity = ""
     if scoring.is_figure:
         scored, scorer = _figures(matched, answers, scoring), scoring.scorer or f"its rating, {scoring.scale}"
     else:
         dataset = scoring.reader()
-        scored = [
-            _read(row, _of_several(dataset, of_row, scoring), of_row, scoring.fields, position, lenient)
-            for (position, row), of_row in zip(matched, answers, strict=True)
-        ]
         scorer = scoring.scorer or (f"--answer {scoring.answer}" if scoring.answer else dataset.name)
+        if dataset.by_calls and scoring.judge:
+            judge = scoring.judge()
+            scored, identity = _judged(matched, answers, gold, scoring, judge), judge.identity
+        else:
+            scored = [
+                _read(row, _of_several(dataset, of_row, scoring), of_row, scoring.fields, position, lenient)
+                for (position, row), of_row in zip(matched, answers, strict=True)
+            ]
     against = repr(scoring.fields.answers or "answers")
     if gold is not None:
         against = f"the answers of {gold.reference} by {gold.described()}"
-        return Scored(scored, scorer, against, gold, len(rows) - len(matched), len(gold.problems) - len(named))
-    return Scored(scored, scorer, against)
+        unmatched = len(rows) - len(matched), len(gold.problems) - len(named)
+        return Scored(scored, scorer, against, gold, *unmatched, judge=identity)
+    return Scored(scored, scorer, against, judge=identity)
 
 
 def summarize(scored: Sequence[ScoredRow]) -> Summary:
@@ -350,6 +400,48 @@ def _figures(
             )
         )
     return found
+
+
+def _judged(
+    matched: Sequence[tuple[int, Row]],
+    answers: Sequence[tuple[Answer, ...]],
+    gold: Gold | None,
+    scoring: Scoring,
+    judge: RowJudge,
+) -> list[ScoredRow]:
+    """Score by a judge, all rows together. A row without an output scores 0 and counts as unparsed."""
+    named = [_identity(row, scoring.fields, position) for position, row in matched]
+    outputs = [row_output(row, scoring.fields.output) for _, row in matched]
+    if any(output is MISSING for output in outputs):
+        raise matched[outputs.index(MISSING)][1].error("no 'output': name the field with --output-field")
+    problems = [
+        gold.problems[gold.key(row)] if gold else _problem(row, known, name["identity"])
+        for (_, row), known, name in zip(matched, answers, named, strict=True)
+    ]
+    scores = judge.grade(problems, [output or "" for output in outputs])
+    said: dict[str, list[str]] = {}
+    for name, output in zip(named, outputs, strict=True):
+        said.setdefault(name["identity"], []).append(output or "")
+    alone, labels = one_output_each(said), scoring.labels or Labels(Path())
+    return [
+        ScoredRow(
+            None if output is None or score is None else (output,),
+            score or ZERO,
+            bool(output and output.strip()) and score is not None,
+            **name,
+            output=output,
+            label=labels.of(name["identity"], output or "", only_output=name["identity"] in alone),
+        )
+        for output, score, name in zip(outputs, scores, named, strict=True)
+    ]
+
+
+def _problem(row: Row, answers: tuple[Answer, ...], identity: str) -> Problem:
+    """Return the question of a row that the judge is shown."""
+    question, context = (str(row.values.get(name) or "") for name in ("question", "context"))
+    if not question:
+        raise row.error("no 'question' for the judge to read: name the data that hold it with --gold")
+    return Problem(identity, question, answers, context)
 
 
 def _write(scored: Sequence[ScoredRow], path: Path) -> None:

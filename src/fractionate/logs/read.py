@@ -50,6 +50,17 @@ def read_systems(
     return systems
 
 
+def named_paths(texts: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return the names and paths of logs that are files of rows, each `[NAME=]PATH`. Raises UsageError for others."""
+    parts = [_parts(text) for text in texts]
+    wrong = [text for text, part in zip(texts, parts, strict=True) if part.cell or part.column or part.path.is_dir()]
+    if wrong:
+        raise UsageError(f"{wrong[0]}: a judge compares the outputs of two files of rows")
+    return [
+        (part.name or tail, part.path) for part, tail in zip(parts, _tails([one.path for one in parts]), strict=True)
+    ]
+
+
 class _Part(NamedTuple):
     """What `[NAME=]PATH[:CELL | #FIELD]` names."""
 

@@ -31,6 +31,7 @@ class _Outcome:
     value: float | None
     unparsed: bool | None = None
     lenient: float | None = None
+    label: float | None = None
 
 
 def read_table(rows: Sequence[Row], path: Path, name: str, choices: Choices, column: str = "") -> System:
@@ -42,8 +43,8 @@ def read_table(rows: Sequence[Row], path: Path, name: str, choices: Choices, col
         raise UsageError(f"{path} is empty: there is nothing to compare")
     if column:
         choices = _of_column(rows, choices, column)
-    outcomes, does_not_fit = _outcomes(rows, path, choices)
-    ids, numbered = _ids(rows, choices)
+    outcomes, does_not_fit, judge = _outcomes(rows, path, choices)
+    ids, numbered = ids_of(rows, choices)
     notes = ("its rows have no id: they are matched by their position",) if numbered else ()
     shared = _passages(choices, rows) if choices.scoring.gold and not choices.group else [""] * len(rows)
     answers = []
@@ -63,9 +64,10 @@ def read_table(rows: Sequence[Row], path: Path, name: str, choices: Choices, col
                     repeat=str(seen[question]) if choices.repeats else _first(row.values, REPEATS),
                     unparsed=outcome.unparsed,
                     lenient=outcome.lenient,
+                    label=outcome.label,
                 )
             )
-    return System(name, tuple(answers), "rows", notes, misfit=does_not_fit)
+    return System(name, tuple(answers), "rows", notes, misfit=does_not_fit, judge=judge)
 
 
 def _of_column(rows: Sequence[Row], choices: Choices, column: str) -> Choices:
@@ -90,8 +92,8 @@ def _passages(choices: Choices, rows: Sequence[Row]) -> list[str]:
     return [problem.group or problem.context if problem else "" for problem in problems]
 
 
-def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> tuple[list[_Outcome], str]:
-    """Return the outcome of each row, and whether the scorer does not fit."""
+def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> tuple[list[_Outcome], str, str]:
+    """Return the outcome of each row, whether the scorer does not fit, and the identity of a judge that scores."""
     scoring = choices.scoring
     scored = scoring.names_reader or scoring.fields.output or scoring.fields.answers
     names = (*OUTCOMES, "rating") if scoring.scale else OUTCOMES
@@ -100,7 +102,7 @@ def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> tuple[list[_
         found = [_outcome(row, field, choices) for row in rows]
         unparsed = sum(one.unparsed is True for one in found)
         wrong = f"the scorer does not fit: {unparsed} of {len(found)} unparsed" if 2 * unparsed > len(found) else ""
-        return found, wrong
+        return found, wrong, ""
     if not scored and "answers" not in rows[0].values:
         has = ", ".join(map(str, rows[0].values))
         raise UsageError(
@@ -116,8 +118,8 @@ def _outcomes(rows: Sequence[Row], path: Path, choices: Choices) -> tuple[list[_
     found = [_Outcome(None)] * len(rows)
     for one in results.rows:
         lenient = None if one.lenient is None else float(getattr(one.lenient, metric))
-        found[one.position] = _Outcome(float(getattr(one.score, metric)), not one.extracted, lenient)
-    return found, misfit(results.rows, results.scorer)
+        found[one.position] = _Outcome(float(getattr(one.score, metric)), not one.extracted, lenient, one.label)
+    return found, misfit(results.rows, results.scorer), results.judge
 
 
 def _outcome(row: Row, field: str, choices: Choices) -> _Outcome:
@@ -129,7 +131,7 @@ def _outcome(row: Row, field: str, choices: Choices) -> _Outcome:
     return _Outcome(choices.outcome_of(value, f"{row.where}: {field!r}"), unparsed)
 
 
-def _ids(rows: Sequence[Row], choices: Choices) -> tuple[list[str], bool]:
+def ids_of(rows: Sequence[Row], choices: Choices) -> tuple[list[str], bool]:
     """Return what each row calls its question, and whether that is only its position."""
     if choices.id:
         return [choices.id_of(row.values, row.where) for row in rows], False

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fractionate import datasets
 from fractionate.analysis.systems import Answered, System
+from fractionate.config import ScorerConfig
 from fractionate.datasets.traffic import Answering, Exchange, is_traffic, read_exchanges
 from fractionate.errors import UsageError
 from fractionate.logs.choices import Choices, named
@@ -97,5 +98,5 @@ def _outcome_of_shadow(exchange: Exchange, shadow: Answering) -> float | None:
 
 def _reaches(exchange: Exchange, answer: Answer | None, right: tuple[Answer, ...]) -> bool:
     name, scorer = exchange.dataset, exchange.scorer
-    dataset = datasets.scored_as(name, scorer) if scorer else datasets.get(name)
+    dataset = datasets.scored_as(name, ScorerConfig.parse(scorer)) if scorer else datasets.get(name)
     return dataset.score(answer, right).exact_match == 1.0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fractionate.models._trees import Decomposed, Label, listed, read_decomposition, read_label, shown_label
 from fractionate.rows import Row, read_turns, shown
-from fractionate.types import ROLES, Role, Turn
+from fractionate.types import ROLES, CallRole, Turn
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -78,7 +78,7 @@ class Recording:
     index: int | None
     question: str
     history: tuple[Turn, ...]
-    role: Role | None
+    role: CallRole | None
     strategy: str
     sample: int | None
     step: int
@@ -214,7 +214,7 @@ def _question(fields: _Fields) -> tuple[str, tuple[Turn, ...]]:
     return turns[-1][1], tuple(turns[:-1])
 
 
-def _role(fields: _Fields) -> Role | None:
+def _role(fields: _Fields) -> CallRole | None:
     value = fields.value("role")
     if value in (None, ""):
         return None

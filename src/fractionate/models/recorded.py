@@ -22,7 +22,7 @@ from fractionate.models.base import SingleModel
 from fractionate.models.tokens import reference_counter
 from fractionate.rows import SUFFIXES, read_rows
 from fractionate.spool import Spool, SpoolIndex
-from fractionate.types import Completion, Origin, Problem, Prompt, Request, Role, Usage
+from fractionate.types import CallRole, Completion, Origin, Problem, Prompt, Request, Role, Usage
 
 _REMEMBERED = 8192
 """Questions whose rows stay in memory: a call looks for them several times."""
@@ -157,7 +157,7 @@ class RecordedModel(SingleModel):
             self._take(first, origin)
         return first
 
-    def _of_named_strategy(self, found: list[_Match], role: Role, origin: Origin) -> list[_Match]:
+    def _of_named_strategy(self, found: list[_Match], role: CallRole, origin: Origin) -> list[_Match]:
         """Keep the rows that name the strategy asked for; without any, those that name none."""
         if role == "decomposer" and origin.prompt in ("", "decompose"):
             return found
@@ -260,13 +260,13 @@ def _decompositions(rows: Sequence[_Numbered]) -> list[_Match]:
     return [_Match(*one, one.row.decomposing) for one in rows if one.row.decomposing is not None]
 
 
-def _answers(rows: Sequence[_Numbered], role: Role, origin: Origin) -> list[_Match]:
+def _answers(rows: Sequence[_Numbered], role: CallRole, origin: Origin) -> list[_Match]:
     """Return the replies to what a call asks, whatever strategy or sample their rows name."""
     found = ((one, _answer(one.row, role, origin)) for one in rows)
     return [_Match(*one, reply) for one, reply in found if reply is not None]
 
 
-def _answer(row: Recording, role: Role, origin: Origin) -> Reply | None:
+def _answer(row: Recording, role: CallRole, origin: Origin) -> Reply | None:
     """Return a row's reply to what a call asks: a step, a follow-up, or the question itself."""
     if origin.strategy == "dynamic":
         return _dynamic_answer(row, role, origin)
@@ -285,7 +285,7 @@ def _answer(row: Recording, role: Role, origin: Origin) -> Reply | None:
     return row.output if same or named else None
 
 
-def _dynamic_answer(row: Recording, role: Role, origin: Origin) -> Reply | None:
+def _dynamic_answer(row: Recording, role: CallRole, origin: Origin) -> Reply | None:
     """Return a row's reply in a self-ask dialogue: rows of one turn each, or one row that holds all turns as steps."""
     if row.strategy != "dynamic" or origin.prompt not in ("follow-up", "step", "final"):
         return None
@@ -304,7 +304,7 @@ def _dynamic_answer(row: Recording, role: Role, origin: Origin) -> Reply | None:
     return row.output if origin.prompt != "step" or same else None
 
 
-def _asked(role: Role, origin: Origin) -> str:
+def _asked(role: CallRole, origin: Origin) -> str:
     """Return what a call asks for, in words: `stepwise, step 2`."""
     if role == "decomposer" and origin.prompt in ("", "decompose"):
         return "decomposition"

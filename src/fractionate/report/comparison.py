@@ -25,8 +25,13 @@ from fractionate.statistics import Needed
 
 def comparison_text(comparison: Comparison) -> str:
     """Return the whole comparison as plain text; its last line says who is better than whom."""
+    return "\n\n".join(map(section_text, comparison_sections(comparison)))
+
+
+def comparison_sections(comparison: Comparison) -> list[Section]:
+    """Return what there is to show: the systems, every pair, and what this shows."""
     sections = [_systems(comparison), _pairs(comparison), _conclusions(comparison)]
-    return "\n\n".join(section_text(section) for section in sections if section is not None)
+    return [section for section in sections if section is not None]
 
 
 def _systems(comparison: Comparison) -> Section | None:

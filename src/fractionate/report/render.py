@@ -93,6 +93,11 @@ def markdown(results: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def markdown_of(sections: Sequence[Section]) -> str:
+    """Return sections as Markdown."""
+    return "\n\n".join(part for section in sections for part in _markdown_section(section)) + "\n"
+
+
 def _markdown_section(section: Section) -> list[str]:
     lead = [plain(section.lead)] if section.lead else []
     return [f"## {plain(section.title)}", *lead, *(part for block in section.body for part in _markdown_block(block))]

@@ -143,6 +143,11 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of JSON")
 
 
+def _judge(cell: Cell) -> dict[str, Any]:
+    """Return the judge of a cell, and the mean of its own scores, which labels by people may correct."""
+    return {"identity": cell.judge, "judged_value": mean(outcomes(cell.columns, cell.metric))}
+
+
 def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str, Any]:
     columns = cell.columns
     outputs = columns.outputs
@@ -170,6 +175,7 @@ def _cell(matrix: Matrix, cell: Cell, pricing: Pricing, rule: Rule) -> dict[str,
         "decomposer_kind": _decomposer_kind(cell.decomposer),
         "student_solver": is_candidate_solver(cell.solver),
         "metric": cell.metric,
+        **({"judge": _judge(cell)} if cell.judge else {}),
         "n": n,
         "repeats": columns.repeats,
         "outputs": len(outputs),

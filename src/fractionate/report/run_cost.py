@@ -17,10 +17,11 @@ from fractionate.report.amounts import PER
 from fractionate.types import Usage
 
 DEMONSTRATIONS, SCREENING, CHANCES = "demonstrations", "screening", "further chances"
-TRAINING, EVALUATION, CURVE = "training", "evaluation", "learning curve"
-ITEMS = (DEMONSTRATIONS, SCREENING, CHANCES, TRAINING, EVALUATION, CURVE)
+TRAINING, EVALUATION, JUDGING, CURVE = "training", "evaluation", "judging", "learning curve"
+ITEMS = (DEMONSTRATIONS, SCREENING, CHANCES, TRAINING, EVALUATION, JUDGING, CURVE)
 """The items of a bill: the teacher's first decompositions, its solutions along them, the teacher's further samples,
-the training of the students, the measuring of all cells, and training and measuring for a learning curve."""
+the training of the students, the measuring of all cells, what a judge took to score them, and training and measuring
+for a learning curve."""
 
 
 @dataclass(frozen=True, slots=True)

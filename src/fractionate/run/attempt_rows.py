@@ -67,6 +67,7 @@ def cell_row(cell: Cell) -> Json:
         "decomposer": cell.decomposer.name,
         "solver": cell.solver.name,
         "components": {"decomposer": _component_row(cell.decomposer), "solver": _component_row(cell.solver)},
+        **({"judge": cell.judge} if cell.judge else {}),
     }
 
 
@@ -107,6 +108,7 @@ def attempt_row(attempt: Attempt) -> Json:
         "failures": list(attempt.failures),
         "cut_off": list(attempt.cut_off),
         **({"tools": _tools_row(attempt.tools)} if attempt.tools else {}),
+        **({"judge_usage": _fields(attempt.judge_usage, _USAGE)} if attempt.judge_usage.calls else {}),
         **({"gold": attempt.gold._asdict()} if attempt.gold else {}),
     }
 
@@ -117,7 +119,7 @@ def read_jsonl(path: Path) -> list[Cell]:
     contexts: dict[str, str] = {}
     for row in read_own(path, "evaluate"):
         try:
-            key = repr([row.values[name] for name in (*_NAMED, "components")])
+            key = repr([row.values.get("judge"), *(row.values[name] for name in (*_NAMED, "components"))])
             if key not in grouped:
                 grouped[key] = cell_of(row.values), []
             cell, questions = grouped[key]
@@ -138,7 +140,8 @@ def cell_of(row: Mapping[str, Any]) -> Cell:
         _check_choice(name, row[name], choices)
     fields: dict[str, Any] = {name: _text(name, row[name]) for name in _NAMED}
     decomposer, solver = (_component(row["components"][role]) for role in ROLES)
-    return Cell(**fields, decomposer=decomposer, solver=solver, attempts=())
+    judge = _text("judge", row.get("judge", ""))
+    return Cell(**fields, decomposer=decomposer, solver=solver, attempts=(), judge=judge)
 
 
 def problem_of(row: Mapping[str, Any], cell: Cell) -> Problem:
@@ -175,6 +178,7 @@ def attempt_of(row: Mapping[str, Any], problem: Problem) -> Attempt:
         lenient=None if lenient is None else _score(lenient),
         gold=_score(row["gold"]) if row.get("gold") else None,
         tools={role: tuple(map(_tool_use, uses)) for role, uses in row.get("tools", {}).items()},
+        judge_usage=_usage(row.get("judge_usage", {})),
     )
 
 

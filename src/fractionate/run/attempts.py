@@ -43,6 +43,7 @@ from fractionate.run.attempt_rows import (
 )
 from fractionate.run.cells import Pair, TestSet
 from fractionate.run.folder import RunFolder, write_rows
+from fractionate.strategies.judge import Judge
 from fractionate.types import Attempt, Cell, Problem
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class AttemptWriter:
             attempts=(),
             reference=test.reference,
             label=pair.strategy.label,
+            judge=test.grader.identity if isinstance(test.grader, Judge) else "",
         )
         write_questions = partial(self._write_questions, key.test_set, test.problems)
         return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems), write_questions)

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 from fractionate.calls.stages import Gathering, Stage, Work
 from fractionate.datasets.base import Dataset, Metric
 from fractionate.errors import UsageError
+from fractionate.scoring.metrics import ZERO
 from fractionate.spool import Spool, collect
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Strategy, Task
 from fractionate.strategies.decompose import decompose
+from fractionate.strategies.judge import Graded, Grader
 from fractionate.strategies.prompting import numbered_lines
 from fractionate.tools.using import used_tools
 from fractionate.types import Attempt, Completion, Component, Decomposition, Problem, ToolUse, Usage
@@ -54,6 +56,8 @@ class TestSet:
     own_settings: Mapping[str, Settings] = field(default_factory=dict)
     repeats: int = 1
     """How often each question is answered."""
+    grader: Grader | None = None
+    """What scores the outputs, where calls do."""
 
     def asked(self) -> Iterator[tuple[Problem, int]]:
         """Yield every question as often as it is answered, with the number of the repeat from 0."""
@@ -135,8 +139,10 @@ def _work_through(
         given = decomposed[pair.decomposer]
     solver, decomposer = samplers(pair, sampler_of)
     bare = replace(test, problems=())  # a coroutine may be sent to another process
+    # Where only calls are counted, scoring matters only if it makes calls too.
+    work = solve if take is discard and test.grader is None else attempt
     factories = (
-        partial(solve if take is discard else attempt, bare, pair, problem, repeat, one, solver, decomposer)
+        partial(work, bare, pair, problem, repeat, one, solver, decomposer)
         for (problem, repeat), one in zip(test.asked(), given, strict=True)
     )
     label = f"{test.reference}: {pair.strategy.name}, {pair.decomposer.name} → {pair.solver.name}"
@@ -158,7 +164,8 @@ def attempt(
     `given` is its decomposition with the call that made it; that call's usage is part of the attempt's.
     """
     solution = yield from solve(test, pair, problem, repeat, given, solver, decomposer)
-    return _scored(problem, solution, given[1] if given else None, test.dataset)
+    graded = (yield from test.grader.grade(problem, solution.output)) if test.grader else None
+    return _scored(problem, solution, given[1] if given else None, test.dataset, graded)
 
 
 def solve(
@@ -246,9 +253,14 @@ def _gold(problem: Problem, cap: int | None) -> Decomposition:
     return Decomposition(kept, "ok", numbered_lines(problem.subquestions), len(problem.subquestions) - len(kept))
 
 
-def _scored(problem: Problem, solution: Solution, decomposing: Completion | None, dataset: Dataset) -> Attempt:
+def _scored(
+    problem: Problem, solution: Solution, decomposing: Completion | None, dataset: Dataset, graded: Graded | None
+) -> Attempt:
     prediction = dataset.extract(solution.output)
-    score = dataset.score(prediction, problem.answers)
+    if graded is None:
+        score = dataset.score(prediction, problem.answers)
+    else:  # without a verdict an output counts as unparsed
+        prediction, score = (prediction, graded.score) if graded.score is not None else (None, ZERO)
     calls = list(solution.calls)
     if decomposing is not None:
         calls.insert(0, ("decomposer", decomposing))
@@ -271,8 +283,10 @@ def _scored(problem: Problem, solution: Solution, decomposing: Completion | None
             completion.error or completion.finish_reason
             for _, completion in calls
             if completion.finish_reason != "stop"
-        ),
+        )
+        + ((graded.failure,) if graded and graded.failure else ()),
         cut_off=tuple(cut_off),
-        lenient=dataset.lenient_score(solution.output, problem.answers, prediction, score),
+        lenient=None if graded else dataset.lenient_score(solution.output, problem.answers, prediction, score),
         tools=used_tools(calls),
+        judge_usage=graded.usage if graded else Usage(),
     )

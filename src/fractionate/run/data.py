@@ -19,15 +19,22 @@ from fractionate.datasets.overlap import find_overlap
 from fractionate.datasets.reference import resolve
 from fractionate.datasets.traffic import CORRECTED, RIGHT, Exchange, learnable, read_exchanges
 from fractionate.datasets.traffic import NAME as TRAFFIC
-from fractionate.errors import UsageError
+from fractionate.errors import UsageError, shortened
 from fractionate.files import utf8
 from fractionate.run.cells import TestSet
 from fractionate.run.names import Student
 from fractionate.scoring.forms import FORM_NAMES, infer_form
+from fractionate.scoring.metrics import text_score
+from fractionate.scoring.scorers import ByFunction, Contains
 from fractionate.strategies.base import Settings
+from fractionate.strategies.prompting import final_line
 from fractionate.students.demonstrate import Demonstration, demonstration_of
 from fractionate.types import AnswerForm, Example, Problem
 
+_GOLDS_TRIED = 50
+"""Known answers of a test set that its scorer is tried on, the first ones."""
+_SENTENCE_WORDS = 12
+"""Words from which on a known answer is a sentence, which no two writers put alike."""
 _EXAMPLES = 3
 """Ids named in a note on what test and training share."""
 
@@ -104,7 +111,7 @@ class RunData:
         """The demonstrations that traffic brings, by problem: the teacher is not asked for these."""
         exchanges = {one.id: one for several in self.traffic.values() for one in several}
         found = {
-            key: demonstration_of(replace(exchanges[key], given=problem.answers), self.dataset(problem.dataset))
+            key: demonstration_of(replace(exchanges[key], given=problem.answers), self.dataset_of(problem))
             for key, problem in self.demonstrated.items()
             if key in exchanges
         }
@@ -126,6 +133,7 @@ class RunData:
     @cached_property
     def tests(self) -> list[TestSet]:
         """The test sets."""
+        _ = self._with_own_scorer  # a misspelt name in data.scorers is said first
         if not self._config.data.test:
             raise UsageError("data.test is empty: name the data that the pairs are to be measured on")
         return _told_apart([self._test(reference) for reference in self._config.data.test])
@@ -155,21 +163,47 @@ class RunData:
             seen = "students may have learnt these answers" if trained_on else "students were chosen by these answers"
             yield f"Overlap allowed by name: {said}, so {seen}."
 
-    def dataset(self, name: str) -> Dataset:
-        """Return how the rows of a data set are read and scored.
+    def dataset(self, name: str, reference: str = "") -> Dataset:
+        """Return how the rows of a data set are read and scored, or those of one reference to it.
 
-        jsonl rows are scored as `data.scorer` says, else by their form of answer: `data.answer`, else the form that
-        they were measured with, else what it is inferred to be.
+        `data.scorers` says it for the reference or the data set. Other jsonl rows are scored as `data.scorer` says,
+        else by their form of answer: `data.answer`, else the form that they were measured with, else what it is
+        inferred to be.
         """
         data = self._config.data
-        if name != OWN_ROWS:
+        scorer = data.scorers.get(reference) or data.scorers.get(name) or (data.scorer if name == OWN_ROWS else None)
+        if scorer:
+            chosen = datasets.scored_as(name, scorer, self._base)
+        elif name != OWN_ROWS:
             chosen = datasets.get(name)
-        elif data.scorer:
-            chosen = datasets.scored_as(name, data.scorer)
         else:
             form = data.answer or self._measured_form or self.inferred_form
             chosen = datasets.answered_as(datasets.get(name), form)
         return replace(chosen, metric=data.metric) if data.metric else chosen
+
+    def dataset_of(self, problem: Problem) -> Dataset:
+        """Return how the answers to one question are read and scored."""
+        return self.dataset(problem.dataset, self._with_own_scorer.get(problem.id, ""))
+
+    @cached_property
+    def _with_own_scorer(self) -> dict[str, str]:
+        """The references of `data.scorers` by the training and dev questions that they hold.
+
+        Raises UsageError for an entry that is neither a data set nor a reference of this config.
+        """
+        data = self._config.data
+        own = (reference for student in self._config.students.values() for reference in student.train)
+        named = dict.fromkeys([*data.train, *data.dev, *data.test, *own])
+        found: dict[str, str] = {}
+        for key in data.scorers:
+            if key not in named and key not in {self._parse(reference).name for reference in named}:
+                raise UsageError(
+                    f"data.scorers: {key!r} is none of this config's data (there are {', '.join(named)}): name one of "
+                    "them, or a data set"
+                )
+            if key in named and key not in data.test:
+                found |= dict.fromkeys((problem.id for problem in self._load(key)), key)
+        return found
 
     @cached_property
     def inferred_form(self) -> AnswerForm:
@@ -184,12 +218,36 @@ class RunData:
     def infers_form(self) -> bool:
         """Whether the test sets hold the user's own rows, and the config leaves their form of answer to be inferred."""
         data = self._config.data
-        return not data.scorer and not data.answer and any(self._parse(one).name == OWN_ROWS for one in data.test)
+        inferred = [one for one in data.test if not (data.scorers.get(one) or data.scorers.get(OWN_ROWS))]
+        return not data.scorer and not data.answer and any(self._parse(one).name == OWN_ROWS for one in inferred)
 
     def answer_notes(self) -> Iterator[str]:
         """Yield a sentence on the form of answer that was inferred, where one was."""
         if self.infers_form:
             yield f"Answers are read as {FORM_NAMES[self.inferred_form]}, as the known ones are; data.answer sets it."
+
+    def scorer_notes(self) -> Iterator[str]:
+        """Yield a sentence for every test set whose known answers its scorer cannot read, or hardly ever matches."""
+        for test in self.tests:
+            if isinstance(test.dataset.score, ByFunction) or test.dataset.by_calls:
+                continue
+            sample = test.problems[:_GOLDS_TRIED]
+            unread = [problem for problem in sample if not _reads_itself(test.dataset, problem)]
+            if 2 * len(unread) > len(sample):
+                example = shortened(repr("; ".join(unread[0].answers[0])), 60)
+                yield (
+                    f"{test.reference}: the scorer reads nothing in {len(unread)} of {len(sample)} known answers (such "
+                    f'as {example}), so no output can be right: set data.scorer = "text", "contains" or "judge".'
+                )
+                continue
+            words = sorted(len(" ".join(problem.answers[0]).split()) for problem in sample)
+            middle = words[len(words) // 2]
+            word_for_word = test.dataset.score is text_score or isinstance(test.dataset.score, Contains)
+            if word_for_word and middle >= _SENTENCE_WORDS:
+                yield (
+                    f"{test.reference}: known answers have {middle} words (median), so hardly any output is word for "
+                    'word the same: data.scorer = "judge" compares what they say.'
+                )
 
     def settings(self, dataset: Dataset, decomposer: str = "") -> Settings:
         """Return how calls on a data set are sampled, for a decomposer with a way of its own or for all others."""
@@ -225,7 +283,7 @@ class RunData:
                 "would flatter that pair: test on other questions, or compare shadows with fractionate compare"
             )
         problems = self._load(reference)
-        dataset = self.dataset(parsed.name)
+        dataset = self.dataset(parsed.name, reference)
         split = problems[0].split or Path(parsed.path).stem
         own = {name: self.settings(dataset, name) for name in self._config.decomposers}
         settings, repeats = self.settings(dataset), self._config.run.repeats
@@ -233,6 +291,13 @@ class RunData:
 
     def _parse(self, reference: str) -> Reference:
         return datasets.parse_reference(reference, self._config.data.columns)
+
+
+def _reads_itself(dataset: Dataset, problem: Problem) -> bool:
+    """Return whether a known answer, stated plainly, is scored as right."""
+    answer = problem.answers[0]
+    said = "; ".join(answer) if dataset.answer_form == "free" else final_line(answer)
+    return dataset.score(dataset.extract(said), problem.answers).f1 > 0.5
 
 
 def _shared_besides(test: TestSet, leak: Leak) -> Iterator[str]:

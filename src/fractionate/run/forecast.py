@@ -84,7 +84,7 @@ def _stand_in_demonstrations(run: Run, problems: Iterable[Problem]) -> list[Demo
     return [
         demonstration
         for problem in problems
-        for dataset in (run.data.dataset(problem.dataset),)
+        for dataset in (run.data.dataset_of(problem),)
         for demonstration in run_with(
             demonstrate(problem, dataset, unsent, unsent, run.data.settings(dataset), 1),
             partial(_stand_in, right=True),
@@ -130,7 +130,7 @@ def _stages(run: Run, name: str, calls: Iterable[Call], most: Iterable[Call], le
 def _most_subquestions(run: Run) -> int:
     """Return how many subquestions a decomposition of this run can have: the widest cap."""
     names = {one.dataset for one in run.data.demonstrated.values()} if run.names.students else set()
-    tests = [run.data.dataset(test.name) for test in run.data.tests]
+    tests = [test.dataset for test in run.data.tests]
     sets = [*tests, *(run.data.dataset(name) for name in names)]
     caps = [run.data.settings(one, decomposer).cap for one in sets for decomposer in ("", *run.config.decomposers)]
     return max((MOST_ITEMS if cap is None else cap for cap in caps), default=MOST_ITEMS)
@@ -215,7 +215,7 @@ def _plausible(learnt: _Learnt, right: Callable[[Call], bool], call: Call) -> Co
         return _stand_in(call, right=right(call))
     thing = _thing(call)
     reply = replies[int(thing, 16) % len(replies)]
-    if call.request.role == "solver" or call.model.style == "tool" or reply.finish_reason == "tool_calls":
+    if call.request.role != "decomposer" or call.model.style == "tool" or reply.finish_reason == "tool_calls":
         return reply
     # Another decomposer may take its turn with the same reply: the calls that follow are not the same for that.
     found = parse_decomposition(as_text(reply.text)).subquestions

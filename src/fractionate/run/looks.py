@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fractionate.analysis.looks import Judged, Ledger, Look
 from fractionate.analysis.matrix import matrices, of_whole_students
 from fractionate.analysis.rule import Rule, Standing
+from fractionate.analysis.systems import System
 from fractionate.analysis.verdict import candidates_of
 from fractionate.columns import digest
 from fractionate.config import Config
@@ -59,6 +60,58 @@ def enter_looks(store: Path, run: str, config: Config, cells: Sequence[Cell]) ->
             if look is not None:
                 _write(connection, look, run)
     return found
+
+
+class Compared(Judged):
+    """What a comparison of two logs rests on: its settings, and what both systems scored at the shared questions."""
+
+    def __init__(self, key: str, systems: Sequence[System], settings: Sequence[float]) -> None:
+        """`key` names the series of comparisons that share one error."""
+        import numpy as np
+
+        first, *others = systems
+        shared = [one for one in first.outcomes if all(one in other.outcomes for other in others)]
+        asked = np.asarray([digest(f"{key}\0{one}") for one in shared], dtype=np.uint64)
+        order = np.argsort(asked, kind="stable")
+        self.test_set = f"compare {key}"
+        self.candidates = ("new",)
+        self.questions = asked[order]
+        self._settings = repr(tuple(settings))
+        self._scores = {
+            f"{place}": np.asarray([system.outcomes[one] for one in shared], dtype=np.float64)[order]
+            for place, system in enumerate(systems)
+        }
+
+
+def enter_comparison(
+    file: Path, key: str, systems: Sequence[System], *, confidence: float, margin: float, looks: int | str
+) -> tuple[float, str]:
+    """Enter a comparison in a ledger of looks. Returns the confidence to compare at, and where it stands in words.
+
+    `looks` is a budget: so many different comparisons under one key share the error in equal parts, whatever led to
+    each. "any" sets no number: intervals hold at any look as questions are added to the same two systems, and other
+    systems at the same questions get what the first comparison has left. The same comparison again is no new look.
+    Raises FractionateError where the budget is used up, or the ledger cannot be kept.
+    """
+    judged = Compared(key, systems, (confidence, margin))
+    with _open(file) as connection:
+        ledger = Ledger(_read(connection))
+        standing = ledger.standing(judged)
+        before = sum(look.test_set == judged.test_set for look in ledger.looks)
+        if isinstance(looks, int) and before >= looks and not standing.known:
+            raise FractionateError(
+                f"the budget of {looks} looks at {key!r} in {file} is used up: these questions can show no more; "
+                "collect new ones under another --key"
+            )
+        look = ledger.add(judged)
+        if look is not None:
+            _write(connection, look, key)
+    number = before + (not standing.known)
+    if isinstance(looks, int):
+        return 1 - (1 - confidence) / looks, f"look {number} of {looks} at {key!r}"
+    rule = Rule(confidence=confidence, looks="any", standings={judged.test_set: standing})
+    said = f"look {number} at {key!r}, at any time"
+    return rule.confidence_at(judged.test_set, len(judged.questions)), said
 
 
 @contextmanager

@@ -15,7 +15,10 @@ from fractionate.models.base import CompositeModel, Model
 from fractionate.models.openai.keys import keys_not_needed
 from fractionate.prompts import Instructions
 from fractionate.run.folder import RunFolder
+from fractionate.run.names import judge_model
+from fractionate.scoring.scorers import ByFunction
 from fractionate.strategies.base import Sampler
+from fractionate.strategies.judge import FunctionModel
 from fractionate.tools import check_tools, has_tools, open_tool, parts_of, with_tools
 from fractionate.types import Component
 
@@ -82,6 +85,21 @@ class ModelPool:
         is_adapter = (folder / "adapter_config.json").is_file()
         name = f"{component.model}@{folder}" if is_adapter else f"local:{folder}"
         return self._sampler(name, student_options(self._config, component))
+
+    def judge(self) -> Sampler:
+        """Return the judge. Raises UsageError where `judge.model` names none."""
+        name = judge_model(self._config)
+        if not name:
+            raise UsageError('the scorer "judge" needs a model: set judge.model, such as "openai:gpt-4o-mini"')
+        return self._sampler(name, self._config.options(name))
+
+    def function(self, score: ByFunction) -> FunctionModel:
+        """Return a user's async function as a model."""
+        if score.name not in self._open:
+            self._open[score.name] = FunctionModel(score)
+        found = self._open[score.name]
+        assert isinstance(found, FunctionModel)
+        return found
 
     def stand_in(self, component: Component) -> Sampler:
         """Return what will answer as far as it is known: for a student to be trained its base, asked in its form."""

@@ -50,6 +50,12 @@ class Student:
         return "decomposer" if self.variant in DECOMPOSER_VARIANTS else "solver"
 
 
+def judge_model(config: Config) -> str:
+    """Return the model that scores outputs, "" where a config names none."""
+    name = config.judge.model
+    return Names(config).model_of(name) if name in ROLE_NAMES else name
+
+
 class Names:
     """Every name of one config, resolved. The constructor raises UsageError for the first unknown name."""
 

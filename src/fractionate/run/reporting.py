@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from fractionate.report.results import build_results, write_json
 from fractionate.run.attempts import read_measured
 from fractionate.run.caps import output_caps
 from fractionate.run.folder import RunFolder, as_typed
+from fractionate.run.labelling import with_labels
 from fractionate.run.looks import enter_looks
 from fractionate.run.names import Names
 from fractionate.run.records import Notes, read_throughput, read_tried
 from fractionate.run.run import config_digest
 from fractionate.run.spending import add_spending, read_spending
+from fractionate.scoring.labels import OPINION, Measured
 from fractionate.types import Cell
 
 _OF_ONE_RUN: dict[str, Any] = {
@@ -37,13 +39,13 @@ _OF_ONE_RUN: dict[str, Any] = {
 
 def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]:
     """Write results.json, report.md and report.html. Returns the results."""
-    cells = _measured(folder)
+    cells, judged = with_labels(_measured(folder), folder, config)
     Names(config)  # a changed setting may name what is not there: that is said before anything is written
     notes = Notes(folder.notes)
     results = build_results(
         cells,
         config,
-        notes.all(),
+        [*notes.all(), *_judge_notes(cells, judged)],
         _about(config, name),
         warnings=notes.warnings(),
         throughput=read_throughput(folder),
@@ -53,7 +55,20 @@ def write_report(folder: RunFolder, config: Config, name: str) -> dict[str, Any]
         caps=output_caps(config, cells),
         place=_place(folder, config, folder.source()),
     )
+    if judged:
+        results["judge"] = judged.as_dict()
     return _write(folder, config, results, cells)
+
+
+def _judge_notes(cells: Sequence[Cell], judged: Measured | None) -> Iterator[str]:
+    """Yield what there is to say of the judges that scored cells."""
+    for judge in dict.fromkeys(cell.judge for cell in cells if cell.judge):
+        yield f"Outcomes are scored by a judge: {judge}."
+    if judged:
+        line = judged.line()
+        yield f"{line[0].upper()}{line[1:]}."
+    elif any(cell.judge for cell in cells):
+        yield f"{OPINION[0].upper()}{OPINION[1:]}."
 
 
 def write_pooled_report(runs: Sequence[RunFolder], out: RunFolder, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 from fractionate.analysis.pricing import Pricing
 from fractionate.calls.engine import Engine
 from fractionate.calls.store import Store
-from fractionate.config import Config
+from fractionate.config import Config, JudgeConfig
 from fractionate.datasets import parse_reference
-from fractionate.run.cells import Pair
+from fractionate.datasets.base import Dataset
+from fractionate.errors import UsageError
+from fractionate.run.cells import Pair, TestSet
 from fractionate.run.data import RunData
 from fractionate.run.folder import RunFolder
 from fractionate.run.models import ModelPool
@@ -22,6 +24,8 @@ from fractionate.run.names import Names
 from fractionate.run.progress import Progress
 from fractionate.run.records import Notes
 from fractionate.run.workers import Workers, open_remote_copy
+from fractionate.scoring.scorers import ByFunction
+from fractionate.strategies.judge import FunctionGrader, Grader, Judge
 from fractionate.types import Component
 
 STORE = "calls.sqlite"
@@ -178,6 +182,20 @@ class Run:
         """Return the cells to measure: the matrix's names and every student that could be trained, in order."""
         return self.names.pairs(self._takes_part)[0]
 
+    def grader(self, dataset: Dataset) -> Grader | None:
+        """Return what scores the outputs of a data set by calls, None where none is needed."""
+        if not dataset.by_calls:
+            return None
+        if isinstance(dataset.score, ByFunction):
+            return FunctionGrader(self.models.function(dataset.score))
+        if self.config.judge.scale == "preference":
+            raise UsageError('judge.scale = "preference" compares two outputs: a run takes "yes-no" or "1-5"')
+        return Judge(self.models.judge(), self.config.judge)
+
+    def tests(self) -> list[TestSet]:
+        """Return the test sets, with what scores their outputs where calls do."""
+        return [replace(test, grader=self.grader(test.dataset)) for test in self.data.tests]
+
     def left_out(self) -> list[Component]:
         """Return the students that the matrix names and that take no part in it."""
         return self.names.pairs(self._takes_part)[1]
@@ -206,8 +224,11 @@ def store_path(config: Config, base: Path) -> Path:
 
 def config_digest(config: Config) -> str:
     """Return 12 hex digits of a config's content, but for where things are kept: that decides no figure."""
-    text = json.dumps(
-        config.model_dump(mode="json", exclude={"run": {"store", "out", "rows_at_most"}, "cluster": True}),
-        sort_keys=True,
-    )
+    table = config.model_dump(mode="json", exclude={"run": {"store", "out", "rows_at_most"}, "cluster": True})
+    # Tables that are younger than the digest count only where they say something: older runs keep their digest.
+    if config.judge == JudgeConfig():
+        del table["judge"]
+    if not config.data.scorers:
+        del table["data"]["scorers"]
+    text = json.dumps(table, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

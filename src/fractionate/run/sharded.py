@@ -58,7 +58,12 @@ class ShardedCells:
         """
         run, sampler_of = self._run, partial(on_test, self._run, self._run.models.sampler)
         asked = [_Asked(pair, *samplers(pair, sampler_of)) for pair in keys]
-        asked = [one for one in asked if can_leave([each.model for each in (one.solver, one.decomposer) if each])]
+        graders = [test.grader] if test.grader else []
+        asked = [
+            one
+            for one in asked
+            if can_leave([each.model for each in (one.solver, one.decomposer, *graders) if each is not None])
+        ]
         if not asked:
             return ()
         pairs = [one.pair for one in asked]

@@ -13,13 +13,14 @@ from fractionate.report.run_cost import (
     CURVE,
     DEMONSTRATIONS,
     EVALUATION,
+    JUDGING,
     SCREENING,
     TRAINING,
     RunCost,
     Trained,
 )
 from fractionate.run.folder import RunFolder, read_own
-from fractionate.run.names import Names
+from fractionate.run.names import Names, judge_model
 from fractionate.run.records import read_throughput, read_training, write_throughput
 from fractionate.run.run import Run
 from fractionate.students.demonstrate import Demonstration
@@ -36,6 +37,7 @@ def read_spending(folder: RunFolder, config: Config, cells: Sequence[Cell]) -> R
     if names.students:
         missing |= _demonstrating(folder, names, usage)
     _measuring(cells, usage)
+    _judging(cells, judge_model(config), usage)
     parts = dict.fromkeys(part for cell in cells for part in (cell.decomposer, cell.solver))
     elsewhere = [part.name for part in parts if part.kind == "distilled"]
     if elsewhere:
@@ -87,6 +89,14 @@ def _measuring(cells: Iterable[Cell], usage: _Usages) -> None:
         of_item[cell.solver.model] += total_usage(cell.columns, "solver")
         if cell.stages == "dynamic" or not again:
             of_item[cell.decomposer.model] += total_usage(cell.columns, "decomposer")
+
+
+def _judging(cells: Iterable[Cell], judge: str, usage: _Usages) -> None:
+    """Add what scoring by a judge took."""
+    for cell in cells:
+        for question in range(len(cell.columns) if cell.judge else 0):
+            for attempt in cell.outputs_at(question):
+                usage[JUDGING][judge] += attempt.judge_usage
 
 
 def _training(folder: RunFolder, student: Component) -> Trained:

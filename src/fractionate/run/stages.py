@@ -77,8 +77,9 @@ def check_before_spending(run: Run) -> None:
         run.progress.stage(note)
     check_repeats(run)
     check_recordings(run)
-    for note in run.data.answer_notes():
+    for note in (*run.data.answer_notes(), *run.data.scorer_notes()):
         run.progress.stage(note)
+    run.tests()  # opens the judge
 
 
 def changed_tools(run: Run) -> Iterator[str]:
@@ -102,7 +103,9 @@ def check_budget(run: Run, *, start_anyway: bool = False) -> None:
     """Refuse what will not fit the budget, and try the trainer, before the first call that costs money."""
     from fractionate.run.forecast import forecast_run, training_examples
 
-    if not any(run.models.sampler(component).model.paid for component in models_asked(run)):
+    asked = [run.models.sampler(component).model for component in models_asked(run)]
+    asked += [test.grader.model for test in run.tests() if test.grader]
+    if not any(model.paid for model in asked):
         return
     plan = forecast_run(run)
     if not any(entry.stage.paid and entry.stage.calls for entry in plan.stages):
@@ -247,7 +250,7 @@ async def _evaluate(run: Run, attempts: AttemptWriter, done: Counter[str]) -> No
     writers: dict[Pair, CellWriter] = {}
     cells = evaluating(run, run.models.sampler, lambda test, pair: writers[pair])
     sharded = ShardedCells(run, attempts) if run.workers.on else None
-    for test in run.data.tests:
+    for test in run.tests():
         writers.update((pair, attempts.cell(test, pair)) for pair in run.pairs())
         keys = {pair: writer.key for pair, writer in writers.items()}
         answered = await sharded.answer(test, keys) if sharded else ()

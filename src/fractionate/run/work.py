@@ -25,10 +25,12 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
     samples = samples_per_question(run)
     recorded, problems = run.data.recorded, run.data.demonstrated
     factories = (
-        partial(demonstrate, problem, dataset, teacher, solver, run.data.settings(dataset), samples)
+        partial(
+            demonstrate, problem, dataset, teacher, solver, run.data.settings(dataset), samples, run.grader(dataset)
+        )
         for problem in problems.values()
         if problem.id not in recorded
-        for dataset in (run.data.dataset(problem.dataset),)
+        for dataset in (run.data.dataset_of(problem),)
     )
     each = f", up to {samples} samples each" if samples > 1 else ""
     shown = f"; {len(recorded)} more from traffic" if recorded else ""
@@ -39,7 +41,7 @@ def demonstrating(run: Run) -> Stage[list[Demonstration]]:
 
 def evaluating(run: Run, sampler_of: SamplerOf, take: Take[G]) -> Iterator[Stage[G]]:
     """Yield every cell of the run as a stage, one after another. Each returns the collector of its attempts."""
-    return measure(run.data.tests, run.pairs(), partial(on_test, run, sampler_of), take)
+    return measure(run.tests(), run.pairs(), partial(on_test, run, sampler_of), take)
 
 
 def on_test(run: Run, sampler_of: SamplerOf, component: Component) -> Sampler:

@@ -11,6 +11,7 @@ from fractionate.scoring import dates, metrics, quantities
 from fractionate.scoring.choices import extract_choice, extract_yes_no, read_choice, read_yes_no
 from fractionate.scoring.final import extract_final, extract_spans, read_span, read_spans
 from fractionate.scoring.number_answers import extract_number, read_statement
+from fractionate.scoring.reply import visible
 from fractionate.scoring.statements import Statement
 from fractionate.types import Answer, AnswerForm, Score
 
@@ -25,6 +26,12 @@ class Reader:
     extract: Callable[[str], Answer | None]
     statement: Callable[[Statement], object | None]
     score: Callable[[Answer | None, Sequence[Answer]], Score]
+
+
+def read_whole(output: str) -> Answer | None:
+    """Return all that a reply says, without a reasoning model's thoughts; None where it says nothing."""
+    said = visible(output).strip()
+    return (said,) if said else None
 
 
 def _day_first(predicted: str, gold: str) -> bool:
@@ -45,6 +52,7 @@ READERS: Mapping[AnswerForm, Reader] = {
     "choice": Reader(extract_choice, read_choice, metrics.score_choice),
     "span": Reader(extract_spans, read_spans, metrics.drop_score),
     "text": Reader(extract_final, read_span, metrics.text_score),
+    "free": Reader(read_whole, read_span, metrics.text_score),
 }
 
 
@@ -60,6 +68,7 @@ FORM_NAMES: Mapping[AnswerForm, str] = {
     "choice": "letters of choices",
     "span": "spans of text",
     "text": "free text",
+    "free": "whole replies",
 }
 """Each form in words, for messages."""
 

@@ -191,4 +191,5 @@ _LAST: dict[AnswerForm, Callable[[str], str | None]] = {
     "choice": last_choice,
     "span": last_entity,
     "text": last_entity,
+    "free": last_entity,
 }

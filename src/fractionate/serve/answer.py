@@ -283,9 +283,10 @@ class _Working:
         completion, usd = await self._upstream.call(
             _single(call.model), request, priced_as, self._account, until, on_text
         )
-        self._answered.count(request.role, completion, usd)
+        role: Role = "decomposer" if request.role == "decomposer" else "solver"
+        self._answered.count(role, completion, usd)
         if isinstance(call.model, ToolModel) and request.messages[-1] != LISTING:
-            self._answered.count_tool(request.role, call.model.short_name, completion, usd)
+            self._answered.count_tool(role, call.model.short_name, completion, usd)
         return completion
 
     async def _use_tools(self, model: CompositeModel, call: Call, component: Component, until: float) -> Completion:

@@ -215,7 +215,7 @@ def _measured_form(catalog: Catalog) -> AnswerForm:
     Raises UsageError where the form decides how a request is answered, and the run does not say it.
     """
     form, data = catalog.folder.answer_form(), catalog.config.data
-    if form == "" and OWN_ROWS in catalog.test_sets.values() and not data.answer and not data.scorer:
+    if form == "" and OWN_ROWS in catalog.test_sets.values() and not (data.answer or data.scorer or data.scorers):
         raise UsageError(
             f"{catalog.folder.about} does not say which form of answer was measured: run fractionate evaluate again, "
             f"or set data.answer in {catalog.folder.config}"

@@ -34,7 +34,7 @@ class Traffic:
 
     def __init__(self, gateway: Gateway, path: Path) -> None:
         self._gateway = gateway
-        self._scorer = gateway.catalog.config.data.scorer
+        self._scorer = gateway.catalog.config.data.scorer.text
         self._shadow: Shadow | None = None
         self._given: dict[str, Feedback] = {}
         self._shadowed: dict[str, Shadowed] = {}

@@ -16,8 +16,10 @@ from fractionate.datasets.base import Dataset
 from fractionate.datasets.traffic import Exchange, Reply
 from fractionate.errors import UsageError
 from fractionate.rows import Row
+from fractionate.scoring.metrics import ZERO
 from fractionate.strategies.base import CallCoroutine, Sampler, Settings, Solution, Task
 from fractionate.strategies.decompose import decompose
+from fractionate.strategies.judge import Grader
 from fractionate.strategies.prompting import final_line, numbered_lines
 from fractionate.strategies.static import static
 from fractionate.types import Answer, Decomposition, Problem, Score, Usage
@@ -99,9 +101,18 @@ class Demonstration:
 
 
 def demonstrate(
-    problem: Problem, dataset: Dataset, teacher: Sampler, solver: Sampler | None, settings: Settings, samples: int
+    problem: Problem,
+    dataset: Dataset,
+    teacher: Sampler,
+    solver: Sampler | None,
+    settings: Settings,
+    samples: int,
+    grader: Grader | None = None,
 ) -> CallCoroutine[list[Demonstration]]:
-    """Sample the teacher for one problem. Without a solver there is one sample and no solution (all that D-T needs)."""
+    """Sample the teacher for one problem. Without a solver there is one sample and no solution (all that D-T needs).
+
+    `grader` scores solutions where calls do.
+    """
     demonstrations: list[Demonstration] = []
     for sample in range(samples if solver else 1):
         drawn = replace(settings, sample=sample)
@@ -120,11 +131,15 @@ def demonstrate(
             task = Task(problem, dataset.answer_form, warmed, sampler, decomposition, drawn, strategy="static")
             solution = yield from static(task)
             prediction = dataset.extract(solution.output)
+            if grader:
+                score = (yield from grader.grade(problem, solution.output)).score or ZERO
+            else:
+                score = dataset.score(prediction, problem.answers)
             demonstration = replace(
                 demonstration,
                 output=solution.output,
                 prediction=prediction,
-                score=dataset.score(prediction, problem.answers),
+                score=score,
                 solved=True,
                 solver_usage=sum((completion.usage for _, completion in solution.calls), Usage()),
                 cut_off=(*demonstration.cut_off, *(("solver",) if _is_cut_off(solution) else ())),

@@ -22,7 +22,7 @@ from fractionate.errors import printable, shortened
 from fractionate.files import utf8
 from fractionate.models.base import SingleModel, request_key
 from fractionate.models.faults import Fault, PermanentFault, TransientFault
-from fractionate.types import Completion, Message, Request, Role, Usage
+from fractionate.types import CallRole, Completion, Message, Request, Usage
 
 T = TypeVar("T")
 
@@ -185,7 +185,7 @@ class ToolModel(SingleModel):
         return self._slots[1]
 
 
-def call_request(message: Message, role: Role, request: Request | None = None) -> Request:
+def call_request(message: Message, role: CallRole, request: Request | None = None) -> Request:
     """Return the request of a call of a tool, for the same question as another request."""
     return Request((message,), role, 0, origin=request.origin if request else None)
 

@@ -8,18 +8,17 @@ import importlib.util
 import inspect
 import json
 import re
-import sqlite3
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from fractionate.config import ToolConfig
 from fractionate.config.addresses import check_base
+from fractionate.databases import Database, QueryError, Rows
 from fractionate.errors import UsageError, missing_extra
 from fractionate.models.faults import FatalFault, Fault, PermanentFault, TransientFault
 from fractionate.models.openai.keys import KeyHider, read_key
@@ -206,71 +205,35 @@ class SqlTool(Tool):
 
     def __init__(self, name: str, config: ToolConfig, base: Path) -> None:
         key = f"tools.{name}.database"
-        self._path = _there(config.database, base, key)
-        if not self._path.is_file():
-            raise UsageError(f"{key}: {self._path} is no file")
-        self._duck = self._path.suffix.lower() in (".duckdb", ".ddb")
-        if self._duck and importlib.util.find_spec("duckdb") is None:
-            raise missing_extra("duckdb", "duckdb", f"{key}: a DuckDB file")
-        self.fingerprint = hash_of(self._path.read_bytes())
+        path = _there(config.database, base, key)
+        if not path.is_file():
+            raise UsageError(f"{key}: {path} is no file")
+        self._database = Database(path, key)
+        self.fingerprint = hash_of(path.read_bytes())
         self._query = config.query
-        self._seconds = config.timeout_s
+        self._seconds = config.timeout_s + STOP_S
         self._size = int(config.reply_kb * 1024)
         self._threads = Threads(config.concurrency)
         try:
-            schema = "; ".join(self._schema())
+            schema = "; ".join(self._database.schema())
         except Exception as error:
-            raise UsageError(f"{key}: {self._path} cannot be read as a database: {error}") from None
+            raise UsageError(f"{key}: {path} cannot be read as a database: {error}") from None
         if config.query:
             self.functions = [Function.of_text(name, config.description or "Looks a text up.", "text", "the text")]
         else:
             told = config.description or f"Runs a query over the tables {schema}."
-            dialect = "DuckDB" if self._duck else "SQLite"
-            self.functions = [Function.of_text(name, told, "query", f"one SELECT of {dialect}")]
+            self.functions = [Function.of_text(name, told, "query", f"one SELECT of {self._database.dialect}")]
 
     async def call(self, function: Function, arguments: Mapping[str, Any]) -> str:
         """Return the rows of a query: a line each, the columns' names before them; a single value alone."""
         text = _text_of(function, arguments)
-        run = self._run_duck if self._duck else self._run_sqlite
         query, values = (self._query, {"text": text}) if self._query else (text, {})
-        return await self._threads.run(lambda: run(query, values))
-
-    def _run_sqlite(self, query: str, values: Mapping[str, str]) -> str:
-        until = time.monotonic() + self._seconds + STOP_S
         try:
-            with closing(self._open_sqlite()) as database:
-                database.set_progress_handler(lambda: time.monotonic() > until, 10_000)
-                cursor = database.execute(query, values)
-                return self._table([column[0] for column in cursor.description or ()], cursor)
-        except sqlite3.Error as error:
-            message = str(error)
-            refused = "not authorized" in message or "readonly" in message
-            raise ToolError("only queries that read are allowed" if refused else message) from None
-
-    def _open_sqlite(self) -> sqlite3.Connection:
-        database = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-        allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, 33)  # 33: SQLITE_RECURSIVE
-        database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY)
-        return database
-
-    def _run_duck(self, query: str, values: Mapping[str, str]) -> str:
-        import duckdb
-
-        try:
-            with closing(duckdb.connect(str(self._path), read_only=True)) as database:
-                # Or a query could read and write any file of the machine by its name.
-                database.execute("SET enable_external_access = false; SET lock_configuration = true")
-                stopping = threading.Timer(self._seconds + STOP_S, database.interrupt)
-                stopping.start()
-                try:
-                    cursor = database.execute(query.replace(":text", "$text"), dict(values) or None)
-                    return self._table([column[0] for column in cursor.description or ()], iter(cursor.fetchone, None))
-                finally:
-                    stopping.cancel()
-        except duckdb.Error as error:
+            return await self._threads.run(lambda: self._database.query(query, values, self._seconds, self._table))
+        except QueryError as error:
             raise ToolError(str(error)) from None
 
-    def _table(self, names: Sequence[str], rows: Any) -> str:
+    def _table(self, names: Sequence[str], rows: Rows) -> str:
         lines, size = [" | ".join(names)], 0
         for row in rows:
             lines.append(" | ".join("" if value is None else str(value) for value in row))
@@ -280,24 +243,6 @@ class SqlTool(Tool):
         if len(lines) == 1:
             return NOTHING_FOUND
         return lines[1] if len(lines) == 2 and len(names) == 1 else "\n".join(lines)
-
-    def _schema(self) -> list[str]:
-        """Return each table with its columns."""
-        tables: dict[str, list[str]] = {}
-        if self._duck:
-            import duckdb
-
-            with closing(duckdb.connect(str(self._path), read_only=True)) as database:
-                rows = database.execute("SELECT table_name, column_name FROM information_schema.columns").fetchall()
-        else:
-            with closing(sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True)) as plain:
-                rows = plain.execute(
-                    "SELECT t.name, c.name FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type IN "
-                    "('table', 'view') AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name, c.cid"
-                ).fetchall()
-        for table, column in rows:
-            tables.setdefault(table, []).append(column)
-        return [f"{table} ({', '.join(columns)})" for table, columns in tables.items()]
 
 
 class HttpTool(Tool):
