@@ -64,7 +64,7 @@ AREAS: dict[str, tuple[str, str]] = {
     "costs": ("analysis/costs.py", "analysis/test_exact_costs.py analysis/test_costs.py analysis/test_pricing.py"),
     "verdict": (
         "analysis/verdict.py analysis/rule.py",
-        "analysis/test_verdict.py analysis/test_comparisons.py",
+        "analysis/test_exact_verdict.py analysis/test_verdict.py analysis/test_comparisons.py",
     ),
     "budget": ("calls/budget.py calls/ledger.py", "calls/test_exact_budget.py calls/test_budget.py"),
     "limits": ("calls/limits.py", "calls/test_exact_limits.py calls/test_limits.py calls/test_deadlines.py"),
@@ -113,6 +113,21 @@ EQUIVALENT: dict[tuple[str, str], str] = {
         "events = total**2 / float(np.sum(squares**2)) if total > 1e-30 else 0.0 → "
         "events = total**2 / float(np.sum(squares**2)) if total > 1e-30 else 1.0",
     ): "one event makes as many pairs as none",
+    (
+        "calls/limits.py TokenBucket.wait_s",
+        "filled = 0.0 if short < _ROUNDING else short / self.per_second → "
+        "filled = 0.0 if short <= _ROUNDING else short / self.per_second",
+    ): "the sum of floats that is short by 1e-9 exactly waits a billionth of a second, or none",
+    **{
+        (
+            "serve/ledger.py Ledger.reserve",
+            "raise self._refusal(what, name, cap or 0.0) → " + changed,
+        ): "an account without a cap always fits, so None is never shown"
+        for changed in (
+            "raise self._refusal(what, name, cap or (-1.0))",
+            "raise self._refusal(what, name, cap or 1.0)",
+        )
+    },
 }
 """Reasons by place ("analysis/costs.py mean") and change ("before → after"): lines may move, these stay."""
 

@@ -26,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from cluster.ray_runs import CONCURRENCY, Counting, Head, config, cut, start, two_machines, workers_of
-from fractionate.cluster.shard_task import BATCHES
+from fractionate.cluster.shard_worker import BATCHES
 from servers.threaded import in_thread
 
 LONGEST_S = 300

@@ -5,11 +5,10 @@ import time
 
 from openai import APIConnectionError, OpenAI
 
-PASSAGE = "Lisbon is the capital of Portugal. Portugal has 10,281,762 people. The currency of Portugal is the Euro."
 GIVEN = [
-    "fractionate/static:D-R+E-A",
+    "fractionate/best",
     "http://127.0.0.1:8000/v1",
-    f"Context: {PASSAGE}\n\nQuestion: What is the currency of the country whose capital is Lisbon?",
+    "What is the currency of the country whose capital is Lisbon?",
 ]
 MODEL, URL, QUESTION = [*sys.argv[1:4], *GIVEN[len(sys.argv) - 1 :]]
 

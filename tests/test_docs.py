@@ -53,7 +53,7 @@ def test_the_reference_has_every_table_of_the_config() -> None:
 
 def test_the_tree_names_what_is_there() -> None:
     """Every file and folder of the tree exists, and no module or package of the top level is missing from it."""
-    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
     (tree,) = re.findall(r"```text\n(src/fractionate/\n.*?)```", page, re.DOTALL)
     package, folder = ROOT / "src" / "fractionate", ROOT
     named = set()

@@ -217,6 +217,14 @@ def test_rows_go_from_store_to_store_once(tmp_path: Path) -> None:
         assert len(b) == 4
 
 
+def test_a_row_is_read_again_after_a_lock(store: Store) -> None:
+    store.put_many(numbered(1))
+    row = store._get_again("0000")
+    assert row is not None
+    assert completion_of(row).text == "0"
+    assert store._get_again("ffff") is None
+
+
 def test_open_batches_are_listed_oldest_first(store: Store) -> None:
     for name in ("b2", "b1"):
         store.put_batch(name, "i", "r", ["k1", name])

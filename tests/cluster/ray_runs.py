@@ -85,7 +85,7 @@ def start(path: Path, out: Path, store: Path, on: str = "", *more: str) -> subpr
 
 def workers_of(pid: int) -> list[int]:
     """Return the processes that work through shards of a run which has a Ray of its own."""
-    return [child for child, command in _below(pid) if "ray::run_shard" in command]
+    return [child for child, command in _below(pid) if "ray::ShardWorker" in command]
 
 
 class Head:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fractionate.calls.budget import Budget, Reservation
-from fractionate.calls.store import Amount, Store
+from fractionate.calls.store import Amount, MemoryStore, Store
 from fractionate.cluster.allocation import LEAST_REQUESTS, LEAST_TOKENS, Allocator, most_shards, quotas
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.types import ROLES, Role
@@ -39,6 +38,7 @@ def test_quotas_are_the_limits_in_parts_that_one_can_work_with(
             assert count == 1 or all(getattr(part, name) >= least for part in parts)
 
 
+@settings(deadline=None)
 @given(
     usd=DOLLARS,
     decomposer_usd=DOLLARS,
@@ -70,9 +70,9 @@ def test_allocations_never_pass_a_cap_whatever_comes_back(
 ) -> None:
     """Each shard spends all that it may, on the role that it wants most; every other one dies and returns nothing."""
     caps = BudgetConfig(usd=usd, decomposer_usd=decomposer_usd, solver_usd=solver_usd, tokens=tokens)
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "s.sqlite") as store:
+    with MemoryStore() as store:
         budget = Budget(caps, None, store, "r")
-        allocator = Allocator(budget, slots=2)
+        allocator = Allocator(budget, store, slots=2)
         for role, dollars, count, dies in shards:
             wanted = Reservation(role, dollars, count)
             before = budget.free(role), budget.free()
@@ -108,7 +108,7 @@ def _check(budget: Budget, caps: BudgetConfig) -> None:
 def test_an_allocation_that_was_too_small_is_doubled(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
         budget = Budget(BudgetConfig(tokens=1_000_000), None, store, "r")
-        allocator = Allocator(budget, slots=1)
+        allocator = Allocator(budget, store, slots=1)
         wanted = Reservation("solver", 0.0, 100)
         first = allocator.allocate(10, wanted)
         allocator.raise_estimate()
@@ -121,7 +121,7 @@ def test_an_allocation_that_was_too_small_is_doubled(tmp_path: Path) -> None:
 def test_what_is_lost_stays_counted_and_the_rest_comes_back(tmp_path: Path) -> None:
     with Store(tmp_path / "s.sqlite") as store:
         budget = Budget(BudgetConfig(usd=10.0), None, store, "r")
-        allocation = Allocator(budget, slots=1).allocate(4, Reservation("solver", 1.0, 0))
+        allocation = Allocator(budget, store, slots=1).allocate(4, Reservation("solver", 1.0, 0))
         assert allocation is not None
         assert budget.free().usd == pytest.approx(6.0)
         budget.spent_from(allocation.holder, {"solver": Amount(2.0, 0)})

@@ -23,7 +23,7 @@ from fractionate.calls.drive import Call
 from fractionate.calls.stages import run_here
 from fractionate.cli import main
 from fractionate.cluster import shards, weights
-from fractionate.cluster.shard_task import BATCHES
+from fractionate.cluster.shard_worker import BATCHES
 from fractionate.config import load_config
 from fractionate.run.event_loop import in_loop
 from fractionate.types import Message, Request

@@ -18,8 +18,14 @@ import ray
 
 from fractionate.cluster.connect import connect, disconnect
 from fractionate.cluster.machines import SharedCheck
-from fractionate.cluster.students import Outcome, TrainingJob, _train_one, train_side_by_side
-from fractionate.cluster.training import Coordinator, train_over_workers
+from fractionate.cluster.training import (
+    Coordinator,
+    Outcome,
+    TrainingJob,
+    _train,
+    train_over_workers,
+    train_side_by_side,
+)
 from fractionate.config import TrainConfig, parse_config
 from fractionate.errors import FractionateError, UsageError
 from fractionate.files import unpack
@@ -165,10 +171,10 @@ def test_a_student_comes_back_from_a_machine_with_a_disk_of_its_own(tiny_model: 
     job = TrainingJob(str(tiny_model), examples(), tmp_path / "s", QUICK, 5)
     coordinator = ray.remote(Coordinator).options(num_cpus=0).remote()
     shared = SharedCheck(tmp_path / ".s.shared", "a token that nobody wrote", tmp_path)
-    result, failure = ray.get(ray.remote(_train_one).remote(job, shared, 1, coordinator, 0))
-    assert failure is None
+    ending = ray.get(ray.remote(_train).remote(job, shared, 1, coordinator, 0))
+    assert ending.error is None
     assert not list(tmp_path.iterdir())
-    unpack(result[1], tmp_path / "s")
+    unpack(ending.student, tmp_path / "s")
     train_student(str(tiny_model), examples(), tmp_path / "here", QUICK, 5)
     assert adapter(tmp_path / "s") == adapter(tmp_path / "here")
     assert json.loads((tmp_path / "s/training.json").read_text())["steps"] == 3

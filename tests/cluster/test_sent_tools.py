@@ -8,8 +8,8 @@ import pytest
 
 pytest.importorskip("ray", reason="the 'ray' extra is not installed")
 
+from fractionate.cluster.sent import open_named, pickled, unpickled
 from fractionate.cluster.shard_queue import can_leave
-from fractionate.cluster.shard_task import open_named, pickled, unpickled
 from fractionate.config import ModelOptions, ToolConfig
 from fractionate.errors import UsageError
 from fractionate.models import open_model

@@ -430,3 +430,21 @@ def test_recorded_gsm8k_outputs_score_as_found(file: str, field: str, found: flo
     assert summary["n"] == 660
     assert summary["exact_match"] == pytest.approx(found, abs=0.005)
     assert summary["unextracted"] < 0.03
+
+
+def test_gold_answers_of_ones_own_are_scored_in_the_form_that_they_have(tmp_path: Path) -> None:
+    gold, outputs = tmp_path / "gold.jsonl", tmp_path / "outputs.jsonl"
+
+    def scored(answers: list[object], said: str, **options: str) -> dict[str, object]:
+        asked = [{"id": n, "question": f"What is item {n}?", "answer": answer} for n, answer in enumerate(answers)]
+        gold.write_text("".join(json.dumps(row) + "\n" for row in asked))
+        outputs.write_text("".join(json.dumps({"id": n, "output": said}) + "\n" for n in range(len(answers))))
+        return dict(score_file(outputs, gold=f"jsonl:{gold}", **options))
+
+    unread = scored(["3", "4", "12"], "Let me think about it.")
+    assert unread["unextracted"] == 1.0
+    assert "--answer number (the form of the known answers) does not fit: 3 of 3 unparsed" in str(unread["note"])
+    assert scored(["3", "4"], "Let me think about it.", dataset="jsonl")["unextracted"] == 0.0, "read as text"
+    assert scored(["yes", "no"], "Unlikely.")["exact_match"] == 0.5
+    assert scored(["2021-05-01", "1999-12-31"], "It was May 1, 2021.")["exact_match"] == 0.5
+    assert scored(["Oslo", "12"], "12")["exact_match"] == 0.5, "no form in common: text"

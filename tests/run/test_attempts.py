@@ -102,7 +102,7 @@ def on_disk(cells: Sequence[Cell], repeats: int, folder: Path, shards: int = 0) 
     for cell in cells:
         taken = writer.cell(asked_by(cells[0], repeats), pair_of(cell))
         for start in reversed(range(0, len(cell.attempts), shards)) if shards else ():
-            writer.merge(pack_attempts([(taken.key, start, cell.attempts[start : start + shards])]))
+            writer.sink(pack_attempts([(taken.key, start, cell.attempts[start : start + shards])]))
         for attempt in () if shards else cell.attempts:
             taken.append(attempt)
         taken.cell()
@@ -270,7 +270,7 @@ def test_a_cell_of_which_a_part_was_not_merged_is_an_error(tmp_path: Path) -> No
     (cell, *_) = outputs(9, 2, 0, True)
     writer = AttemptWriter(RunFolder(tmp_path))
     taken = writer.cell(asked_by(cell, 2), pair_of(cell))
-    writer.merge(pack_attempts([(taken.key, 8, cell.attempts[8:])]))
+    writer.sink(pack_attempts([(taken.key, 8, cell.attempts[8:])]))
     with pytest.raises(FractionateError, match="10 attempts of 18"):
         taken.cell()
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fractionate.scoring.metrics import score_number
@@ -343,6 +343,8 @@ def test_a_stated_result_needs_one_figure() -> None:
     assert stated_result("nothing") is None
 
 
+@example(Fraction(244140624999999, 10**6))
+@example(Fraction(999999999999999999, 10**6))
 @given(st.fractions(min_value=-(10**12), max_value=10**12, max_denominator=10**6))
 def test_writing_and_reading_a_number_gives_it_back(number: Fraction) -> None:
     assert read_number(format_number(number)) == number

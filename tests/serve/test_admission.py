@@ -160,5 +160,12 @@ def test_a_solvers_failure_becomes_one_status(fault: FractionateError, status: i
     assert refusal.after_s == (7.0 if code == "solver_busy" else None)
 
 
+def test_a_solvers_message_is_one_line_of_at_most_500_characters() -> None:
+    assert of_fault(PermanentFault("400", "a\n b")).message == "a b"
+    assert len(of_fault(PermanentFault("400", "x" * 500)).message) == 500
+    assert len(of_fault(PermanentFault("400", "x" * 501)).message) == 500
+    assert len(of_fault(PermanentFault("400", "x " * 300)).message) <= 500
+
+
 def test_a_faulty_request_is_a_400() -> None:
     assert (bad("x").status, bad("x").code, bad("x", "n").param) == (400, "invalid_value", "n")

@@ -121,6 +121,15 @@ def test_the_dearest_call_is_remembered_by_model_and_by_the_file(tmp_path: Path)
     again.close()
 
 
+def test_a_lesser_overrun_does_not_make_the_dearest_one_forgotten(tmp_path: Path) -> None:
+    ledger = ledger_of(tmp_path, 9.0)
+    in_flight = [ledger.reserve("key-a", Priced(), ASKED) for _ in range(2)]
+    for held, cost in zip(in_flight, (0.25, 0.15), strict=True):
+        ledger.charge(held, cost)
+    assert ledger.reserve("key-a", Priced(), ASKED).usd == pytest.approx(0.25)
+    ledger.close()
+
+
 def test_a_budget_may_be_used_to_its_last_cent(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, 0.3, 0.2)
     for account in ("key-a", "key-a", "key-b"):
@@ -175,6 +184,16 @@ def test_a_model_needs_a_price_only_where_a_budget_is_kept(tmp_path: Path) -> No
         else:
             ledger.check_priced(unknown)
         ledger.check_priced(Priced())
+        ledger.close()
+
+
+def test_a_price_is_known_where_both_directions_are(tmp_path: Path) -> None:
+    for known in ("input_per_million", "output_per_million"):
+        ledger = Ledger(tmp_path / "l.sqlite", Pricing({"openai:x-y-z": PriceConfig(**{known: 1.0})}), 1.0, None)
+        half = Priced()
+        half.name = "openai:x-y-z"
+        with pytest.raises(UsageError, match="no price is known"):
+            ledger.check_priced(half)
         ledger.close()
 
 

@@ -247,7 +247,7 @@ def mean(values: Values) -> float:
 _SHOWN = 500
 """Outputs that other readers are tried on, where a cell's own does not fit."""
 MOST = 0.1
-"""The share of a cell's outputs from which on those unread, or cut off, are said before anything else."""
+"""The share of a cell's outputs from which on those unparsed, or cut off, are said before anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Unparsed:
-    """A cell with more than `MOST` of its outputs unread or cut off: both shares of 1, and what would fix it."""
+    """A cell with more than `MOST` of its outputs unparsed or cut off: both shares of 1, and what would fix it."""
 
     cell: str
     outputs: int
@@ -290,13 +290,13 @@ def split_gain(matrix: Matrix, a: Cell, b: Cell, confidence: float) -> Split | N
 
 
 def unparsed_cells(matrix: Matrix) -> list[Unparsed]:
-    """Return the cells of a test set of whose outputs too many are unread or cut off."""
+    """Return the cells of a test set of whose outputs too many are unparsed or cut off."""
     found = []
     for cell in matrix.cells:
         outputs = cell.columns.outputs
-        unread, cut_off = share(outputs.column("unextracted")), share(outputs.cut_off)
-        if max(unread, cut_off) > MOST:
-            found.append(Unparsed(matrix.name(cell), len(outputs), unread, cut_off, _fixes(cell)))
+        unparsed, cut_off = share(outputs.column("unextracted")), share(outputs.cut_off)
+        if max(unparsed, cut_off) > MOST:
+            found.append(Unparsed(matrix.name(cell), len(outputs), unparsed, cut_off, _fixes(cell)))
     return found
 
 
@@ -331,10 +331,10 @@ def _fixes(cell: Cell) -> tuple[str, ...]:
     fixes = [
         f'raise models.options."{key}".max_tokens: replies reach it before they end' for key in dict.fromkeys(cut_off)
     ]
-    unread = outputs.column("unextracted")
-    if share(unread & outputs.column("failed")) > MOST / 2:
+    unparsed = outputs.column("unextracted")
+    if share(unparsed & outputs.column("failed")) > MOST / 2:
         fixes.append("see why calls failed (failures in attempts.jsonl), and run again")
-    if share(unread & (outputs.column("failures") == 0)) > MOST / 2:
+    if share(unparsed & (outputs.column("failures") == 0)) > MOST / 2:
         fixes.append(_fix_of_form(cell.solver))
     return tuple(fixes)
 

@@ -194,14 +194,16 @@ class Budget:
             self._change_allocation(holder, _TOKENS, 0.0, hold.tokens)
 
     def spent_from(self, holder: str, spent: Mapping[CallRole, Amount]) -> None:
-        """Count calls that were made from an allocation, which shrinks by as much."""
-        for role, (usd, tokens) in spent.items():
-            self._add(self.spent, role, usd, tokens)
-            for each in sorted(CALL_ROLES, key=lambda one: one != role):  # of its own role's amount first
-                taken = min(usd, self._allocated[holder][each].usd)
-                usd -= taken
-                self._change_allocation(holder, each, -taken, 0)
-            self._change_allocation(holder, _TOKENS, 0.0, -min(tokens, self._allocated[holder][_TOKENS].tokens))
+        """Count calls that were made from an allocation, which shrinks by as much.
+
+        Whoever commits these calls writes what is left of the allocation with them (`taken_from`).
+        """
+        left = taken_from(self._allocated[holder], spent)
+        for role in CALL_ROLES:
+            self._add(self.spent, role, *spent.get(role, Amount(0.0, 0)))
+            usd, tokens = left[role].plus(self._allocated[holder][role], -1)
+            self._change_allocation(holder, role, usd, tokens)
+        self._unwritten.pop(holder, None)
 
     def return_allocation(self, holder: str, unconfirmed: Mapping[CallRole, Amount]) -> None:
         """Return the rest of an allocation to the budget, except `unconfirmed`, which may still be billed."""
@@ -344,6 +346,18 @@ class Budget:
     def _add(table: dict[CallRole, Amount], role: CallRole, usd: float, tokens: int) -> None:
         old = table[role]
         table[role] = Amount(old.usd + usd, old.tokens + tokens)
+
+
+def taken_from(allocated: Mapping[CallRole, Amount], spent: Mapping[CallRole, Amount]) -> dict[CallRole, Amount]:
+    """Return what is left of an allocation, of which calls use their own role's dollars first."""
+    left = {role: allocated.get(role, Amount(0.0, 0)) for role in CALL_ROLES}
+    for role, (usd, tokens) in spent.items():
+        for each in sorted(CALL_ROLES, key=lambda one: one != role):
+            taken = min(usd, left[each].usd)
+            usd -= taken
+            left[each] = left[each].plus(Amount(-taken, 0))
+        left[_TOKENS] = left[_TOKENS].plus(Amount(0.0, -min(tokens, left[_TOKENS].tokens)))
+    return left
 
 
 def no_price(model: str) -> UsageError:

@@ -43,6 +43,7 @@ class CallLocks:
         self._store = store
         self._patience_s = patience_s
         self._path = store.locks
+        self._needed = fcntl is not None and store.is_shared
         self._file = -1
         self._closing: Callable[[], Any] = lambda: None
         self._inode = (0, 0)
@@ -111,7 +112,7 @@ class CallLocks:
 
     def _lock(self, place: int) -> bool:
         """Return False if another engine has locked the byte."""
-        if fcntl is None:
+        if not self._needed:
             return True
         try:
             _set(self._file, fcntl.F_WRLCK, place)
@@ -123,7 +124,7 @@ class CallLocks:
 
     def _see_file(self) -> None:
         """See that the file is still the one that others find; lock what is held in a new one where it is not."""
-        if fcntl is None:
+        if not self._needed:
             return
         try:
             found = os.stat(self._path)

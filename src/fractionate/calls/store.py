@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from fractionate.calls.store_connection import BUSY_ONCE_S, StoreBusy, StoreConnection, locked_out
-from fractionate.calls.store_file import BUSY_S, is_busy
+from fractionate.calls.store_file import BUSY_S, is_busy, migrate
 from fractionate.calls.stored_call import (
     COLUMNS,
     REPLY,
@@ -345,6 +347,34 @@ class Store(StoreConnection):
         )
 
 
+class MemoryStore(Store):
+    """A store of this process alone, which ends with it: a place for calls that are shipped elsewhere."""
+
+    is_shared = False
+
+    def __init__(self) -> None:
+        self.path = Path(":memory:")
+        self._lock = threading.RLock()
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._columns = COLUMNS
+        migrate(self._connection, ":memory:")
+
+    @property
+    def locks(self) -> Path:
+        """No file: nobody shares this store."""
+        return self.path
+
+    def check_there(self) -> None:
+        """Do nothing: memory cannot be moved away."""
+
+    def try_room(self, size: int) -> None:
+        """Do nothing: there is no disk to be full."""
+
+    def has_room(self, size: int) -> bool:
+        """Return True."""
+        return True
+
+
 def _is_amount(usd: object) -> bool:
     return isinstance(usd, float) and -1e-6 < usd < float("inf")  # sums of floats may be a rounding below 0
 
@@ -361,4 +391,4 @@ def _filter(key: str, model: str, run: str, role: str) -> tuple[str, list[str]]:
     return (" WHERE " + " AND ".join(clauses) if clauses else ""), values
 
 
-__all__ = ["Amount", "Spent", "Store", "StoreBusy", "StoredCall", "locked_out"]
+__all__ = ["Amount", "MemoryStore", "Spent", "Store", "StoreBusy", "StoredCall", "locked_out"]

@@ -38,6 +38,9 @@ class StoreConnection:
     Raises FractionateError with one line if the file is no store, has a newer schema, or cannot be read or written.
     """
 
+    is_shared = True
+    """Whether other processes may have it open too."""
+
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = Path(path)
         self._lock = threading.RLock()

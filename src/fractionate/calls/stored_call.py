@@ -53,6 +53,10 @@ class Amount(NamedTuple):
         """Whether both are zero, or less by rounding."""
         return self.usd <= 0 and self.tokens <= 0
 
+    def plus(self, other: Amount, times: int = 1) -> Amount:
+        """Return the sum with another amount, taken so many times."""
+        return Amount(self.usd + times * other.usd, self.tokens + times * other.tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:

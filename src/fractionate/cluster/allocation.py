@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from fractionate.calls.budget import Budget, Reservation
-from fractionate.calls.engine import Engine
-from fractionate.calls.store import Amount, Holds
-from fractionate.cluster.remote_copy import RemoteCopy
-from fractionate.cluster.shard_task import Shipment
+from fractionate.calls.store import Amount, Store
 from fractionate.config import BudgetConfig, LimitsConfig
 from fractionate.types import ROLES, CallRole
 
@@ -59,8 +56,9 @@ class Allocator:
     than a part of what is left, so that allocations get smaller as a cap comes near.
     """
 
-    def __init__(self, budget: Budget, slots: int) -> None:
+    def __init__(self, budget: Budget, store: Store, slots: int) -> None:
         self._budget = budget
+        self._store = store
         self._part = 1 / (2 * slots)
         self._calls_per_question = 1.0
 
@@ -111,37 +109,15 @@ class Allocator:
             role: Amount(by_role[role], tokens if role == "solver" else 0) for role in ROLES
         }
         budget.allocate(holder, holds)
+        self._write()  # the store knows of it before anything is spent
         return Allocation(holder, BudgetConfig.model_validate(given))
 
+    def take_back(self, holder: str, unconfirmed: Mapping[CallRole, Amount]) -> None:
+        """Return the rest of an allocation to the budget, except `unconfirmed`, which may still be billed."""
+        self._budget.return_allocation(holder, unconfirmed)
+        self._write()
 
-class Merger:
-    """Commits what shards ship to the run's own store, with what it cost, in one transaction each."""
-
-    def __init__(self, engine: Engine, remote_copy: RemoteCopy | None) -> None:
-        self._engine = engine
-        self._remote_copy = remote_copy
-
-    def merge(self, shipment: Shipment, holder: str) -> None:
-        """Commit a shipment's calls, and count them against the shard's allocation, which is returned at its end."""
-        budget = self._engine.budget
-        if budget.active:
-            budget.spent_from(holder, shipment.spent)
-            if shipment.end is not None:
-                budget.return_allocation(holder, shipment.end.unconfirmed)
-        if shipment.calls or budget.active:
-            self._engine.store.merge(shipment.calls, self._holds())
-        if self._remote_copy is not None and shipment.calls:
-            self._remote_copy.keep(shipment.calls)
-
-    def write_allocations(self) -> None:
-        """Commit the allocations that the store does not know of."""
-        if self._engine.budget.active:
-            self._engine.store.merge(b"", self._holds())
-
-    def _holds(self) -> tuple[str, Holds] | None:
-        budget = self._engine.budget
-        if not budget.active:
-            return None
-        holds = budget.holds_to_write()
-        budget.written(holds)
-        return self._engine.run, holds
+    def _write(self) -> None:
+        holds = self._budget.holds_to_write()
+        self._store.merge(b"", (self._budget.run, holds))
+        self._budget.written(holds)

@@ -87,7 +87,7 @@ def joined(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def beside_driver(kind: type[Any], **options: Any) -> Iterator[Any]:
+def beside_driver(kind: type[Any], *given: Any) -> Iterator[Any]:
     """Have an actor on the driver's own machine while the block runs: it is lost with the driver and only with it.
 
     Raises FractionateError in one line where the cluster is lost meanwhile.
@@ -96,7 +96,7 @@ def beside_driver(kind: type[Any], **options: Any) -> Iterator[Any]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here, **options).remote()
+    actor = ray.remote(kind).options(num_cpus=0, scheduling_strategy=here).remote(*given)
     try:
         yield actor
     except ray.exceptions.RayError as error:
@@ -104,6 +104,18 @@ def beside_driver(kind: type[Any], **options: Any) -> Iterator[Any]:
     finally:
         with suppress(Exception):  # it may be lost already
             ray.kill(actor)
+
+
+async def asked(reference: Any) -> Any:
+    """Return what an actor answers. Raises the FractionateError that it raised."""
+    from ray.exceptions import RayTaskError
+
+    try:
+        return await reference
+    except RayTaskError as error:
+        if isinstance(error.cause, FractionateError):
+            raise error.cause from None
+        raise
 
 
 def why(error: BaseException) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 from fractionate.calls.budget import Reservation
@@ -17,8 +18,6 @@ from fractionate.types import Completion
 
 LARGEST = 1024
 """Items of a shard at most."""
-WAITING = 4096
-"""Items beyond the first that has no value yet, at least: values wait in memory for those before them."""
 
 
 @dataclass(eq=False)
@@ -29,7 +28,7 @@ class Shard:
     fit into its last allocation.
     """
 
-    items: dict[int, Any]
+    items: Mapping[int, Any]
     is_fresh: bool = True
     known: dict[str, Completion] = field(default_factory=dict)
     deaths: int = 0
@@ -39,9 +38,8 @@ class Shard:
 class ShardQueue:
     """Cuts shards for `slots` workers and looks their calls up in the run's store.
 
-    `ready` holds shards to submit, `values` the values of items by position, as far as the store has all their calls,
-    and `postponed` items that wait for a call of another item. `taken` counts the items cut so far. `on_value` is
-    called when a value is there.
+    `ready` holds shards to submit, `postponed` items that wait for a call of another item. `on_value` is called with
+    the position and value of an item whose calls are all in the store.
     """
 
     def __init__(
@@ -52,13 +50,11 @@ class ShardQueue:
         is_new: Callable[[Any], bool],
         slots: int,
         least: int,
-        on_value: Callable[[], None],
+        on_value: Callable[[int, Any], None],
     ) -> None:
-        """`make` and `is_new` are those of `Shards.stream_packed`; a shard has `least` items, if there are as many."""
+        """`make` and `is_new` are those of `Shards.run`; a shard has `least` items, if there are as many."""
         self.ready: deque[Shard] = deque()
-        self.values: dict[int, Any] = {}
         self.postponed: dict[int, Any] = {}
-        self.taken = 0
         self._engine = engine
         self._more = enumerate(items)
         self._make = make
@@ -67,31 +63,15 @@ class ShardQueue:
         self._least = max(8, least)
         self._on_value = on_value
         self._ahead: deque[tuple[int, Any]] = deque()
-        self._read_all = False
         self._asked: set[str] = set()
 
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether all items were cut into shards."""
-        return self._read_all and not self._ahead
-
-    def fill(self, count: int, first: int) -> None:
-        """Cut shards until `count` are ready: large ones first, small ones near the end.
-
-        `first` is the position of the first item without a value; items far beyond it are not cut yet.
-        """
-        while len(self.ready) < count:
-            room = max(WAITING, 4 * LARGEST * self._slots) - (self.taken - first)
-            while len(self._ahead) < LARGEST * 2 * self._slots and not self._read_all:
-                following = next(self._more, None)
-                self._read_all = following is None
-                if following is not None:
-                    self._ahead.append(following)
-            size = min(LARGEST, max(self._least, len(self._ahead) // (2 * self._slots)), room, len(self._ahead))
-            if size <= 0:
-                return
-            self.taken += size
+    def fill(self) -> bool:
+        """Cut one shard more, a large one, or a small one near the end. Returns False where no items are left."""
+        self._ahead.extend(islice(self._more, LARGEST * 2 * self._slots - len(self._ahead)))
+        size = min(LARGEST, max(self._least, len(self._ahead) // (2 * self._slots)), len(self._ahead))
+        if size:
             self.add(Shard(dict(self._ahead.popleft() for _ in range(size))))
+        return size > 0
 
     def add(self, shard: Shard) -> None:
         """Make a shard ready with the items that lack calls in the run's store, and the completions they have."""
@@ -102,9 +82,8 @@ class ShardQueue:
                 continue
             came = drive_by_hand(self._make(item), self._engine.store.get)
             if isinstance(came, Ended):
-                self.values[place] = came.value
+                self._on_value(place, came.value)
                 self._engine.counters.served += came.calls
-                self._on_value()
             elif shard.is_fresh and any(key in self._asked for key in came.missing):
                 self.postponed[place] = item
             else:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fractionate.cluster.shard_task import NamedModel, named, open_named
+from fractionate.cluster.sent import NamedModel, named, open_named
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.base import BatchModel
 from fractionate.types import Completion, Problem, Request, Role, Usage

@@ -29,6 +29,8 @@ from fractionate.config.values import (
     RunName,
     Section,
     Share,
+    Temperature,
+    Times,
     ToolName,
     Variant,
     as_curve,
@@ -74,9 +76,7 @@ class DataConfig(Section):
     sealed: bool = Field(
         default=False, description="the test sets are judged once, at the whole error; no later verdict rests on them"
     )
-    allow_overlap: Names = Field(
-        default=[], description="test references that may share questions with train; the report says so"
-    )
+    allow_overlap: Names = Field(default=[], description="test references that may share questions with train")
 
 
 class ModelOptions(Section):
@@ -84,9 +84,9 @@ class ModelOptions(Section):
 
     base_url: str = Field(default="", description="endpoint of an `openai:` model, instead of OPENAI_BASE_URL")
     api_key_env: Annotated[str, AfterValidator(as_variable)] = Field(
-        default="", description="environment variable that holds the key"
+        default="", description="environment variable with the key"
     )
-    temperature: float = Field(default=0.0, ge=0, le=100, description="sampling temperature of a first sample")
+    temperature: Temperature = Field(default=0.0, description="sampling temperature of a first sample")
     max_tokens: int = Field(
         default=0,
         ge=0,
@@ -111,9 +111,7 @@ class ModelOptions(Section):
         default=False,
         description="ask for JSON through response_format where the server has it; plain text is read too",
     )
-    reply_mb: float = Field(
-        default=2.0, gt=0, le=256, description="megabytes of a server's reply at most, decompressed; longer ones fail"
-    )
+    reply_mb: float = Field(default=2.0, gt=0, le=256, description="megabytes of a reply at most, decompressed")
     tools: Literal["", "calls", "react", "retrieve"] = Field(
         default="",
         description='how a model with tools uses them: "calls" of the OpenAI protocol, "react" (actions in plain text) '
@@ -121,14 +119,10 @@ class ModelOptions(Section):
         'http: models, "retrieve" for local: ones, "react" for others',
     )
     tool_turns: int = Field(default=6, ge=1, le=100, description="times that a model may use tools for one reply")
-    trust_remote_code: bool = Field(
-        default=False, description="let a local model's folder run its own code; only for folders that you trust"
-    )
-    batch: bool = Field(
-        default=False, description="send an openai: model's calls through the batch endpoint (half price)"
-    )
+    trust_remote_code: bool = Field(default=False, description="let a local model's folder run its own code")
+    batch: bool = Field(default=False, description="send calls through the batch endpoint (half price)")
     extra_body: Annotated[dict[str, Any], AfterValidator(as_json)] = Field(
-        default={}, description="further fields of the request body, sent as they are"
+        default={}, description="further fields of the request body"
     )
 
 
@@ -225,32 +219,18 @@ class RunConfig(Section):
         default=["single", "single-cot", "static"],
         description="strategies to measure: single, single-cot, self-consistency, static, stepwise, dynamic",
     )
-    repeats: int = Field(
-        default=1, ge=1, le=1000, description="answers per test question; the question counts with their mean"
-    )
-    temperature: float = Field(
-        default=0.0, ge=0, le=100, description="sampling temperature on test questions of models whose own is 0"
-    )
-    rows_at_most: Count = Field(
-        default=100_000,
-        description="attempts up to which a run writes attempts.jsonl beside attempts.sqlite",
-    )
-    votes: int = Field(
-        default=5, ge=1, le=1000, description="answers per question that self-consistency takes the majority of"
-    )
+    repeats: Times = Field(default=1, description="answers per test question; the question counts with their mean")
+    temperature: Temperature = Field(default=0.0, description="temperature on test questions of models whose own is 0")
+    rows_at_most: Count = Field(default=100_000, description="attempts up to which attempts.jsonl is written too")
+    votes: Times = Field(default=5, description="answers per question of self-consistency")
     pairs: list[tuple[str, str]] = Field(
         default=[],
         description="decomposer and solver of the only cells to measure, instead of every decomposer with every solver",
     )
     variants: list[Variant] = Field(default=["D-R"], description="students to train; [] trains none")
-    samples: int = Field(
-        default=2, ge=1, le=100, description="teacher samples per question at most, to pass the screen"
-    )
-    sample_temperature: float = Field(
-        default=0.7,
-        ge=0,
-        le=100,
-        description="temperature of the second and later samples, and of votes of a model at 0",
+    samples: int = Field(default=2, ge=1, le=100, description="teacher samples per question, to pass the screen")
+    sample_temperature: Temperature = Field(
+        default=0.7, description="temperature of the second and later samples, and of votes of a model at 0"
     )
     seed: int = Field(default=0, ge=0, le=MOST_SEED, description="seed of sampling, training and resampling")
     cap: Cap = Field(
@@ -314,11 +294,7 @@ class ClusterConfig(Section):
     """A run on Ray (`--on ray`). Without `--on`, nothing here is used."""
 
     workers: int = Field(default=0, ge=0, le=100_000, description="shards that run at once; 0: one per core")
-    scratch: str = Field(
-        default="",
-        description="folder for the stores of shards, on each machine's own disk; one in the run's folder, or in the "
-        "temporary folder of other machines, if empty",
-    )
+    scratch: str = Field(default="", description="no longer used: workers keep nothing on their disks")
     share: str = Field(
         default="",
         description="fsspec URL (s3://…, a path) of a remote copy of the calls that shards made, as Parquet parts",
@@ -339,31 +315,21 @@ class PriceConfig(Section):
 class VerdictConfig(Section):
     """When a part counts as worth distilling."""
 
-    margin: float = Field(
-        default=2.0,
-        ge=0,
-        le=100,
-        description="the non-inferiority margin, in percentage points: what a distilled pair may lose",
-    )
+    margin: float = Field(default=2.0, ge=0, le=100, description="the non-inferiority margin, in percentage points")
     confidence: float = Field(default=0.95, gt=0.5, le=0.9999, description="confidence of intervals and of the verdict")
-    solver: str = Field(
-        default="", description="the undistilled solver; the teacher if it solves, else the first solver"
-    )
+    solver: str = Field(default="", description="the undistilled solver; the teacher if it solves, else the first")
     strategy: str = Field(default="", description="the two-stage strategy judged; the first two-stage one if empty")
     usd_per_correct: Rate | None = Field(
-        default=None,
-        description="dollars that one more right answer is worth: then outcome and cost are judged as one",
+        default=None, description="dollars that one more right answer is worth: then outcome and cost are judged as one"
     )
     questions: int | None = Field(
         default=None,
         ge=1,
         le=10**9,
-        description="the planned number of test questions: a verdict over fewer spends little of the error",
+        description="planned test questions: a verdict over fewer spends little of the error",
     )
-    runs: int = Field(
+    runs: Times = Field(
         default=1,
-        ge=1,
-        le=1000,
         description="pooled runs (seeds) that a verdict takes: with fewer there is none, and no error is spent",
     )
     seeds: Literal["mean", "worst"] = Field(

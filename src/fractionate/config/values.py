@@ -90,6 +90,8 @@ ToolName = Annotated[str, AfterValidator(_as_tool_name)]
 """What a tool is called: also the name that a model calls its function by."""
 Dollars = Annotated[float, Field(ge=0, le=1e12)]
 """An amount or a price. It is bounded, so that no sum of products of it is infinite."""
+Times = Annotated[int, Field(ge=1, le=1000)]
+Temperature = Annotated[float, Field(ge=0, le=100)]
 Count = Annotated[int, Field(ge=0, le=10**15)]
 """A number of things, bounded by what every library and file takes."""
 Rate = Annotated[float, Field(gt=0, le=1e15)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
@@ -18,6 +18,7 @@ from fractionate.datasets.row_fields import MISSING, row_answers, row_output, ro
 from fractionate.errors import FractionateError, UsageError
 from fractionate.plugin import load_function
 from fractionate.rows import TEXT_TABLES, Row, at, list_in, read_rows
+from fractionate.scoring.forms import infer_form
 from fractionate.scoring.labels import Labels, measure, one_output_each
 from fractionate.scoring.metrics import ZERO
 from fractionate.types import Answer, AnswerForm, Problem, Score
@@ -105,7 +106,8 @@ class Scoring:
     scorer, another data set's, or FILE.py:FUNCTION: function(output, answers) → a number from 0 to 1, or on `scale`.
     With a scale and neither, the output itself is the rating. `gold` is a data reference that holds the answers, its
     columns mapped by `columns`. `answer` is the form in which answers are read and scored, in place of the data set's
-    own ("" for that); with it no data set has to be named. The scorer is a name or an inline table, as `data.scorer` is
+    own ("" for that); with it no data set has to be named. Gold answers in rows of one's own (`jsonl:`) are scored in
+    the form that they have, where nothing else says it. The scorer is a name or an inline table, as `data.scorer` is
     (`ScorerConfig.parse`); its files are looked for in `base`. `judge` opens the judge that the scorer "judge" takes,
     and `labels` measure it.
     """
@@ -262,8 +264,12 @@ def score_rows(rows: Iterable[Row], scoring: Scoring, *, repeats: bool = False, 
     if scoring.is_figure:
         scored, scorer = _figures(matched, answers, scoring), scoring.scorer or f"its rating, {scoring.scale}"
     else:
-        dataset = scoring.reader()
-        scorer = scoring.scorer or (f"--answer {scoring.answer}" if scoring.answer else dataset.name)
+        inferred = _inferred_form(scoring, gold)
+        dataset = replace(scoring, answer=inferred).reader() if inferred else scoring.reader()
+        form = f"--answer {scoring.answer}" if scoring.answer else ""
+        if inferred:
+            form = f"--answer {inferred} (the form of the known answers)"
+        scorer = scoring.scorer or form or dataset.name
         if dataset.by_calls and scoring.judge:
             judge = scoring.judge()
             scored, identity = _judged(matched, answers, gold, scoring, judge), judge.identity
@@ -278,6 +284,16 @@ def score_rows(rows: Iterable[Row], scoring: Scoring, *, repeats: bool = False, 
         unmatched = len(rows) - len(matched), len(gold.problems) - len(named)
         return Scored(scored, scorer, against, gold, *unmatched, judge=identity)
     return Scored(scored, scorer, against, judge=identity)
+
+
+def _inferred_form(scoring: Scoring, gold: Gold | None) -> AnswerForm | Literal[""]:
+    """Return the form of the answers of gold data in the user's own rows, "" where something else says it."""
+    if gold is None or scoring.dataset or scoring.scorer or scoring.answer:
+        return ""
+    if datasets.parse_reference(scoring.gold).name != datasets.OWN_ROWS:
+        return ""
+    form = infer_form(problem.answers for problem in gold.problems.values())
+    return "" if form == "text" else form
 
 
 def summarize(scored: Sequence[ScoredRow]) -> Summary:

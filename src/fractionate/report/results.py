@@ -81,7 +81,7 @@ def build_results(
         "schema": SCHEMA,
         "run": dict(run),
         "warnings": list(warnings),
-        "unread": [unread.as_dict() for matrix in tests for unread in unparsed_cells(matrix)],
+        "unread": [one.as_dict() for matrix in tests for one in unparsed_cells(matrix)],
         "cells": measured,
         "comparisons": [comparison.as_dict() for comparison in comparisons],
         "verdict": verdict,
@@ -294,7 +294,7 @@ def _prices(cells: Sequence[Cell], pricing: Pricing) -> list[dict[str, Any]]:
 
 
 def _remarks(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what a reader must know about the cells: counted tokens, fallbacks, unread answers, failures, blanks."""
+    """Return what a reader must know about the cells: counted tokens, fallbacks, unparsed answers, failures, blanks."""
     said = (
         ("counted_tokens", "calls reported no usage: their tokens were counted here"),
         ("fell_back", "attempts had no decomposition and went single stage"),

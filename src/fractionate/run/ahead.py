@@ -13,7 +13,7 @@ from fractionate.run.tuning import StudentTraining, missing, name_of, note_diver
 from fractionate.students.checkpoints import TrainingDivergedError
 
 if TYPE_CHECKING:
-    from fractionate.cluster.students import Outcome
+    from fractionate.cluster.training import Outcome
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def on_cluster(run: Run, jobs: Sequence[StudentTraining], place: str) -> Iterato
 
 def _side_by_side(run: Run, todo: Sequence[tuple[StudentTraining, Path]], count: int) -> Collection[Path]:
     """Carry out trainings, `count` of which the run has in all."""
-    from fractionate.cluster.students import TrainingJob, train_side_by_side
+    from fractionate.cluster.training import TrainingJob, train_side_by_side
 
     remote = [
         TrainingJob(one.student.base, one.examples, folder, one.settings, one.student.seed, one.dev)

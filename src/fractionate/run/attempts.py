@@ -7,7 +7,7 @@
     scores      a view for people: id, kind, exact match and F1 of each attempt
 
 Rows stand at integers that anybody can compute (`number << 32 | place`), so that parts of a cell that were scored in
-other processes are merged by SQLite alone, in any order (`pack_attempts`, `AttemptWriter.merge`).
+other processes are merged by SQLite alone, in any order (`pack_attempts`, `AttemptSink`).
 
 The file is written beside its place and takes its name when the stage ends, as every other file of a run does. Nothing
 here ever holds more than `GROUP` attempts.
@@ -21,7 +21,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -90,12 +90,9 @@ class AttemptWriter:
             folder.path.mkdir(parents=True, exist_ok=True)
             self._beside.unlink(missing_ok=True)
             os.close(os.open(self._beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            self._database = sqlite3.connect(self._beside, isolation_level=None, check_same_thread=False)
-            # A file that was cut off is never read: it needs no journal.
-            for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"):
-                self._database.execute(f"PRAGMA {pragma}")
+            self.sink = AttemptSink(self._beside.resolve(), folder.attempts)
+            self._database = self.sink.database
             self._database.executescript(_TABLES)
-            self._database.execute("ATTACH ':memory:' AS shard")
 
     def cell(self, test: TestSet, pair: Pair) -> CellWriter:
         """Return what takes the attempts of the next cell."""
@@ -116,17 +113,7 @@ class AttemptWriter:
             judge=test.grader.identity if isinstance(test.grader, Judge) else "",
         )
         write_questions = partial(self._write_questions, key.test_set, test.problems)
-        return CellWriter(self._database, self._folder.attempts, key, cell, len(test.problems), write_questions)
-
-    def merge(self, packed: bytes) -> None:
-        """Take attempts, and their questions, that were packed in another process (`pack_attempts`)."""
-        with _writing(self._folder.attempts):
-            self._database.deserialize(packed, name="shard")
-            self._database.execute("BEGIN")
-            self._database.execute("INSERT OR IGNORE INTO main.questions SELECT * FROM shard.questions")
-            for table in ("attempts", "arrays"):
-                self._database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
-            self._database.execute("COMMIT")
+        return CellWriter(key, self._database, self._folder.attempts, cell, len(test.problems), write_questions)
 
     def _write_questions(self, test_set: int, problems: Sequence[Problem]) -> None:
         """Write the questions of a test set with attempts made here. Shards write those of their own attempts."""
@@ -160,26 +147,49 @@ class AttemptWriter:
         self._beside.unlink(missing_ok=True)
 
 
+class AttemptSink:
+    """Takes attempts that were packed in other processes (`pack_attempts`), and their questions.
+
+    It is made for the file that an `AttemptWriter` is writing, and can be sent to another process of the same machine.
+    """
+
+    def __init__(self, beside: Path, path: Path) -> None:
+        self._paths = beside, path
+
+    def __reduce__(self) -> tuple[type[AttemptSink], tuple[Path, Path]]:
+        return AttemptSink, self._paths
+
+    @cached_property
+    def database(self) -> sqlite3.Connection:
+        """This process's connection to the file. A file that was cut off is never read, so it has no journal."""
+        database = sqlite3.connect(self._paths[0], isolation_level=None, check_same_thread=False, timeout=60.0)
+        for statement in ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", "ATTACH ':memory:' AS shard"):
+            database.execute(statement)
+        return database
+
+    def __call__(self, packed: bytes) -> None:
+        """Commit packed attempts. Raises FractionateError."""
+        with _writing(self._paths[1]):
+            self.database.deserialize(packed, name="shard")
+            self.database.execute("BEGIN")
+            self.database.execute("INSERT OR IGNORE INTO main.questions SELECT * FROM shard.questions")
+            for table in ("attempts", "arrays"):
+                self.database.execute(f"INSERT INTO main.{table} SELECT * FROM shard.{table}")
+            self.database.execute("COMMIT")
+
+
+@dataclass
 class CellWriter:
     """Takes the attempts of one cell, a question's repeats one after another, or parts of them in any order."""
 
-    def __init__(
-        self,
-        database: sqlite3.Connection,
-        path: Path,
-        key: CellKey,
-        cell: Cell,
-        questions: int,
-        write_questions: Callable[[], None],
-    ) -> None:
-        self.key = key
-        self._write_questions = write_questions
-        self._database = database
-        self._path = path
-        self._cell = cell
-        self._questions = questions
-        self._first = 0
-        self._waiting: list[Attempt] = []
+    key: CellKey
+    _database: sqlite3.Connection
+    _path: Path
+    _cell: Cell
+    _questions: int
+    _write_questions: Callable[[], None]
+    _first: int = 0
+    _waiting: list[Attempt] = field(default_factory=list)
 
     def append(self, attempt: Attempt) -> None:
         """Take the next attempt."""
@@ -191,8 +201,8 @@ class CellWriter:
         """Return the cell, once all its attempts are there. Raises FractionateError where some are missing."""
         self._flush()
         with _writing(self._path):
-            query = "SELECT count(*) FROM attempts WHERE cell = ?"
-            ((found,),) = self._database.execute(query, (self.key.cell,))
+            span = (first := self.key.cell << _PLACE_BITS), first + (1 << _PLACE_BITS) - 1
+            ((found,),) = self._database.execute("SELECT count(*) FROM attempts WHERE attempt BETWEEN ? AND ?", span)
             if found != self._questions * self.key.repeats:
                 raise FractionateError(f"{self._path}: {found:,} attempts of {self._questions * self.key.repeats:,}")
             values = (self.key.cell, self.key.test_set, self._questions, self.key.repeats, _json(cell_row(self._cell)))
@@ -211,7 +221,7 @@ class CellWriter:
 
 
 def pack_attempts(parts: Iterable[tuple[CellKey, int, Sequence[Attempt]]]) -> bytes:
-    """Return attempts, and their questions, as bytes for `AttemptWriter.merge`: of a cell those from a place on.
+    """Return attempts, and their questions, as bytes for `AttemptSink`: of a cell those from a place on.
 
     The place of an attempt in its cell is the number of its question, from 0, times the repeats, plus its repeat.
     """

@@ -28,7 +28,6 @@ class RunFolder:
         self.tried = path / "tried.json"
         self.attempts = path / "attempts.sqlite"
         self.attempt_lines = path / "attempts.jsonl"
-        self.workers = path / "workers"
         self.notes = path / "notes.json"
         self.results = path / "results.json"
         self.markdown = path / "report.md"

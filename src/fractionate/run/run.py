@@ -153,7 +153,7 @@ class Run:
         copy = open_remote_copy(config, self.identity, store, self.progress) if self.on else None
         engine = Engine(store, config.limits, config.budget, self.pricing, run=self.identity, on_event=said)
         try:
-            workers = Workers(engine, config, self.folder, self._base, self.progress, self.on, copy)
+            workers = Workers(engine, config, self._base, self.progress, self.on, copy)
         except BaseException:
             engine.close()
             raise

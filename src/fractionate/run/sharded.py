@@ -1,7 +1,7 @@
 """Cells whose calls all go to servers, answered in shards: every pair over a part of a test set at a time.
 
 A question's coroutine works through all pairs, so that its decompositions never travel, and scores where it runs; the
-run's process merges the packed attempts into its store.
+packed attempts are merged into the run's store.
 """
 
 from __future__ import annotations
@@ -80,14 +80,13 @@ class ShardedCells:
         run.progress.stage(
             f"{test.reference}: {len(pairs)} cells of {len(test.problems)} questions on {run.workers.on}"
         )
-        stream = run.workers.shards().stream_packed(
+        await run.workers.shards().run(
             partial(answer, replace(test, problems=()), asked),
             items,
             partial(pack_answers, [keys[pair] for pair in pairs]),
+            self._attempts.sink,
             lambda item: item[0] in new,
         )
-        async for packed in stream:
-            self._attempts.merge(packed)
         return pairs
 
 
@@ -119,7 +118,7 @@ def _answer_one(test: TestSet, asked: Sequence[_Asked], problem: Problem) -> Cal
 
 
 def pack_answers(keys: Sequence[CellKey], values: Sequence[Answered]) -> bytes:
-    """Pack the attempts of questions into tables for `AttemptWriter.merge`; `keys` are the cells' of the pairs."""
+    """Pack the attempts of questions into tables for `AttemptSink`; `keys` are the cells' of the pairs."""
     by_number = dict(sorted(chain.from_iterable(values)))
     parts: list[tuple[CellKey, int, list[Attempt]]] = []
     for place, key in enumerate(keys):

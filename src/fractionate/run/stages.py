@@ -281,7 +281,7 @@ def _note_cell(run: Run, cell: Cell) -> None:
 def _note_fields_left_out(run: Run) -> None:
     """Note the fields that servers rejected as unsupported: replies without them are sampled in another way."""
     for model in run.models.opened:
-        for field in sorted(model.left_out):
+        for field in sorted(model.left_out | run.workers.left_out.get(model.identity, frozenset())):
             run.notes.add(f"{model.name} does not support {field}: its requests were sent without that field.")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from fractionate.calls.stages import Runner, run_here
 from fractionate.calls.store import Store
 from fractionate.config import Config
 from fractionate.models.base import BatchModel, Model
-from fractionate.run.folder import RunFolder
 from fractionate.run.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,16 +29,16 @@ class Workers:
         self,
         engine: Engine,
         config: Config,
-        folder: RunFolder,
         base: Path,
         progress: Progress,
         on: str = "",
         remote_copy: RemoteCopy | None = None,
     ) -> None:
         self.on = on
+        self.left_out: dict[str, frozenset[str]] = {}
+        """Fields of requests that servers rejected, as workers say, by the identity of the model."""
         self._engine = engine
         self._config = config
-        self._folder = folder
         self._base = base
         self._progress = progress
         self._remote_copy = remote_copy
@@ -59,19 +57,15 @@ class Workers:
     def shards(self) -> Shards:
         """Return what runs them on the cluster, which is joined, or started, now."""
         if self._shards is None:
-            from fractionate.cluster.shard_task import Setup
+            from fractionate.cluster.shard_worker import Setup
             from fractionate.cluster.shards import Shards
 
             self._connect()
-            shutil.rmtree(self._folder.workers, ignore_errors=True)  # of workers that were killed
-            scratch = self._config.cluster.scratch
-            if not scratch and self.on == "ray":
-                scratch = str(self._folder.workers.resolve())
-            setup = Setup(
-                self._engine.run, self._engine.budget.pricing, self._base.resolve(), scratch, _keys(self._config)
-            )
+            if self._config.cluster.scratch:
+                self._progress.stage("cluster.scratch is no longer used: workers keep nothing on their disks")
+            setup = Setup(self._engine.run, self._engine.budget.pricing, self._base.resolve(), _keys(self._config))
             workers, say = self._config.cluster.workers, self._progress.stage
-            self._shards = Shards(self._engine, setup, workers, say, self._remote_copy)
+            self._shards = Shards(self._engine, setup, workers, say, self._remote_copy, self._note_left_out)
         return self._shards
 
     def place(self, model: Model) -> Model:
@@ -99,7 +93,9 @@ class Workers:
         self.free_weights()
         if self._joined:
             disconnect()
-        shutil.rmtree(self._folder.workers, ignore_errors=True)
+
+    def _note_left_out(self, identity: str, names: frozenset[str]) -> None:
+        self.left_out[identity] = self.left_out.get(identity, frozenset()) | names
 
     def _connect(self) -> None:
         if self._connected:

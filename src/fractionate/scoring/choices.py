@@ -44,7 +44,8 @@ _UNSURE = (
 )
 _UNLIKELY = re.compile(
     rf"{_UNSURE}(?:possible,?[ ](?:but|though"
-    rf"|yet)[ ](?:{_ADVERB}[ ]){{0,3}})?(?:not[ ](?:{_ADVERB}[ ]){{0,2}}likely|unlikely)\b",
+    rf"|yet)[ ](?:{_ADVERB}[ ]){{0,3}})?"
+    rf"(?:not[ ](?:{_ADVERB}[ ]){{0,2}}likely|unlikely|improbable|implausible|doubtful)\b",
     re.IGNORECASE,
 )
 _LIKELY = re.compile(rf"{_UNSURE}likely(?=[\W_]*+$|[,.;:!])", re.IGNORECASE)

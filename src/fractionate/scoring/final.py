@@ -154,6 +154,14 @@ def _lead_in(text: str, statement: int) -> int:
     return min(start, introduction.start()) if introduction else start
 
 
+_KNOWS_NONE = re.compile(
+    r"(?:(?:the|my) (?:final )?answer is:? )?(?:sorry,? )?"
+    r"I (?:(?:do not|don['’]t) know|(?:can ?not|can['’]t) (?:say|tell|answer|determine|find)"
+    r"|am (?:not sure|unable|unsure)|have no (?:idea|information))\b",
+    re.IGNORECASE,
+)
+
+
 def read_span(statement: Statement) -> Answer | None:
     """Read a statement's value as one span of text: its first sentence, cleaned. None for a question or nothing."""
     stated = sentences(REASON.sub("", statement.value))
@@ -161,8 +169,7 @@ def read_span(statement: Statement) -> Answer | None:
         return None
     if statement.alone and len(stated[0].split()) > LONGEST_BARE_WORDS:
         return None
-    span = clean_span(stated[0])
-    return (span,) if any(character.isalnum() for character in span) else None
+    return _one_answer(stated[0])
 
 
 def read_bare(part: str) -> Answer | None:
@@ -170,8 +177,13 @@ def read_bare(part: str) -> Answer | None:
     line = part.strip()
     if "\n" in line or len(line) > LONGEST_VALUE or len(line.split()) > LONGEST_BARE_WORDS or line.endswith("?"):
         return None
-    span = clean_span(REASON.sub("", line))
-    return (span,) if any(character.isalnum() for character in span) else None
+    return _one_answer(REASON.sub("", line))
+
+
+def _one_answer(text: str) -> Answer | None:
+    """Return a text as an answer, None where it holds no letter or digit, or says that the model knows none."""
+    span = clean_span(text)
+    return None if _KNOWS_NONE.match(span) or not any(map(str.isalnum, span)) else (span,)
 
 
 def extract_final(output: str) -> Answer | None:

@@ -2,7 +2,7 @@ r"""Extracts the number that a reply gives as its answer, as an exact fraction (
 
 What is read: `3.75`, `1,234.00`, `$42`, `-$5`, `−7`, `(-7)`, `42%` (the figure, 42), `1e3`, `1/2`, `1 1/2`, `½`, `.5`,
 `2 million`, `$80K`, `Rs. 750`, `\frac{1}{2}`, `\boxed{42}`, `**42**`, `"42"`, `18th`, `minus 5`, `$1 234`, `1 234 567`,
-`50 cm^2`, `5:00`, `eighteen`, `two hundred and fifty`. What is no number stays unread and is not cut down to one:
+`50 cm^2`, `5:00`, `eighteen`, `two hundred and fifty`. What is no number stays unparsed and is not cut down to one:
 `3,75`, `1.2.3`, `10:30`, `5 or 7`, `1 hour 30 minutes`, `5-7` and other sums that were not worked out, `2x + 3`.
 
 The answer is looked for where it is *named* (see `final`). A reply that names none may still state it: its last
@@ -209,12 +209,12 @@ _STATES = re.compile(
     r"|\b(?:is|are|was|were|equals?|weighs?|weighed|totals?|totall?ed|amount(?:s|ed)?[ ]to|c[ao]mes?[ ]to|"
     r"adds?[ ]up[ ]to|sums?[ ]to|measures?|lasts?|arrives?[ ](?:after|in)|"
     rf"(?:costs?|takes?|took|leaves?|left|has|have|had|needs?|needed|ow(?:es?|ed)|gives?|gave|g(?:ets?|ot)"
-    rf"|sav(?:es?|ed)|"
-    r"earn(?:s|ed)?|spends?|spent|ma(?:kes?|de)|sells?|sold|buys?|bought|reads?|walk(?:s|ed)|collect(?:s|ed)"
+    r"|sav(?:es?|ed)|earn(?:s|ed)?|spends?|spent|ma(?:kes?|de)|sells?|sold|buys?|bought|reads?|walk(?:s|ed)|collect(?:s|ed)"
     r"|us(?:es?|ed)|"
     rf"eats?|ate|finds?|found|r[ua]ns?|drives?|miss(?:es|ed)|contains?|holds?|receive[sd]?|pays?|paid){_WHOM})"
     r"|\ba(?:n|[ ][a-z]{1,12})?[ ](?:total|profit|sum|difference|remainder|loss|average|cost|price|amount|income|"
-    r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain)[ ]of)"
+    r"balance|saving|discount|distance|result|product|bill|payment|salary|speed|score|increase|decrease|gain|surplus|"
+    r"deficit|refund)[ ]of)"
     rf"{_ABOUT}",
     re.IGNORECASE,
 )

@@ -230,7 +230,7 @@ _TERM_BEFORE = re.compile(
 _LONGEST_TERM = 40
 """Characters before a number in which a symbol or "more than the" is looked for."""
 _SHARE_OF = re.compile(r"[ ]of[ ](?:the[ ])?[$€£]?\d")
-_DUST = re.compile(r"(\d*\.\d*?)(?:0{6,}|9{6,})\d{0,3}")
+_DUST = re.compile(r"(?=\d*\.\d{7})(\d*\.\d*?)(?:0{6,}|9{6,})\d{0,3}")
 
 
 def value(number: re.Match[str]) -> Fraction | None:
@@ -254,8 +254,8 @@ def value(number: re.Match[str]) -> Fraction | None:
 def _without_dust(decimal: str) -> Fraction:
     """Read a decimal, one that floating point spoilt (5.000000000000002, 2.9999999999999996) as what was meant.
 
-    Its digits must fill a float and hold six zeros or nines in a row up to the last three: no fraction whose
-    denominator is below a million is written so.
+    Its digits must fill a float, at least seven of them behind the point, and hold six zeros or nines in a row up to
+    the last three: no fraction whose denominator is at most a million is written so.
     """
     dusty = _DUST.fullmatch(decimal) if len(decimal.replace(".", "").lstrip("0")) >= FLOAT_DIGITS else None
     return round(Fraction(decimal), len(dusty[1].partition(".")[2])) if dusty else Fraction(decimal)

@@ -26,18 +26,15 @@ PASSED_ON = frozenset(
     }
 )
 """Sampling fields of a served request that are passed on to the server."""
+_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens")
+_ONE = ("n", "best_of")
 _OWN = {
     "model": "the model's name says it",
     "messages": "the strategy writes them",
-    "max_tokens": "set max_tokens of the model's options instead, which the budget knows",
-    "max_completion_tokens": "set max_tokens of the model's options instead, which the budget knows",
-    "max_output_tokens": "set max_tokens of the model's options instead, which the budget knows",
-    "max_new_tokens": "set max_tokens of the model's options instead, which the budget knows",
-    "n": "one reply is read, and all are paid for",
-    "best_of": "one reply is read, and all are paid for",
+    **dict.fromkeys(_BOUNDS, "set max_tokens of the model's options instead, which the budget knows"),
+    **dict.fromkeys(_ONE, "one reply is read, and all are paid for"),
 }
 """Fields that fractionate sends itself, and fields that multiply what a call costs."""
-_ONE = ("n", "best_of")
 _UNBOUNDED = (
     *("web_search_options", "search_parameters", "enable_search", "plugins", "mcp_servers"),
     *("models", "route", "prediction", "audio", "modalities"),
@@ -45,6 +42,13 @@ _UNBOUNDED = (
 """Fields by which a call may cost more than its own tokens: searches, other models, drafts, other media."""
 
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_FATAL = {
+    401: ("refused key", "the server refuses the key"),
+    402: ("no credit", "the account has no credit left"),
+    403: ("refused key", "the server refuses the key"),
+    404: ("not found", "the server does not know this model or path"),
+}
+_BUSY = {429: "too many requests", 503: "overloaded", 529: "overloaded", 408: "timed out", 504: "timed out"}
 _FINISHES = {"length": "length", "max_tokens": "length", "content_filter": "content_filter", "refusal": "refusal"}
 _ABSURD_INPUT = 100_000
 """Input tokens over the prompt's own bound that no template explains."""
@@ -90,10 +94,7 @@ def _only_described(tools: object) -> bool:
 
 def body_of(request: Request, model: str, dropped: frozenset[str], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request's JSON body. `dropped` names the fields that this server does not support."""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [_message(message) for message in request.messages],
-    }
+    body: dict[str, Any] = {"model": model, "messages": [_message(message) for message in request.messages]}
     body["max_completion_tokens" if "max_tokens" in dropped else "max_tokens"] = request.max_tokens
     if "temperature" not in dropped:
         body["temperature"] = request.temperature
@@ -206,9 +207,7 @@ def completion_of(reply: object, request: Request, latency_s: float) -> Completi
     separate = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(separate, str):
         reasoning = separate + reasoning
-    refusal = message.get("refusal")
-    finish_reason = _FINISHES.get(str(finish), "stop")
-    error = ""
+    refusal, finish_reason, error = message.get("refusal"), _FINISHES.get(str(finish), "stop"), ""
     if isinstance(refusal, str) and refusal:
         finish_reason, error, text = "refusal", clean(refusal), ""
     elif asked := _asked_tools(message, request):
@@ -280,28 +279,18 @@ def fault_of(status: int, reply: object, headers: Mapping[str, str]) -> Fault:
     said = f": {message}" if message else ""
     lowered = f"{message} {kind} {code}".lower()
     after_s = retry_after(headers)
-    if status in (401, 403):
-        return FatalFault("refused key", f"the server refuses the key (HTTP {status}){said}")
-    if status == 404:
-        return FatalFault("not found", f"the server does not know this model or path (HTTP 404){said}")
-    if status == 402 or "insufficient_quota" in lowered:
-        return FatalFault("no credit", f"the account has no credit left (HTTP {status}){said}")
-    if status == 429:
-        return TransientFault("429", f"too many requests (HTTP 429){said}", after_s=after_s, congested=True)
-    if status in (503, 529):
-        return TransientFault(str(status), f"overloaded (HTTP {status}){said}", after_s=after_s, congested=True)
-    if status in (408, 504):
-        return TransientFault(
-            str(status), f"timed out (HTTP {status}){said}", after_s=after_s, congested=True, maybe_paid=True
-        )
+    if status in _FATAL or "insufficient_quota" in lowered:
+        cause, fact = _FATAL.get(status, _FATAL[402])
+        return FatalFault(cause, f"{fact} (HTTP {status}){said}")
+    if status in _BUSY:
+        line, paid = f"{_BUSY[status]} (HTTP {status}){said}", status in (408, 504)
+        return TransientFault(str(status), line, after_s=after_s, congested=True, maybe_paid=paid)
     if status >= 500 or status in (409, 425):
         said = f"server error (HTTP {status}){said}"
         return TransientFault(str(status), said, after_s=after_s, maybe_paid=status >= 500)
     if 300 <= status < 400:
         return TransientFault("redirect", f"the server redirects (HTTP {status}){said}", systematic=True)
-    if "context_length" in lowered or re.search(
-        r"context (length|window)|too (long|many tokens)|maximum.*tokens", lowered
-    ):
+    if re.search(r"context([ _]length| window)|too (long|many tokens)|maximum.*tokens", lowered):
         return PermanentFault("context too long", f"the request is too long for the model{said}", keep=True)
     if "content_filter" in lowered or "content management policy" in lowered:
         return PermanentFault("filtered", f"a content filter refused{said}", finish_reason="content_filter", keep=True)
@@ -356,22 +345,18 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 def rate_of(headers: Mapping[str, str]) -> RateHeaders | None:
     """Read the x-ratelimit headers, None if there are none."""
-    requests, tokens = headers.get("x-ratelimit-remaining-requests"), headers.get("x-ratelimit-remaining-tokens")
-    if requests is None and tokens is None:
+    kinds = ("requests", "tokens")
+    if not any(f"x-ratelimit-remaining-{kind}" in headers for kind in kinds):
         return None
-    left_requests, left_tokens = _number(requests), _number(tokens)
-    return RateHeaders(
-        None if left_requests is None else int(left_requests),
-        duration_s(headers.get("x-ratelimit-reset-requests", "")),
-        None if left_tokens is None else int(left_tokens),
-        duration_s(headers.get("x-ratelimit-reset-tokens", "")),
-    )
+    left = [_number(headers.get(f"x-ratelimit-remaining-{kind}")) for kind in kinds]
+    requests, tokens = (None if number is None else int(number) for number in left)
+    resets = [duration_s(headers.get(f"x-ratelimit-reset-{kind}", "")) for kind in kinds]
+    return RateHeaders(requests, resets[0], tokens, resets[1])
 
 
 def duration_s(text: str) -> float:
     """Return the seconds of "6m0s", "1.5s", "20ms" or a bare number of seconds; 0 for anything else."""
-    bare = _number(text)
-    if bare is not None:
+    if (bare := _number(text)) is not None:
         return max(0.0, bare)
     units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
     parts = re.findall(r"(\d{1,12}(?:\.\d{1,12})?)(ms|h|m|s)", text[:100])
