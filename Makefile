@@ -63,7 +63,7 @@ bench-train: setup
 	$(BIN)/python benchmarks/train.py
 
 bench-verdict: setup
-	$(BIN)/python benchmarks/verdict_operating.py --repeats 200 --jobs 2
+	$(BIN)/python benchmarks/verdict_operating.py --runs 200 --jobs 2
 
 bench-gpu: setup
 	$(BIN)/python benchmarks/gpu.py

@@ -1,13 +1,13 @@
 """How often the whole rule of docs/verdict.md recommends falsely, and how often correctly, by simulation.
 
-    python benchmarks/verdict_operating.py [--repeats 300] [--seed 0] [--only NAME] [--jobs 1] [--json FILE]
+    python benchmarks/verdict_operating.py [--runs 100] [--seed 0] [--only NAME] [--jobs 1] [--json FILE]
                                            [--markdown] [--confidence 0.95] [--read FILE]
 
 Every repeat simulates the cells of a run with a known truth (attempts, prices, calibrated speeds) and judges them by
 `fractionate.analysis.verdict` like a real run: intervals, controls, costs, candidates, interim analyses. The nominal
 rate of false recommendations is .025 for each case; brackets hold the 95 % interval (Wilson) of the simulated rate. A
-case draws its random numbers from the seed and its name, so its result does not depend on the other cases. The tables
-of docs/verdict-operating.md state their number of repeats.
+case draws its random numbers from the seed and its name, so its result does not depend on the other cases. 100
+runs of every case take 460 CPU seconds; the tables of docs/verdict-operating.md state their number of runs.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def chosen(names: Sequence[str] | None, scenarios: Sequence[Scenario]) -> list[S
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=300, help="runs judged for each case")
+    parser.add_argument("--runs", "--repeats", dest="repeats", type=int, default=100, help="runs judged for each case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", metavar="NAME", help="cases whose name starts so; repeatable")
     parser.add_argument("--jobs", type=int, default=1, help="number of processes")

@@ -61,6 +61,21 @@ def cells_of(folder: Path) -> list[dict[str, Any]]:
     return list(results["cells"])
 
 
+def test_with_a_rubric_questions_need_no_known_answer(
+    tmp_path: Path, server: JudgeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_run(tmp_path, server)
+    rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+    for row in rows[3:]:
+        del row["answers"]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["run", str(config), "--quiet"]) == 2
+    assert "no column answers" in capsys.readouterr().err
+    assert main(["run", str(config), "--quiet", "--set", "judge.rubric=It names a colour."]) == 0
+    (cell,) = cells_of(tmp_path)
+    assert cell["n"] == 10
+
+
 def test_a_judge_scores_a_run_through_its_store(tmp_path: Path, server: JudgeServer) -> None:
     config = write_run(tmp_path, server)
     assert main(["run", str(config), "--quiet"]) == 0

@@ -30,6 +30,8 @@ class Reference:
     kinds: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     """The user's column names, by ours (question, answers, context, id, subquestions, kind, group)."""
+    needs_answers: bool = True
+    """Whether a row without an answer is refused. A judge with a rubric needs none."""
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,7 @@ class _Reading:
         self.split = reference.split
         self.is_text = self.path.suffix.lower() in TEXT_TABLES
         self.mapped = reference.columns
+        self.required = REQUIRED if reference.needs_answers else ("question",)
         self.seen: set[str] = set()
         self.chats = Chats()
 
@@ -212,7 +213,9 @@ class _Reading:
         if column is None:
             return default
         value = list_in(row.values[column]) if self.is_text and ours in LISTS else row.values[column]
-        if ours in REQUIRED and value is None:
+        if value in (None, "") and ours == "answers" and ours not in self.required:
+            return default
+        if ours in self.required and value is None:
             raise row.error(f"{column}: empty")
         try:
             return reader(value)
@@ -225,7 +228,7 @@ class _Reading:
         found = next((name for name in wanted if row.values.get(name) is not None), None)
         if found is None:
             found = next((name for name in wanted if name in row.values), None)
-        if found is None and (ours in REQUIRED or ours in self.mapped):
+        if found is None and (ours in self.required or ours in self.mapped):
             has = ", ".join(map(str, list(row.values)[:8])) or "nothing"
             fix = f"map yours under [data.columns]: {ours} = …" if ours not in self.mapped else "fix data.columns"
             raise row.error(f"no column {' or '.join(wanted)} (the row has {has}): {fix}")

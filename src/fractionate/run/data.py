@@ -290,7 +290,10 @@ class RunData:
         return TestSet(reference, parsed.name, split, problems, dataset, dataset.metric, settings, own, repeats)
 
     def _parse(self, reference: str) -> Reference:
-        return datasets.parse_reference(reference, self._config.data.columns)
+        data, parsed = self._config.data, datasets.parse_reference(reference, self._config.data.columns)
+        scorer = data.scorers.get(reference) or data.scorers.get(parsed.name) or data.scorer
+        judged = reference in data.test and scorer.name == "judge" and bool(self._config.judge.rubric)
+        return replace(parsed, needs_answers=not judged)
 
 
 def _reads_itself(dataset: Dataset, problem: Problem) -> bool:

@@ -228,7 +228,7 @@ def _stand_in(call: Call, *, right: bool) -> Completion:
         return Completion(numbered_lines([STAND_IN_SUBQUESTION.format(_thing(call))] * 3))
     origin = call.request.origin
     assert origin is not None, "strategies say what each call is for"
-    answer = origin.problem.answers[0] if right else ("a wrong answer",)
+    answer = next(iter(origin.problem.answers), ("an answer",)) if right else ("a wrong answer",)
     steps = "\n".join(f"{number}. A short answer to it." for number, _ in enumerate(origin.subquestions, 1))
     return Completion(f"{steps}\n{final_line(answer)}")
 

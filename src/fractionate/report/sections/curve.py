@@ -10,7 +10,8 @@ from fractionate.report.section import PAGES, Block, Column, Entry, Figure, Line
 _LEAD = (
     "Each student answered the same questions beside the same partner. The error is taken to fall as a power law, with "
     "or without a floor; few amounts do not tell which, so the curves are weighed by what was measured. Intervals are "
-    "of one more training on the same questions. Students of a share are judged by no verdict. Dollars are paid once: "
+    "of one more training on the same questions; they hold a standstill and a straight rise too, but no late rise that "
+    "these amounts do not show. Students of a share are judged by no verdict. Dollars are paid once: "
     "for the demonstrations that are new, screened as before, and for a training as much longer."
 )
 
