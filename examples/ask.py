@@ -1,13 +1,16 @@
-"""Ask a served pair by the official client: `python examples/ask.py [MODEL] [URL]`."""
+"""Ask a served pair by the official client: `python examples/ask.py [MODEL] [URL] [QUESTION]`."""
 
 import sys
 import time
 
 from openai import APIConnectionError, OpenAI
 
-MODEL = sys.argv[1] if len(sys.argv) > 1 else "fractionate/best"
-URL = sys.argv[2] if len(sys.argv) > 2 else "http://127.0.0.1:8000/v1"
-QUESTION = "What is the currency of the country whose capital is Lisbon?"
+GIVEN = [
+    "fractionate/best",
+    "http://127.0.0.1:8000/v1",
+    "What is the currency of the country whose capital is Lisbon?",
+]
+MODEL, URL, QUESTION = [*sys.argv[1:4], *GIVEN[len(sys.argv) - 1 :]]
 
 client = OpenAI(base_url=URL, api_key="none")
 for _ in range(60):  # the server may still be starting

@@ -9,12 +9,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from fractionate.errors import UsageError, missing_extra
+from fractionate.types import Turn
 
 LONGEST_CELL = 1 << 24
 """Characters in one cell of a CSV file at most; the standard limit of 131,072 is less than some contexts."""
@@ -116,6 +117,30 @@ def list_in(cell: Any) -> Any:
         return json.loads(cell)
     except (ValueError, RecursionError):
         return cell  # a bracketed text that is no JSON is text in brackets
+
+
+def read_turns(value: Any) -> tuple[Turn, ...]:
+    """Read chat messages as (role, text) each; content in parts is joined. Raises ValueError with the reason."""
+    if not isinstance(value, list):
+        raise ValueError(f"a list of messages is wanted, not {kind_of(value)}")
+    return tuple(map(_turn, value))
+
+
+def written_turns(turns: Iterable[Turn]) -> list[dict[str, str]]:
+    """Return turns as chat messages, the form that `read_turns` reads."""
+    return [{"role": role, "content": text} for role, text in turns]
+
+
+def _turn(message: Any) -> Turn:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, list):
+        content = "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
+    if not isinstance(content, str) or not isinstance(message.get("role"), str):
+        raise ValueError('a message has a "role" and a "content" of text')
+    role = "system" if message["role"] == "developer" else message["role"]
+    if role not in ("system", "user", "assistant"):
+        raise ValueError(f'a role is "system", "user" or "assistant", not {role!r}: leave such messages out')
+    return role, content.strip()
 
 
 def kind_of(value: Any) -> str:

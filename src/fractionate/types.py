@@ -35,6 +35,9 @@ Kind = Literal["none", "gold", "teacher", "solver", "base", "student", "distille
 Answer: TypeAlias = tuple[str, ...]
 """One answer: its spans. Nearly always a single span; DROP has answers of several."""
 
+Turn: TypeAlias = tuple[str, str]
+"""One turn of a chat in the data: its role ("system", "user" or "assistant") and its text."""
+
 AnswerForm = Literal[
     "number",
     "numbers",
@@ -76,6 +79,13 @@ class Problem:
     """The reference decomposition, where the data set has one."""
     group: str = ""
     """The passage or document that the question shares with others, if the data names one; see `cluster`."""
+    history: tuple[Turn, ...] = ()
+    """The turns of the chat before the question, its system text among them."""
+
+    @property
+    def background(self) -> str:
+        """The passage and the earlier turns as one text: what tells this question from others in the same words."""
+        return "\n".join([*filter(None, [self.context]), *(f"{role}: {text}" for role, text in self.history)])
 
     @property
     def cluster(self) -> str:

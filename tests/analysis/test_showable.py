@@ -41,4 +41,4 @@ def test_passages_and_candidates_make_the_same_questions_show_less():
 def test_next_to_no_questions_exclude_nothing(n):
     found = showable("a", n, n, 2.0)
     assert found.least_margin is None
-    assert "can exclude no loss" in found.line()
+    assert "too few to exclude any loss" in found.line()

@@ -58,13 +58,45 @@ def test_a_config_for_a_file_of_ones_own_runs_dry_without_a_key_and_says_what_it
     said = capsys.readouterr().out
     assert "semicolons, Windows-1252; question = question, answers = label; answers are numbers" in said
     assert "60 training questions, 60 test questions" in said
-    assert "with 60 questions of jsonl a loss of less than" in said, "the forecast comes with it"
+    assert "with 60 questions of test.jsonl a loss of less than" in said, "the forecast comes with it"
     config = load_config(Path("fractionate.toml"))
     assert (config.models.teacher, config.data.answer, config.run.variants) == (TEACHER, "number", ["D-R", "E-A"])
     train, test = (datasets.load(reference) for reference in (*config.data.train, *config.data.test))
     assert not {one.question for one in train} & {one.question for one in test}
     assert main(["run", "fractionate.toml", "--dry-run"]) == 0
     assert "verdict: with 60 questions" in capsys.readouterr().out
+
+
+def test_a_file_of_half_a_dozen_questions_is_said_to_train_nothing_and_show_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = "".join(f"{question.replace(',', '')},{answer}\n" for question, answer in sums(6))
+    Path("my.csv").write_text(f"question,answer\n{rows}", encoding="utf-8")
+    assert main(["init", "--data", "my.csv", "--teacher", TEACHER]) == 0
+    said = capsys.readouterr().out
+    assert "3 training questions, 3 test questions\nnote: a student takes 4 training questions or more" in said
+    assert "verdict: 3 questions of test.jsonl are too few to exclude any loss" in said
+    longer = ["--set", 'data.test="jsonl:test.jsonl@0-99"']
+    assert main(["run", "fractionate.toml", "--dry-run", *longer]) == 0
+    assert "note: jsonl:test.jsonl@0-99 names 100 questions, and there are 3" in capsys.readouterr().out
+
+
+def test_chats_are_told_apart_by_their_earlier_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    def turns(n: int) -> list[dict[str, str]]:
+        said = (
+            ("user", f"Ann has {n} pens."),
+            ("assistant", "Noted."),
+            ("user", "Twice that?"),
+            ("assistant", f"{2 * n}"),
+        )
+        return [{"role": role, "content": text} for role, text in said]
+
+    Path("chats.jsonl").write_text("".join(json.dumps({"messages": turns(n)}) + "\n" for n in range(40)))
+    assert main(["init", "--data", "chats.jsonl", "--teacher", TEACHER]) == 0
+    assert "20 training questions, 20 test questions" in capsys.readouterr().out
+    first, *_ = datasets.load("jsonl:test.jsonl")
+    assert (first.question, first.history[1]) == ("Twice that?", ("assistant", "Noted."))
+    assert main(["run", "fractionate.toml", "--dry-run"]) == 0, "the same words in another chat are no leak"
 
 
 def test_two_files_that_are_read_as_they_are_are_named_in_place(here: Path) -> None:
@@ -102,6 +134,7 @@ def test_what_cannot_be_told_is_asked_for_by_name(capsys: pytest.CaptureFixture[
     [
         (["--data", "absent.csv", "--teacher", TEACHER], "absent.csv cannot be read"),
         (["--data", "my.csv"], "--teacher is missing"),
+        (["--data", "my.csv", "--teacher", "gpt-4o"], "unknown model 'gpt-4o' (did you mean 'openai:gpt-4o'?)"),
         (["--test", "my.csv"], "--test, --teacher and --column go with --data"),
         (["--example", "--data", "my.csv", "--teacher", TEACHER], "leave one out"),
         (["--data", "my.csv", "--teacher", TEACHER, "--column", "answers=nothing"], "no column 'nothing'"),

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import cell_of, config_of, matrix
+from test_sentence import OUTCOMES
+from test_sentence import results_of as verdicts
 from test_verdict import GOOD, NEVER, run
 
 from fractionate.analysis.next_step import Place
@@ -329,6 +331,66 @@ def test_the_first_screen_answers_what_to_do_what_it_saves_and_what_comes_next(o
     assert chart.bounding_box()["y"] < height, "the picture begins on the first screen"
     assert chart.locator("g.recommended").count() == 1
     assert "(recommended)" in chart.locator("desc").text_content()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_first_screen_answers_for_every_outcome_and_two_hold_five_sentences(opened, outcome, width, height):
+    """The first screen has the verdict: what to do, what it saves, what comes next; the picture's lead follows."""
+    results = verdicts(OUTCOMES[outcome][0])
+    page = opened(html(results), viewport={"width": width, "height": height})
+    said = page.locator("h1, .because, main .lead >> visible=true")
+    lines = [" ".join(line.split()) for line in said.all_inner_texts()]
+    verdict = [results["verdict"]["action"], results["verdict"]["effect"], f"Next: {results['verdict']['next']}"]
+    answer = [line for line in verdict if line]
+    assert lines[: len(answer)] == answer
+    ends = [box["y"] + box["height"] for box in (line.bounding_box() for line in said.all())]
+    assert ends[len(answer) - 1] <= height, "the verdict ends on the first screen"
+    sentences = 0
+    for line, end in zip(lines, ends, strict=True):
+        if sentences < 5:
+            assert end <= 2 * height, line
+        sentences += max(1, len(re.findall(r"[.:](?:\s|$)", line)))
+    assert sentences >= 5
+
+
+@pytest.mark.browser
+def test_printed_the_verdict_and_picture_are_on_page_one_all_is_open_and_nothing_is_cut_off(opened, tmp_path):
+    """A real PDF of A4 pages; the longest names and the widest table are in it."""
+    pdfium = pytest.importorskip("pypdfium2", reason="pypdfium2 is not installed")
+    long = "recorded:elsewhere/filtered_bc_gpt2_medium.jsonl"
+    cells = [*run(cot=NEVER, single=NEVER, untrained=NEVER), cell_of([1, 0] * 300, decomposer=long, solver=long)]
+    config = config_of(data={"test": "atlas#test@0-599"})
+    results = build_results(cells, config, [], {"name": "demo"}, place=Place.of(config, "runs/demo", "demo.toml"))
+    page = opened(html(results, pick_examples(cells, Rule.of(config))))
+    page.pdf(path=tmp_path / "report.pdf", format="A4", prefer_css_page_size=True)
+    assert page.locator("details.folded[open]").count() == 0, "what was opened for the printer is folded again"
+    printed = pdfium.PdfDocument(tmp_path / "report.pdf")
+    texts = [" ".join(sheet.get_textpage().get_text_bounded().split()) for sheet in printed]
+    for words in (
+        "Distill the decomposer: let Tiny-1B",
+        "Next: fractionate serve runs/demo",
+        "dollars per 1,000 questions",
+    ):
+        assert words in texts[0]
+    # A line of each folded part: controls, matrix, cells, examples, prices, notes, how to read.
+    for words in (
+        "decomposing beats one stage",
+        "decomposer ↓ solver",
+        "latency p95",
+        "Which river of",
+        "machine hour",
+    ):
+        assert any(words in text for text in texts), words
+    assert any("A cell is one decomposer, strategy and solver on one test set" in text for text in texts)
+    margin = 12 / 25.4 * 72  # points
+    for number, sheet in enumerate(printed, 1):
+        words = sheet.get_textpage()
+        for place in range(words.count_rects()):
+            left, bottom, right, top = words.get_rect(place)
+            assert margin - 1 <= left, words.get_text_bounded(left, bottom, right, top)
+            assert right <= sheet.get_width() - margin + 1, (number, words.get_text_bounded(left, bottom, right, top))
 
 
 @pytest.mark.browser

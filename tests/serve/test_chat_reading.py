@@ -9,7 +9,6 @@ import pytest
 
 from fractionate.serve.errors import Refusal
 from fractionate.serve.parameters import ChatParameters
-from fractionate.serve.plan import in_conversation
 from fractionate.serve.requests import read_chat
 from fractionate.types import Message
 
@@ -139,14 +138,6 @@ def test_two_passages_are_one_too_many() -> None:
 def test_limits_and_stops_have_one_form() -> None:
     asked = read(max_tokens=9, max_completion_tokens=7, stop="x", response_format={"type": "text"})
     assert asked.given == {"max_tokens": 7, "stop": ["x"]}
-
-
-def test_a_conversation_stands_around_the_strategys_own_words() -> None:
-    own = (Message("system", "Solve."), Message("user", "Q"))
-    turns = (Message("user", "Hello"), Message("assistant", "Hi"))
-    assert in_conversation(own, "Be brief.", turns) == (Message("system", "Solve.\n\nBe brief."), *turns, own[1])
-    assert in_conversation(own[1:], "Be brief.", ()) == (Message("system", "Be brief."), own[1])
-    assert in_conversation(own[1:], "", turns) == (*turns, own[1])
 
 
 LONG = "long " * 2_000

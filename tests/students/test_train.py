@@ -16,9 +16,11 @@ from fractionate.config import ModelOptions, TrainConfig
 from fractionate.errors import FractionateError, UsageError
 from fractionate.models.local.model import LocalModel, load_tokenizer
 from fractionate.students import trainer as trainer_module
+from fractionate.students.demonstrate import Demonstration
+from fractionate.students.examples import build_examples
 from fractionate.students.train import dry_run, estimate, train_student
 from fractionate.students.training_data import IGNORED, Collator, check_mask, training_rows
-from fractionate.types import Example, Message, Request
+from fractionate.types import Decomposition, Example, Message, Problem, Request
 
 
 def examples(count: int = 12) -> list[Example]:
@@ -73,6 +75,23 @@ def test_the_golden_mask_is_target_and_end_of_turn_exactly(tiny_model: Path) -> 
     read = tokenizer.decode([t for t, on in zip(batch["input_ids"][0], batch["attention_mask"][0], strict=True) if on])
     assert read == "<|im_start|>user\nHow old is 0?<|im_end|>\n<|im_start|>assistant\nQ1: When was 0 born?<|im_end|>"
     assert batch["position_ids"][0].max() == batch["attention_mask"][0].sum() - 1
+
+
+def test_a_student_of_chats_sees_the_earlier_turns_and_learns_its_own_alone(tiny_model: Path) -> None:
+    """As TRL makes it of a conversational prompt and completion: the template over both, loss on the completion."""
+    tokenizer = load_tokenizer(tiny_model)
+    turns = (("system", "Be brief."), ("user", "Ann had 20."), ("assistant", "Noted."))
+    problem = Problem("p", "How many are left?", (("9",),), dataset="d", history=turns)
+    shown = Demonstration("p", 0, Decomposition(("How many had she?",), "ok", "1. How many had she?"))
+    (example,), _ = build_examples("D-T", {"p": problem}, {"d": "number"}, [shown], [])
+    (row,) = training_rows(tokenizer, [example], 512).rows
+    prompt = [{"role": role, "content": text} for role, text in (*turns, ("user", problem.question))]
+    reply = {"role": "assistant", "content": "1. How many had she?"}
+    whole = tokenizer.apply_chat_template([*prompt, reply], tokenize=False)
+    assert tokenizer.decode(row["input_ids"]) == whole.rstrip("\n")
+    before = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    assert row["labels"].count(IGNORED) == len(tokenizer(before, add_special_tokens=False).input_ids)
+    assert trained_text(tokenizer, row["labels"]) == "1. How many had she?<|im_end|>"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ class Showable:
             return f"{of} can exclude a loss of {self.margin:g} points, the margin"
         passages = f" in {self.clusters:,} passages" if self.clusters < self.questions else ""
         if self.least_margin is None:
-            able = f"{of}{passages} can exclude no loss"
+            able = f"{of}{passages} are too few to exclude any loss"
         else:
             able = f"with {of}{passages} a loss of less than {self.least_margin:g} points cannot be excluded"
         return f"{able}; {self.margin:g} points take about {_rounded(self.needed):,}"

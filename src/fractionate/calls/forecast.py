@@ -138,10 +138,11 @@ class Forecast:
         rows = [head]
         for entry in self.stages:
             stage = entry.stage
-            rows.append(
-                f"{stage.name:<14} {stage.calls:>9,} {stage.stored:>9,} {stage.input_tokens:>12,} "
-                f"{stage.expected_output_tokens:>12,} {_dollars(entry):>19} {_clock(entry.seconds):>9}  {stage.model}"
+            counts = (
+                f"{stage.calls:>9,} {stage.stored:>9,} {stage.input_tokens:>12,} {stage.expected_output_tokens:>12,}"
             )
+            cost = f"{_dollars(entry):>19} {_clock(entry.seconds):>9}"
+            rows.append(f"{stage.name:<14} {counts} {cost}  {stage.model} ({stage.role})")
         counted = sorted({entry.stage.counted_with for entry in self.stages if entry.stage.calls})
         rows.append(
             f"{'all':<14} {self.calls:>9,} calls, {self._total_line()}, {_clock(self.seconds)}"
@@ -290,7 +291,7 @@ def _check(name: str, cap: float, expected: float, spent: float, form: str) -> N
 
 def _dollars(entry: StageForecast) -> str:
     if entry.expected_usd is None:
-        return "no price known"
+        return "no price known" if entry.stage.paid or not entry.stage.model.startswith("local:") else "machine time"
     return f"{entry.expected_usd:.4f}–" + (f"{entry.most_usd:.4f}" if entry.most_usd is not None else "?")
 
 

@@ -13,9 +13,6 @@ from fractionate.cli._init_templates import EXAMPLE, OWN, PRICE_BY_HOUR, PRICE_B
 if TYPE_CHECKING:
     from fractionate.datasets.sniff import Layout, Table
 
-FEW = 200
-"""Questions of a file from which on training and testing are worth their cost; below it `init` says so."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command."""
@@ -47,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
     from fractionate.errors import UsageError
+    from fractionate.models import check_name
     from fractionate.run.folder import RunFolder
 
     path: Path = arguments.directory / "fractionate.toml"
@@ -60,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "--teacher is missing: name the model that you pay today, such as --teacher openai:gpt-4o-mini"
         )
+    if arguments.teacher:
+        check_name(arguments.teacher)
     RunFolder(arguments.directory).create()
     if arguments.data is None:
         _write_example(arguments.directory, path)
@@ -85,6 +85,7 @@ def _write_example(folder: Path, path: Path) -> None:
 
 def _write_own(arguments: argparse.Namespace, path: Path) -> None:
     from fractionate.cli.common import columns_of
+    from fractionate.config import TrainConfig
     from fractionate.datasets.sniff import as_rows, divide, find_layout, read_table
     from fractionate.files import write_text
 
@@ -114,8 +115,9 @@ def _write_own(arguments: argparse.Namespace, path: Path) -> None:
     write_text(text, path)
     print(f"read {_said(table, layout)}")
     print(f"wrote {path}: {len(train):,} training questions, {len(test):,} test questions")
-    if len(train) + len(test) < FEW:
-        print(f"note: {len(train) + len(test)} questions are few; from {FEW} on a verdict becomes likely")
+    least = TrainConfig().min_examples
+    if len(train) < least:
+        print(f"note: a student takes {least} training questions or more (train.min_examples): none will be trained")
 
 
 def _said(table: Table, layout: Layout) -> str:

@@ -1,24 +1,26 @@
 """`jsonl`: the user's own questions with known answers, from .jsonl, .json, .csv, .tsv and .parquet files.
 
 A row has a question and an answer, and may have a context, an id, a split, a kind, a group (what it shares with other
-rows) and subquestions. A row of chat `messages` is read as a question with its history. Columns are found under their
-usual names (`SYNONYMS`) or those of `data.columns`. A row that cannot be used stops the reading, naming file, line and
-reason: a question left out unseen would change every figure.
+rows) and subquestions. A row of chat `messages` is read as a question with its earlier turns (`Chats`). Columns are
+found under their usual names (`SYNONYMS`) or those of `data.columns`. A row that cannot be used stops the reading,
+naming file, line and reason: a question left out unseen would change every figure.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from fractionate.datasets.base import Dataset, Reference
 from fractionate.errors import UsageError
-from fractionate.rows import TEXT_TABLES, Row, kind_of, list_in, read_rows
+from fractionate.files import utf8
+from fractionate.rows import TEXT_TABLES, Row, kind_of, list_in, read_rows, read_turns, written_turns
 from fractionate.scoring.final import extract_final
 from fractionate.scoring.metrics import text_score
-from fractionate.types import Answer, Problem
+from fractionate.types import Answer, Problem, Turn
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "question": ("question", "problem", "input", "query"),
@@ -27,7 +29,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
     "subquestions": ("subquestions",),
     "kind": ("kind",),
-    "group": ("group",),
+    "group": ("group", "conversation_id"),
+    "history": ("history",),
 }
 REQUIRED = ("question", "answers")
 LISTS = ("answers", "subquestions")
@@ -67,42 +70,53 @@ def read_subquestions(value: Any) -> tuple[str, ...]:
     return tuple(_sound(each.strip()) for each in value if each.strip())
 
 
-def as_question(row: Row) -> Row:
-    """Return a row of chat messages as a question: the last thing that the user says, what came before as its context.
+class Chats:
+    """Reads rows of chat messages as questions, in the order of their file, and tells which belong to one chat."""
 
-    A last message by the assistant is the answer, unless the row has one of its own. Other rows are returned as they
-    are. Raises UsageError for messages that hold no question.
-    """
-    values = row.values
-    if "messages" not in values or row.has(*SYNONYMS["question"]):
-        return row
-    turns = [(_turn(row, message)) for message in _listed(row, values["messages"])]
-    answer = [turns.pop()[1]] if turns and turns[-1][0] == "assistant" else []
-    if not turns or turns[-1][0] != "user":
-        raise row.error("messages: the question is the last message by the user, and there is none")
-    *before, (_, question) = turns
-    named = {"system": "Instructions", "user": "User", "assistant": "Assistant"}
-    history = "\n".join(f"{named.get(role, role)}: {text}" for role, text in before)
-    found: dict[str, Any] = {"question": question, **({"context": history} if history else {})}
-    if answer and not row.has(*SYNONYMS["answers"]):
-        found["answers"] = answer
-    return Row({**{name: value for name, value in values.items() if name != "messages"}, **found}, row.where)
+    def __init__(self) -> None:
+        self._groups: dict[bytes, str] = {}
+
+    def question(self, row: Row) -> Row:
+        """Return a row of chat messages as a question: the last thing that the user says, and the turns before it.
+
+        The last message is the answer where the assistant says it and the row has no answer of its own. Rows whose
+        turns begin with those of an earlier row are of its group: they were cut out of one chat. Other rows are
+        returned as they are. Raises UsageError for messages that hold no question.
+        """
+        values = row.values
+        if "messages" not in values or row.has(*SYNONYMS["question"]):
+            return row
+        try:
+            turns = list(_read_turns(values["messages"]))
+        except ValueError as error:
+            raise row.error(f"messages: {error}") from None
+        answer = [turns.pop()[1]] if turns and turns[-1][0] == "assistant" else []
+        if not turns or turns[-1][0] != "user":
+            raise row.error("messages: the question is the last message by the user, and there is none")
+        found: dict[str, Any] = {"question": turns[-1][1], "history": written_turns(turns[:-1])}
+        if answer and not row.has(*SYNONYMS["answers"]):
+            found["answers"] = answer
+        if not row.has(*SYNONYMS["group"]):
+            found["group"] = self._group(turns)
+        return Row({**{name: value for name, value in values.items() if name != "messages"}, **found}, row.where)
+
+    def _group(self, turns: Sequence[Turn]) -> str:
+        """Return the name of the chat that the turns, the last one by the user, are of."""
+        digest, known = hashlib.blake2b(digest_size=16), ""
+        for turn in turns:
+            digest.update(utf8(repr(turn)))
+            if turn[0] == "user":
+                known = self._groups.get(digest.digest(), known)
+        return self._groups.setdefault(digest.digest(), known or f"chat {len(self._groups) + 1}")
 
 
-def _listed(row: Row, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise row.error(f"messages: a list of messages is wanted, not {kind_of(value)}")
-    return value
+def _read_history(value: Any) -> tuple[Turn, ...]:
+    """Read the turns before a question. Text under this name is a column of the user's own, and none of ours."""
+    return () if value is None or isinstance(value, str) else _read_turns(value)
 
 
-def _turn(row: Row, message: Any) -> tuple[str, str]:
-    """Return a message's role and text; content in parts is joined."""
-    content = message.get("content") if isinstance(message, Mapping) else None
-    if isinstance(content, list):
-        content = "\n".join(part["text"] for part in content if isinstance(part, Mapping) and "text" in part)
-    if not isinstance(content, str) or not isinstance(message.get("role"), str):
-        raise row.error('messages: a message has a "role" and a "content" of text')
-    return message["role"], content.strip()
+def _read_turns(value: Any) -> tuple[Turn, ...]:
+    return tuple((role, _sound(text)) for role, text in read_turns(value))
 
 
 def _spans(value: list[Any]) -> Iterator[str]:
@@ -169,13 +183,14 @@ class _Reading:
         self.mapped = reference.columns
         self.required = REQUIRED if reference.needs_answers else ("question",)
         self.seen: set[str] = set()
+        self.chats = Chats()
 
     def problems(self) -> Iterator[Problem]:
         index = 0
         for row in read_rows(self.path):
             if self.split and not self._is_of_split(row):
                 continue
-            yield self._problem(as_question(row), index)
+            yield self._problem(self.chats.question(row), index)
             index += 1
 
     def _problem(self, row: Row, index: int) -> Problem:
@@ -190,6 +205,7 @@ class _Reading:
             kind=self._read(row, "kind", _optional_text, ""),
             subquestions=self._read(row, "subquestions", read_subquestions, ()),
             group=self._read(row, "group", _optional_text, ""),
+            history=self._read(row, "history", _read_history, ()),
         )
 
     def _read(self, row: Row, ours: str, reader: Callable[[Any], T], default: T) -> T:

@@ -139,8 +139,13 @@ def _passages(train: Sequence[Problem], test: Sequence[Problem]) -> tuple[dict[s
 
 
 def _near_questions(train: Sequence[Problem], test: Sequence[Problem]) -> dict[str, str]:
-    matches = near_matches((one.question for one in train), [one.question for one in test]) if test else {}
+    matches = near_matches(map(_said, train), list(map(_said, test))) if test else {}
     return {test[place].id: train[number].id for place, number in matches.items()}
+
+
+def _said(one: Problem) -> str:
+    """Return a question after what was said before it; system text, which many chats have in common, is left out."""
+    return " ".join([*(text for role, text in one.history if role != "system"), one.question])
 
 
 def _triples(text: str) -> set[tuple[str, ...]]:

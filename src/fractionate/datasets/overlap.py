@@ -20,8 +20,8 @@ def find_overlap(train: Iterable[Problem], test: Iterable[Problem]) -> list[str]
 
     Case, spacing, quotation marks, Unicode forms and punctuation at the ends do not tell two questions or contexts
     apart; signs and figures inside do ("3 + 4" is not "3 - 4"). The same question on another context is another
-    problem; where either side has no context the question decides. Holds digests of 16 bytes only, so a million
-    training rows fit in memory.
+    problem, and so are the same words after other turns of a chat; where either side has neither context nor turns the
+    question decides. Holds digests of 16 bytes only, so a million training rows fit in memory.
     """
     with_context: set[bytes] = set()
     without_context: set[bytes] = set()
@@ -29,8 +29,8 @@ def find_overlap(train: Iterable[Problem], test: Iterable[Problem]) -> list[str]
     for problem in train:
         question = _digest(problem.question)
         questions.add(question)
-        if problem.context:
-            with_context.add(_digest(problem.question, problem.context))
+        if problem.background:
+            with_context.add(_digest(problem.question, problem.background))
         else:
             without_context.add(question)
     return [problem.id for problem in test if _is_known(problem, questions, with_context, without_context)]
@@ -40,9 +40,9 @@ def _is_known(problem: Problem, questions: set[bytes], with_context: set[bytes],
     question = _digest(problem.question)
     if question not in questions:
         return False
-    if not problem.context or question in without_context:
+    if not problem.background or question in without_context:
         return True
-    return _digest(problem.question, problem.context) in with_context
+    return _digest(problem.question, problem.background) in with_context
 
 
 def _digest(*texts: str) -> bytes:

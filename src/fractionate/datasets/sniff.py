@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fractionate.datasets.jsonl import as_question, read_answers
+from fractionate.datasets.jsonl import Chats, read_answers
 from fractionate.errors import UsageError
 from fractionate.rows import LONGEST_CELL, list_in, read_rows
 from fractionate.scoring.forms import infer_form
@@ -70,8 +70,8 @@ def read_table(path: Path) -> Table:
     Raises UsageError for a file that is no table, or holds no row.
     """
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
-        rows = [as_question(row).values for row in read_rows(path)]
-        table = Table(path, rows)
+        chats = Chats()
+        table = Table(path, [chats.question(row).values for row in read_rows(path)])
     else:
         try:
             data = path.read_bytes()
@@ -181,19 +181,22 @@ def as_rows(table: Table, layout: Layout) -> list[dict[str, Any]]:
         if table.delimiter:
             ours["answers"] = list_in(ours["answers"])
         if str(ours["question"] or "").strip() and ours["answers"] not in (None, "", []):
-            named = {"id": f"{table.path.stem}-{number}", **ours}
-            rows.append({name: value for name, value in named.items() if value not in (None, "")})
+            history = row.get("history") if isinstance(row.get("history"), list) else None
+            named = {"id": f"{table.path.stem}-{number}", **ours, "history": history}
+            rows.append({name: value for name, value in named.items() if value not in (None, "", [])})
     return rows
 
 
 def divide(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Divide rows into training and test halves, at most 3,000 for the test; the same rows are always divided alike.
 
-    Rows of one group, one passage or one question stay on one side, so that nothing that is tested was learnt.
+    Rows of one group, one passage or one question (after the same turns of a chat) stay on one side, so that nothing
+    that is tested was learnt.
     """
     units: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        shared = row.get("group") or row.get("context") or " ".join(str(row["question"]).casefold().split())
+        asked = [*(turn["content"] for turn in row.get("history", ())), str(row["question"])]
+        shared = row.get("group") or row.get("context") or " ".join(" ".join(asked).casefold().split())
         units.setdefault(str(shared), []).append(row)
     order = sorted(units, key=lambda name: hashlib.sha256(name.encode("utf-8", "replace")).digest())
     wanted = min(MOST_TEST, len(rows) // 2)

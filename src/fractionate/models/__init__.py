@@ -58,6 +58,8 @@ def check_name(name: str) -> None:
         return
     nearest = difflib.get_close_matches(prefix, _MAKERS, n=1)
     hint = f" (did you mean {nearest[0] + ':'!r}?)" if nearest and prefix not in _MAKERS else ""
+    if not colon and not hint:
+        hint = f" (did you mean 'openai:{name}'?)"
     raise UsageError(f"unknown model {without_secrets(name)!r}{hint}: a model is named {GRAMMAR}")
 
 

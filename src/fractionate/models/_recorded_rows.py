@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fractionate.models._trees import Decomposed, Label, listed, read_decomposition, read_label, shown_label
-from fractionate.rows import Row, shown
-from fractionate.types import ROLES, CallRole
+from fractionate.rows import Row, read_turns, shown
+from fractionate.types import ROLES, CallRole, Turn
 
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id",),
     "index": ("index",),
     "question": ("question", "problem", "input"),
+    "messages": ("messages",),
     "role": ("role",),
     "strategy": ("strategy",),
     "sample": ("sample", "repeat"),
@@ -68,7 +69,7 @@ class Recording:
 
     `decomposition` is what a solver's reply was given, "" for the question alone. `step` is the position from 1 of the
     subquestion that `output` answers, 0 where it answers the question. `steps` are replies by position, where the row
-    holds them all.
+    holds them all. `history` are the turns before the question, where the row names it by a chat's messages.
     """
 
     place: str
@@ -76,6 +77,7 @@ class Recording:
     identifier: str | None
     index: int | None
     question: str
+    history: tuple[Turn, ...]
     role: CallRole | None
     strategy: str
     sample: int | None
@@ -110,7 +112,7 @@ _NAMES = [name for name in Recording.__dataclass_fields__ if name not in ("decom
 def read_recording(raw: Row, file: str, names: Mapping[str, Sequence[str]]) -> Recording:
     """Read one row. `names` are the fields' names in the file. Raises UsageError naming the row and the field."""
     fields = _Fields(raw, names)
-    identifier, index, question = fields.scalar("id"), fields.whole("index"), fields.scalar("question") or ""
+    identifier, index, (question, history) = fields.scalar("id"), fields.whole("index"), _question(fields)
     if identifier is None and index is None and not question:
         raise raw.error("the row names no question: give it an id, an index or the question's text")
     role, strategy = _role(fields), (fields.scalar("strategy") or "").strip()
@@ -136,6 +138,7 @@ def read_recording(raw: Row, file: str, names: Mapping[str, Sequence[str]]) -> R
         identifier=identifier,
         index=index,
         question=question,
+        history=history,
         role=role,
         strategy=strategy or ("stepwise" if steps else ""),
         sample=fields.whole("sample", most=MOST_SAMPLES),
@@ -195,6 +198,20 @@ def whole(raw: Row, name: str, value: Any, most: int = MOST_TOKENS) -> int | Non
 def sound(text: str) -> str:
     """Replace lone surrogates (half an emoji in a log's JSON), which neither UTF-8 nor a tokenizer takes."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _question(fields: _Fields) -> tuple[str, tuple[Turn, ...]]:
+    """Return the question's text and the turns before it: of a chat, the last thing that the user says."""
+    asked = fields.scalar("question") or ""
+    if asked or fields.value("messages") is None:
+        return asked, ()
+    try:
+        turns = [(role, sound(text)) for role, text in read_turns(fields.value("messages"))]
+    except ValueError as error:
+        raise fields.raw.error(f"messages: {error}") from None
+    if not turns or turns[-1][0] != "user":
+        raise fields.raw.error("messages: they end with the user's question; the reply to it is the row's 'output'")
+    return turns[-1][1], tuple(turns[:-1])
 
 
 def _role(fields: _Fields) -> CallRole | None:

@@ -1,9 +1,9 @@
 """`recorded:PATH`: replay of recorded outputs, such as a user's logs: a file that `rows` reads, or a folder of them.
 
-A row names its question by `id`, `index` or `question`, and says what it answers by `strategy`, `step` and `sample`;
-solver rows are matched by the decomposition that they answered as well. A request that no row answers, or several rows
-with different replies, is an error that names both: a guess would be a wrong figure. docs/guide/your-own-data.md states
-the format; `_recorded_rows` reads it.
+A row names its question by `id`, `index`, `question` or a chat's `messages`, and says what it answers by `strategy`,
+`step` and `sample`; solver rows are matched by the decomposition that they answered as well. A request that no row
+answers, or several rows with different replies, is an error that names both: a guess would be a wrong figure.
+docs/guide/your-own-data.md states the format; `_recorded_rows` reads it.
 """
 
 from __future__ import annotations
@@ -185,12 +185,17 @@ class RecordedModel(SingleModel):
         by_id = [one for one in self._at(self._by_id, problem.id) if one.row.identifier == problem.id]
         by_index = [one for one in self._at(self._by_index, str(problem.index)) if one.row.index == problem.index]
         asked = _normal(problem.question)
-        by_text = [one for one in self._at(self._by_question, asked) if _normal(one.row.question) == asked]
+        by_text = [
+            one
+            for one in self._at(self._by_question, asked)
+            if _normal(one.row.question) == asked and _is_of_chat(one.row, problem)
+        ]
         if by_id:
             # Where ids are known, an index or a text speaks for a row that has nothing better.
             by_index = [one for one in by_index if one.row.identifier is None]
         for one in (*by_id, *by_index):
-            if one.row.question and not _same_question(one.row.question, problem.question):
+            same = _same_question(one.row.question, problem.question) and _is_of_chat(one.row, problem)
+            if one.row.question and not same:
                 how = f"id {problem.id}" if one in by_id else f"index {problem.index}"
                 raise UsageError(
                     f"{one.row.place}: {how} is another question than {problem.id}: "
@@ -357,6 +362,12 @@ def _digest(files: list[Path]) -> str:
 
 def _normal(text: str) -> str:
     return " ".join(text.split())
+
+
+def _is_of_chat(row: Recording, problem: Problem) -> bool:
+    """Whether a row does not say what was said before its question, or that is what was said before the problem."""
+    said, before = ([(role, _normal(text)) for role, text in turns] for turns in (row.history, problem.history))
+    return not said or said == before
 
 
 def _same_question(recorded: str, ours: str) -> bool:

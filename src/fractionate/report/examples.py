@@ -99,7 +99,7 @@ def _example(test_set: str, worked: list[tuple[str, Attempt]]) -> dict[str, Any]
     return {
         "test_set": test_set,
         "question": problem.question,
-        "context": _cut(problem.context),
+        "context": _cut(problem.background),
         "gold": [", ".join(answer) for answer in problem.answers],
         "attempts": [
             {

@@ -15,7 +15,7 @@ from fractionate.averages import MeanAttempts
 from fractionate.datasets.base import Metric
 from fractionate.errors import UsageError
 from fractionate.files import encodable
-from fractionate.rows import shown
+from fractionate.rows import read_turns, shown, written_turns
 from fractionate.run.folder import read_own
 from fractionate.types import (
     ROLES,
@@ -86,6 +86,7 @@ def question_row(problem: Problem) -> Json:
         "group": problem.group,
         "question": problem.question,
         "context": problem.context,
+        **({"history": written_turns(problem.history)} if problem.history else {}),
         "answers": [list(answer) for answer in problem.answers],
     }
 
@@ -153,6 +154,7 @@ def problem_of(row: Mapping[str, Any], cell: Cell) -> Problem:
         dataset=cell.dataset,
         split=cell.split,
         index=row["index"],
+        history=read_turns(row.get("history", [])),
     )
 
 

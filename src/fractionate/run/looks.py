@@ -163,5 +163,5 @@ def _questions(reference: Cell) -> NDArray[np.uint64]:
     """Return digests of the questions' texts: ids may name other questions in another file."""
     import numpy as np
 
-    texts = (f"{one.problem.question}\0{one.problem.context}" for one in reference.attempts)
+    texts = (f"{one.problem.question}\0{one.problem.background}" for one in reference.attempts)
     return np.asarray([digest(text) for text in texts], dtype=np.uint64)

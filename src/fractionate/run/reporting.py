@@ -183,7 +183,9 @@ def load_stored_config(folder: RunFolder, overrides: Sequence[str]) -> Config:
     try:
         table = json.loads(folder.config.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{folder.config} is not there: name the run's config file instead of its folder") from None
+        raise UsageError(
+            f"{folder.path} holds no run (there is no {folder.config.name}): name a run's folder, or its config file"
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{folder.config} cannot be read ({error}): name the run's config file instead") from None
     if not isinstance(table, dict):

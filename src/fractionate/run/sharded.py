@@ -132,4 +132,4 @@ def pack_answers(keys: Sequence[CellKey], values: Sequence[Answered]) -> bytes:
 
 
 def _digest(problem: Problem) -> int:
-    return hash((problem.question, problem.context))
+    return hash((problem.question, problem.background))

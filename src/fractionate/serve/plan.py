@@ -13,7 +13,7 @@ from fractionate.serve.catalog import Record, Served
 from fractionate.serve.errors import bad
 from fractionate.serve.requests import ClientRequest
 from fractionate.strategies.base import Sampler, Settings
-from fractionate.types import Message, Problem, Request
+from fractionate.types import Problem, Request
 
 _OWN_WORDS = ("stop", "response_format")
 """Parameters that cannot apply where the answer may be the decomposer's own text."""
@@ -39,8 +39,13 @@ class Plan:
 
     @property
     def problem(self) -> Problem:
-        """The client's question."""
-        return Problem("", self.client_request.question, (), self.client_request.context, self.dataset.name, index=-1)
+        """The client's question, within its conversation."""
+        asked = self.client_request
+        history = (
+            *([("system", asked.system)] if asked.system else []),
+            *((turn.role, turn.content) for turn in asked.history),
+        )
+        return Problem("", asked.question, (), asked.context, self.dataset.name, index=-1, history=history)
 
     @property
     def streams_text(self) -> bool:
@@ -48,16 +53,10 @@ class Plan:
         return not self.solver.structured or "response_format" in self.changes
 
     def request(self, call: Call) -> Request:
-        """Return the request of a call: in the client's conversation, and with its sampling if the call is final."""
-        request = call.request
-        if call.model.style == "tool":
-            return request
-        given = self.client_request
-        if given.system or given.history:
-            request = replace(request, messages=in_conversation(request.messages, given.system, given.history))
-        if call.final and given.given:
-            request = self._sampled(request)
-        return request
+        """Return the request of a call: with the client's sampling if the call is final."""
+        if call.final and self.client_request.given and call.model.style != "tool":
+            return self._sampled(call.request)
+        return call.request
 
     def _sampled(self, request: Request) -> Request:
         changes = self.changes
@@ -115,17 +114,6 @@ def make_plan(
         deviations.append("pair")
     settings = settings_of(dataset, pair.decomposer.name)
     return Plan(request, pair, fact, dataset, settings, solver, decomposer, changes, deviations)
-
-
-def in_conversation(messages: tuple[Message, ...], system: str, history: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Return a call's messages within a client's conversation.
-
-    The client's system text follows the strategy's own; its earlier turns stand before the strategy's question.
-    """
-    own = [message for message in messages if message.role == "system"]
-    rest = [message for message in messages if message.role != "system"]
-    text = "\n\n".join([*(message.content for message in own), *([system] if system else [])])
-    return (*([Message("system", text)] if text else []), *history, *rest)
 
 
 def _canonical(value: object) -> str:

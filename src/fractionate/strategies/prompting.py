@@ -3,6 +3,7 @@
 A student is trained and asked in the same short form, so these functions are the only place where either is written.
 A tool in the place of a solver is asked the bare question.
 The passage comes first and the question last: prompts over one passage share a prefix, which engines prefill once.
+A question within a chat is asked in its place there, after the earlier turns (`_chat`).
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ def decompose_messages(
         return _bare(problem.question)
     context = problem.context if with_context else ""
     if style == "student":
-        return (Message("user", _paragraphs(context, problem.question)),)
+        return _chat(problem, _paragraphs(context, problem.question))
     limit = f", at most {cap} of them" if cap is not None else ""
     system = instructions.fill("decompose", limit=limit)
     if instructions.examples:
         system = _with_examples(system, instructions, lambda one: numbered_lines(one.subquestions))
     elif shots:
         system = f"{system}\n\n{instructions.text('decompose-example')}"
-    return (Message("system", system), Message("user", _paragraphs(_context(context), f"Question: {problem.question}")))
+    return _chat(problem, _paragraphs(_context(context), f"Question: {problem.question}"), system)
 
 
 def single_messages(
@@ -55,7 +56,7 @@ def single_messages(
     if style == "tool":
         return _bare(problem.question)
     if style == "student":
-        return (Message("user", _paragraphs(problem.context, problem.question)),)
+        return _chat(problem, _paragraphs(problem.context, problem.question))
     name = "solve-single-cot" if chain_of_thought else "solve-single"
     user = _paragraphs(_context(problem.context), f"Question: {problem.question}")
     system = _with_examples(
@@ -63,7 +64,7 @@ def single_messages(
         instructions,
         lambda one: one.solution if chain_of_thought else final_line([one.answer]) if one.answer else "",
     )
-    return (Message("system", system), Message("user", user))
+    return _chat(problem, user, system)
 
 
 def static_messages(
@@ -76,14 +77,14 @@ def static_messages(
     """Ask for all sub-answers and the answer in one call (the paper's two-stage form)."""
     numbered = numbered_lines(subquestions)
     if style == "student":
-        return (Message("user", _paragraphs(problem.context, f"{problem.question}\n{numbered}")),)
+        return _chat(problem, _paragraphs(problem.context, f"{problem.question}\n{numbered}"))
     user = _paragraphs(_context(problem.context), f"Question: {problem.question}", f"Subquestions:\n{numbered}")
     system = _with_examples(
         instructions.fill("solve-static", form=_form(form, instructions)),
         instructions,
         lambda one: one.solution and f"Subquestions:\n{numbered_lines(one.subquestions)}\n\n{one.solution}",
     )
-    return (Message("system", system), Message("user", user))
+    return _chat(problem, user, system)
 
 
 def step_messages(
@@ -100,10 +101,10 @@ def step_messages(
     if style == "tool":
         return _bare(subquestion)
     if style == "student":
-        return (Message("user", _paragraphs(problem.context, problem.question, _answered(answered), subquestion)),)
+        return _chat(problem, _paragraphs(problem.context, problem.question, _answered(answered), subquestion))
     question = f"Question: {problem.question}"
     user = _paragraphs(_context(problem.context), question, _answered(answered), f"Subquestion: {subquestion}")
-    return (Message("system", instructions.fill("solve-step")), Message("user", user))
+    return _chat(problem, user, instructions.fill("solve-step"))
 
 
 def final_messages(
@@ -117,10 +118,10 @@ def final_messages(
     if style == "tool":
         return _bare(problem.question)
     if style == "student":
-        return (Message("user", _paragraphs(problem.context, _answered(answered), problem.question)),)
+        return _chat(problem, _paragraphs(problem.context, _answered(answered), problem.question))
     user = _paragraphs(_context(problem.context), _answered(answered), f"Question: {problem.question}")
     system = instructions.fill("solve-final", form=_form(form, instructions))
-    return (Message("system", system), Message("user", user))
+    return _chat(problem, user, system)
 
 
 def ask_next_messages(
@@ -136,14 +137,25 @@ def ask_next_messages(
     question = f"Question: {problem.question}"
     user = _paragraphs(_context(problem.context), question, _answered(answered))
     if style == "student":
-        return (Message("user", user),)
+        return _chat(problem, user)
     system = instructions.fill("ask-next", form=_form(form, instructions))
-    return (Message("system", system), Message("user", user))
+    return _chat(problem, user, system)
 
 
 def _bare(text: str) -> tuple[Message, ...]:
     """Ask a tool, which takes a text and no instruction."""
     return (Message("user", text),)
+
+
+def _chat(problem: Problem, user: str, instruction: str = "") -> tuple[Message, ...]:
+    """Return a prompt's messages: the instruction, the problem's earlier turns, and what the user says last.
+
+    The chat's opening system text stands below the instruction in one message: many chat templates take no second one.
+    """
+    turns = [Message(*turn) for turn in problem.history]
+    first = next((place for place, turn in enumerate(turns) if turn.role != "system"), len(turns))
+    system = _paragraphs(instruction, *(turn.content for turn in turns[:first]))
+    return (*([Message("system", system)] if system else []), *turns[first:], Message("user", user))
 
 
 def numbered_lines(items: Sequence[str]) -> str:
