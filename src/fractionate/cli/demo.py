@@ -39,6 +39,8 @@ class Demo:
     full: Size
     smoke: Size
     settings: str
+    draw: int = 0
+    """Which draw of the data set's questions it takes. Other draws serve pilots, which set the sizes."""
 
 
 CONFIG = """\
@@ -60,7 +62,7 @@ per_hour = 0.05
 
 CLOSED_BOOK = Demo(
     "atlas-closed",
-    Size(train=256, test=80, max_tokens=56),
+    Size(train=256, test=160, max_tokens=56),
     Size(train=16, test=8, max_tokens=24),
     """\
 [models]
@@ -99,7 +101,9 @@ share_passages = true
 
 [verdict]
 solver = "tool:atlas"      # today's solver, which a student would replace
+margin = 5                 # percentage points: the 160 questions of a demo cannot show less (see the pilot)
 """,
+    draw=2,
 )
 OPEN_BOOK = Demo(
     "atlas",
@@ -191,8 +195,9 @@ def write_demo(folder: Path, demo: Demo, size: Size, *, seed: int = 0) -> Path:
     from fractionate.run.folder import RunFolder
 
     RunFolder(folder).create()
-    train = f"{demo.dataset}#train@0-{size.train - 1}"
-    test = f"{demo.dataset}#test@0-{(size.test - 1) * PER_PASSAGE}/{PER_PASSAGE}"
+    draw = f"-{demo.draw}" if demo.draw else ""
+    train = f"{demo.dataset}#train{draw}@0-{size.train - 1}"
+    test = f"{demo.dataset}#test{draw}@0-{(size.test - 1) * PER_PASSAGE}/{PER_PASSAGE}"
     problems = [*datasets.load(train), *datasets.load(test)]
     write_recording(folder / "teacher.jsonl", problems, samples=2, flaw_rate=TEACHER_FLAWS, seed=seed)
     write_text(config_text(folder, demo, train, test, size.max_tokens), folder / "demo.toml")
