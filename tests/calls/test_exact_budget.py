@@ -259,7 +259,7 @@ def test_a_call_passes_its_bound_in_dollars_or_in_tokens(
 def test_an_allocation_is_taken_and_returned_by_role(store: Store) -> None:
     budget = budget_of(store, usd=10.0, tokens=1000, solver_usd=5.0)
     budget.allocate("shard", {"decomposer": Amount(1.0, 100), "solver": Amount(2.0, 200)})
-    assert budget.holds_to_write()["shard"] == {"decomposer": (1.0, 0), "solver": (2.0, 300)}
+    assert budget.holds_to_write()["shard"] == {"decomposer": (1.0, 0), "solver": (2.0, 300), "judge": (0.0, 0)}
     assert budget.free("solver") == (pytest.approx(3.0), 700)
     budget.spent_from("shard", {"solver": Amount(2.5, 350)})
     assert budget.holds_to_write()["shard"]["decomposer"].usd == pytest.approx(0.5)

@@ -93,7 +93,7 @@ def test_spending_is_read_column_by_column() -> None:
     assert spent_of([*row[:2], *[0] * 7]) == Spent("openai:m", "solver", Usage(0, 0, 0, 0, 0, 0.0, 0), 0)
     for column, value in [
         (0, None),
-        (1, "judge"),
+        (1, "critic"),
         *((at, odd) for at in range(2, 9) for odd in (-1, 1.0, "1", None, True)),
     ]:
         with pytest.raises(DamagedRow):
@@ -120,12 +120,12 @@ def test_reservations_are_summed_by_role_and_dropped_at_nothing(store: Store) ->
         holds=("r", {"a": {"solver": Amount(0.5, 40)}, "b": {"solver": Amount(0.25, 2), "decomposer": Amount(1.0, 7)}}),
     )
     store.put_many([], holds=("s", {"a": {"solver": Amount(8.0, 800)}}))
-    assert store.held("r") == {"solver": (0.75, 42), "decomposer": (1.0, 7)}
-    assert store.held("r", others=True) == {"solver": (8.0, 800), "decomposer": (0.0, 0)}
+    assert store.held("r") == {"solver": (0.75, 42), "decomposer": (1.0, 7), "judge": (0.0, 0)}
+    assert store.held("r", others=True) == {"solver": (8.0, 800), "decomposer": (0.0, 0), "judge": (0.0, 0)}
     assert store.holders("r")["b"] == {"solver": (0.25, 2), "decomposer": (1.0, 7)}
     store.put_many([], holds=("r", {"b": {"solver": Amount(0.0, 0)}, "a": {"solver": Amount(0.1, 1)}}))
     assert store.holders("r") == {"a": {"solver": (0.1, 1)}, "b": {"decomposer": (1.0, 7)}}
-    for damage in ("usd = -1", "tokens = 1.5", "role = 'judge'", "usd = 'x'"):
+    for damage in ("usd = -1", "tokens = 1.5", "role = 'critic'", "usd = 'x'"):
         with sqlite3.connect(store.path) as connection:
             before = connection.execute("SELECT * FROM holds WHERE run = 's'").fetchone()
             connection.execute(f"UPDATE holds SET {damage} WHERE run = 's'")

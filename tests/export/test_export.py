@@ -235,7 +235,7 @@ def test_bad_input_is_one_line(
     assert "is no folder" in export(capsys, tmp_path / "none", *out, code=2)
     assert "has several students: name one of D-R, E-A" in export(capsys, tiny_run, *out, code=2)
     assert "no trained student 'D-T'" in export(capsys, tiny_run, "D-T", *out, code=2)
-    assert "config.json is not there" in export(capsys, tmp_path, *out, code=2)
+    assert "there is no config.json" in export(capsys, tmp_path, *out, code=2)
     assert "has no adapter: --format safetensors" in export(capsys, full_run, *out, "--format", "adapter", code=2)
     assert "add --format gguf" in export(capsys, tiny_run, "D-R", *out, "--type", "f16", code=2)
     assert "add --push" in export(capsys, tiny_run, "D-R", *out, "--private", code=2)

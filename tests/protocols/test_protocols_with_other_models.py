@@ -44,7 +44,7 @@ def test_a_model_of_the_price_table_needs_no_price_and_an_unknown_one_says_so(
     assert priced["openai:gpt-4o-mini"] > 0
     assert priced["http://127.0.0.1:9/v1#mine"] is None
     assert dry_run("main-table", tmp_path, f"models.student={world.tiny}", *chosen, json_too=False) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.endswith("http://127.0.0.1:9/v1#mine")]
+    lines = [line for line in capsys.readouterr().out.splitlines() if " http://127.0.0.1:9/v1#mine (" in line]
     assert lines
     assert all("no price known" in line for line in lines)
     stated = 'prices."http://127.0.0.1:9/v1#mine"'

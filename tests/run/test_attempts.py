@@ -322,7 +322,7 @@ def test_calls_after_each_other_take_the_sum_of_their_time_and_calls_beside_each
 ) -> None:
     problem = Problem("q", "How many?", (("4",),), dataset="gsm8k")
     solution = Solution("The answer is: 4", list(SOLVING), side_by_side=side_by_side)
-    attempt = _scored(problem, solution, DECOMPOSING, datasets.get("gsm8k"))
+    attempt = _scored(problem, solution, DECOMPOSING, datasets.get("gsm8k"), None)
     assert attempt.latency_s == seconds
     assert attempt.score.exact_match == 1.0
     assert (attempt.decomposer_usage, attempt.solver_usage) == (Usage(1, 5, 0, 2), Usage(2, 7, 0, 1))

@@ -179,7 +179,7 @@ def test_an_attempt_counts_the_calls_of_both_roles() -> None:
         ("solver", Completion("", "error", Usage(3), 0.25, error="503: busy")),
     ]
     solution = Solution("The answer is: 5", list(said), fell_back=True)
-    attempt = _scored(PROBLEMS[0], solution, None, datasets.get("gsm8k"))
+    attempt = _scored(PROBLEMS[0], solution, None, datasets.get("gsm8k"), None)
     assert (attempt.latency_s, attempt.failures, attempt.cut_off) == (1.75, ("length", "503: busy"), ("decomposer",))
     assert (attempt.decomposer_usage, attempt.solver_usage) == (Usage(1, 2, 0, 1), Usage(4, 7, 0, 1))
     assert (attempt.score.exact_match, attempt.prediction, attempt.fell_back) == (0.0, ("5",), True)

@@ -145,7 +145,7 @@ def test_a_folder_that_is_no_finished_run(tmp_path: Path, run: Measured, capsys:
     assert (code, "results.json cannot be read" in said) == (2, True)
     shutil.copy(run.folder / "results.json", tmp_path)
     code, said = refused(capsys, str(tmp_path))
-    assert (code, "config.json is not there" in said) == (2, True)
+    assert (code, "there is no config.json" in said) == (2, True)
 
 
 def test_a_student_that_is_not_there(

@@ -166,10 +166,10 @@ def _load_embedded() -> str:
 def _compare_runtimes() -> str:
     """Find whether the embedded model writes the same replies on OpenVINO, for `runtime = "auto"`."""
     from fractionate.config import DEFAULT_STUDENT
-    from fractionate.models.local.openvino import PROOF, prove
+    from fractionate.models.local.compare_runtimes import QUESTIONS, are_alike
 
-    if prove(DEFAULT_STUDENT):
-        return f'its {len(PROOF)} replies are those of torch, so runtime = "auto" takes it'
+    if are_alike(DEFAULT_STUDENT):
+        return f'its {len(QUESTIONS)} replies are those of torch, so runtime = "auto" takes it'
     return 'its replies are not all those of torch, so runtime = "auto" takes torch'
 
 

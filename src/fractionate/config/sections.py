@@ -111,7 +111,7 @@ class ModelOptions(Section):
         default=False,
         description="ask for JSON through response_format where the server has it; plain text is read too",
     )
-    reply_mb: float = Field(default=2.0, gt=0, le=256, description="megabytes of a reply at most, decompressed")
+    reply_mb: float = Field(default=2.0, gt=0, le=256, description="megabytes of a reply at most; longer ones fail")
     tools: Literal["", "calls", "react", "retrieve"] = Field(
         default="",
         description='how a model with tools uses them: "calls" of the OpenAI protocol, "react" (actions in plain text) '
@@ -119,7 +119,7 @@ class ModelOptions(Section):
         'http: models, "retrieve" for local: ones, "react" for others',
     )
     tool_turns: int = Field(default=6, ge=1, le=100, description="times that a model may use tools for one reply")
-    trust_remote_code: bool = Field(default=False, description="let a local model's folder run its own code")
+    trust_remote_code: bool = Field(default=False, description="run code of a local model's folder: trust it")
     batch: bool = Field(default=False, description="send calls through the batch endpoint (half price)")
     extra_body: Annotated[dict[str, Any], AfterValidator(as_json)] = Field(
         default={}, description="further fields of the request body"

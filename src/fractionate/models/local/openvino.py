@@ -24,18 +24,6 @@ from fractionate.models.local.weights import Weights, cache_folder
 
 KINDS = {"openvino": "f16", "openvino-int8": "q8_0"}
 """How each runtime's weights are written."""
-PROOF = (
-    "Name the capital of France.",
-    "What is twelve times seven?",
-    "Write a sentence about a river.",
-    "Which is larger, the Moon or the Earth?",
-    "List three fruits.",
-    "Translate 'good morning' into French.",
-    "Why is the sky blue?",
-    "How many days does a week have?",
-)
-"""Questions whose replies are compared before `runtime = "auto"` takes OpenVINO for a base model."""
-PROOF_TOKENS = 24
 WRITING = 1
 """Raised whenever the file written for OpenVINO changes, so that an older cached one is not taken for the new one."""
 
@@ -186,36 +174,15 @@ def unload_openvino() -> None:
 
 
 def is_proven(weights: Weights) -> bool:
-    """Whether OpenVINO is installed here, and `prove` has found a base's replies on it equal to those on torch.
+    """Whether OpenVINO is installed, and `doctor --prepare` has found a base's replies on it equal to those on torch.
 
     A student is judged by its base: merging an adapter changes numbers, not the computation.
     """
     installed = all(importlib.util.find_spec(package) for package in ("openvino_genai", "gguf"))
-    return installed and _proof_file(weights).is_file()
+    return installed and proof_file(weights).is_file()
 
 
-def prove(name: str) -> bool:
-    """Compare the greedy replies of a base model (`local:…`) on torch and on OpenVINO, and keep what was found.
-
-    Takes some ten seconds of one core for SmolLM2-135M. Raises UsageError where OpenVINO cannot run the model.
-    """
-    from fractionate.config import ModelOptions
-    from fractionate.models.local.model import LocalModel
-    from fractionate.types import Message, Request
-
-    requests = [Request((Message("user", text),), "solver", max_tokens=PROOF_TOKENS) for text in PROOF]
-    models = [LocalModel(name, ModelOptions(device="cpu", runtime=runtime)) for runtime in ("torch", "openvino")]
-    torch_replies, replies = ([one.text for one in model.complete_batch(requests)] for model in models)
-    file = _proof_file(models[0].weights)
-    if torch_replies == replies:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    else:
-        file.unlink(missing_ok=True)
-    return torch_replies == replies
-
-
-def _proof_file(weights: Weights) -> Path:
+def proof_file(weights: Weights) -> Path:
     """Return the file that exists where a base's replies were found equal, for this version of OpenVINO."""
     from importlib.metadata import version
 
