@@ -119,7 +119,7 @@ class ModelOptions(Section):
         'http: models, "retrieve" for local: ones, "react" for others',
     )
     tool_turns: int = Field(default=6, ge=1, le=100, description="times that a model may use tools for one reply")
-    trust_remote_code: bool = Field(default=False, description="run code of a local model's folder: trust it")
+    trust_remote_code: bool = Field(default=False, description="run code in a model's folder; only where you trust it")
     batch: bool = Field(default=False, description="send calls through the batch endpoint (half price)")
     extra_body: Annotated[dict[str, Any], AfterValidator(as_json)] = Field(
         default={}, description="further fields of the request body"
