@@ -51,6 +51,17 @@ def test_the_time_left_is_reckoned_from_the_latest_pace(clock: Clock) -> None:
     assert progress.far() == ""
 
 
+def test_one_item_of_many_says_nothing_of_the_rest(clock: Clock) -> None:
+    progress = Progress(io.StringIO())
+    progress.advance(0, 160)
+    clock.now += 120
+    progress.advance(1, 160)
+    assert progress.far() == "1/160", "the rest of its batch ends in a moment, not in 5 h"
+    clock.now += 1
+    progress.advance(4, 160)
+    assert progress.far() == "4/160, 79 min left"
+
+
 def test_a_terminal_gets_a_bar_and_a_file_gets_lines(clock: Clock) -> None:
     for stream, shown in (
         (Terminal(), f"{'━' * 5}{'─' * 15} 1/4, 30 s left; 7 calls"),

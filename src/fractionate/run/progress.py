@@ -11,6 +11,8 @@ PLAIN_EVERY_S = 10.0
 LIVE_EVERY_S = 0.2
 RECENT_S = 60.0
 """Seconds over whose pace the time left is reckoned: what the store answered at first says nothing of what comes."""
+LEAST_SHARE = 0.02
+"""Share of the items that must be done before the time left is reckoned: a batch ends many items at once, late."""
 BAR = 20
 """Letters of a bar."""
 
@@ -71,7 +73,8 @@ class Progress:
         bar = f"{'━' * full}{'─' * (BAR - full)} " if self._live else ""
         first_at, first = self._pace[0] if self._pace else (0.0, 0)
         pace = (done - first) / max(time.monotonic() - first_at, 1e-9)
-        left = f", {time_left((count - done) / pace)} left" if pace > 0 and done < count else ""
+        is_known = done - first >= max(1, LEAST_SHARE * count) and done < count
+        left = f", {time_left((count - done) / pace)} left" if is_known else ""
         return f"{bar}{done:,}/{count:,}{left}"
 
     def _clear(self) -> None:
