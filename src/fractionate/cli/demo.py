@@ -141,7 +141,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Distill a decomposer and a solver from a recorded teacher into SmolLM2-135M, measure every pair, and say\n"
         "which part is worth distilling. Solving the questions (atlas-closed) takes facts, which a tool looks up.\n"
-        "Everything runs on this machine. A second run makes no model call."
+        "Everything runs on this machine, in a quarter of an hour of two cores. A second run makes no model call."
     )
     parser.epilog = "example:\n  fractionate demo --smoke --out /tmp/demo"
     parser.add_argument(
