@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,9 @@ def run_action(folder: Path, **inputs: str) -> tuple[int, dict[str, str], list[s
     gh = tools / "gh"
     gh.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" >> {said}\ncat "${{@: -3:1}}" >> {said}\n')
     gh.chmod(0o755)
-    (tools / "python").unlink(missing_ok=True)
-    (tools / "python").symlink_to(sys.executable)
+    # A script, not a link: a link would not find the packages of the environment.
+    (tools / "python").write_text(f'#!/bin/bash\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (tools / "python").chmod(0o755)
     outputs: dict[str, str] = {}
     given = {name: str(one.get("default", "")) for name, one in ACTION["inputs"].items()} | inputs
     code = 0
@@ -39,7 +41,6 @@ def run_action(folder: Path, **inputs: str) -> tuple[int, dict[str, str], list[s
         env = {name: "7" if "pull_request.number" in text else text for name, text in env.items()}
         runner = {
             "PATH": f"{tools}:{os.environ['PATH']}",
-            "PYTHONPATH": os.environ.get("PYTHONPATH", str(ROOT / "src")),
             "RUNNER_TEMP": str(folder),
             "GITHUB_OUTPUT": str(folder / "output"),
             "GITHUB_STEP_SUMMARY": str(folder / "summary"),
