@@ -196,7 +196,7 @@ class Budget:
     def spent_from(self, holder: str, spent: Mapping[CallRole, Amount]) -> None:
         """Count calls that were made from an allocation, which shrinks by as much.
 
-        Whoever commits these calls writes what is left of the allocation with them (`taken_from`).
+        The process that commits these calls writes what is left of the allocation with them (`taken_from`).
         """
         left = taken_from(self._allocated[holder], spent)
         for role in CALL_ROLES:

@@ -137,8 +137,9 @@ def run(args: argparse.Namespace) -> int:
         from fractionate.run.looks import enter_comparison
 
         key = required.key or f"{systems[0].name} against {systems[1].name}"
-        settings = {"confidence": confidence, "margin": required.margin, "looks": required.looks}
-        confidence, standing = enter_comparison(args.ledger, key, systems, **settings)  # type: ignore[arg-type]
+        confidence, standing = enter_comparison(
+            args.ledger, key, systems, confidence=confidence, margin=required.margin, looks=required.looks
+        )
     with warnings.catch_warnings(record=True) as doubts:
         warnings.simplefilter("always", UserWarning)
         comparison = compare_systems(systems, confidence, required.margin)

@@ -35,7 +35,7 @@ def check_address(address: str) -> None:
 def connect(address: str = "ray") -> bool:
     """Start Ray on this machine's cores ("ray"), or join the cluster of a head ("ray://HEAD[:PORT]").
 
-    Returns whether it did: False where this process had joined one already. Whoever joined leaves with `disconnect`.
+    Returns True where it did: the caller then ends with `disconnect`. False where this process had joined before.
     Raises FractionateError in one line where the head cannot be reached. Ray sends no usage statistics from here.
     """
     check_address(address)

@@ -25,7 +25,7 @@ from fractionate.scoring.number_answers import number_of
 from fractionate.scoring.reply import clean_span
 from fractionate.types import Answer, Score
 
-ZERO = Score(0.0, 0.0)
+ZERO, ONE = Score(0.0, 0.0), Score(1.0, 1.0)
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")

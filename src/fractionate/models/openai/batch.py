@@ -216,7 +216,7 @@ class OpenAIBatchModel(ProviderBatchModel):
                 async for key, row in self._rows(self._id_of(state, field)):
                     if key in wanted:
                         yield key, self._outcome(row, requests[wanted[key]])
-        # Whoever took the last reply has stored it by now; what another run asked for stays to be fetched.
+        # The caller has stored the last reply by now; what another run asked for stays to be fetched.
         keys = next((keys for name, keys in self._ledger.open_batches(self.identity) if name == batch), [])
         if len(self._ledger.get_many(keys)) + sum(key in wanted for key in keys) >= len(keys):
             self._ledger.close_batch(batch)
