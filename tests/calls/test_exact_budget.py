@@ -205,6 +205,8 @@ def test_a_call_in_a_batch_is_a_hold_of_its_own_that_the_next_process_takes_over
         assert list(budget.holds_to_write()) == [next(iter(set(holds) - {"batch:k1", "batch:k2"}))]
         budget.charge(held[0], "m", Usage(1, 10, 0, 5))
         assert budget.holds_to_write()["batch:k1"] == {"solver": (0.0, 0)}
+        (own,) = (roles for holder, roles in budget.holds_to_write().items() if not holder.startswith("batch:"))
+        assert own["solver"] == (0.0, 0), "a call that has left its batch is not this process's either"
         store.put_many([], holds=("r", budget.holds_to_write()))
     with Store(path) as store:
         after = budget_of(store, usd=0.05, tokens=50)

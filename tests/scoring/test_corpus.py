@@ -110,6 +110,8 @@ def test_the_form_is_inferred_from_the_known_answers(golds: list[str | list[str]
         ("money", "0.75 USD", "75 cents", True),
         ("quantity", "180 minute", "3 hours", True),
         ("quantity", "3 kilometre", "3 hours", False),
+        ("quantity", "5 apples", "5 apples", True),
+        ("quantity", "6 apples", "5 apples", False),
         ("quantity", "3", "3 hours", True),
         ("quantity", "20 metre/second", "72 km/h", True),
         ("quantity", "1 metre^2", "10000 cm^2", True),

@@ -59,6 +59,8 @@ def test_math_takes_equal_expressions() -> None:
     assert score("math", r"So it is \boxed{0.5}.", r"\frac{1}{2}") == 1
     assert score("math", "The answer is $(x+1)^2$", "$x^2+2x+1$") == 1
     assert score("math", "The answer is 3.", "2") == 0
+    for known in ("3", "$3$", r"\boxed{3}", r"\(3\)"):
+        assert [score("math", said, known) for said in ("The answer is $3$.", "The answer is $4$.")] == [1, 0], known
 
 
 @pytest.fixture

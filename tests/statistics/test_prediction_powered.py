@@ -106,6 +106,8 @@ def test_agreement_is_that_of_the_questions_with_gold() -> None:
     assert found.kappa == pytest.approx(0.5)
     graded = corrected(gold, np.asarray([0.8, 0.6, 0.0, 0.2, 1.0]))
     assert graded.agreement == pytest.approx(0.8)
+    wide = corrected(np.asarray([1.0, -1.0, 0.0, np.nan]), np.asarray([1.0, 1.0, 0.0, 0.0]), least=-1.0, most=1.0)
+    assert wide.agreement == pytest.approx(2 / 3), "a distance counts as a share of the scale"
 
 
 @pytest.mark.parametrize(
